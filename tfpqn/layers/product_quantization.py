@@ -1,0 +1,191 @@
+"""Soft product quantization as a Keras layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfpqn.layers.quantizer import Cluster, Quantization, Quantizer, Tensor
+from tfpqn.ops import (
+    assign_hard,
+    assign_soft,
+    build_lookup_tables,
+    decode_codes,
+    intra_normalize,
+    merge_subvectors,
+    normalize_vectors,
+    reconstruct_soft,
+    split_subvectors,
+)
+
+
+@keras.saving.register_keras_serializable(package="tfpqn")
+class ProductQuantization(Quantizer):
+    """Product quantization, soft in training and hard at inference.
+
+    Each embedding is cut into `num_subspaces` subvectors of unit length. In training a subvector is
+    replaced by a softmax-weighted sum of the unit codewords of its subspace, so gradients reach
+    both the embedding and the codewords; at inference by the most similar codeword, whose position
+    is the code.
+
+    Args:
+        num_subspaces: Number of slices, each with a codebook of its own. It must divide the
+            embedding's length.
+        num_codewords: Size of each codebook, at least 2. A code takes
+            `num_subspaces * log2(num_codewords)` bits.
+        alpha: Hardness of the soft assignment, in the paper's distance form. Useful between 1 and
+            20; as it grows the layer tends to hard product quantization and gradients vanish.
+        codebooks_initializer: Initializer of the codebooks, random directions by default.
+            `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Call arguments:
+        embeddings: Float tensor `[batch, embedding_dim]`; it need not be normalised.
+        training: Whether to reconstruct softly (True) or by the chosen codeword (False).
+
+    Returns:
+        Reconstructions `[batch, embedding_dim]`.
+
+    Raises:
+        ValueError: An argument is out of range, or `num_subspaces` does not divide the length.
+
+    Example:
+
+    >>> layer = ProductQuantization(num_subspaces=4, num_codewords=64)
+    >>> codes = layer.encode(np.random.normal(size=(8, 32)))       # uint8 [8, 4]
+    >>> tables = layer.lookup_tables(np.random.normal(size=(2, 32)))  # [2, 4, 64]
+
+    Reference:
+        Yu, Yuan, Fang, Jin: "Product Quantization Network for Fast Image Retrieval", ECCV 2018.
+    """
+
+    def __init__(
+        self,
+        num_subspaces: int = 4,
+        num_codewords: int = 256,
+        alpha: float = 5.0,
+        *,
+        codebooks_initializer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        _require_at_least("num_subspaces", num_subspaces, 1)
+        _require_at_least("num_codewords", num_codewords, 2)
+        if not alpha > 0:
+            raise ValueError(f"alpha must be positive. Received: alpha={alpha}")
+        self.num_subspaces = num_subspaces
+        self.num_codewords = num_codewords
+        self.alpha = alpha
+        self.codebooks_initializer = keras.initializers.get(
+            codebooks_initializer or keras.initializers.RandomNormal(stddev=1.0)
+        )
+
+    @property
+    def code_length(self) -> int:  # type: ignore[override]
+        return self.num_subspaces
+
+    @property
+    def embedding_dim(self) -> int:
+        self._require_built("embedding_dim")
+        return self.num_subspaces * self.codebooks.shape[-1]
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        embedding_dim = input_shape[-1]
+        if embedding_dim is None or embedding_dim % self.num_subspaces:
+            raise ValueError(
+                "embedding_dim must be a multiple of num_subspaces. Received: "
+                f"embedding_dim={embedding_dim}, num_subspaces={self.num_subspaces}"
+            )
+        self.codebooks = self.add_weight(
+            name="codebooks",
+            shape=(self.num_subspaces, self.num_codewords, embedding_dim // self.num_subspaces),
+            initializer=self.codebooks_initializer,
+            autocast=False,
+        )
+        self.built = True
+
+    def unit_codebooks(self) -> Tensor:
+        """Codewords of unit length, `[num_subspaces, num_codewords, subvector_dim]`."""
+        self._require_built("unit_codebooks")
+        return normalize_vectors(ops.convert_to_tensor(self.codebooks))
+
+    def normalize(self, embeddings: Tensor) -> Tensor:
+        return intra_normalize(ops.cast(embeddings, self.variable_dtype), self.num_subspaces)
+
+    def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
+        codebooks = self.unit_codebooks()
+        tables = self._tables(embeddings, codebooks)
+        codes = assign_hard(tables)
+        if training:
+            subvectors = reconstruct_soft(assign_soft(tables, self.alpha), codebooks)
+        else:
+            subvectors = decode_codes(codes, codebooks)
+        return Quantization(merge_subvectors(subvectors), ops.cast(codes, self.code_dtype))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return merge_subvectors(decode_codes(self._checked_codes(codes), self.unit_codebooks()))
+
+    def lookup_tables(self, queries: Tensor) -> Tensor:
+        queries = self._checked_embeddings(queries)
+        return self._tables(queries, self.unit_codebooks())
+
+    def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
+        subvectors = self._numpy_subvectors(embeddings)
+        codebooks = np.array(ops.convert_to_numpy(self.codebooks))
+        for subspace, codebook in enumerate(codebooks):
+            centres = cluster(subvectors[:, subspace], self.num_codewords)
+            codebook[: len(centres)] = centres
+        self.codebooks.assign(ops.convert_to_numpy(normalize_vectors(codebooks)))
+
+    def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
+        subvectors = self._numpy_subvectors(embeddings)
+        codes = ops.convert_to_numpy(self.encode(embeddings))
+        reconstructions = split_subvectors(ops.convert_to_numpy(self.decode(codes)), self.num_subspaces)
+        errors = np.square(subvectors - ops.convert_to_numpy(reconstructions)).sum(axis=-1)
+        codebooks = np.array(ops.convert_to_numpy(self.codebooks))
+        num_revived = 0
+        for subspace, codebook in enumerate(codebooks):
+            dead = np.setdiff1d(np.arange(self.num_codewords), codes[:, subspace])
+            rows = _draw_poorly_quantized(errors[:, subspace], len(dead), rng)
+            codebook[dead[: len(rows)]] = subvectors[rows, subspace]
+            num_revived += len(rows)
+        if num_revived:
+            self.codebooks.assign(codebooks)
+        return num_revived
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_subspaces": self.num_subspaces,
+            "num_codewords": self.num_codewords,
+            "alpha": self.alpha,
+            "codebooks_initializer": keras.initializers.serialize(self.codebooks_initializer),
+        }
+
+    def _tables(self, embeddings: Tensor, codebooks: Tensor) -> Tensor:
+        subvectors = split_subvectors(self.normalize(embeddings), self.num_subspaces)
+        return build_lookup_tables(subvectors, codebooks)
+
+    def _numpy_subvectors(self, embeddings: np.ndarray) -> np.ndarray:
+        normalized = self.normalize(self._checked_embeddings(embeddings))
+        return ops.convert_to_numpy(split_subvectors(normalized, self.num_subspaces))
+
+
+def _draw_poorly_quantized(
+    errors: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Rows drawn without repetition, each with a chance in proportion to its error."""
+    candidates = np.flatnonzero(errors > 0)
+    count = min(count, len(candidates))
+    if not count:
+        return candidates[:0]
+    chances = errors[candidates].astype(np.float64)
+    return rng.choice(candidates, size=count, replace=False, p=chances / chances.sum())
+
+
+def _require_at_least(name: str, value: int, minimum: int) -> None:
+    if not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}. Received: {name}={value}")

@@ -1,0 +1,175 @@
+"""What every quantizer of the package can do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfpqn.ops import code_dtype
+
+Tensor = Any
+Cluster = Callable[[np.ndarray, int], np.ndarray]
+
+
+class Quantization(NamedTuple):
+    """Both results of quantizing a batch, computed from one table.
+
+    Attributes:
+        reconstruction: `[batch, embedding_dim]`, soft in training and hard at inference.
+        codes: `[batch, code_length]`, always hard.
+    """
+
+    reconstruction: Tensor
+    codes: Tensor
+
+
+class Quantizer(keras.layers.Layer):
+    """Base of the quantizers: additive over code positions.
+
+    A code is `code_length` integers below `num_codewords`, and for any query there is one table
+    `[code_length, num_codewords]` such that an item's score is the sum of the entries its code
+    names. Index, search, export and evaluation are written against this alone.
+
+    A subclass sets `code_length` and `num_codewords`, adds the weight `codebooks` in `build`, and
+    implements `normalize`, `quantize_embeddings`, `decode`, `lookup_tables`, `fit_codebooks` and
+    `revive_codewords`.
+
+    The arithmetic runs in the layer's variable dtype (float32 under mixed precision): half
+    precision would merge neighbouring codewords. Only the result is cast to the compute dtype.
+    """
+
+    code_length: int
+    num_codewords: int
+    codebooks: Any
+
+    @property
+    def code_dtype(self) -> str:
+        """Dtype name of the codes: the smallest that holds `num_codewords` values."""
+        return code_dtype(self.num_codewords)
+
+    @property
+    def bits_per_code(self) -> float:
+        """Information in one code: `code_length * log2(num_codewords)` bits."""
+        return self.code_length * float(np.log2(self.num_codewords))
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the embeddings that this layer was built for."""
+        raise NotImplementedError
+
+    def normalize(self, embeddings: Tensor) -> Tensor:
+        """The form of the embeddings that search compares, `[batch, embedding_dim]`."""
+        raise NotImplementedError
+
+    def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
+        """Reconstruction (soft if `training`) and hard codes of `[batch, embedding_dim]`.
+
+        Not named `quantize`: in Keras that is a layer's int8 conversion of its weights.
+        """
+        raise NotImplementedError
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Reconstructions `[batch, embedding_dim]` of codes `[batch, code_length]`."""
+        raise NotImplementedError
+
+    def lookup_tables(self, queries: Tensor) -> Tensor:
+        """Tables `[queries, code_length, num_codewords]` of `[queries, embedding_dim]`."""
+        raise NotImplementedError
+
+    def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
+        """Set the codebooks to the cluster centres of `[num_embeddings, embedding_dim]`."""
+        raise NotImplementedError
+
+    def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
+        """Move codewords that no embedding chooses onto data; return how many moved."""
+        raise NotImplementedError
+
+    def call(self, embeddings: Tensor, training: bool = False) -> Tensor:
+        return ops.cast(self.quantize_embeddings(embeddings, training).reconstruction, self.compute_dtype)
+
+    def encode(self, embeddings: Tensor) -> Tensor:
+        """Hard codes of a batch of embeddings.
+
+        Args:
+            embeddings: Float tensor or array `[batch, embedding_dim]`, normalised or not.
+
+        Returns:
+            Integer tensor `[batch, code_length]` of dtype `code_dtype`.
+
+        Raises:
+            ValueError: Wrong shape, or (outside a traced function) NaN or infinite values.
+        """
+        return self.quantize_embeddings(self._checked_embeddings(embeddings)).codes
+
+    def codebook_fingerprint(self) -> str:
+        """Hex digest of the codebooks' bytes and of what gives them meaning.
+
+        Codes can be decoded only by codebooks of the same fingerprint. The weights as stored are
+        hashed, not their normalised form, whose last bits differ between machines.
+
+        Raises:
+            RuntimeError: The layer is not built yet.
+        """
+        self._require_built("codebook_fingerprint")
+        weights = np.ascontiguousarray(ops.convert_to_numpy(self.codebooks), dtype="<f4")
+        head = f"{type(self).__name__}:{self.code_length}:{weights.shape}:"
+        return hashlib.sha256(head.encode() + weights.tobytes()).hexdigest()
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return tuple(input_shape)
+
+    def _require_built(self, method: str) -> None:
+        if not self.built:
+            raise RuntimeError(
+                f"{type(self).__name__}.{method} needs the codebooks. Expected the layer to be "
+                "built: call it, or `build((None, embedding_dim))`, first."
+            )
+
+    def _checked_embeddings(self, embeddings: Tensor) -> Tensor:
+        """A tensor of the layer's own dtype, of the right width and, where visible, finite."""
+        embeddings = ops.convert_to_tensor(embeddings)
+        if not self.built:
+            self.build(tuple(embeddings.shape))
+        shape = tuple(embeddings.shape)
+        if len(shape) != 2 or shape[1] != self.embedding_dim:
+            raise ValueError(
+                f"embeddings must have shape [batch, {self.embedding_dim}]. Received: {shape}"
+            )
+        values = _concrete_values(embeddings)
+        if values is not None and not np.isfinite(values).all():
+            rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            raise ValueError(
+                "embeddings must be finite. Received NaN or infinity in "
+                f"{len(rows)} of {len(values)} rows, the first at row {rows[0]}"
+            )
+        return embeddings
+
+    def _checked_codes(self, codes: Tensor) -> Tensor:
+        self._require_built("decode")
+        codes = ops.convert_to_tensor(codes)
+        shape = tuple(codes.shape)
+        if len(shape) != 2 or shape[1] != self.code_length:
+            raise ValueError(
+                f"codes must have shape [batch, {self.code_length}]. Received: {shape}"
+            )
+        values = _concrete_values(codes)
+        if values is not None and values.size:
+            if values.min() < 0 or values.max() >= self.num_codewords:
+                raise ValueError(
+                    f"codes must lie in 0 .. {self.num_codewords - 1}. "
+                    f"Received: {values.min()} .. {values.max()}"
+                )
+        return codes
+
+
+def _concrete_values(tensor: Tensor) -> np.ndarray | None:
+    """The tensor's values, or None while a backend is tracing and there are none."""
+    try:
+        return np.asarray(tensor)
+    except (TypeError, ValueError, NotImplementedError):
+        return None

@@ -1,0 +1,204 @@
+"""Asymmetric triplet loss over every valid triplet of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from tfpqn.ops import label_relevance
+
+Tensor = Any
+
+# Anchors handled at once: the largest temporary is [ANCHORS_PER_BLOCK, batch, batch].
+ANCHORS_PER_BLOCK = 8
+
+
+class _Form(NamedTuple):
+    """A loss of one triplet as a function of `scale * (negative - positive) + margin`."""
+
+    value: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+
+
+def _sigmoid_derivative(x: Tensor) -> Tensor:
+    probability = ops.sigmoid(x)
+    return probability * (1.0 - probability)
+
+
+FORMS = {
+    "sigmoid": _Form(ops.sigmoid, _sigmoid_derivative),
+    "softplus": _Form(ops.softplus, ops.sigmoid),
+    "hinge": _Form(ops.relu, lambda x: ops.cast(x > 0, x.dtype)),
+}
+
+
+def asymmetric_triplet_loss(
+    relevance: Tensor,
+    embeddings: Tensor,
+    quantized: Tensor,
+    *,
+    form: str = "sigmoid",
+    scale: float = 1.0,
+    margin: float = 0.0,
+) -> Tensor:
+    """Loss of each anchor, the mean over its valid triplets.
+
+    A triplet is a raw anchor `x_a`, a relevant quantized item `s_p` (other than the anchor itself)
+    and an irrelevant quantized item `s_n`; its loss is
+    `form(scale * (<x_a, s_n> - <x_a, s_p>) + margin)`. With the defaults that is the paper's
+    Eq. 15, `sigmoid(<x_a, s_n> - <x_a, s_p>)`.
+
+    The value and its derivative by each score are found block by block of anchors, and only they
+    are kept: memory grows with batch^2. First-order gradients are exact; there are no second-order
+    ones.
+
+    Args:
+        relevance: `[batch, batch]`, non-zero where row and column item belong together.
+        embeddings: Raw, intra-normalised anchors `[batch, embedding_dim]`.
+        quantized: Soft-quantized items `[batch, embedding_dim]`.
+        form: `"sigmoid"`, `"softplus"` or `"hinge"`.
+        scale: Factor on the score difference, positive; larger sharpens.
+        margin: Added to the scaled difference.
+
+    Returns:
+        `[batch]`; an anchor without a valid triplet has loss and gradient zero.
+
+    Reference:
+        Yu, Yuan, Fang, Jin: "Product Quantization Network for Fast Image Retrieval", ECCV 2018.
+    """
+    scores = ops.matmul(embeddings, ops.transpose(quantized))
+    values, derivatives = _loss_and_derivative(
+        ops.stop_gradient(scores),
+        relevance=ops.cast(relevance, scores.dtype),
+        form=FORMS[form],
+        scale=scale,
+        margin=margin,
+    )
+    # Equal to `values` in value; its gradient by `scores` is `derivatives`.
+    return values + ops.sum(derivatives * (scores - ops.stop_gradient(scores)), axis=1)
+
+
+def _loss_and_derivative(
+    scores: Tensor, relevance: Tensor, form: _Form, scale: float, margin: float
+) -> tuple[Tensor, Tensor]:
+    """Per anchor the loss `[batch]` and its derivative by each score `[batch, batch]`."""
+    batch = ops.shape(scores)[0]
+    not_itself = 1.0 - ops.eye(batch, dtype=scores.dtype)
+    positives = relevance * not_itself
+    negatives = (1.0 - relevance) * not_itself
+
+    def block(inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        scores, positives, negatives = inputs
+        # [anchors, positive, negative]
+        differences = scale * (scores[:, None, :] - scores[:, :, None]) + margin
+        valid = positives[:, :, None] * negatives[:, None, :]
+        num_triplets = ops.sum(positives, axis=1) * ops.sum(negatives, axis=1)
+        weights = 1.0 / ops.maximum(num_triplets, 1.0)
+        values = weights * ops.sum(valid * form.value(differences), axis=(1, 2))
+        slopes = valid * form.derivative(differences)
+        slope_sums = ops.sum(slopes, axis=1) - ops.sum(slopes, axis=2)
+        return values, scale * weights[:, None] * slope_sums
+
+    blocks = tuple(_split_anchors(x, batch) for x in (scores, positives, negatives))
+    values, derivatives = ops.map(block, blocks)
+    return (
+        ops.stop_gradient(ops.reshape(values, (-1,))[:batch]),
+        ops.stop_gradient(ops.reshape(derivatives, (-1, batch))[:batch]),
+    )
+
+
+def _split_anchors(matrix: Tensor, batch: Any) -> Tensor:
+    """Cut `[batch, batch]` into `[blocks, ANCHORS_PER_BLOCK, batch]`, padding rows with zeros."""
+    padding = (-batch) % ANCHORS_PER_BLOCK
+    padded = ops.pad(matrix, ((0, padding), (0, 0)))
+    return ops.reshape(padded, (-1, ANCHORS_PER_BLOCK, batch))
+
+
+@keras.saving.register_keras_serializable(package="tfpqn")
+class AsymmetricTripletLoss(keras.losses.Loss):
+    """Asymmetric triplet loss: raw anchors against quantized positives and negatives.
+
+    It trains exactly the comparison that search makes, over every valid triplet of the batch. For
+    each anchor the mean over its triplets is taken; sample weights weigh anchors.
+
+    Args:
+        form: `"sigmoid"` (the paper's), `"softplus"` or `"hinge"`.
+        scale: Positive factor on the score difference. The paper's form has 1; larger values
+            sharpen it and train faster (docs/results.md).
+        margin: Added to the scaled difference; the paper's form has none.
+        reduction, name, dtype: As in `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: Integer labels `[batch]` of any integer dtype, compared in that dtype, or multi-hot
+            labels `[batch, num_labels]`; relevant means at least one shared label.
+        y_pred: `[batch, 2, embedding_dim]`: the raw and the quantized embedding of each item, as
+            `ProductQuantizationNetwork` hands them to its loss.
+        sample_weight: Optional `[batch]`.
+
+    Raises:
+        ValueError: An argument is out of range, or the labels do not fit the predictions.
+
+    Example:
+
+    >>> network.compile("adam", AsymmetricTripletLoss(form="softplus", scale=4.0))
+    """
+
+    def __init__(
+        self,
+        form: str = "sigmoid",
+        scale: float = 1.0,
+        margin: float = 0.0,
+        *,
+        reduction: str = "sum_over_batch_size",
+        name: str = "asymmetric_triplet_loss",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if form not in FORMS:
+            raise ValueError(f"form must be one of {sorted(FORMS)}. Received: form={form!r}")
+        if not scale > 0:
+            raise ValueError(f"scale must be positive. Received: scale={scale}")
+        self.form = form
+        self.scale = scale
+        self.margin = margin
+
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        _check_shapes(tuple(y_true.shape), tuple(y_pred.shape))
+        # keras.losses.Loss casts labels to float32, in which ids beyond 2**24 merge. What goes
+        # through that cast here is the relevance of each pair, 0 or 1.
+        return super().__call__(label_relevance(y_true, y_true), y_pred, sample_weight)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return asymmetric_triplet_loss(
+            y_true,
+            y_pred[:, 0],
+            y_pred[:, 1],
+            form=self.form,
+            scale=self.scale,
+            margin=self.margin,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "form": self.form,
+            "scale": self.scale,
+            "margin": self.margin,
+        }
+
+
+def _check_shapes(labels: tuple[int | None, ...], predictions: tuple[int | None, ...]) -> None:
+    if len(predictions) != 3 or predictions[1] not in (2, None):
+        raise ValueError(
+            "y_pred must have shape [batch, 2, embedding_dim] (raw and quantized embeddings). "
+            f"Received: {predictions}"
+        )
+    if not labels or None not in (labels[0], predictions[0]) and labels[0] != predictions[0]:
+        raise ValueError(
+            "y_true must hold one label for each item of y_pred. Received: labels of shape "
+            f"{labels} for a batch of {predictions[0]}"
+        )

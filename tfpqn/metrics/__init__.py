@@ -1,0 +1,8 @@
+"""Ranking metrics that handle ties, and the health of codebooks."""
+
+from tfpqn.metrics.codebooks import CodebookPerplexity as CodebookPerplexity
+from tfpqn.metrics.codebooks import CodebookUsage as CodebookUsage
+from tfpqn.metrics.ranking import average_precision as average_precision
+from tfpqn.metrics.ranking import recall_at_k as recall_at_k
+
+__all__ = ["CodebookPerplexity", "CodebookUsage", "average_precision", "recall_at_k"]

@@ -1,0 +1,9 @@
+"""The network and its backbones."""
+
+from tfpqn.models.backbones import backbone_names as backbone_names
+from tfpqn.models.backbones import build_backbone as build_backbone
+from tfpqn.models.product_quantization_network import (
+    ProductQuantizationNetwork as ProductQuantizationNetwork,
+)
+
+__all__ = ["ProductQuantizationNetwork", "backbone_names", "build_backbone"]

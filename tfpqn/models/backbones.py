@@ -1,0 +1,150 @@
+"""Backbones by name. Each takes pixels 0 .. 255 of any dtype and brings its own scaling."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import keras
+from keras import layers
+
+ImageShape = tuple[int, int, int]
+
+NORMALIZATIONS = ("batch", "none")
+
+# With the Keras default, 0.99, inference lags hundreds of steps behind training.
+BATCH_NORM_MOMENTUM = 0.9
+
+
+def backbone_names() -> list[str]:
+    """Names that `build_backbone` knows: the package's own, then those of `keras.applications`."""
+    return ["conv3", "resnet20", *sorted(_application_modules())]
+
+
+def build_backbone(
+    name: str, image_shape: ImageShape, *, weights: str | None = None, **options: Any
+) -> keras.Model:
+    """Build a backbone from pixels to features.
+
+    Args:
+        name: `"conv3"`, `"resnet20"`, or a model of `keras.applications`, such as `"ResNet50"`.
+        image_shape: `(height, width, channels)`.
+        weights: For `keras.applications`: None for random weights, `"imagenet"` (downloads them),
+            or the path of a weights file.
+        **options: Passed to the builder: `conv3(normalization=...)`, or any argument of the
+            `keras.applications` function.
+
+    Returns:
+        A `keras.Model` from images `[batch, height, width, channels]` to features
+        `[batch, num_features]`.
+
+    Raises:
+        ValueError: The name is unknown (the message lists the known), or `weights` is given to a
+            backbone that has none.
+    """
+    modules = _application_modules()
+    if name in modules:
+        return _application(name, modules[name], image_shape, weights, options)
+    own = {"conv3": _conv3, "resnet20": _resnet20}
+    if name not in own:
+        raise ValueError(f"Unknown backbone. Expected one of {backbone_names()}. Received: {name!r}")
+    if weights is not None:
+        raise ValueError(
+            f"Backbone {name!r} has no published weights; expected weights=None. "
+            f"Received: weights={weights!r}"
+        )
+    inputs = keras.Input(image_shape, name="images")
+    scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
+    return keras.Model(inputs, own[name](scaled, **options), name=name)
+
+
+def _conv3(x: Any, normalization: str = "batch") -> Any:
+    """The 3-conv net of the paper: layer sizes of Liu et al., "Deep Supervised Hashing", CVPR 2016.
+
+    Its last fully connected layer is the network's embedding. `normalization` is `"batch"` after
+    each convolution, or `"none"`.
+    """
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization must be one of {NORMALIZATIONS}. Received: {normalization!r}"
+        )
+    for filters, pool in (
+        (32, layers.MaxPooling2D),
+        (32, layers.AveragePooling2D),
+        (64, layers.AveragePooling2D),
+    ):
+        use_bias = normalization == "none"
+        x = layers.Conv2D(filters, 5, padding="same", use_bias=use_bias)(x)
+        if normalization == "batch":
+            x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
+        x = layers.ReLU()(x)
+        x = pool(3, strides=2, padding="same")(x)
+    return layers.Flatten()(x)
+
+
+def _resnet20(x: Any, width: int = 16) -> Any:
+    """ResNet-20 for 32x32 images (He et al., "Deep Residual Learning", CVPR 2016, section 4.2)."""
+    x = _conv_bn(x, width, 1, activation=True)
+    for stage, filters in enumerate((width, 2 * width, 4 * width)):
+        for block in range(3):
+            stride = 2 if stage and not block else 1
+            shortcut = x if stride == 1 else _conv_bn(x, filters, stride, kernel_size=1)
+            x = _conv_bn(x, filters, stride, activation=True)
+            x = _conv_bn(x, filters, 1)
+            x = layers.ReLU()(layers.Add()([x, shortcut]))
+    return layers.GlobalAveragePooling2D()(x)
+
+
+def _conv_bn(
+    x: Any, filters: int, stride: int, kernel_size: int = 3, activation: bool = False
+) -> Any:
+    x = layers.Conv2D(filters, kernel_size, stride, padding="same", use_bias=False)(x)
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
+    return layers.ReLU()(x) if activation else x
+
+
+def _application_modules() -> dict[str, types.ModuleType]:
+    """Model name -> the `keras.applications` module that holds it and its preprocessing."""
+    found: dict[str, types.ModuleType] = {}
+    for module in vars(keras.applications).values():
+        if isinstance(module, types.ModuleType) and hasattr(module, "preprocess_input"):
+            for name, value in vars(module).items():
+                if name[0].isupper() and callable(value):
+                    found.setdefault(name, module)
+    return found
+
+
+def _application(
+    name: str,
+    module: types.ModuleType,
+    image_shape: ImageShape,
+    weights: str | None,
+    options: dict[str, Any],
+) -> keras.Model:
+    features = getattr(module, name)(
+        include_top=False, weights=weights, input_shape=image_shape, pooling="avg", **options
+    )
+    inputs = keras.Input(image_shape, name="images")
+    outputs = features(ApplicationPreprocessing(name)(inputs))
+    return keras.Model(inputs, outputs, name=name.lower())
+
+
+@keras.saving.register_keras_serializable(package="tfpqn")
+class ApplicationPreprocessing(layers.Layer):
+    """Scales pixels 0 .. 255 as the named `keras.applications` model expects them.
+
+    Args:
+        application: Name of the model, such as `"ResNet50"`.
+        **kwargs: Passed to `keras.layers.Layer`.
+    """
+
+    def __init__(self, application: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.application = application
+
+    def call(self, images: Any) -> Any:
+        images = keras.ops.cast(images, self.compute_dtype)
+        return _application_modules()[self.application].preprocess_input(images)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "application": self.application}

@@ -1,0 +1,29 @@
+"""The mathematics of product quantization as pure functions on `keras.ops`."""
+
+from tfpqn.ops.assignment import assign_hard as assign_hard
+from tfpqn.ops.assignment import assign_soft as assign_soft
+from tfpqn.ops.assignment import reconstruct_soft as reconstruct_soft
+from tfpqn.ops.codes import code_dtype as code_dtype
+from tfpqn.ops.codes import decode_codes as decode_codes
+from tfpqn.ops.lookup import adc_scores as adc_scores
+from tfpqn.ops.lookup import build_lookup_tables as build_lookup_tables
+from tfpqn.ops.relevance import label_relevance as label_relevance
+from tfpqn.ops.subvectors import intra_normalize as intra_normalize
+from tfpqn.ops.subvectors import merge_subvectors as merge_subvectors
+from tfpqn.ops.subvectors import normalize_vectors as normalize_vectors
+from tfpqn.ops.subvectors import split_subvectors as split_subvectors
+
+__all__ = [
+    "adc_scores",
+    "assign_hard",
+    "assign_soft",
+    "build_lookup_tables",
+    "code_dtype",
+    "decode_codes",
+    "intra_normalize",
+    "label_relevance",
+    "merge_subvectors",
+    "normalize_vectors",
+    "reconstruct_soft",
+    "split_subvectors",
+]

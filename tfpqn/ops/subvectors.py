@@ -1,0 +1,82 @@
+"""Cutting embeddings into subvectors, and bringing vectors to unit length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+
+
+def split_subvectors(embeddings: Tensor, num_subspaces: int) -> Tensor:
+    """Cut each embedding into `num_subspaces` equal slices.
+
+    Args:
+        embeddings: Float tensor `[..., embedding_dim]`.
+        num_subspaces: Number of slices.
+
+    Returns:
+        Tensor `[..., num_subspaces, subvector_dim]`.
+
+    Raises:
+        ValueError: `embedding_dim` is not a multiple of `num_subspaces`.
+    """
+    embedding_dim = embeddings.shape[-1]
+    if embedding_dim is None or embedding_dim % num_subspaces:
+        raise ValueError(
+            "embedding_dim must be a multiple of num_subspaces. "
+            f"Received: embedding_dim={embedding_dim}, num_subspaces={num_subspaces}"
+        )
+    leading = ops.shape(embeddings)[:-1]
+    return ops.reshape(embeddings, (*leading, num_subspaces, embedding_dim // num_subspaces))
+
+
+def merge_subvectors(subvectors: Tensor) -> Tensor:
+    """Concatenate subvectors, the inverse of `split_subvectors`.
+
+    Args:
+        subvectors: Tensor `[..., num_subspaces, subvector_dim]`.
+
+    Returns:
+        Tensor `[..., num_subspaces * subvector_dim]`.
+    """
+    *_, num_subspaces, subvector_dim = subvectors.shape
+    leading = ops.shape(subvectors)[:-2]
+    return ops.reshape(subvectors, (*leading, num_subspaces * subvector_dim))
+
+
+def normalize_vectors(vectors: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """Scale each vector along the last axis to unit length.
+
+    A vector shorter than `epsilon` has no direction: it becomes zero and passes a zero gradient,
+    so that neither can become infinite or NaN.
+
+    Args:
+        vectors: Float tensor `[..., dim]`.
+        epsilon: Length under which a vector counts as zero.
+
+    Returns:
+        Tensor of the same shape and dtype; each vector has length 1, or 0.
+    """
+    squared_length = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    has_direction = squared_length > epsilon**2
+    # The inner `where` keeps 1/0 out of the branch not taken, whose gradient would be NaN.
+    safe_length = ops.where(has_direction, squared_length, ops.ones_like(squared_length))
+    return ops.where(has_direction, vectors * ops.rsqrt(safe_length), ops.zeros_like(vectors))
+
+
+def intra_normalize(embeddings: Tensor, num_subspaces: int) -> Tensor:
+    """Scale each subvector of each embedding to unit length (Yu et al., ECCV 2018, section 3).
+
+    Args:
+        embeddings: Float tensor `[..., embedding_dim]`.
+        num_subspaces: Number of slices that are normalised each for itself.
+
+    Returns:
+        Tensor `[..., embedding_dim]`.
+
+    Raises:
+        ValueError: `embedding_dim` is not a multiple of `num_subspaces`.
+    """
+    return merge_subvectors(normalize_vectors(split_subvectors(embeddings, num_subspaces)))
