@@ -61,24 +61,27 @@ def build_backbone(
 def _conv3(x: Any, normalization: str = "batch") -> Any:
     """The 3-conv net of the paper: layer sizes of Liu et al., "Deep Supervised Hashing", CVPR 2016.
 
-    Its last fully connected layer is the network's embedding. `normalization` is `"batch"` after
-    each convolution, or `"none"`.
+    Convolutions, poolings and rectifiers stand in that paper's order; its last fully connected
+    layer is the network's embedding. `normalization` is `"batch"` before each rectifier, or
+    `"none"`.
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(
             f"normalization must be one of {NORMALIZATIONS}. Received: {normalization!r}"
         )
-    for filters, pool in (
-        (32, layers.MaxPooling2D),
-        (32, layers.AveragePooling2D),
-        (64, layers.AveragePooling2D),
-    ):
-        use_bias = normalization == "none"
-        x = layers.Conv2D(filters, 5, padding="same", use_bias=use_bias)(x)
+    use_bias = normalization == "none"
+
+    def normalize_and_rectify(x: Any) -> Any:
         if normalization == "batch":
             x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
-        x = layers.ReLU()(x)
-        x = pool(3, strides=2, padding="same")(x)
+        return layers.ReLU()(x)
+
+    x = layers.Conv2D(32, 5, padding="same", use_bias=use_bias)(x)
+    x = normalize_and_rectify(layers.MaxPooling2D(3, 2, padding="same")(x))
+    x = layers.Conv2D(32, 5, padding="same", use_bias=use_bias)(x)
+    x = normalize_and_rectify(layers.AveragePooling2D(3, 2, padding="same")(x))
+    x = layers.Conv2D(64, 5, padding="same", use_bias=use_bias)(x)
+    x = layers.AveragePooling2D(3, 2, padding="same")(normalize_and_rectify(x))
     return layers.Flatten()(x)
 
 

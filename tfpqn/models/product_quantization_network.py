@@ -83,6 +83,10 @@ class ProductQuantizationNetwork(keras.Model):
                 (CodebookPerplexity, "codebook_perplexity"),
             )
         ]
+        # A backbone that knows its input lets the network be complete from the start.
+        backbone_input = getattr(backbone, "input_shape", None) if backbone.built else None
+        if backbone_input is not None:
+            self.build(backbone_input)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -91,7 +95,7 @@ class ProductQuantizationNetwork(keras.Model):
         Raises:
             RuntimeError: The network is not built yet, or takes images of any size.
         """
-        shape = self._built_shape or getattr(self.backbone, "input_shape", None)
+        shape = self._images_shape
         if shape is None or None in shape[1:]:
             raise RuntimeError(
                 "The network's image shape is not known. Expected a backbone with a fixed input "
@@ -99,9 +103,11 @@ class ProductQuantizationNetwork(keras.Model):
             )
         return tuple(shape[1:])
 
-    _built_shape: tuple[int | None, ...] | None = None
+    _images_shape: tuple[int | None, ...] | None = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if self.built:
+            return
         if not self.backbone.built:
             self.backbone.build(input_shape)
         features = keras.KerasTensor(input_shape, dtype="uint8")
@@ -112,7 +118,7 @@ class ProductQuantizationNetwork(keras.Model):
         # Deserialized from a file, the quantizer comes built.
         if not self.quantizer.built:
             self.quantizer.build(self.embedding.compute_output_shape(features_shape))
-        self._built_shape = tuple(input_shape)
+        self._images_shape = tuple(input_shape)
         self.built = True
 
     def _embedding_layers(self, features_rank: int) -> list[layers.Layer]:

@@ -1,0 +1,133 @@
+"""A labelled collection of images, read in batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+ImageShape = tuple[int, int, int]
+
+
+class ImageBatch(NamedTuple):
+    """A batch of images and their positions in the set.
+
+    Attributes:
+        images: uint8 `[batch, height, width, channels]`.
+        positions: int64 `[batch]`, rows of the set's `labels` and `ids`.
+    """
+
+    images: np.ndarray
+    positions: np.ndarray
+
+
+class ImageSet:
+    """Base of the image collections.
+
+    Attributes:
+        labels: int64 `[num_images]`, or multi-hot `[num_images, num_labels]`.
+        ids: int64 or string array `[num_images]`: the external name of each image.
+        image_shape: `(height, width, channels)`.
+        label_names: Name of each label value, or empty.
+        skipped: What could not be read so far: id -> reason.
+    """
+
+    labels: np.ndarray
+    ids: np.ndarray
+    image_shape: ImageShape
+    label_names: tuple[str, ...]
+    skipped: dict[Any, str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, positions: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        """Turn a dataset of int64 positions into `(images, positions)` batches, in order.
+
+        Images that cannot be read are left out and noted in `skipped`.
+        """
+        raise NotImplementedError
+
+    def readable(self) -> ImageSet:
+        """This set without the images that cannot be read (a pass over all of them)."""
+        raise NotImplementedError
+
+    def batches(
+        self, batch_size: int, positions: np.ndarray | None = None
+    ) -> Iterator[ImageBatch]:
+        """All images in order, or those at `positions`; the last batch may be smaller."""
+        chosen = np.arange(len(self)) if positions is None else positions
+        dataset = tf.data.Dataset.from_tensor_slices(chosen)
+        for images, rows in self.load(dataset, batch_size).prefetch(2).as_numpy_iterator():
+            yield ImageBatch(images, rows)
+
+    def subset(self, positions: np.ndarray) -> ImageSet:
+        """The images at the given positions, with their labels and ids."""
+        raise NotImplementedError
+
+    def encoded_image(self, position: int) -> bytes:
+        """One image as PNG or in its file's own encoding: what a search request carries."""
+        raise NotImplementedError
+
+
+class ImageArrays(ImageSet):
+    """Images held in memory.
+
+    Args:
+        images: uint8 `[num_images, height, width, channels]`.
+        labels: One per image: integers, or multi-hot rows.
+        ids: One per image; 0, 1, 2, .. by default.
+        label_names: Name of each label value.
+
+    Raises:
+        ValueError: Shapes or dtypes are off, or lengths differ.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        ids: np.ndarray | None = None,
+        label_names: Sequence[str] = (),
+    ) -> None:
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.ndim != 4 or images.dtype != np.uint8:
+            raise ValueError(
+                "images must be uint8 [num_images, height, width, channels]. "
+                f"Received: {images.dtype} {images.shape}"
+            )
+        ids = np.arange(len(images)) if ids is None else np.asarray(ids)
+        if len(labels) != len(images) or len(ids) != len(images):
+            raise ValueError(
+                "labels and ids must have one entry per image. Received: "
+                f"{len(images)} images, {len(labels)} labels, {len(ids)} ids"
+            )
+        self.images = images
+        self.labels = labels
+        self.ids = ids
+        self.image_shape = images.shape[1:]
+        self.label_names = tuple(label_names)
+        self.skipped = {}
+
+    def load(self, positions: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        images = tf.constant(self.images)
+        return positions.batch(batch_size).map(lambda rows: (tf.gather(images, rows), rows))
+
+    def readable(self) -> ImageArrays:
+        return self
+
+    def subset(self, positions: np.ndarray) -> ImageArrays:
+        return ImageArrays(
+            self.images[positions], self.labels[positions], self.ids[positions], self.label_names
+        )
+
+    def encoded_image(self, position: int) -> bytes:
+        return tf.io.encode_png(self.images[position]).numpy()
+
+
+def fingerprint(ids: np.ndarray) -> str:
+    """Short digest of a split: which items, in which order."""
+    return hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest()[:16]

@@ -1,0 +1,152 @@
+"""The manifest of an index on disk: what its parts hold and how to tell that they are whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tfpqn.files import write_file_atomically
+
+from ._ids import IdType
+from .code_layout import CodeLayout
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One Parquet file of an index."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says."""
+
+    layout: CodeLayout
+    id_type: IdType
+    metadata_columns: dict[str, str]
+    parts: tuple[Part, ...]
+
+    @property
+    def num_items(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    def write(self, folder: Path) -> None:
+        """Writes `manifest.json` into the folder."""
+        text = json.dumps(self._to_json(), indent=2, ensure_ascii=False) + "\n"
+        write_file_atomically(folder / MANIFEST_NAME, text.encode())
+
+    def _to_json(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            **_created_by(),
+            "fingerprint": self.layout.fingerprint,
+            "code_length": self.layout.code_length,
+            "num_codewords": self.layout.num_codewords,
+            "code_dtype": self.layout.code_dtype.name,
+            "num_items": self.num_items,
+            "id_type": self.id_type,
+            "metadata_columns": self.metadata_columns,
+            "parts": [dataclasses.asdict(part) for part in self.parts],
+        }
+
+
+def part_name(number: int, num_parts: int) -> str:
+    """Returns the file name of part `number` of `num_parts`."""
+    return f"part-{number:05d}-of-{num_parts:05d}.parquet"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads and checks the manifest of the index in `folder`; looks at no part.
+
+    Raises:
+        FileNotFoundError: if the folder is no index.
+        ValueError: if the manifest is torn, of another format version, or contradicts itself.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"path must be the folder of an index, which holds a {MANIFEST_NAME}; "
+            f"got {str(folder)!r}, which {'has none' if folder.is_dir() else 'is no folder'}."
+        )
+    try:
+        fields = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} must be JSON, but it is torn or foreign: {error}.") from error
+    try:
+        return _parse(fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe an index: {error}") from error
+
+
+def _parse(fields: Any) -> Manifest:
+    if not isinstance(fields, dict):
+        raise ValueError(f"expected a JSON object, got {type(fields).__name__}.")
+    version = _field(fields, "format_version", int)
+    if version != FORMAT_VERSION:
+        raise ValueError(f"expected format_version {FORMAT_VERSION}, got {version}.")
+    layout = CodeLayout(
+        code_length=_field(fields, "code_length", int),
+        num_codewords=_field(fields, "num_codewords", int),
+        fingerprint=_field(fields, "fingerprint", str),
+    )
+    id_type = _field(fields, "id_type", str)
+    if id_type not in ("int64", "string"):
+        raise ValueError(f"expected id_type 'int64' or 'string', got {id_type!r}.")
+    manifest = Manifest(
+        layout=layout,
+        id_type=id_type,  # type: ignore[arg-type]
+        metadata_columns=dict(_field(fields, "metadata_columns", dict)),
+        parts=_parse_parts(_field(fields, "parts", list)),
+    )
+    _require_equal(fields, "code_dtype", str, layout.code_dtype.name)
+    _require_equal(fields, "num_items", int, manifest.num_items)
+    return manifest
+
+
+def _parse_parts(entries: list[Any]) -> tuple[Part, ...]:
+    parts = []
+    for number, entry in enumerate(entries):
+        expected = part_name(number, len(entries))
+        name = _field(entry, "name", str)
+        if name != expected:
+            # Only this one name: nothing outside the folder can be meant, nothing twice.
+            raise ValueError(f"expected part {number} to be named {expected!r}, got {name!r}.")
+        sizes = {size: _field(entry, size, int) for size in ("rows", "bytes")}
+        if min(sizes.values()) < 0:
+            raise ValueError(f"expected sizes of {name} to be 0 or more, got {sizes}.")
+        parts.append(Part(name=name, sha256=_field(entry, "sha256", str), **sizes))
+    return tuple(parts)
+
+
+def _field(fields: Any, name: str, kind: type[_Value]) -> _Value:
+    value: object = fields.get(name) if isinstance(fields, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"expected {name} to be of type {kind.__name__}, got {value!r}.")
+    return value
+
+
+def _require_equal(fields: dict[str, Any], name: str, kind: type[Any], expected: object) -> None:
+    value = _field(fields, name, kind)
+    if value != expected:
+        raise ValueError(f"expected {name} {expected!r} from its other fields, got {value!r}.")
+
+
+def _created_by() -> dict[str, dict[str, str]]:
+    try:
+        version = importlib.metadata.version("tfpqn")
+    except importlib.metadata.PackageNotFoundError:
+        return {}  # a bare checkout
+    return {"created_by": {"package": "tfpqn", "version": version}}

@@ -1,0 +1,23 @@
+"""Training, evaluation and reports. The custom loop and the evaluation need TensorFlow."""
+
+from .callbacks import EvaluateRetrieval as EvaluateRetrieval
+from .callbacks import ReviveCodewords as ReviveCodewords
+from .evaluation import evaluate as evaluate
+from .initialization import initialize_codebooks as initialize_codebooks
+from .loop import fit as fit
+from .run_config import RunConfig as RunConfig
+from .runs import Run as Run
+from .runs import evaluate_run as evaluate_run
+from .runs import train as train
+
+__all__ = [
+    "EvaluateRetrieval",
+    "ReviveCodewords",
+    "Run",
+    "RunConfig",
+    "evaluate",
+    "evaluate_run",
+    "fit",
+    "initialize_codebooks",
+    "train",
+]

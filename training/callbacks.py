@@ -1,0 +1,72 @@
+"""Keras callbacks for both ways of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfpqn.datasets import Splits
+
+from .evaluation import evaluate
+
+
+class ReviveCodewords(keras.callbacks.Callback):
+    """After each epoch, moves codewords that no image chooses onto poorly quantized images.
+
+    Args:
+        images: A function that gives batches of images `[batch, height, width, channels]`.
+        last_epoch: Number of the last epoch after which codewords are moved; leave the final epochs
+            out, so that moved codewords are trained. None for all epochs.
+        seed: Seed of the draw; together with the epoch it fixes the outcome.
+
+    Attributes:
+        num_revived: How many codewords were moved after each epoch so far.
+    """
+
+    def __init__(
+        self,
+        images: Callable[[], Iterable[np.ndarray]],
+        *,
+        last_epoch: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.images = images
+        self.last_epoch = last_epoch
+        self.seed = seed
+        self.num_revived: list[int] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.last_epoch is not None and epoch > self.last_epoch:
+            return
+        embeddings = [ops.convert_to_numpy(self.model.embed(batch)) for batch in self.images()]
+        rng = np.random.default_rng([self.seed, epoch])
+        revived = self.model.quantizer.revive_codewords(np.concatenate(embeddings), rng)
+        self.num_revived.append(revived)
+        if logs is not None:
+            logs["codewords_revived"] = float(revived)
+
+
+class EvaluateRetrieval(keras.callbacks.Callback):
+    """Adds the mAP of hard codes and of raw embeddings to the logs of every n-th epoch.
+
+    Args:
+        splits: `query` and `database` are ranked in full.
+        every: Number of epochs between evaluations; the n-th, 2n-th, .. epoch is evaluated.
+    """
+
+    def __init__(self, splits: Splits, every: int = 1) -> None:
+        super().__init__()
+        self.splits = splits
+        self.every = every
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is None or (epoch + 1) % self.every:
+            return
+        figures = evaluate(self.model, self.splits, cutoffs=(), recall_ks=())
+        logs["mAP"] = figures["mAP"]
+        logs["raw_mAP"] = figures["raw_embeddings"]["mAP"]

@@ -1,0 +1,122 @@
+"""Retrieval quality of a network: raw queries against hard codes, beside raw embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from tfpqn.datasets import ImageSet, Splits
+from tfpqn.metrics import average_precision, recall_at_k
+from tfpqn.ops import adc_scores, label_relevance
+
+TIES = "expected value over the orders of equally scored items"
+
+# Scores held at once, as queries times items.
+SCORES_PER_BLOCK = 1 << 24
+
+
+class _Encoded(NamedTuple):
+    embeddings: np.ndarray
+    codes: np.ndarray
+    labels: np.ndarray
+
+
+def evaluate(
+    network: Any,
+    splits: Splits,
+    *,
+    cutoffs: Sequence[int] = (100, 1000),
+    recall_ks: Sequence[int] = (1, 10, 100),
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """Rank the database for each query and measure the rankings.
+
+    Queries stay raw and items are hard codes, scored by the same functions that serve a search.
+    Ties are averaged over (see `tfpqn.metrics.average_precision`). The same figures for raw
+    embeddings on both sides stand beside, so that the price of coding is visible.
+
+    Args:
+        network: A `ProductQuantizationNetwork`.
+        splits: `query` and `database` are used.
+        cutoffs: The R of each mAP@R to report beside the mAP over the full ranking.
+        recall_ks: The k of each recall@k.
+        batch_size: Images embedded at once.
+
+    Returns:
+        A dict that JSON can hold: `mAP`, `mAP@R`, `recall@k`, the same under `raw_embeddings`,
+        `codebook_usage` on the database, sizes of the parts, and how ties were counted.
+
+    Raises:
+        ValueError: Query or database holds no readable image, or an embedding is not finite.
+    """
+    query = _encode(network, splits.query, batch_size)
+    database = _encode(network, splits.database, batch_size)
+    tables = ops.convert_to_numpy(network.quantizer.lookup_tables(query.embeddings))
+
+    def code_scores(rows: slice) -> np.ndarray:
+        return ops.convert_to_numpy(adc_scores(ops.convert_to_tensor(tables[rows]), database.codes))
+
+    def raw_scores(rows: slice) -> np.ndarray:
+        return query.embeddings[rows] @ database.embeddings.T
+
+    return {
+        "ranking": "full ranking, raw query against hard codes, inner product",
+        "ties": TIES,
+        **_measure(code_scores, query.labels, database.labels, cutoffs, recall_ks),
+        "raw_embeddings": _measure(raw_scores, query.labels, database.labels, cutoffs, recall_ks),
+        "bits_per_code": network.quantizer.bits_per_code,
+        "codebook_usage": _usage(database.codes, network.quantizer.num_codewords),
+        "splits": splits.describe(),
+    }
+
+
+def _encode(network: Any, images: ImageSet, batch_size: int) -> _Encoded:
+    embeddings, codes, positions = [], [], []
+    for batch in images.batches(batch_size):
+        outputs = network.predict_on_batch(batch.images)
+        embeddings.append(outputs["embeddings"])
+        codes.append(outputs["codes"])
+        positions.append(batch.positions)
+    if not positions:
+        raise ValueError("Query and database must each hold a readable image. Received: none")
+    stacked = np.concatenate(embeddings)
+    if not np.isfinite(stacked).all():
+        raise ValueError("The network's embeddings must be finite. Received: NaN or infinity")
+    return _Encoded(stacked, np.concatenate(codes), images.labels[np.concatenate(positions)])
+
+
+def _measure(
+    scores: Any,
+    query_labels: np.ndarray,
+    database_labels: np.ndarray,
+    cutoffs: Sequence[int],
+    recall_ks: Sequence[int],
+) -> dict[str, Any]:
+    """The figures of one way to score; `scores` maps a slice of queries to `[queries, items]`."""
+    num_queries, num_items = len(query_labels), len(database_labels)
+    block = max(1, SCORES_PER_BLOCK // num_items)
+    sums = np.zeros(1 + len(cutoffs) + len(recall_ks))
+    for start in range(0, num_queries, block):
+        rows = slice(start, start + block)
+        relevance = ops.convert_to_numpy(label_relevance(query_labels[rows], database_labels))
+        ranked = scores(rows)
+        sums += [
+            average_precision(ranked, relevance).sum(),
+            *(average_precision(ranked, relevance, cutoff).sum() for cutoff in cutoffs),
+            *(recall_at_k(ranked, relevance, k).sum() for k in recall_ks),
+        ]
+    means = [float(mean) for mean in sums / num_queries]
+    return {
+        "mAP": means[0],
+        "mAP@R": dict(zip(map(str, cutoffs), means[1:], strict=False)),
+        "recall@k": dict(zip(map(str, recall_ks), means[1 + len(cutoffs) :], strict=True)),
+    }
+
+
+def _usage(codes: np.ndarray, num_codewords: int) -> float:
+    """Share of all codewords that at least one item uses."""
+    used = sum(len(np.unique(column)) for column in codes.T)
+    return used / (codes.shape[1] * num_codewords)

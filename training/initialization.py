@@ -1,0 +1,50 @@
+"""Codebooks from the network's own first embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from keras import ops
+from sklearn.cluster import KMeans, MiniBatchKMeans
+
+# From this many codewords on, full k-means costs minutes and mini-batches seconds.
+MINI_BATCH_FROM = 256
+
+
+def initialize_codebooks(network: Any, images: Iterable[np.ndarray], *, seed: int = 0) -> None:
+    """Set a network's codebooks to k-means centres of its embeddings.
+
+    The embeddings are those that training sees (batch statistics, not moving averages), so the
+    first training step finds the codewords where its embeddings are.
+
+    Args:
+        network: A `ProductQuantizationNetwork`.
+        images: Batches of images `[batch, height, width, channels]`; some 10 images per codeword
+            are plenty. With fewer images than codewords the rest keep their random directions.
+        seed: Seed of the clustering.
+
+    Raises:
+        ValueError: There is no image, or an embedding is not finite.
+
+    Reference:
+        Jegou, Douze, Schmid: "Product Quantization for Nearest Neighbor Search", PAMI 2011.
+    """
+    embeddings = [ops.convert_to_numpy(network.embed(batch, training=True)) for batch in images]
+    if not embeddings:
+        raise ValueError("images must hold at least one batch. Received: none")
+
+    def cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
+        return _cluster(vectors, num_clusters, seed)
+
+    network.quantizer.fit_codebooks(np.concatenate(embeddings), cluster)
+
+
+def _cluster(vectors: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
+    num_clusters = min(num_clusters, len(np.unique(vectors, axis=0)))
+    if num_clusters < MINI_BATCH_FROM:
+        kmeans = KMeans(num_clusters, n_init=1, max_iter=25, random_state=seed)
+    else:
+        kmeans = MiniBatchKMeans(num_clusters, n_init=1, batch_size=4096, random_state=seed)
+    return kmeans.fit(vectors).cluster_centers_

@@ -1,0 +1,162 @@
+"""The custom training loop: the same loss and metrics as `network.fit`, and it can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import rich.console
+import rich.progress
+import tensorflow as tf
+
+from .training_state import TrainingState
+
+Batches = Callable[[int], tf.data.Dataset]
+Logs = dict[str, float]
+
+
+def fit(
+    network: Any,
+    batches: Batches,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    checkpoint_dir: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    log_dir: str | Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    progress: bool = True,
+) -> list[Logs]:
+    """Train a compiled network with `tf.GradientTape`.
+
+    With `checkpoint_dir`, a run that was killed at any moment and is started again by the same call
+    goes on from its last checkpoint and ends with the same weights as a run that was not killed,
+    provided that `batches` gives the same batches for the same steps.
+
+    Args:
+        network: A compiled `ProductQuantizationNetwork`.
+        batches: From a step to the endless `tf.data.Dataset` of `(images, labels)` or `(images,
+            labels, sample_weights)` that begins at that step, such as `TrainingBatches.dataset`.
+        epochs: Number of epochs to reach in all.
+        steps_per_epoch: Steps that make an epoch.
+        checkpoint_dir: Folder of the checkpoints; None keeps none.
+        checkpoint_every: Steps between checkpoints; each epoch's end has one besides.
+        log_dir: Folder of the TensorBoard scalars; None writes none.
+        callbacks: Keras callbacks. `on_train_begin` and `on_train_end`, `on_epoch_begin` and
+            `on_epoch_end`, `on_train_batch_begin` and `on_train_batch_end` are called.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        One dict a finished epoch: epoch, mean loss and metrics, learning rate.
+
+    Raises:
+        RuntimeError: The network is not compiled.
+        ValueError: The loss became NaN or infinite (the last checkpoint is from before it), or the
+            checkpoint is another network's.
+    """
+    if not network.compiled:
+        raise RuntimeError("network must be compiled before training. Call network.compile first")
+    state = TrainingState(network, batches(0).element_spec, checkpoint_dir)
+    step = state.restore()
+    stream = iter(batches(step))
+    loop = _Loop(
+        train_step=tf.function(lambda: _train_step(network, next(stream))),
+        callbacks=keras.callbacks.CallbackList(list(callbacks), model=network),
+        state=state,
+        checkpoint_every=checkpoint_every,
+    )
+    loop.callbacks.on_train_begin()
+    with _progress_bar(progress) as bar, _summary_writer(log_dir) as writer:
+        while step < epochs * steps_per_epoch:
+            epoch, first = divmod(step, steps_per_epoch)
+            if not first:
+                network.reset_metrics()
+            task = bar.add_task(f"epoch {epoch + 1}/{epochs}", total=steps_per_epoch)
+            loop.callbacks.on_epoch_begin(epoch)
+            for position in range(first, steps_per_epoch):
+                logs = loop.run_step(epoch * steps_per_epoch + position + 1, position)
+                status = f"epoch {epoch + 1}/{epochs}  loss {float(logs['loss']):.4f}"
+                bar.update(task, completed=position + 1, description=status)
+            step = (epoch + 1) * steps_per_epoch
+            summary = _summarize(network, epoch, logs)
+            loop.callbacks.on_epoch_end(epoch, summary)
+            _write_scalars(writer, summary, step)
+            state.history.append(summary)
+            state.save(step)
+    loop.callbacks.on_train_end()
+    return state.history
+
+
+class _Loop(NamedTuple):
+    """What one step needs."""
+
+    train_step: Callable[[], dict[str, tf.Tensor]]
+    callbacks: keras.callbacks.CallbackList
+    state: TrainingState
+    checkpoint_every: int | None
+
+    def run_step(self, step: int, position: int) -> dict[str, tf.Tensor]:
+        """Run the step that makes `step` steps in all; checkpoint if it is time."""
+        self.callbacks.on_train_batch_begin(position)
+        logs = self.train_step()
+        self.callbacks.on_train_batch_end(position, logs)
+        if self.checkpoint_every and step % self.checkpoint_every == 0:
+            self.state.save(step)
+        return logs
+
+
+def _train_step(network: Any, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
+    with tf.GradientTape() as tape:
+        outputs = network(images, training=True)
+        loss = network.compute_loss(images, labels, outputs, weights, training=True)
+        scaled_loss = network.optimizer.scale_loss(loss)
+    variables = [variable.value for variable in network.trainable_variables]
+    network.optimizer.apply(tape.gradient(scaled_loss, variables), network.trainable_variables)
+    loss_tracker = next(metric for metric in network.metrics if metric.name == "loss")
+    loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
+    return network.compute_metrics(images, labels, outputs, weights)
+
+
+def _summarize(network: Any, epoch: int, logs: dict[str, tf.Tensor]) -> Logs:
+    summary = {name: float(value) for name, value in logs.items()}
+    if not np.isfinite(summary["loss"]):
+        raise ValueError(
+            f"The loss must stay finite. Received: {summary['loss']} in epoch {epoch + 1}. Lower "
+            "the learning rate and start from the former epoch's checkpoint, if there is one"
+        )
+    rate = float(keras.ops.convert_to_numpy(network.optimizer.learning_rate))
+    return {"epoch": epoch + 1, **summary, "learning_rate": rate}
+
+
+def _progress_bar(progress: bool) -> rich.progress.Progress:
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+        console=rich.console.Console(stderr=True),
+        disable=not progress,
+    )
+
+
+@contextlib.contextmanager
+def _summary_writer(log_dir: str | Path | None) -> Iterator[Any]:
+    writer = tf.summary.create_file_writer(str(log_dir)) if log_dir else None
+    try:
+        yield writer or tf.summary.create_noop_writer()
+    finally:
+        if writer:
+            writer.close()
+
+
+def _write_scalars(writer: Any, summary: Logs, step: int) -> None:
+    with writer.as_default(step=step):
+        for name, value in summary.items():
+            if name != "epoch":
+                tf.summary.scalar(f"train/{name}", value)
+    writer.flush()

@@ -1,0 +1,97 @@
+"""All that a training run depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+import tfpqn
+
+MODELS = ("pqn",)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Settings of a run; two runs with equal settings and data end with equal weights.
+
+    Attributes:
+        protocol: Name of the protocol, or None to train on `images`.
+        images: Folder with one subfolder of images per label, or None.
+        image_size: Height and width that the images of a folder are brought to.
+        model: Kind of network: "pqn".
+        bits: Length of a code; a multiple of `num_subspaces`.
+        num_subspaces: Codebooks; each has `2 ** (bits / num_subspaces)` codewords.
+        embedding_dim: Length of the embedding; a multiple of `num_subspaces`.
+        backbone: Name for `tfpqn.models.build_backbone`.
+        weights: Weights for a `keras.applications` backbone.
+        alpha: Hardness of the soft assignment.
+        loss_form, loss_scale, loss_margin: Arguments of the asymmetric triplet loss.
+        epochs, batch_size, learning_rate: Adam with cosine decay to zero over all epochs.
+        augment: Whether to flip and shift the training images at random.
+        seed: Seed of weights, order, augmentation and clustering.
+
+    Raises:
+        ValueError: A setting is out of range or does not fit the others.
+    """
+
+    protocol: str | None = "digits"
+    images: str | None = None
+    image_size: int = 64
+    model: str = "pqn"
+    bits: int = 24
+    num_subspaces: int = 4
+    embedding_dim: int = 512
+    backbone: str = "conv3"
+    weights: str | None = None
+    alpha: float = 5.0
+    loss_form: str = "softplus"
+    loss_scale: float = 4.0
+    loss_margin: float = 0.0
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    augment: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.protocol is None) == (self.images is None):
+            raise ValueError(
+                "A run needs either a protocol or a folder of images. "
+                f"Received: protocol={self.protocol!r}, images={self.images!r}"
+            )
+        if self.model not in MODELS:
+            raise ValueError(f"model must be one of {list(MODELS)}. Received: {self.model!r}")
+        if self.bits < 1 or self.num_subspaces < 1 or self.bits % self.num_subspaces:
+            raise ValueError(
+                "bits must be a positive multiple of num_subspaces. "
+                f"Received: bits={self.bits}, num_subspaces={self.num_subspaces}"
+            )
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1. Received: {self.epochs}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive. Received: {self.learning_rate}")
+
+    def build_network(self, image_shape: tuple[int, int, int], steps: int) -> Any:
+        """The compiled network of these settings, with fresh weights from the seed.
+
+        Args:
+            image_shape: `(height, width, channels)`.
+            steps: Steps in all, over which the learning rate falls to zero.
+        """
+        keras.utils.set_random_seed(self.seed)
+        quantizer = tfpqn.layers.ProductQuantization(
+            self.num_subspaces, 2 ** (self.bits // self.num_subspaces), self.alpha
+        )
+        network = tfpqn.models.ProductQuantizationNetwork(
+            tfpqn.models.build_backbone(self.backbone, image_shape, weights=self.weights),
+            quantizer,
+            self.embedding_dim,
+        )
+        schedule = keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)
+        network.compile(
+            keras.optimizers.Adam(schedule),
+            tfpqn.losses.AsymmetricTripletLoss(self.loss_form, self.loss_scale, self.loss_margin),
+        )
+        return network

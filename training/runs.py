@@ -1,0 +1,204 @@
+"""A training run in a folder: settings, checkpoints, the trained network, its figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfpqn.datasets import ImageFolder, ImageSet, Splits, TrainingBatches, load_protocol
+from tfpqn.files import write_file_atomically
+
+from .callbacks import EvaluateRetrieval, ReviveCodewords
+from .evaluation import evaluate
+from .initialization import initialize_codebooks
+from .loop import fit
+from .run_config import RunConfig
+
+# Images per codeword for k-means and for the search for dead codewords.
+SAMPLES_PER_CODEWORD = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run's folder.
+
+    It holds `run.json` (the settings), `checkpoints/`, `logs/` (TensorBoard), and once training has
+    ended `network.keras`; `metrics.json` after an evaluation.
+
+    Attributes:
+        folder: The run's folder.
+        config: Its settings.
+    """
+
+    folder: Path
+    config: RunConfig
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Open an existing run.
+
+        Raises:
+            FileNotFoundError: The folder holds no run.
+        """
+        file = Path(folder) / "run.json"
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"The run folder must hold run.json, as `tfpqn train` writes it. Received: "
+                f"{str(folder)!r}"
+            )
+        return cls(Path(folder), RunConfig(**json.loads(file.read_text())))
+
+    @classmethod
+    def start(cls, folder: str | Path, config: RunConfig) -> Run:
+        """Begin a run, or go on with the one that the folder holds.
+
+        Raises:
+            ValueError: The folder holds a run with other settings; the message names them.
+        """
+        folder = Path(folder)
+        if (folder / "run.json").is_file():
+            former = dataclasses.asdict(cls.open(folder).config)
+            wanted = dataclasses.asdict(config)
+            changed = [f"{k}={former[k]!r} -> {wanted[k]!r}" for k in wanted if wanted[k] != former[k]]
+            if changed:
+                raise ValueError(
+                    f"The run in {str(folder)!r} must go on with its own settings; take another "
+                    f"folder for others. Received: {', '.join(changed)}"
+                )
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_json(folder / "run.json", dataclasses.asdict(config))
+        return cls(folder, config)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training has ended."""
+        return (self.folder / "network.keras").is_file()
+
+    def load_network(self) -> Any:
+        """The trained network.
+
+        Raises:
+            FileNotFoundError: Training has not ended yet.
+        """
+        if not self.is_trained:
+            raise FileNotFoundError(
+                f"The run in {str(self.folder)!r} must be trained to its end first. Received: a run "
+                "without network.keras; start `tfpqn train` with the same settings to go on"
+            )
+        return keras.saving.load_model(self.folder / "network.keras")
+
+    def load_splits(self, data_dir: str | Path | None = None, protocol: str | None = None) -> Splits:
+        """The data of the run, or of another protocol."""
+        name = protocol or self.config.protocol
+        if name is not None:
+            return load_protocol(name).load(Path(data_dir) if data_dir else None)
+        size = self.config.image_size
+        return ImageFolder(self.config.images or "", (size, size, 3)).readable().split()
+
+    def write_metrics(self, metrics: dict[str, Any]) -> Path:
+        """Write `metrics.json`; return its path."""
+        path = self.folder / "metrics.json"
+        _write_json(path, metrics)
+        return path
+
+
+def train(
+    run: Run,
+    splits: Splits,
+    *,
+    checkpoint_every: int | None = 200,
+    evaluate_every: int | None = None,
+    progress: bool = True,
+) -> Any:
+    """Train a run to its end, going on from its last checkpoint if it has one.
+
+    Args:
+        run: From `Run.start`.
+        splits: The data; `train` is used.
+        checkpoint_every: Steps between checkpoints.
+        evaluate_every: Epochs between evaluations, whose mAP goes into the history; None for none.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The trained network, which is also saved in the run's folder.
+
+    Raises:
+        ValueError: The data does not fit the settings, or the loss became NaN.
+    """
+    config = run.config
+    if run.is_trained:
+        return run.load_network()
+    batches = TrainingBatches(
+        splits.train, config.batch_size, seed=config.seed, augment=config.augment
+    )
+    network = config.build_network(
+        splits.train.image_shape, config.epochs * batches.steps_per_epoch
+    )
+    checkpoint_dir = run.folder / "checkpoints"
+    num_samples = SAMPLES_PER_CODEWORD * network.quantizer.num_codewords
+    if not (checkpoint_dir / "checkpoint").exists():
+        initialize_codebooks(network, sample_batches(splits.train, num_samples, 256), seed=config.seed)
+    callbacks: list[keras.callbacks.Callback] = [
+        ReviveCodewords(
+            lambda: sample_batches(splits.train, num_samples, 256),
+            last_epoch=config.epochs // 2,
+            seed=config.seed,
+        )
+    ]
+    if evaluate_every:
+        callbacks.append(EvaluateRetrieval(splits, evaluate_every))
+    fit(
+        network,
+        batches.dataset,
+        epochs=config.epochs,
+        steps_per_epoch=batches.steps_per_epoch,
+        checkpoint_dir=checkpoint_dir,
+        checkpoint_every=checkpoint_every,
+        log_dir=run.folder / "logs",
+        callbacks=callbacks,
+        progress=progress,
+    )
+    _save_network(network, run.folder / "network.keras")
+    return network
+
+
+def evaluate_run(run: Run, network: Any, splits: Splits, protocol: str | None = None) -> dict[str, Any]:
+    """Evaluate a run's network; write and return its metrics, with protocol and settings."""
+    name = protocol or run.config.protocol
+    description = load_protocol(name).description if name else "folder of images, 10 % queries"
+    metrics = {
+        "protocol": name or run.config.images,
+        "description": description,
+        **evaluate(network, splits),
+        "config": dataclasses.asdict(run.config),
+    }
+    run.write_metrics(metrics)
+    return metrics
+
+
+def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np.ndarray]:
+    """At most `count` images, evenly spread over the set, in batches."""
+    positions = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
+    return (batch.images for batch in images.batches(batch_size, positions))
+
+
+def _save_network(network: Any, path: Path) -> None:
+    """Save beside and rename, so that `path` is never half a file."""
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}.keras")
+    try:
+        network.save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_file_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
