@@ -12,7 +12,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfpqn.datasets import ImageFolder, ImageSet, Splits, TrainingBatches, load_protocol
+from tfpqn.datasets import (
+    ImageFolder,
+    ImageSet,
+    Splits,
+    TrainingBatches,
+    load_protocol,
+    split_folder,
+)
 from tfpqn.files import write_file_atomically
 
 from .callbacks import EvaluateRetrieval, ReviveCodewords
@@ -101,7 +108,7 @@ class Run:
         if name is not None:
             return load_protocol(name).load(Path(data_dir) if data_dir else None)
         size = self.config.image_size
-        return ImageFolder(self.config.images or "", (size, size, 3)).readable().split()
+        return split_folder(ImageFolder(self.config.images or "", (size, size, 3)).readable())
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
         """Write `metrics.json`; return its path."""

@@ -8,6 +8,7 @@ from tfpqn.datasets.protocols import Protocol as Protocol
 from tfpqn.datasets.protocols import Splits as Splits
 from tfpqn.datasets.protocols import load_protocol as load_protocol
 from tfpqn.datasets.protocols import protocol_names as protocol_names
+from tfpqn.datasets.protocols import split_folder as split_folder
 from tfpqn.datasets.training_batches import TrainingBatches as TrainingBatches
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "decode_image",
     "load_protocol",
     "protocol_names",
+    "split_folder",
 ]

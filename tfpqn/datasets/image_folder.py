@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 from tfpqn.datasets.decoding import decode_image
 from tfpqn.datasets.image_set import ImageSet, ImageShape
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
 
 class ImageFolder(ImageSet):
@@ -81,18 +82,18 @@ class ImageFolder(ImageSet):
     def readable(self) -> ImageFolder:
         for _ in self.batches(256):
             pass
-        if not self.skipped:
-            return self
-        files = [f for f, id_ in zip(self.files, self.ids, strict=True) if id_ not in self.skipped]
-        if not files:
+        readable = [position for position, id_ in enumerate(self.ids) if id_ not in self.skipped]
+        if not readable:
             raise ValueError(
                 f"{self.folder} must hold at least one readable image. Received: {len(self)} files, "
                 f"none readable; the first: {next(iter(self.skipped.items()))}"
             )
-        rest = ImageFolder.__new__(ImageFolder)
-        rest.folder, rest.image_shape, rest.skipped = self.folder, self.image_shape, self.skipped
-        rest._set_files(files, self.label_names)
-        return rest
+        return self.subset(np.array(readable))
+
+    def subset(self, positions: np.ndarray) -> ImageFolder:
+        part = copy.copy(self)
+        part._set_files([self.files[position] for position in positions], self.label_names)
+        return part
 
     def encoded_image(self, position: int) -> bytes:
         return self.files[position].read_bytes()

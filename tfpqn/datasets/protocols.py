@@ -69,6 +69,27 @@ def load_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+def split_folder(images: ImageSet, query_share: float = 0.1) -> Splits:
+    """Split a labelled set: of each label a share is queries, the rest training set and database.
+
+    Args:
+        images: A set with integer labels, such as `ImageFolder(..).readable()`.
+        query_share: Share of each label's images that become queries, at least one image.
+
+    Raises:
+        ValueError: There are fewer than two labels, or a label has a single image.
+    """
+    labels, counts = np.unique(images.labels, return_counts=True)
+    if len(labels) < 2 or counts.min() < 2:
+        raise ValueError(
+            "Training needs at least two labels (subfolders) with two readable images each. "
+            f"Received: {dict(zip(labels.tolist(), counts.tolist(), strict=True))} images by label"
+        )
+    query, rest = _draw_per_label(images.labels, query_share)
+    database = images.subset(rest)
+    return Splits(train=database, database=database, query=images.subset(query))
+
+
 def _load_digits(data_dir: Path | None) -> Splits:
     """scikit-learn's handwritten digits: no data directory needed."""
     from sklearn.datasets import load_digits
@@ -131,12 +152,14 @@ def _concatenate(first: ImageArrays, second: ImageArrays) -> ImageArrays:
     return ImageArrays(*fields, label_names=first.label_names)
 
 
-def _draw_per_label(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of `count` random items of each label, and of the rest, both ascending."""
+def _draw_per_label(labels: np.ndarray, count: int | float) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of random items of each label (a number, or a share), and of the rest."""
     rng = np.random.default_rng(SPLIT_SEED)
     drawn = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
-        drawn[rng.choice(np.flatnonzero(labels == label), count, replace=False)] = True
+        members = np.flatnonzero(labels == label)
+        size = count if isinstance(count, int) else max(1, round(count * len(members)))
+        drawn[rng.choice(members, size, replace=False)] = True
     return np.flatnonzero(drawn), np.flatnonzero(~drawn)
 
 

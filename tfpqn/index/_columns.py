@@ -57,7 +57,7 @@ def infer_type(values: Any, name: str) -> pa.DataType:
     try:
         return pa.infer_type(values)
     except _CONVERSION_ERRORS as error:
-        raise TypeError(f"{name} must hold values of one type, got a mixture: {error}.") from error
+        raise TypeError(f"{name} must hold values of one type, got a mixture: {error}") from error
 
 
 def to_arrow(values: Any, kind: pa.DataType, name: str) -> pa.Array | pa.ChunkedArray:
@@ -75,12 +75,12 @@ def to_arrow(values: Any, kind: pa.DataType, name: str) -> pa.Array | pa.Chunked
     try:
         if isinstance(values, (pa.Array, pa.ChunkedArray)):
             return values if values.type == kind else values.cast(kind)
-        if isinstance(values, np.ndarray) and values.dtype.kind not in "biufUO":
+        if isinstance(values, np.ndarray) and values.dtype.kind not in "biufO":
             values = values.tolist()
         return pa.array(values, type=kind)
     except _CONVERSION_ERRORS as error:
         raise TypeError(
-            f"{name} must hold values of type {type_name(kind)}, got others: {error}."
+            f"{name} must hold values of type {type_name(kind)}, got others: {error}"
         ) from error
 
 

@@ -1,0 +1,166 @@
+"""A network and its coded collection as one callable: the very graph that is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfpqn.datasets import decode_image
+from tfpqn.index import CodeIndex, network_layout
+
+from .input_checks import check_codes, check_embeddings, check_images
+from .search import ROWS_PER_BLOCK, search_codes
+
+Outputs = dict[str, tf.Tensor]
+
+
+class SearchResult(NamedTuple):
+    """What a search found, best first.
+
+    Attributes:
+        ids: `[batch, top_k]`, int64 or object array of str; -1 or "" where there are fewer items.
+        scores: float32 `[batch, top_k]`, larger is nearer.
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+
+
+class Searcher(tf.Module):
+    """Searches a coded collection with a network's embeddings.
+
+    Codes, ids, codebooks and the network's weights are variables; the search is built of standard
+    TensorFlow ops. The object keeps a reference to the network's weights: train on, and the
+    searcher follows, though its codebooks stay those of the index.
+
+    Args:
+        network: A built `ProductQuantizationNetwork`.
+        index: The collection, coded by this network's codebooks.
+        top_k: Number of items that a search returns.
+        rows_per_block: Items scored at once, see `search_codes`.
+
+    Raises:
+        ValueError: The index was built with other codebooks, or an argument is out of range.
+
+    Example:
+
+    >>> searcher = Searcher(network, index, top_k=10)
+    >>> ids, scores = searcher([open("bird.jpg", "rb").read()])  # [1, 10] each
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        index: CodeIndex,
+        *,
+        top_k: int = 10,
+        rows_per_block: int = ROWS_PER_BLOCK,
+    ) -> None:
+        super().__init__(name="searcher")
+        for name, value in (("top_k", top_k), ("rows_per_block", rows_per_block)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+        index.require_layout(network_layout(network))
+        self.top_k = top_k
+        self.rows_per_block = rows_per_block
+        self.num_items = index.num_items
+        self.id_type = index.id_type
+        self.layout = index.layout
+        self.image_shape = network.image_shape
+        self.embedding_dim = network.quantizer.embedding_dim
+        self.quantizer_config = network.quantizer.get_config()
+        self.quantizer_kind = type(network.quantizer).__name__
+        # Only the variables are tracked: the Keras objects would be saved with all they hold.
+        self.network_variables = [variable.value for variable in network.variables]
+        self._network = _Untracked(network)
+        # Codes lie position by position, the order in which the search reads them.
+        self.codes = tf.Variable(np.ascontiguousarray(index.codes.T), trainable=False, name="codes")
+        id_dtype = tf.string if index.id_type == "string" else tf.int64
+        self.ids = tf.Variable(tf.constant(index.ids, id_dtype), trainable=False, name="ids")
+        self._functions = self._make_functions()
+
+    def __call__(self, images: Sequence[bytes]) -> SearchResult:
+        """Search with encoded images.
+
+        Args:
+            images: JPEG, PNG, GIF or BMP bytes, one string an image.
+
+        Raises:
+            tf.errors.InvalidArgumentError: An image cannot be decoded.
+        """
+        return _to_result(self._functions["search"](tf.constant(list(images), tf.string)))
+
+    def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
+        """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
+        tensor = tf.constant(embeddings, tf.float32)
+        return _to_result(self._functions["search_by_embedding"](tensor))
+
+    @property
+    def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
+        """The serving functions by signature name, `serving_default` first."""
+        return {"serving_default": self._functions["search"], **self._functions}
+
+    def _make_functions(self) -> dict[str, tf.types.experimental.GenericFunction]:
+        """One traced function a signature; each input and output has a batch axis and a name."""
+        images = tf.TensorSpec([None], tf.string, name="images")
+        embeddings = tf.TensorSpec([None, self.embedding_dim], tf.float32, name="embeddings")
+        codes = tf.TensorSpec([None, self.layout.code_length], tf.int32, name="codes")
+        return {
+            "search": tf.function(
+                lambda images: self._search(self._embed(images)), input_signature=[images]
+            ),
+            "search_by_embedding": tf.function(
+                lambda embeddings: self._search(check_embeddings(embeddings)),
+                input_signature=[embeddings],
+            ),
+            "embed": tf.function(
+                lambda images: {"embeddings": self._embed(images)}, input_signature=[images]
+            ),
+            "encode": tf.function(
+                lambda images: {"codes": self._encode(self._embed(images))},
+                input_signature=[images],
+            ),
+            "decode": tf.function(
+                lambda codes: {"embeddings": self._decode(codes)}, input_signature=[codes]
+            ),
+        }
+
+    def _embed(self, images: tf.Tensor) -> tf.Tensor:
+        pixels = tf.map_fn(
+            lambda data: decode_image(data, self.image_shape),
+            check_images(images),
+            fn_output_signature=tf.TensorSpec(self.image_shape, tf.uint8),
+        )
+        return self._network.value.embed(pixels, training=False)
+
+    def _search(self, embeddings: tf.Tensor) -> Outputs:
+        tables = self._network.value.quantizer.lookup_tables(embeddings)
+        found = search_codes(tables, self.codes, self.top_k, self.rows_per_block)
+        missing = tf.constant("" if self.id_type == "string" else -1, self.ids.dtype)
+        if not self.num_items:
+            return {"ids": tf.fill(tf.shape(found.positions), missing), "scores": found.scores}
+        ids = tf.gather(self.ids, tf.maximum(found.positions, 0))
+        return {"ids": tf.where(found.positions < 0, missing, ids), "scores": found.scores}
+
+    def _encode(self, embeddings: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self._network.value.quantizer.encode(embeddings), tf.int32)
+
+    def _decode(self, codes: tf.Tensor) -> tf.Tensor:
+        return self._network.value.quantizer.decode(check_codes(codes, self.layout.num_codewords))
+
+
+class _Untracked:
+    """Hides an object from `tf.Module`'s tracking."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _to_result(outputs: Outputs) -> SearchResult:
+    ids = outputs["ids"].numpy()
+    if ids.dtype == object:
+        ids = np.array([[id_.decode() for id_ in row] for row in ids], object).reshape(ids.shape)
+    return SearchResult(ids, outputs["scores"].numpy())

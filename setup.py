@@ -1,0 +1,79 @@
+"""Packaging of tfpqn.
+
+`export/` and `training/` stand beside `tfpqn/` in the checkout and install as `tfpqn.export` and
+`tfpqn.training`. The package list is spelled out so that nothing else can slip into the wheel.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+FOLDER_OF = {"tfpqn": "tfpqn", "tfpqn.export": "export", "tfpqn.training": "training"}
+
+TEST = ["pytest>=8", "hypothesis>=6.100"]
+BENCHMARK = ["faiss-cpu>=1.8"]
+DEVELOP = ["ruff>=0.9", "mypy>=1.14", "jax>=0.4.30"]
+
+
+def read_version():
+    text = (HERE / "tfpqn" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE).group(1)
+
+
+def read_readme():
+    readme = HERE / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.is_file() else ""
+
+
+def list_packages():
+    inner = [
+        f"{package}.{name}"
+        for package, folder in FOLDER_OF.items()
+        for name in find_packages(str(HERE / folder))
+    ]
+    return [*FOLDER_OF, *inner]
+
+
+setup(
+    name="tfpqn",
+    version=read_version(),
+    description="Compact-code visual search for Keras 3: train, index, and serve as one SavedModel",
+    long_description=read_readme(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    package_dir=FOLDER_OF,
+    packages=list_packages(),
+    package_data={"tfpqn.export": ["serving_ops.txt"]},
+    install_requires=[
+        "tensorflow>=2.19,<3",
+        "keras>=3.8,<4",
+        "tensorflow-datasets>=4.9.7",
+        "importlib_resources",  # tensorflow-datasets imports it without declaring it
+        "tensorflow-metadata>=1.13",  # or Python 3.10 ends up with 0.5, which tfds cannot use
+        "tensorflow-serving-api>=2.19",
+        "tensorboard>=2.19",  # tf.summary writes through it; tensorflow no longer brings it
+        "numpy>=1.26",
+        "pyarrow>=16",
+        "scikit-learn>=1.4",
+        "matplotlib>=3.8",
+        "typer>=0.12",
+        "rich>=13",
+    ],
+    extras_require={
+        "test": TEST,
+        "benchmark": BENCHMARK,
+        "dev": [*TEST, *BENCHMARK, *DEVELOP],
+    },
+    entry_points={"console_scripts": ["tfpqn = tfpqn.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

@@ -1,0 +1,36 @@
+"""What every test stands on: the environment, the seeds and the hypothesis profile."""
+
+import os
+import sys
+
+# Read once when TensorFlow, Keras and matplotlib are first imported: hence before all else.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import hypothesis
+import numpy as np
+import pytest
+
+SEED = 20180908
+
+# No deadline: the first call of a traced function may take seconds on a shared machine.
+hypothesis.settings.register_profile("developer", deadline=None, max_examples=25)
+hypothesis.settings.register_profile(
+    "ci", parent=hypothesis.settings.get_profile("developer"), derandomize=True
+)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that are the same in every run."""
+    return np.random.default_rng(SEED)
+
+
+@pytest.fixture(autouse=True)
+def _seed_keras() -> None:
+    """Seeds Keras, unless the test does without it: importing it takes seconds."""
+    keras = sys.modules.get("keras")
+    if keras is not None and hasattr(keras, "utils"):
+        keras.utils.set_random_seed(SEED)

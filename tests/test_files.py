@@ -1,0 +1,213 @@
+"""Laws of atomic writing: a reader sees the former version or the new one, and nothing else."""
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfpqn import files
+from tfpqn.files import atomic_directory, sha256_of_file, write_file_atomically
+
+
+@pytest.fixture(params=["one step", "two renames"])
+def any_rename(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test with renameat2 and as on a system that has none."""
+    if request.param == "two renames":
+        monkeypatch.setattr(files, "_rename_with_flag", lambda *_: False)
+
+
+def write_version(path: Path, text: str, overwrite: bool = False) -> None:
+    with atomic_directory(path, overwrite=overwrite) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").write_text(text)
+
+
+def version_of(path: Path) -> str:
+    return (path / "inner" / "file").read_text()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.usefixtures("any_rename")
+def test_folder_appears_whole_and_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "parent" / "folder"
+    with atomic_directory(path) as folder:
+        assert folder.parent == path.parent
+        assert folder.name.startswith(f".folder.partial-{os.getpid()}-")
+        (folder / "file").write_text("new")
+        assert not path.exists()
+    assert names_in(path.parent) == ["folder"]
+    assert (path / "file").read_text() == "new"
+
+
+def test_folder_has_the_permissions_that_mkdir_gives(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    write_version(tmp_path / "folder", "new")
+    assert (tmp_path / "folder").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.usefixtures("any_rename")
+def test_overwriting_replaces_the_whole_folder(tmp_path: Path) -> None:
+    write_version(tmp_path / "folder", "former")
+    (tmp_path / "folder" / "only in the former").touch()
+    write_version(tmp_path / "folder", "new", overwrite=True)
+    assert names_in(tmp_path) == ["folder"]
+    assert names_in(tmp_path / "folder") == ["inner"]
+    assert version_of(tmp_path / "folder") == "new"
+
+
+@pytest.mark.usefixtures("any_rename")
+def test_overwriting_where_nothing_is_just_writes(tmp_path: Path) -> None:
+    write_version(tmp_path / "folder", "new", overwrite=True)
+    assert version_of(tmp_path / "folder") == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
+def test_exception_leaves_the_former_version_and_no_trace(
+    tmp_path: Path, error: BaseException
+) -> None:
+    write_version(tmp_path / "folder", "former")
+    with pytest.raises(type(error)):
+        with atomic_directory(tmp_path / "folder", overwrite=True) as folder:
+            (folder / "file").write_text("half")
+            raise error
+    assert names_in(tmp_path) == ["folder"]
+    assert version_of(tmp_path / "folder") == "former"
+
+
+@pytest.mark.parametrize("existing", ["empty", "full"])
+def test_existing_folder_is_refused_on_entry(tmp_path: Path, existing: str) -> None:
+    (tmp_path / "folder").mkdir()
+    if existing == "full":
+        (tmp_path / "folder" / "file").touch()
+    with pytest.raises(FileExistsError, match=r"overwrite=True.*folder.*exists already"):
+        with atomic_directory(tmp_path / "folder"):
+            pytest.fail("the block ran")
+    assert names_in(tmp_path) == ["folder"]
+
+
+@pytest.mark.usefixtures("any_rename")
+def test_folder_that_appeared_meanwhile_is_refused_at_the_end(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="exists already"):
+        with atomic_directory(tmp_path / "folder"):
+            (tmp_path / "folder").mkdir()
+    assert names_in(tmp_path) == ["folder"]
+    assert names_in(tmp_path / "folder") == []
+
+
+def test_file_is_never_overwritten_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(NotADirectoryError, match="not a folder"):
+        write_version(tmp_path / "file", "new", overwrite=True)
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_symbolic_link_stays_and_its_folder_is_replaced(tmp_path: Path) -> None:
+    write_version(tmp_path / "real", "former")
+    (tmp_path / "link").symlink_to("real")
+    write_version(tmp_path / "link", "new", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert version_of(tmp_path / "real") == "new"
+
+
+def test_root_of_the_file_system_is_refused() -> None:
+    with pytest.raises(ValueError, match="path='/'"):
+        with atomic_directory("/", overwrite=True):
+            pytest.fail("the block ran")
+
+
+def test_full_disk_leaves_the_former_version_and_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_version(tmp_path / "folder", "former")
+    write_file_atomically(tmp_path / "file", b"former")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_version(tmp_path / "folder", "new", overwrite=True)
+    with pytest.raises(OSError, match="No space left"):
+        write_file_atomically(tmp_path / "file", b"new")
+    assert names_in(tmp_path) == ["file", "folder"]
+    assert version_of(tmp_path / "folder") == "former"
+    assert (tmp_path / "file").read_bytes() == b"former"
+
+
+def test_failing_second_rename_brings_the_former_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_version(tmp_path / "folder", "former")
+    rename = os.rename
+
+    def fail_into_place(source: Path, target: Path) -> None:
+        if ".partial-" in Path(source).name:
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(files, "_rename_with_flag", lambda *_: False)
+    monkeypatch.setattr(os, "rename", fail_into_place)
+    with pytest.raises(OSError, match="Input/output"):
+        write_version(tmp_path / "folder", "new", overwrite=True)
+    assert names_in(tmp_path) == ["folder"]
+    assert version_of(tmp_path / "folder") == "former"
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    left = [f".folder.partial-{dead_pid()}-0a1b2c3d", f".folder.partial-{2**40}-0a"]
+    kept = [
+        f".folder.partial-{os.getpid()}-0a1b2c3d",
+        f".other.partial-{dead_pid()}-0a1b2c3d",
+        ".folder.partial-of-a-user",
+    ]
+    for name in left + kept:
+        (tmp_path / name / "inner").mkdir(parents=True)
+    write_version(tmp_path / "folder", "new")
+    assert names_in(tmp_path) == sorted([*kept, "folder"])
+
+
+def test_lock_protects_a_writer_whose_process_id_is_unknown_here(tmp_path: Path) -> None:
+    elsewhere = tmp_path / f".folder.partial-{dead_pid()}-0a1b2c3d"
+    elsewhere.mkdir()
+    with files._locked(elsewhere):
+        write_version(tmp_path / "folder", "new")
+        assert elsewhere.exists()
+    write_version(tmp_path / "folder", "newer", overwrite=True)
+    assert not elsewhere.exists()
+
+
+def test_version_moved_aside_by_a_killed_process_comes_back(tmp_path: Path) -> None:
+    write_version(tmp_path / "folder", "former")
+    os.rename(tmp_path / "folder", tmp_path / f".folder.former-{dead_pid()}-0a1b2c3d")
+    with pytest.raises(FileExistsError):
+        write_version(tmp_path / "folder", "new")
+    assert names_in(tmp_path) == ["folder"]
+    assert version_of(tmp_path / "folder") == "former"
+
+
+def test_file_is_written_whole_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "parent" / "file"
+    for data in (b"former", b"", bytes(range(256)) * 10):
+        write_file_atomically(path, data)
+        assert path.read_bytes() == data
+    assert names_in(path.parent) == ["file"]
+
+
+def test_sha256_is_that_of_all_the_bytes(tmp_path: Path) -> None:
+    data = bytes(range(251)) * 10_000
+    for size in (0, 1, 2**20, len(data)):
+        (tmp_path / "file").write_bytes(data[:size])
+        assert sha256_of_file(tmp_path / "file") == hashlib.sha256(data[:size]).hexdigest()
