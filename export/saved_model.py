@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfpqn
+from tfpqn import __version__
 from tfpqn.files import atomic_directory
 
 from .loaders import SavedModelLoader
@@ -75,7 +75,7 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
         }
     return {
         "format_version": 1,
-        "tfpqn_version": tfpqn.__version__,
+        "tfpqn_version": __version__,
         "tensorflow_version": tf.__version__,
         "keras_version": keras.__version__,
         "numpy_version": importlib.metadata.version("numpy"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -51,7 +52,8 @@ def fit(
         progress: Whether to show a progress bar.
 
     Returns:
-        One dict a finished epoch: epoch, mean loss and metrics, learning rate.
+        One dict a finished epoch: epoch, mean loss and metrics, learning rate, what callbacks add,
+        and the seconds it took (since the resumption, for an epoch that was interrupted).
 
     Raises:
         RuntimeError: The network is not compiled.
@@ -63,50 +65,55 @@ def fit(
     state = TrainingState(network, batches(0).element_spec, checkpoint_dir)
     step = state.restore()
     stream = iter(batches(step))
-    loop = _Loop(
-        train_step=tf.function(lambda: _train_step(network, next(stream))),
-        callbacks=keras.callbacks.CallbackList(list(callbacks), model=network),
-        state=state,
-        checkpoint_every=checkpoint_every,
-    )
-    loop.callbacks.on_train_begin()
+    epoch_logs = _EpochLogs()
+    hooks = keras.callbacks.CallbackList([*callbacks, epoch_logs], model=network)
+    train_step = tf.function(lambda: _train_step(network, next(stream)))
+    hooks.on_train_begin()
     with _progress_bar(progress) as bar, _summary_writer(log_dir) as writer:
         while step < epochs * steps_per_epoch:
             epoch, first = divmod(step, steps_per_epoch)
             if not first:
                 network.reset_metrics()
-            task = bar.add_task(f"epoch {epoch + 1}/{epochs}", total=steps_per_epoch)
-            loop.callbacks.on_epoch_begin(epoch)
-            for position in range(first, steps_per_epoch):
-                logs = loop.run_step(epoch * steps_per_epoch + position + 1, position)
-                status = f"epoch {epoch + 1}/{epochs}  loss {float(logs['loss']):.4f}"
-                bar.update(task, completed=position + 1, description=status)
-            step = (epoch + 1) * steps_per_epoch
-            summary = _summarize(network, epoch, logs)
-            loop.callbacks.on_epoch_end(epoch, summary)
+            started = time.monotonic()
+            hooks.on_epoch_begin(epoch)
+            title = f"epoch {epoch + 1}/{epochs}"
+            for position in _track(bar, title, first, steps_per_epoch, network):
+                # An epoch's last step is checkpointed below, after the callbacks have had it.
+                if checkpoint_every and position > first and position % checkpoint_every == 0:
+                    state.save(step)
+                hooks.on_train_batch_begin(position)
+                logs = train_step()
+                hooks.on_train_batch_end(position, logs)
+                step += 1
+            hooks.on_epoch_end(epoch, _summarize(network, epoch, logs))
+            seconds = time.monotonic() - started
+            summary = {"epoch": epoch + 1, **epoch_logs.last, "seconds": seconds}
             _write_scalars(writer, summary, step)
             state.history.append(summary)
             state.save(step)
-    loop.callbacks.on_train_end()
+    hooks.on_train_end()
     return state.history
 
 
-class _Loop(NamedTuple):
-    """What one step needs."""
+def _track(
+    bar: rich.progress.Progress, title: str, first: int, steps: int, network: Any
+) -> Iterator[int]:
+    """Yield the positions of an epoch's steps from `first` on and show how far it is."""
+    task = bar.add_task(title, total=steps, completed=first)
+    loss_tracker = _loss_tracker(network)
+    for position in range(first, steps):
+        yield position
+        loss = float(loss_tracker.result())
+        bar.update(task, completed=position + 1, description=f"{title}  loss {loss:.4f}")
 
-    train_step: Callable[[], dict[str, tf.Tensor]]
-    callbacks: keras.callbacks.CallbackList
-    state: TrainingState
-    checkpoint_every: int | None
 
-    def run_step(self, step: int, position: int) -> dict[str, tf.Tensor]:
-        """Run the step that makes `step` steps in all; checkpoint if it is time."""
-        self.callbacks.on_train_batch_begin(position)
-        logs = self.train_step()
-        self.callbacks.on_train_batch_end(position, logs)
-        if self.checkpoint_every and step % self.checkpoint_every == 0:
-            self.state.save(step)
-        return logs
+class _EpochLogs(keras.callbacks.Callback):
+    """Keeps an epoch's logs with what the callbacks before it have added to them."""
+
+    last: Logs
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.last = dict(logs or {})
 
 
 def _train_step(network: Any, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
@@ -117,9 +124,13 @@ def _train_step(network: Any, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tens
         scaled_loss = network.optimizer.scale_loss(loss)
     variables = [variable.value for variable in network.trainable_variables]
     network.optimizer.apply(tape.gradient(scaled_loss, variables), network.trainable_variables)
-    loss_tracker = next(metric for metric in network.metrics if metric.name == "loss")
-    loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
+    _loss_tracker(network).update_state(loss, sample_weight=tf.shape(images)[0])
     return network.compute_metrics(images, labels, outputs, weights)
+
+
+def _loss_tracker(network: Any) -> Any:
+    """The mean that Keras keeps of the loss."""
+    return next(metric for metric in network.metrics if metric.name == "loss")
 
 
 def _summarize(network: Any, epoch: int, logs: dict[str, tf.Tensor]) -> Logs:
@@ -130,7 +141,7 @@ def _summarize(network: Any, epoch: int, logs: dict[str, tf.Tensor]) -> Logs:
             "the learning rate and start from the former epoch's checkpoint, if there is one"
         )
     rate = float(keras.ops.convert_to_numpy(network.optimizer.learning_rate))
-    return {"epoch": epoch + 1, **summary, "learning_rate": rate}
+    return {**summary, "learning_rate": rate}
 
 
 def _progress_bar(progress: bool) -> rich.progress.Progress:

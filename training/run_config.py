@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import keras
 
-import tfpqn
+from tfpqn.datasets import ImageFolder, Splits, load_protocol, split_folder
+from tfpqn.layers import ProductQuantization
+from tfpqn.losses import AsymmetricTripletLoss
+from tfpqn.models import ProductQuantizationNetwork, build_backbone
 
 MODELS = ("pqn",)
 
@@ -73,6 +77,21 @@ class RunConfig:
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive. Received: {self.learning_rate}")
 
+    def load_splits(
+        self, data_dir: str | Path | None = None, protocol: str | None = None
+    ) -> Splits:
+        """The data of these settings, or of another protocol.
+
+        Args:
+            data_dir: Folder of tensorflow-datasets' prepared data sets.
+            protocol: Protocol to take instead.
+        """
+        name = protocol or self.protocol
+        if name is not None:
+            return load_protocol(name).load(data_dir)
+        image_shape = (self.image_size, self.image_size, 3)
+        return split_folder(ImageFolder(self.images or "", image_shape).readable())
+
     def build_network(self, image_shape: tuple[int, int, int], steps: int) -> Any:
         """The compiled network of these settings, with fresh weights from the seed.
 
@@ -81,17 +100,17 @@ class RunConfig:
             steps: Steps in all, over which the learning rate falls to zero.
         """
         keras.utils.set_random_seed(self.seed)
-        quantizer = tfpqn.layers.ProductQuantization(
+        quantizer = ProductQuantization(
             self.num_subspaces, 2 ** (self.bits // self.num_subspaces), self.alpha
         )
-        network = tfpqn.models.ProductQuantizationNetwork(
-            tfpqn.models.build_backbone(self.backbone, image_shape, weights=self.weights),
+        network = ProductQuantizationNetwork(
+            build_backbone(self.backbone, image_shape, weights=self.weights),
             quantizer,
             self.embedding_dim,
         )
         schedule = keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)
         network.compile(
             keras.optimizers.Adam(schedule),
-            tfpqn.losses.AsymmetricTripletLoss(self.loss_form, self.loss_scale, self.loss_margin),
+            AsymmetricTripletLoss(self.loss_form, self.loss_scale, self.loss_margin),
         )
         return network

@@ -12,14 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfpqn.datasets import (
-    ImageFolder,
-    ImageSet,
-    Splits,
-    TrainingBatches,
-    load_protocol,
-    split_folder,
-)
+from tfpqn.datasets import ImageSet, Splits, TrainingBatches, load_protocol
 from tfpqn.files import write_file_atomically
 
 from .callbacks import EvaluateRetrieval, ReviveCodewords
@@ -73,7 +66,9 @@ class Run:
         if (folder / "run.json").is_file():
             former = dataclasses.asdict(cls.open(folder).config)
             wanted = dataclasses.asdict(config)
-            changed = [f"{k}={former[k]!r} -> {wanted[k]!r}" for k in wanted if wanted[k] != former[k]]
+            changed = [
+                f"{k}={former[k]!r} -> {wanted[k]!r}" for k in wanted if wanted[k] != former[k]
+            ]
             if changed:
                 raise ValueError(
                     f"The run in {str(folder)!r} must go on with its own settings; take another "
@@ -97,18 +92,21 @@ class Run:
         """
         if not self.is_trained:
             raise FileNotFoundError(
-                f"The run in {str(self.folder)!r} must be trained to its end first. Received: a run "
-                "without network.keras; start `tfpqn train` with the same settings to go on"
+                f"The run in {str(self.folder)!r} must be trained to its end first. Received: a "
+                "run without network.keras; `tfpqn train` with the same settings goes on"
             )
         return keras.saving.load_model(self.folder / "network.keras")
 
-    def load_splits(self, data_dir: str | Path | None = None, protocol: str | None = None) -> Splits:
+    def load_splits(
+        self, data_dir: str | Path | None = None, protocol: str | None = None
+    ) -> Splits:
         """The data of the run, or of another protocol."""
-        name = protocol or self.config.protocol
-        if name is not None:
-            return load_protocol(name).load(Path(data_dir) if data_dir else None)
-        size = self.config.image_size
-        return split_folder(ImageFolder(self.config.images or "", (size, size, 3)).readable())
+        return self.config.load_splits(data_dir, protocol)
+
+    def read_metrics(self) -> dict[str, Any] | None:
+        """The content of `metrics.json`, or None before an evaluation."""
+        path = self.folder / "metrics.json"
+        return json.loads(path.read_text()) if path.is_file() else None
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
         """Write `metrics.json`; return its path."""
@@ -152,7 +150,9 @@ def train(
     checkpoint_dir = run.folder / "checkpoints"
     num_samples = SAMPLES_PER_CODEWORD * network.quantizer.num_codewords
     if not (checkpoint_dir / "checkpoint").exists():
-        initialize_codebooks(network, sample_batches(splits.train, num_samples, 256), seed=config.seed)
+        initialize_codebooks(
+            network, sample_batches(splits.train, num_samples, 256), seed=config.seed
+        )
     callbacks: list[keras.callbacks.Callback] = [
         ReviveCodewords(
             lambda: sample_batches(splits.train, num_samples, 256),
@@ -177,7 +177,9 @@ def train(
     return network
 
 
-def evaluate_run(run: Run, network: Any, splits: Splits, protocol: str | None = None) -> dict[str, Any]:
+def evaluate_run(
+    run: Run, network: Any, splits: Splits, protocol: str | None = None
+) -> dict[str, Any]:
     """Evaluate a run's network; write and return its metrics, with protocol and settings."""
     name = protocol or run.config.protocol
     description = load_protocol(name).description if name else "folder of images, 10 % queries"

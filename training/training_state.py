@@ -20,10 +20,8 @@ class TrainingState:
     it, so a kill leaves the former checkpoint in force.
     """
 
-    def __init__(
-        self, network: Any, batch_spec: Any, checkpoint_dir: str | Path | None
-    ) -> None:
-        self.history: list[Logs] = []
+    def __init__(self, network: Any, batch_spec: Any, checkpoint_dir: str | Path | None) -> None:
+        self.history: list[dict[str, float]] = []
         self._network = network
         self._directory = Path(checkpoint_dir) if checkpoint_dir else None
         _build(network, batch_spec)
@@ -63,8 +61,8 @@ class TrainingState:
             self._checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
         except (AssertionError, ValueError, tf.errors.OpError) as error:
             raise ValueError(
-                f"The checkpoint in {str(self._directory)!r} must be of this network and optimizer. "
-                f"Received one that does not fit: {str(error).splitlines()[0]}"
+                f"The checkpoint in {str(self._directory)!r} must be of this network and "
+                f"optimizer. Received one that does not fit: {str(error).splitlines()[0]}"
             ) from error
         self.history = json.loads(self._history.numpy().decode())
         return int(self._step.numpy())

@@ -85,8 +85,8 @@ class ImageFolder(ImageSet):
         readable = [position for position, id_ in enumerate(self.ids) if id_ not in self.skipped]
         if not readable:
             raise ValueError(
-                f"{self.folder} must hold at least one readable image. Received: {len(self)} files, "
-                f"none readable; the first: {next(iter(self.skipped.items()))}"
+                f"{self.folder} must hold at least one readable image. Received: {len(self)} "
+                f"files, none readable; the first: {next(iter(self.skipped.items()))}"
             )
         return self.subset(np.array(readable))
 

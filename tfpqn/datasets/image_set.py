@@ -55,9 +55,7 @@ class ImageSet:
         """This set without the images that cannot be read (a pass over all of them)."""
         raise NotImplementedError
 
-    def batches(
-        self, batch_size: int, positions: np.ndarray | None = None
-    ) -> Iterator[ImageBatch]:
+    def batches(self, batch_size: int, positions: np.ndarray | None = None) -> Iterator[ImageBatch]:
         """All images in order, or those at `positions`; the last batch may be smaller."""
         chosen = np.arange(len(self)) if positions is None else positions
         dataset = tf.data.Dataset.from_tensor_slices(chosen)

@@ -44,13 +44,24 @@ class Protocol:
         name: Name on the command line.
         description: One sentence on the split.
         image_shape: `(height, width, channels)`.
-        load: From the data directory (or None) to the splits.
+        loader: From the data directory (or None) to the splits.
     """
 
     name: str
     description: str
     image_shape: ImageShape
-    load: Callable[[Path | None], Splits]
+    loader: Callable[[Path | None], Splits]
+
+    def load(self, data_dir: str | Path | None = None) -> Splits:
+        """Read the data.
+
+        Args:
+            data_dir: Folder of tensorflow-datasets' prepared data sets; None for its own default.
+
+        Raises:
+            FileNotFoundError: The data is not there; the message says how to get it.
+        """
+        return self.loader(Path(data_dir) if data_dir is not None else None)
 
 
 def protocol_names() -> list[str]:
@@ -65,7 +76,9 @@ def load_protocol(name: str) -> Protocol:
         ValueError: The name is unknown; the message lists the known.
     """
     if name not in PROTOCOLS:
-        raise ValueError(f"Unknown protocol. Expected one of {protocol_names()}. Received: {name!r}")
+        raise ValueError(
+            f"Unknown protocol. Expected one of {protocol_names()}. Received: {name!r}"
+        )
     return PROTOCOLS[name]
 
 
@@ -134,7 +147,7 @@ def _cifar10(data_dir: Path | None) -> tuple[ImageArrays, ImageArrays]:
     if not (builder.data_path / "dataset_info.json").exists():
         raise FileNotFoundError(
             f"CIFAR-10 must lie prepared in the data directory. Received: {builder.data_dir!s}, "
-            "which does not hold it. Get it once with `python -c \"import tensorflow_datasets; "
+            'which does not hold it. Get it once with `python -c "import tensorflow_datasets; '
             "tensorflow_datasets.load('cifar10', data_dir='DIR')\"` and pass `--data-dir DIR`"
         )
     parts = [tfds.as_numpy(builder.as_dataset(split=s, batch_size=-1)) for s in ("train", "test")]
@@ -148,8 +161,11 @@ def _cifar10(data_dir: Path | None) -> tuple[ImageArrays, ImageArrays]:
 
 
 def _concatenate(first: ImageArrays, second: ImageArrays) -> ImageArrays:
-    fields = (np.concatenate([getattr(first, f), getattr(second, f)]) for f in ("images", "labels", "ids"))
-    return ImageArrays(*fields, label_names=first.label_names)
+    images, labels, ids = (
+        np.concatenate([getattr(first, field), getattr(second, field)])
+        for field in ("images", "labels", "ids")
+    )
+    return ImageArrays(images, labels, ids, first.label_names)
 
 
 def _draw_per_label(labels: np.ndarray, count: int | float) -> tuple[np.ndarray, np.ndarray]:

@@ -143,7 +143,9 @@ class ProductQuantization(Quantizer):
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
         subvectors = self._numpy_subvectors(embeddings)
         codes = ops.convert_to_numpy(self.encode(embeddings))
-        reconstructions = split_subvectors(ops.convert_to_numpy(self.decode(codes)), self.num_subspaces)
+        reconstructions = split_subvectors(
+            ops.convert_to_numpy(self.decode(codes)), self.num_subspaces
+        )
         errors = np.square(subvectors - ops.convert_to_numpy(reconstructions)).sum(axis=-1)
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
         num_revived = 0
@@ -174,9 +176,7 @@ class ProductQuantization(Quantizer):
         return ops.convert_to_numpy(split_subvectors(normalized, self.num_subspaces))
 
 
-def _draw_poorly_quantized(
-    errors: np.ndarray, count: int, rng: np.random.Generator
-) -> np.ndarray:
+def _draw_poorly_quantized(errors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Rows drawn without repetition, each with a chance in proportion to its error."""
     candidates = np.flatnonzero(errors > 0)
     count = min(count, len(candidates))
@@ -188,4 +188,6 @@ def _draw_poorly_quantized(
 
 def _require_at_least(name: str, value: int, minimum: int) -> None:
     if not isinstance(value, (int, np.integer)) or value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}. Received: {name}={value}")
+        raise ValueError(
+            f"{name} must be an integer of at least {minimum}. Received: {name}={value}"
+        )

@@ -90,7 +90,9 @@ class Quantizer(keras.layers.Layer):
         raise NotImplementedError
 
     def call(self, embeddings: Tensor, training: bool = False) -> Tensor:
-        return ops.cast(self.quantize_embeddings(embeddings, training).reconstruction, self.compute_dtype)
+        return ops.cast(
+            self.quantize_embeddings(embeddings, training).reconstruction, self.compute_dtype
+        )
 
     def encode(self, embeddings: Tensor) -> Tensor:
         """Hard codes of a batch of embeddings.

@@ -92,7 +92,9 @@ def _group_ties(scores: np.ndarray, relevance: np.ndarray) -> _TieGroups:
     order = np.argsort(-scores)
     ranked = scores[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]][: len(ranked)])
-    relevant = np.add.reduceat(relevance[order].astype(np.float64), starts) if len(starts) else starts
+    relevant = (
+        np.add.reduceat(relevance[order].astype(np.float64), starts) if len(starts) else starts
+    )
     return _TieGroups(
         before=starts.astype(np.float64),
         size=np.diff(np.r_[starts, len(ranked)]).astype(np.float64),
@@ -162,7 +164,9 @@ def _hypergeometric(size: int, relevant: int, draws: int) -> tuple[np.ndarray, n
     def log_choose(n: int, k: np.ndarray | int) -> np.ndarray:
         return log_factorial[n] - log_factorial[k] - log_factorial[n - k]
 
-    logs = log_choose(relevant, j) + log_choose(size - relevant, draws - j) - log_choose(size, draws)
+    logs = (
+        log_choose(relevant, j) + log_choose(size - relevant, draws - j) - log_choose(size, draws)
+    )
     chances = np.exp(logs)
     return j.astype(np.float64), chances / chances.sum()
 

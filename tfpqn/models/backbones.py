@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,7 +19,7 @@ BATCH_NORM_MOMENTUM = 0.9
 
 def backbone_names() -> list[str]:
     """Names that `build_backbone` knows: the package's own, then those of `keras.applications`."""
-    return ["conv3", "resnet20", *sorted(_application_modules())]
+    return [*OWN_BACKBONES, *sorted(_application_modules())]
 
 
 def build_backbone(
@@ -45,9 +46,10 @@ def build_backbone(
     modules = _application_modules()
     if name in modules:
         return _application(name, modules[name], image_shape, weights, options)
-    own = {"conv3": _conv3, "resnet20": _resnet20}
-    if name not in own:
-        raise ValueError(f"Unknown backbone. Expected one of {backbone_names()}. Received: {name!r}")
+    if name not in OWN_BACKBONES:
+        raise ValueError(
+            f"Unknown backbone. Expected one of {backbone_names()}. Received: {name!r}"
+        )
     if weights is not None:
         raise ValueError(
             f"Backbone {name!r} has no published weights; expected weights=None. "
@@ -55,7 +57,7 @@ def build_backbone(
         )
     inputs = keras.Input(image_shape, name="images")
     scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
-    return keras.Model(inputs, own[name](scaled, **options), name=name)
+    return keras.Model(inputs, OWN_BACKBONES[name](scaled, **options), name=name)
 
 
 def _conv3(x: Any, normalization: str = "batch") -> Any:
@@ -104,6 +106,9 @@ def _conv_bn(
     x = layers.Conv2D(filters, kernel_size, stride, padding="same", use_bias=False)(x)
     x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
     return layers.ReLU()(x) if activation else x
+
+
+OWN_BACKBONES: dict[str, Callable[..., Any]] = {"conv3": _conv3, "resnet20": _resnet20}
 
 
 def _application_modules() -> dict[str, types.ModuleType]:

@@ -101,12 +101,13 @@ class ProductQuantizationNetwork(keras.Model):
                 "The network's image shape is not known. Expected a backbone with a fixed input "
                 f"shape, or a call on a batch of images first. Received: {shape}"
             )
-        return tuple(shape[1:])
+        _, height, width, channels = shape
+        return height, width, channels
 
-    _images_shape: tuple[int | None, ...] | None = None
+    _images_shape: tuple[Any, ...] | None = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        if self.built:
+        if self._images_shape is not None:
             return
         if not self.backbone.built:
             self.backbone.build(input_shape)
@@ -166,7 +167,8 @@ class ProductQuantizationNetwork(keras.Model):
         training: bool = True,
     ) -> Tensor:
         """The compiled loss of the pairs `[batch, 2, embedding_dim]`, plus the layers' losses."""
-        return super().compute_loss(x, y, _pair(y_pred), sample_weight, training=training)
+        pairs = None if y_pred is None else _pair(y_pred)
+        return super().compute_loss(x, y, pairs, sample_weight, training=training)
 
     def compute_metrics(
         self,

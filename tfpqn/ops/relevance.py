@@ -22,7 +22,10 @@ def label_relevance(row_labels: Tensor, column_labels: Tensor) -> Tensor:
     Raises:
         ValueError: The labels have another rank, or the two sides have different forms.
     """
-    row_labels, column_labels = ops.convert_to_tensor(row_labels), ops.convert_to_tensor(column_labels)
+    row_labels, column_labels = (
+        ops.convert_to_tensor(row_labels),
+        ops.convert_to_tensor(column_labels),
+    )
     ranks = len(row_labels.shape), len(column_labels.shape)
     if ranks[0] != ranks[1] or ranks[0] not in (1, 2):
         raise ValueError(

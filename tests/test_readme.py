@@ -1,0 +1,54 @@
+"""The README's code blocks do what they say."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def read_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+
+
+def test_the_program_on_the_first_screen_runs_and_finds_the_right_digit(tmp_path: Path) -> None:
+    (program,) = read_blocks("python")
+    assert len(program.splitlines()) <= 20
+    check = (
+        "assert codes_shape == (1437, 4)\n"
+        "assert ids.shape == (1, 5) and ids.dtype == 'int64'\n"
+        "assert scores.shape == (1, 5) and scores.dtype == 'float32'\n"
+        "labels = dict(zip(splits.database.ids, splits.database.labels))\n"
+        "assert [labels[i] for i in ids[0]] == [splits.query.labels[0]] * 5\n"
+    )
+    script = f"{program}\ncodes_shape = index.codes.shape\n{check}"
+    finished = run([sys.executable, "-c", script], tmp_path)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.slow
+def test_the_commands_run_in_the_order_given(tmp_path: Path) -> None:
+    from tfpqn.datasets import load_protocol
+
+    image = load_protocol("digits").load().query.encoded_image(0)
+    (tmp_path / "digit.png").write_bytes(image)
+    (block,) = read_blocks("bash")
+    for line in block.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "tfpqn"
+        finished = run([sys.executable, "-m", "tfpqn", *arguments], tmp_path)
+        assert finished.returncode == 0, f"{line}\n{finished.stderr}"
+    assert "score" in finished.stdout

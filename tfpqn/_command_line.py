@@ -1,0 +1,33 @@
+"""What must happen before TensorFlow is imported, when this process is the command line."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+def is_command_line() -> bool:
+    """Whether Python was started as `tfpqn` or `python -m tfpqn`."""
+    return Path(sys.argv[0]).name == "tfpqn" or sys.orig_argv[1:3] == ["-m", "tfpqn"]
+
+
+def import_keras_quietly() -> None:
+    """Import Keras and its backend without the backend's start-up notices on stderr.
+
+    On a machine without a GPU TensorFlow prints several, before any log level applies, and an error
+    of the command line should be one line. If the import fails, what was held back is shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+        except BaseException:
+            held_back.seek(0)
+            os.write(stderr, held_back.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

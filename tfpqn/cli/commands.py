@@ -1,0 +1,261 @@
+"""The commands. Each imports what it needs when it runs, so that the others start sooner."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import rich.console
+import rich.progress
+import rich.table
+import typer
+
+from tfpqn import __version__
+
+if TYPE_CHECKING:
+    from tfpqn.datasets import ImageSet
+
+app = typer.Typer(
+    help="Product quantization networks: train, index, evaluate, export, search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = rich.console.Console()
+
+RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of tensorflow-datasets' prepared data sets.")
+]
+ProtocolName = Annotated[
+    str | None, typer.Option(help="digits, cifar10-full, cifar10-5k or cifar10-10kq.")
+]
+ImagesFolder = Annotated[
+    Path | None, typer.Option(help="Folder of images, one subfolder per label.")
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"tfpqn {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Product quantization networks: train, index, evaluate, export, search."""
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for all that the demo makes.")] = Path(
+        "tfpqn-demo"
+    ),
+) -> None:
+    """Train on handwritten digits, evaluate, export, search the export; draw a picture."""
+    from tfpqn.cli.demo import run_demo
+
+    run_demo(output, console)
+
+
+@app.command()
+def train(
+    run_dir: RunDir,
+    protocol: ProtocolName = None,
+    images: ImagesFolder = None,
+    image_size: Annotated[int, typer.Option(help="Side that a folder's images get.")] = 64,
+    model: Annotated[str, typer.Option(help="Kind of network: pqn.")] = "pqn",
+    bits: Annotated[int, typer.Option(help="Bits per code, a multiple of --num-subspaces.")] = 24,
+    num_subspaces: Annotated[int, typer.Option(help="Codebooks.")] = 4,
+    embedding_dim: Annotated[int, typer.Option(help="Length of the embedding.")] = 512,
+    backbone: Annotated[
+        str, typer.Option(help="conv3, resnet20, or a keras.applications model such as ResNet50.")
+    ] = "conv3",
+    weights: Annotated[
+        str | None, typer.Option(help="imagenet, or a file, for a keras.applications model.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Hardness of the soft assignment.")] = 5.0,
+    loss_form: Annotated[str, typer.Option(help="sigmoid, softplus or hinge.")] = "softplus",
+    loss_scale: Annotated[float, typer.Option(help="Factor on the score difference.")] = 4.0,
+    loss_margin: Annotated[float, typer.Option(help="Added to the scaled difference.")] = 0.0,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 20,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Adam's, at the start.")] = 3e-3,
+    augment: Annotated[bool, typer.Option(help="Flip and shift the images at random.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
+    data_dir: DataDir = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
+    evaluate_every: Annotated[
+        int | None, typer.Option(help="Epochs between evaluations during training.")
+    ] = None,
+) -> None:
+    """Train a network; started again after a kill, it goes on where it stopped."""
+    from tfpqn.training import Run, RunConfig
+    from tfpqn.training import train as train_run
+
+    config = RunConfig(
+        protocol=protocol if protocol or images else "digits",
+        images=str(images) if images else None,
+        image_size=image_size,
+        model=model,
+        bits=bits,
+        num_subspaces=num_subspaces,
+        embedding_dim=embedding_dim,
+        backbone=backbone,
+        weights=weights,
+        alpha=alpha,
+        loss_form=loss_form,
+        loss_scale=loss_scale,
+        loss_margin=loss_margin,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        augment=augment,
+        seed=seed,
+    )
+    splits = config.load_splits(data_dir)
+    _report_skipped(splits.train)
+    run = Run.start(run_dir, config)
+    train_run(run, splits, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every)
+    console.print(f"Trained. The network is in {run.folder / 'network.keras'}")
+
+
+@app.command()
+def index(
+    run_dir: RunDir,
+    output: Annotated[Path, typer.Option(help="Folder of the index to write.")],
+    protocol: ProtocolName = None,
+    images: ImagesFolder = None,
+    data_dir: DataDir = None,
+    batch_size: Annotated[int, typer.Option(help="Images coded at once.")] = 256,
+    overwrite: Annotated[bool, typer.Option(help="Replace an index at --output.")] = False,
+) -> None:
+    """Code a collection: the run's own database, a protocol's database, or a folder of images."""
+    from tfpqn.datasets import ImageFolder
+    from tfpqn.index import build_index
+    from tfpqn.training import Run
+
+    if protocol and images:
+        raise ValueError("Index either --protocol or --images. Received: both")
+    run = Run.open(run_dir)
+    network = run.load_network()
+    if images:
+        collection: ImageSet = ImageFolder(images, network.image_shape)
+    else:
+        collection = run.load_splits(data_dir, protocol).database
+    with rich.progress.Progress(console=rich.console.Console(stderr=True)) as bar:
+        task = bar.add_task("Coding", total=len(collection))
+        num_items = build_index(
+            network,
+            collection,
+            output,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    _report_skipped(collection)
+    console.print(f"{num_items:,} items coded. The index is in {output}")
+
+
+@app.command()
+def evaluate(
+    run_dir: RunDir,
+    protocol: ProtocolName = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Rank the database for each query; print the figures and write metrics.json."""
+    from tfpqn.training import Run, evaluate_run
+
+    run = Run.open(run_dir)
+    metrics = evaluate_run(run, run.load_network(), run.load_splits(data_dir, protocol), protocol)
+    _print_metrics(metrics)
+    console.print(f"Written to {run.folder / 'metrics.json'}")
+
+
+@app.command()
+def export(
+    run_dir: RunDir,
+    index: Annotated[Path, typer.Option(help="Folder of the index.")],
+    output: Annotated[Path, typer.Option(help="Version folder: models/NAME/VERSION.")],
+    top_k: Annotated[int, typer.Option(help="Items that a search returns.")] = 10,
+) -> None:
+    """Write network and index as one SavedModel for TensorFlow Serving."""
+    from tfpqn.export import Searcher, save_searcher
+    from tfpqn.index import CodeIndex
+    from tfpqn.training import Run
+
+    run = Run.open(run_dir)
+    collection = CodeIndex.load(index, columns=[])
+    searcher = Searcher(run.load_network(), collection, top_k=top_k)
+    path = save_searcher(searcher, output, metrics=run.read_metrics())
+    console.print(f"Exported {searcher.num_items:,} items to {path}")
+
+
+@app.command()
+def search(
+    files: Annotated[list[Path], typer.Argument(help="Image files to search with.")],
+    model: Annotated[Path, typer.Option(help="Version folder: models/NAME/VERSION.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Search an exported model, in plain TensorFlow, with image files."""
+    from tfpqn.export import StatusError, load_searcher
+
+    contents = [file.read_bytes() for file in files]
+    searcher = load_searcher(model)
+    answers = []
+    for file, content in zip(files, contents, strict=True):
+        try:
+            result = searcher([content])
+        except StatusError as error:
+            raise ValueError(f"{file}: {_plain_sentence(error.message)}") from error
+        found = zip(result.ids[0].tolist(), result.scores[0].tolist(), strict=True)
+        neighbours = [{"id": id_, "score": score} for id_, score in found]
+        answers.append({"file": str(file), "neighbours": neighbours})
+    if as_json:
+        typer.echo(json.dumps(answers, indent=2))
+    else:
+        _print_answers(answers)
+
+
+def _plain_sentence(message: str) -> str:
+    """TensorFlow's message without its marks of nodes and ops."""
+    return re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]|assertion failed:", "", message)
+
+
+def _report_skipped(images: ImageSet) -> None:
+    """Name the files that could not be read, on stderr."""
+    if not images.skipped:
+        return
+    typer.echo(f"Skipped {len(images.skipped)} files that could not be read:", err=True)
+    for id_, reason in images.skipped.items():
+        typer.echo(f"  {id_}: {reason}", err=True)
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    table = rich.table.Table(title=f"{metrics['protocol']}: {metrics['description']}")
+    for column in ("", f"codes, {metrics['bits_per_code']:g} bits", "raw embeddings"):
+        table.add_column(column)
+    raw = metrics["raw_embeddings"]
+    table.add_row("mAP", f"{metrics['mAP']:.4f}", f"{raw['mAP']:.4f}")
+    for kind, prefix in (("mAP@R", "mAP@"), ("recall@k", "recall@")):
+        for cut, value in metrics[kind].items():
+            table.add_row(f"{prefix}{cut}", f"{value:.4f}", f"{raw[kind][cut]:.4f}")
+    console.print(table)
+    console.print(f"Ties: {metrics['ties']}.")
+
+
+def _print_answers(answers: list[dict[str, Any]]) -> None:
+    for answer in answers:
+        table = rich.table.Table(title=answer["file"])
+        for column in ("rank", "id", "score"):
+            table.add_column(column)
+        for rank, neighbour in enumerate(answer["neighbours"], start=1):
+            table.add_row(str(rank), str(neighbour["id"]), f"{neighbour['score']:.4f}")
+        console.print(table)
