@@ -71,7 +71,6 @@ class Searcher(tf.Module):
         self.layout = index.layout
         self.image_shape = network.image_shape
         self.embedding_dim = network.quantizer.embedding_dim
-        self.quantizer_config = network.quantizer.get_config()
         self.quantizer_kind = type(network.quantizer).__name__
         # Only the variables are tracked: the Keras objects would be saved with all they hold.
         self.network_variables = [variable.value for variable in network.variables]

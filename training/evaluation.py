@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from tfpqn.datasets import ImageSet, Splits
-from tfpqn.metrics import average_precision, recall_at_k
+from tfpqn.metrics import rank_items
 from tfpqn.ops import adc_scores, label_relevance
 
 TIES = "expected value over the orders of equally scored items"
@@ -102,12 +102,12 @@ def _measure(
     for start in range(0, num_queries, block):
         rows = slice(start, start + block)
         relevance = ops.convert_to_numpy(label_relevance(query_labels[rows], database_labels))
-        ranked = scores(rows)
-        sums += [
-            average_precision(ranked, relevance).sum(),
-            *(average_precision(ranked, relevance, cutoff).sum() for cutoff in cutoffs),
-            *(recall_at_k(ranked, relevance, k).sum() for k in recall_ks),
-        ]
+        for ranking in rank_items(scores(rows), relevance):
+            sums += [
+                ranking.average_precision(),
+                *(ranking.average_precision(cutoff) for cutoff in cutoffs),
+                *(ranking.recall(k) for k in recall_ks),
+            ]
     means = [float(mean) for mean in sums / num_queries]
     return {
         "mAP": means[0],

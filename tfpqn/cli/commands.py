@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,6 +159,7 @@ def index(
             overwrite=overwrite,
             progress=lambda done: bar.update(task, completed=done),
         )
+        bar.update(task, completed=len(collection))
     _report_skipped(collection)
     console.print(f"{num_items:,} items coded. The index is in {output}")
 
@@ -205,6 +205,7 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Search an exported model, in plain TensorFlow, with image files."""
+    from tfpqn.datasets import plain_sentence
     from tfpqn.export import StatusError, load_searcher
 
     contents = [file.read_bytes() for file in files]
@@ -214,7 +215,7 @@ def search(
         try:
             result = searcher([content])
         except StatusError as error:
-            raise ValueError(f"{file}: {_plain_sentence(error.message)}") from error
+            raise ValueError(f"{file}: {plain_sentence(error.message)}") from error
         found = zip(result.ids[0].tolist(), result.scores[0].tolist(), strict=True)
         neighbours = [{"id": id_, "score": score} for id_, score in found]
         answers.append({"file": str(file), "neighbours": neighbours})
@@ -222,11 +223,6 @@ def search(
         typer.echo(json.dumps(answers, indent=2))
     else:
         _print_answers(answers)
-
-
-def _plain_sentence(message: str) -> str:
-    """TensorFlow's message without its marks of nodes and ops."""
-    return re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]|assertion failed:", "", message)
 
 
 def _report_skipped(images: ImageSet) -> None:

@@ -1,6 +1,7 @@
 """Image collections: protocols by name, and folders of images."""
 
 from tfpqn.datasets.decoding import decode_image as decode_image
+from tfpqn.datasets.decoding import plain_sentence as plain_sentence
 from tfpqn.datasets.image_folder import ImageFolder as ImageFolder
 from tfpqn.datasets.image_set import ImageArrays as ImageArrays
 from tfpqn.datasets.image_set import ImageSet as ImageSet
@@ -20,6 +21,7 @@ __all__ = [
     "TrainingBatches",
     "decode_image",
     "load_protocol",
+    "plain_sentence",
     "protocol_names",
     "split_folder",
 ]

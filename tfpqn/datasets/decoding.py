@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import tensorflow as tf
 
 ImageShape = tuple[int, int, int]
@@ -29,6 +31,12 @@ def decode_image(data: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
     right_size = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], [height, width]))
     pixels = tf.cond(right_size, lambda: pixels, lambda: _resize(pixels, height, width))
     return tf.ensure_shape(pixels, image_shape)
+
+
+def plain_sentence(message: str) -> str:
+    """TensorFlow's message of an error without its marks of nodes and ops."""
+    marks = r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]( name:)?|assertion failed:"
+    return " ".join(re.sub(marks, "", message).split())
 
 
 def _resize(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfpqn.datasets.decoding import decode_image
+from tfpqn.datasets.decoding import decode_image, plain_sentence
 from tfpqn.datasets.image_set import ImageSet, ImageShape
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -75,8 +75,8 @@ class ImageFolder(ImageSet):
             data = self.files[position].read_bytes()
             return decode_image(tf.constant(data), self.image_shape).numpy(), np.bool_(True)
         except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "message", str(error)).splitlines()[0]
-            self.skipped[self.ids[position]] = reason
+            message = error.message if isinstance(error, tf.errors.OpError) else str(error)
+            self.skipped[self.ids[position]] = plain_sentence(message)
             return np.zeros(self.image_shape, np.uint8), np.bool_(False)
 
     def readable(self) -> ImageFolder:

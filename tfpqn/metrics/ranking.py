@@ -1,24 +1,16 @@
 """Average precision and recall@k of rankings with ties, as expected values over tie orders.
 
 Short codes tie massively: a 12-bit code ranks a million items in at most 4096 groups. Breaking ties
-by position would make the figure depend on the order of the collection, so each function returns
-the mean over all orders of the tied items, in closed form.
+by position would make the figure depend on the order of the collection, so each figure here is the
+mean over all orders of the tied items, in closed form.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
-
-
-class _TieGroups(NamedTuple):
-    """Groups of equally scored items, best first; each field is float64 `[num_groups]`."""
-
-    before: np.ndarray  # items ranked before the group
-    size: np.ndarray
-    relevant_before: np.ndarray
-    relevant: np.ndarray
 
 
 def average_precision(
@@ -45,12 +37,8 @@ def average_precision(
         McSherry, Najork: "Computing Information Retrieval Performance Measures Efficiently in the
         Presence of Tied Scores", ECIR 2008.
     """
-    scores, relevance = _checked(scores, relevance, cutoff)
-    if cutoff is None or cutoff >= scores.shape[1]:
-        return np.array([_full(_group_ties(*row)) for row in zip(scores, relevance, strict=True)])
-    return np.array(
-        [_truncated(_group_ties(*row), cutoff) for row in zip(scores, relevance, strict=True)]
-    )
+    rankings = rank_items(scores, relevance)
+    return np.array([ranking.average_precision(cutoff) for ranking in rankings])
 
 
 def recall_at_k(scores: np.ndarray, relevance: np.ndarray, k: int) -> np.ndarray:
@@ -67,14 +55,76 @@ def recall_at_k(scores: np.ndarray, relevance: np.ndarray, k: int) -> np.ndarray
     Raises:
         ValueError: Shapes differ, scores hold NaN, or k is below 1.
     """
-    scores, relevance = _checked(scores, relevance, k)
-    k = min(k, scores.shape[1])
-    return np.array([_recall(_group_ties(*row), k) for row in zip(scores, relevance, strict=True)])
+    return np.array([ranking.recall(k) for ranking in rank_items(scores, relevance)])
 
 
-def _checked(
-    scores: np.ndarray, relevance: np.ndarray, cutoff: int | None
-) -> tuple[np.ndarray, np.ndarray]:
+class Ranking(NamedTuple):
+    """The items of one query in groups of equal score, best first.
+
+    Attributes:
+        before: float64 `[num_groups]`, items ranked before the group.
+        size: float64 `[num_groups]`, items in the group.
+        relevant_before: float64 `[num_groups]`, relevant items ranked before the group.
+        relevant: float64 `[num_groups]`, relevant items in the group.
+    """
+
+    before: np.ndarray
+    size: np.ndarray
+    relevant_before: np.ndarray
+    relevant: np.ndarray
+
+    def average_precision(self, cutoff: int | None = None) -> float:
+        """See `tfpqn.metrics.average_precision`."""
+        _require_ranks(cutoff)
+        if cutoff is not None and cutoff < self.size.sum():
+            return self._truncated_average_precision(cutoff)
+        total = self.relevant.sum()
+        return float(_expected_precision_sum(*self).sum() / total) if total else 0.0
+
+    def recall(self, k: int) -> float:
+        """See `tfpqn.metrics.recall_at_k`."""
+        _require_ranks(k)
+        inside, boundary, room = self._split(k)
+        if inside.relevant.sum() or not room or not len(boundary.size):
+            return float(inside.relevant.sum() > 0)
+        j, chances = _hypergeometric(int(boundary.size[0]), int(boundary.relevant[0]), room)
+        return float(chances[j > 0].sum())
+
+    def _truncated_average_precision(self, cutoff: int) -> float:
+        inside, boundary, room = self._split(cutoff)
+        found = inside.relevant.sum()
+        precisions = _expected_precision_sum(*inside).sum()
+        if not room:
+            return float(precisions / found) if found else 0.0
+        # Given that j relevant items of the cut group fall within the cutoff, its first `room`
+        # ranks are a group of their own with j relevant items.
+        j, chances = _hypergeometric(int(boundary.size[0]), int(boundary.relevant[0]), room)
+        partial = _expected_precision_sum(
+            boundary.before, np.full(len(j), float(room)), boundary.relevant_before, j
+        )
+        return float((chances * (precisions + partial) / np.maximum(found + j, 1.0)).sum())
+
+    def _split(self, cutoff: int) -> tuple[Ranking, Ranking, int]:
+        """Groups wholly within the cutoff, the group it cuts, and how many of its ranks."""
+        cut = int(np.searchsorted(self.before + self.size, cutoff, side="right"))
+        inside = Ranking(*(field[:cut] for field in self))
+        boundary = Ranking(*(field[cut : cut + 1] for field in self))
+        return inside, boundary, cutoff - int(inside.size.sum())
+
+
+def rank_items(scores: np.ndarray, relevance: np.ndarray) -> list[Ranking]:
+    """Sort each query's items once, for any number of figures.
+
+    Args:
+        scores: Float array `[queries, items]`, larger is nearer.
+        relevance: Boolean array `[queries, items]`.
+
+    Returns:
+        One `Ranking` a query.
+
+    Raises:
+        ValueError: Shapes differ or scores hold NaN.
+    """
     scores, relevance = np.asarray(scores), np.asarray(relevance).astype(bool)
     if scores.ndim != 2 or scores.shape != relevance.shape:
         raise ValueError(
@@ -83,24 +133,26 @@ def _checked(
         )
     if np.isnan(scores).any():
         raise ValueError("scores must not be NaN. Received: NaN, which has no place in a ranking")
-    if cutoff is not None and cutoff < 1:
-        raise ValueError(f"The number of ranks must be at least 1. Received: {cutoff}")
-    return scores, relevance
+    return [_group_ties(*row) for row in zip(scores, relevance, strict=True)]
 
 
-def _group_ties(scores: np.ndarray, relevance: np.ndarray) -> _TieGroups:
+def _group_ties(scores: np.ndarray, relevance: np.ndarray) -> Ranking:
     order = np.argsort(-scores)
     ranked = scores[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]][: len(ranked)])
-    relevant = (
-        np.add.reduceat(relevance[order].astype(np.float64), starts) if len(starts) else starts
-    )
-    return _TieGroups(
+    ranked_relevance = relevance[order].astype(np.float64)
+    relevant = np.add.reduceat(ranked_relevance, starts) if len(starts) else ranked_relevance
+    return Ranking(
         before=starts.astype(np.float64),
         size=np.diff(np.r_[starts, len(ranked)]).astype(np.float64),
         relevant_before=np.cumsum(relevant) - relevant,
         relevant=relevant,
     )
+
+
+def _require_ranks(count: int | None) -> None:
+    if count is not None and count < 1:
+        raise ValueError(f"The number of ranks must be at least 1. Received: {count}")
 
 
 def _expected_precision_sum(
@@ -118,61 +170,39 @@ def _expected_precision_sum(
     return relevant / size * ((relevant_before + 1.0) * first + slope * second)
 
 
-def _full(groups: _TieGroups) -> float:
-    total = groups.relevant.sum()
-    if not total:
-        return 0.0
-    return float(_expected_precision_sum(*groups).sum() / total)
-
-
-def _split_at(groups: _TieGroups, cutoff: int) -> tuple[_TieGroups, _TieGroups, int]:
-    """Groups wholly within the cutoff, the group it cuts, and how many of that group's ranks."""
-    cut = int(np.searchsorted(groups.before + groups.size, cutoff, side="right"))
-    inside = _TieGroups(*(field[:cut] for field in groups))
-    boundary = _TieGroups(*(field[cut : cut + 1] for field in groups))
-    return inside, boundary, cutoff - int(inside.size.sum())
-
-
-def _truncated(groups: _TieGroups, cutoff: int) -> float:
-    inside, boundary, room = _split_at(groups, cutoff)
-    found = inside.relevant.sum()
-    precisions = _expected_precision_sum(*inside).sum()
-    if not room:
-        return float(precisions / found) if found else 0.0
-    # Given that j relevant items of the cut group fall within the cutoff, its first `room` ranks
-    # are a group of their own with j relevant items.
-    j, chances = _hypergeometric(int(boundary.size[0]), int(boundary.relevant[0]), room)
-    partial = _expected_precision_sum(
-        boundary.before, np.full(len(j), float(room)), boundary.relevant_before, j
-    )
-    return float((chances * (precisions + partial) / np.maximum(found + j, 1.0)).sum())
-
-
-def _recall(groups: _TieGroups, k: int) -> float:
-    inside, boundary, room = _split_at(groups, k)
-    if inside.relevant.sum() or not room:
-        return float(inside.relevant.sum() > 0)
-    j, chances = _hypergeometric(int(boundary.size[0]), int(boundary.relevant[0]), room)
-    return float(chances[j > 0].sum())
-
-
 def _hypergeometric(size: int, relevant: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
     """Possible numbers of relevant items among `draws` of `size`, and their probabilities."""
     j = np.arange(max(0, draws - (size - relevant)), min(relevant, draws) + 1)
-    log_factorial = np.r_[0.0, np.cumsum(np.log(np.arange(1, size + 1)))]
+    log_factorial = _log_factorials(size)
 
-    def log_choose(n: int, k: np.ndarray | int) -> np.ndarray:
+    def log_choose(n: int, k: np.ndarray) -> np.ndarray:
         return log_factorial[n] - log_factorial[k] - log_factorial[n - k]
 
-    logs = (
-        log_choose(relevant, j) + log_choose(size - relevant, draws - j) - log_choose(size, draws)
-    )
-    chances = np.exp(logs)
+    logs = log_choose(relevant, j) + log_choose(size - relevant, draws - j)
+    chances = np.exp(logs - logs.max())
     return j.astype(np.float64), chances / chances.sum()
 
 
 def _harmonic(n: np.ndarray) -> np.ndarray:
-    """Harmonic numbers of whole non-negative floats, exact to double precision."""
-    n = np.asarray(n, dtype=np.int64)
-    table = np.r_[0.0, np.cumsum(1.0 / np.arange(1, int(n.max(initial=0)) + 1))]
-    return table[n]
+    """Harmonic numbers of whole non-negative floats."""
+    whole = np.asarray(n, dtype=np.int64)
+    return _harmonic_table(_round_up(int(whole.max(initial=0))))[whole]
+
+
+@functools.lru_cache(maxsize=8)
+def _harmonic_table(largest: int) -> np.ndarray:
+    return np.r_[0.0, np.cumsum(1.0 / np.arange(1, largest + 1))]
+
+
+def _log_factorials(largest: int) -> np.ndarray:
+    return _log_factorial_table(_round_up(largest))
+
+
+@functools.lru_cache(maxsize=8)
+def _log_factorial_table(largest: int) -> np.ndarray:
+    return np.r_[0.0, np.cumsum(np.log(np.arange(1, largest + 1)))]
+
+
+def _round_up(n: int) -> int:
+    """The next power of two, so that few tables serve all queries."""
+    return 1 << max(n, 1).bit_length()

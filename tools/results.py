@@ -1,0 +1,153 @@
+"""Records of training runs, and docs/results.md made from them alone.
+
+python tools/results.py record runs/cifar cifar10-full-pqn-24 --command "tfpqn train ..."
+python tools/results.py write
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RECORDS = ROOT / "docs" / "results"
+LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn")
+
+INTRODUCTION = """\
+# Results
+
+Made by `python tools/results.py write` from the records in [results/](results); each record was
+made by `python tools/results.py record` from the folder of a finished run. The mAP is over the full
+ranking, raw query against hard codes; equally scored items count with the expected value over their
+orders. "Raw" is the same network's embeddings without coding.
+
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command_name", required=True)
+    recording = commands.add_parser("record", help="make a record of a finished run")
+    recording.add_argument("run_dir", type=Path)
+    recording.add_argument("name")
+    recording.add_argument("--command", required=True, help="the command that made the run")
+    recording.add_argument("--note", default="", help="what a reader should know of the run")
+    commands.add_parser("write", help="write docs/results.md")
+    arguments = parser.parse_args()
+    if arguments.command_name == "record":
+        record(arguments.run_dir, arguments.name, arguments.command, arguments.note)
+    write()
+
+
+def record(run_dir: Path, name: str, command: str, note: str) -> None:
+    """Write `docs/results/NAME.json` from a run that was trained and evaluated."""
+    history = json.loads((run_dir / "checkpoints" / "history.json").read_text())
+    content = {
+        "name": name,
+        "command": command,
+        "note": note,
+        "training_seconds": sum(epoch["seconds"] for epoch in history),
+        "hardware": describe_hardware(),
+        "versions": {library: metadata.version(library) for library in LIBRARIES},
+        "commit": git("rev-parse", "--short", "HEAD"),
+        "metrics": json.loads((run_dir / "metrics.json").read_text()),
+        "history": history,
+    }
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    (RECORDS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def describe_hardware() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores, {models[0] if models else platform.processor()}"
+
+
+def git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def write() -> None:
+    """Write `docs/results.md` and the curves from all records."""
+    records = [json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))]
+    parts = [INTRODUCTION, write_table(records)]
+    for content in records:
+        draw_curve(content, RECORDS / f"{content['name']}.png")
+        parts.append(write_section(content))
+    notes = ROOT / "docs" / "results-notes.md"
+    if notes.is_file():
+        parts.append(notes.read_text())
+    (ROOT / "docs" / "results.md").write_text("\n".join(parts))
+
+
+def write_table(records: list[dict[str, Any]]) -> str:
+    rows = [
+        "| run | protocol | backbone | bits | mAP, codes | mAP, raw | recall@1 | minutes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for content in records:
+        metrics, config = content["metrics"], content["metrics"]["config"]
+        rows.append(
+            f"| {content['name']} | {metrics['protocol']} | {config['backbone']} | "
+            f"{metrics['bits_per_code']:g} | {metrics['mAP']:.4f} | "
+            f"{metrics['raw_embeddings']['mAP']:.4f} | {metrics['recall@k']['1']:.4f} | "
+            f"{content['training_seconds'] / 60:.1f} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def write_section(content: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    curve = [
+        f"| {epoch['epoch']} | {epoch['loss']:.4f} | {epoch['mAP']:.4f} | {epoch['raw_mAP']:.4f} | "
+        f"{epoch['codebook_perplexity']:.1f} |"
+        for epoch in content["history"]
+        if "mAP" in epoch
+    ]
+    table = [
+        "| epoch | loss | mAP, codes | mAP, raw | perplexity |",
+        "|---|---|---|---|---|",
+        *curve,
+    ]
+    return "\n".join(
+        [
+            f"\n## {content['name']}\n",
+            f"    {content['command']}\n",
+            f"{content['hardware']}; {versions}; commit {content['commit']}. {content['note']}\n",
+            *(table if curve else []),
+            f"\n![loss and mAP by epoch](results/{content['name']}.png)\n",
+        ]
+    )
+
+
+def draw_curve(content: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    history = content["history"]
+    evaluated = [epoch for epoch in history if "mAP" in epoch]
+    figure = Figure(figsize=(6.4, 3.2), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for key, label, colour in (
+        ("mAP", "mAP, codes", "#2a9d5c"),
+        ("raw_mAP", "mAP, raw", "#3b6fb5"),
+    ):
+        points = [(epoch["epoch"], epoch[key]) for epoch in evaluated]
+        axes.plot(*zip(*points, strict=True), marker="o", label=label, color=colour)
+    axes.set(xlabel="epoch", ylabel="mAP", ylim=(0, 1))
+    losses = axes.twinx()
+    epochs = [epoch["epoch"] for epoch in history]
+    losses.plot(epochs, [epoch["loss"] for epoch in history], color="#d1495b", label="loss")
+    losses.set(ylabel="loss", ylim=(0, None))
+    figure.legend(loc="outside upper center", ncols=3)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
