@@ -1,0 +1,55 @@
+"""What tests need of the backend and Keras does not offer: gradients and compilation."""
+
+import hypothesis
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+BACKEND = keras.backend.backend()
+
+only_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="needs TensorFlow")
+only_jax = pytest.mark.skipif(BACKEND != "jax", reason="needs JAX")
+
+# JAX compiles every operation anew for every shape that an example brings.
+few_examples = hypothesis.settings(max_examples=10 if BACKEND == "tensorflow" else 3)
+
+
+def to_numpy(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    """Equal shapes, and values equal within a relative and absolute tolerance."""
+    actual, expected = to_numpy(actual), to_numpy(expected)
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def gradients(function, *inputs):
+    """Gradients of a scalar function by each of its float inputs, as numpy arrays."""
+    inputs = [ops.convert_to_tensor(x, dtype="float32") for x in inputs]
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            value = function(*inputs)
+        found = tape.gradient(value, inputs, unconnected_gradients="zero")
+    else:
+        import jax
+
+        found = jax.jit(jax.grad(function, argnums=tuple(range(len(inputs)))))(*inputs)
+    return [to_numpy(gradient) for gradient in found]
+
+
+def compiled(function, *examples):
+    """The function compiled for arrays like the examples; TensorFlow is not told their length."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        signature = [tf.TensorSpec([None, *np.shape(x)[1:]], np.asarray(x).dtype) for x in examples]
+        return tf.function(function, input_signature=signature)
+    import jax
+
+    return jax.jit(function)

@@ -1,0 +1,289 @@
+"""Laws of the asymmetric triplet loss: the loop over all triplets is the truth."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import ops
+
+from tests import reference
+from tests.core.backend import (
+    BACKEND,
+    assert_close,
+    compiled,
+    few_examples,
+    gradients,
+    only_jax,
+    only_tensorflow,
+    to_numpy,
+)
+from tfpqn.losses import AsymmetricTripletLoss, asymmetric_triplet_loss
+from tfpqn.losses.asymmetric_triplet_loss import ANCHORS_PER_BLOCK
+
+FORMS = ("sigmoid", "softplus", "hinge")
+EMBEDDING_DIM = 4
+
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+def draw_pairs(rng, batch):
+    """Raw and quantized embeddings `[batch, 2, embedding_dim]` of the lengths they have in use."""
+    return reference.unit(rng.normal(size=(batch, 2, EMBEDDING_DIM))).astype("float32")
+
+
+def relevance_of(labels):
+    return np.equal.outer(np.array(labels), np.array(labels))
+
+
+def loop(labels, pairs, **options):
+    pairs = pairs.astype("float64")
+    relevance = relevance_of(labels)
+    return reference.asymmetric_triplet_loss(relevance, pairs[:, 0], pairs[:, 1], **options)
+
+
+def numeric_gradient(function, x, step=1e-5):
+    """Central differences in float64."""
+    x, gradient = x.astype("float64"), np.zeros(x.shape)
+    for position in np.ndindex(x.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = x.copy()
+            moved[position] += sign * step
+            ends.append(function(moved))
+        gradient[position] = (ends[0] - ends[1]) / (2 * step)
+    return gradient
+
+
+@few_examples
+@given(
+    st.lists(st.integers(0, 2), min_size=6, max_size=6),
+    st.sampled_from(FORMS),
+    st.floats(0.1, 12.0),
+    st.floats(-1.0, 1.0),
+    st.integers(0, 2**32 - 1),
+)
+def test_each_anchor_has_the_mean_over_its_triplets(labels, form, scale, margin, seed):
+    pairs = draw_pairs(np.random.default_rng(seed), 6)
+    options = {"form": form, "scale": scale, "margin": margin}
+    losses = asymmetric_triplet_loss(relevance_of(labels), pairs[:, 0], pairs[:, 1], **options)
+    assert_close(losses, loop(labels, pairs, **options))
+
+
+@every_form
+@pytest.mark.parametrize("batch", [2, ANCHORS_PER_BLOCK, ANCHORS_PER_BLOCK + 1, 19])
+def test_any_batch_size_matches_the_loop(rng, form, batch):
+    labels, pairs = rng.integers(0, 3, size=batch), draw_pairs(rng, batch)
+    losses = asymmetric_triplet_loss(relevance_of(labels), pairs[:, 0], pairs[:, 1], form=form)
+    assert_close(losses, loop(labels, pairs, form=form))
+
+
+def test_the_default_is_the_sigmoid_of_far_minus_near():
+    """Eq. 15 by hand: the anchor's positive scores 1, its negative -1."""
+    pairs = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, 1], [-1, 0]]], "float32")
+    losses = asymmetric_triplet_loss(relevance_of([0, 0, 1]), pairs[:, 0], pairs[:, 1])
+    assert float(losses[0]) == pytest.approx(1 / (1 + np.exp(2)), rel=1e-6)
+
+
+def test_anchors_are_raw_and_the_others_quantized(rng):
+    """An item's own quantized form takes no part in its own loss, nor do the others' raw forms."""
+    labels, pairs = [0, 0, 1, 1], draw_pairs(rng, 4)
+    relevance = relevance_of(labels)
+    first = to_numpy(asymmetric_triplet_loss(relevance, pairs[:, 0], pairs[:, 1]))[0]
+    pairs[0, 1], pairs[1:, 0] = 9.0, -9.0
+    assert to_numpy(asymmetric_triplet_loss(relevance, pairs[:, 0], pairs[:, 1]))[0] == first
+
+
+@pytest.mark.xfail(reason="relevance is multiplied, not compared with zero", strict=True)
+def test_any_relevance_but_zero_is_the_same(rng):
+    relevance, pairs = relevance_of([0, 0, 1, 1, 0]), draw_pairs(rng, 5)
+    expected = asymmetric_triplet_loss(relevance, pairs[:, 0], pairs[:, 1])
+    for truth in (2, -1, 0.5):
+        losses = asymmetric_triplet_loss(relevance * truth, pairs[:, 0], pairs[:, 1])
+        np.testing.assert_array_equal(to_numpy(losses), to_numpy(expected))
+
+
+@every_form
+def test_gradients_match_finite_differences_of_the_loop(rng, form):
+    labels, pairs = [0, 1, 0, 2, 1, 0, 3], draw_pairs(rng, 7)
+    weights = rng.uniform(0.5, 2.0, size=7).astype("float32")
+    options = {"form": form, "scale": 3.0, "margin": 0.2}
+    relevance = relevance_of(labels)
+
+    def total(embeddings, quantized):
+        losses = asymmetric_triplet_loss(relevance, embeddings, quantized, **options)
+        return ops.sum(weights * losses)
+
+    found = gradients(total, pairs[:, 0], pairs[:, 1])
+    expected = numeric_gradient(lambda x: weights @ loop(labels, x, **options), pairs)
+    assert_close(found[0], expected[:, 0], 1e-4)
+    assert_close(found[1], expected[:, 1], 1e-4)
+
+
+@every_form
+@pytest.mark.parametrize(
+    "labels", [[7], [0] * 9, list(range(9)), [0, 1]], ids=["one", "same", "different", "pair"]
+)
+def test_a_batch_without_a_triplet_gives_exactly_zero(rng, form, labels):
+    loss = AsymmetricTripletLoss(form=form, margin=0.5)
+    pairs = draw_pairs(rng, len(labels))
+    assert float(loss(np.array(labels), pairs)) == 0.0
+    (gradient,) = gradients(lambda x: loss(np.array(labels), x), pairs)
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_an_anchor_without_a_triplet_gives_exactly_zero_beside_others(rng):
+    labels, pairs = [0, 0, 1, 2], draw_pairs(rng, 4)
+    losses = to_numpy(AsymmetricTripletLoss(reduction=None)(np.array(labels), pairs))
+    assert (losses[:2] > 0).all()
+    np.testing.assert_array_equal(losses[2:], 0.0)
+
+
+def test_zero_embeddings_and_huge_scales_stay_finite(rng):
+    labels, pairs = np.array([0, 0, 1, 1]), draw_pairs(rng, 4)
+    pairs[0] = 0.0
+    for form in FORMS:
+        loss = AsymmetricTripletLoss(form=form, scale=1e4)
+        assert np.isfinite(float(loss(labels, pairs)))
+        (gradient,) = gradients(lambda x, loss=loss: loss(labels, x), pairs)
+        assert np.isfinite(gradient).all()
+
+
+@every_form
+def test_the_class_is_the_mean_of_the_function_over_the_batch(rng, form):
+    labels, pairs = rng.integers(0, 3, size=10), draw_pairs(rng, 10)
+    options = {"form": form, "scale": 4.0, "margin": 0.1}
+    loss = AsymmetricTripletLoss(**options)(labels, pairs)
+    assert float(loss) == pytest.approx(loop(labels, pairs, **options).mean(), rel=1e-5)
+    total = AsymmetricTripletLoss(**options, reduction="sum")(labels, pairs)
+    assert float(total) == pytest.approx(loop(labels, pairs, **options).sum(), rel=1e-5)
+
+
+def test_sample_weights_weigh_anchors_alone(rng):
+    labels, pairs = rng.integers(0, 3, size=10), draw_pairs(rng, 10)
+    weights = rng.uniform(size=10).astype("float32")
+    weights[:3] = 0.0
+    losses = AsymmetricTripletLoss(reduction=None)(labels, pairs, weights)
+    # Items of weight zero are no anchors, but positives and negatives of the others still.
+    assert_close(losses, weights * loop(labels, pairs, form="sigmoid"))
+    ones = np.ones(10, "float32")
+    loss = AsymmetricTripletLoss()
+    assert float(loss(labels, pairs, ones)) == pytest.approx(float(loss(labels, pairs)), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float32"])
+def test_labels_may_have_any_dtype_and_a_column_to_themselves(rng, dtype):
+    labels, pairs = rng.integers(0, 3, size=10), draw_pairs(rng, 10)
+    expected = loop(labels, pairs, form="sigmoid").mean()
+    loss = AsymmetricTripletLoss()
+    assert float(loss(labels.astype(dtype), pairs)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss(labels.astype(dtype)[:, None], pairs)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_large_neighbouring_labels_stay_distinct(rng):
+    """As float32, ids beyond 2**24 would merge. JAX without x64 knows 32-bit integers only."""
+    base = 2**40 if BACKEND == "tensorflow" else 2**24
+    labels, pairs = np.array([0, 1, 0, 1, 0]), draw_pairs(rng, 5)
+    expected = loop(labels, pairs, form="sigmoid").mean()
+    assert expected > 0
+    loss = AsymmetricTripletLoss()
+    assert float(loss(base + labels, pairs)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_multi_hot_labels_are_relevant_when_one_is_shared(rng):
+    multi_hot = (rng.random((9, 4)) < 0.4).astype("int32")
+    pairs = draw_pairs(rng, 9)
+    shared = multi_hot @ multi_hot.T > 0
+    expected = reference.asymmetric_triplet_loss(shared, pairs[:, 0], pairs[:, 1], "sigmoid")
+    assert 0 < expected.mean()
+    losses = AsymmetricTripletLoss(reduction=None)(multi_hot, pairs)
+    assert_close(losses, expected)
+
+
+def test_the_loss_does_not_depend_on_the_order_of_the_batch(rng):
+    labels, pairs = rng.integers(0, 3, size=11), draw_pairs(rng, 11)
+    order = rng.permutation(11)
+    loss = AsymmetricTripletLoss(reduction=None)
+    assert_close(loss(labels[order], pairs[order]), to_numpy(loss(labels, pairs))[order])
+
+
+@pytest.mark.parametrize(
+    ("labels", "pairs", "message"),
+    [
+        ((4,), (5, 2, 3), r"one label for each item .* shape \(4,\) for a batch of 5"),
+        ((4, 3), (5, 2, 3), r"one label for each item .* shape \(4, 3\) for a batch of 5"),
+        ((), (5, 2, 3), "one label for each item"),
+        ((5, 2, 2), (5, 2, 3), r"integers \[batch\] or multi-hot"),
+        ((5,), (5, 3), r"\[batch, 2, embedding_dim\].* Received: \(5, 3\)"),
+        ((5,), (5, 3, 3), r"\[batch, 2, embedding_dim\].* Received: \(5, 3, 3\)"),
+    ],
+)
+def test_labels_and_predictions_of_the_wrong_shape_are_refused(labels, pairs, message):
+    with pytest.raises(ValueError, match=message):
+        AsymmetricTripletLoss()(np.zeros(labels, "int32"), np.zeros(pairs, "float32"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"form": "triplet"}, r"form must be one of \['hinge', 'sigmoid', 'softplus'\].*'triplet'"),
+        ({"scale": 0.0}, "scale must be positive. Received: scale=0.0"),
+        ({"scale": -1.0}, "scale must be positive. Received: scale=-1.0"),
+        ({"scale": float("nan")}, "scale must be positive. Received: scale=nan"),
+    ],
+)
+def test_bad_arguments_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        AsymmetricTripletLoss(**options)
+
+
+def test_the_configuration_comes_back(rng):
+    loss = AsymmetricTripletLoss("softplus", 4.0, 0.3, reduction="sum", name="triplets")
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert isinstance(again, AsymmetricTripletLoss)
+    assert again.get_config() == loss.get_config()
+    labels, pairs = rng.integers(0, 3, size=6), draw_pairs(rng, 6)
+    assert float(again(labels, pairs)) == float(loss(labels, pairs))
+
+
+def test_it_compiles_for_any_batch_with_the_same_values_and_gradients(rng):
+    loss = AsymmetricTripletLoss(form="softplus", scale=4.0)
+    labels, pairs = rng.integers(0, 3, size=11).astype("int32"), draw_pairs(rng, 11)
+    function = compiled(loss, labels, pairs)
+    for batch in (11, ANCHORS_PER_BLOCK, 1):
+        expected = loss(labels[:batch], pairs[:batch])
+        assert_close(function(labels[:batch], pairs[:batch]), expected, 1e-6)
+    (expected,) = gradients(lambda x: loss(labels, x), pairs)
+    (found,) = gradients(lambda x: function(labels, x), pairs)
+    assert_close(found, expected, 1e-6)
+
+
+@only_tensorflow
+def test_the_shapes_of_labels_unknown_while_tracing_are_checked_when_run(rng):
+    import tensorflow as tf
+
+    labels, pairs = rng.integers(0, 3, size=6), draw_pairs(rng, 6)
+    function = compiled(AsymmetricTripletLoss(), labels, pairs)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        function(labels[:5], pairs)
+
+
+@only_jax
+def test_nothing_larger_than_a_block_of_triplets_is_held():
+    """Read from the traced computation of loss and gradient: no [batch, batch, batch] anywhere."""
+    import jax
+
+    batch = 100
+    labels, pairs = np.arange(batch) % 10, np.zeros((batch, 2, EMBEDDING_DIM), "float32")
+    traced = jax.make_jaxpr(jax.grad(lambda x: AsymmetricTripletLoss()(labels, x)))(pairs)
+
+    def sizes(jaxpr):
+        for equation in jaxpr.eqns:
+            yield from (variable.aval.size for variable in equation.outvars)
+            for value in equation.params.values():
+                for inner in value if isinstance(value, (tuple, list)) else (value,):
+                    inner = getattr(inner, "jaxpr", inner)
+                    if hasattr(inner, "eqns"):
+                        yield from sizes(inner)
+
+    assert batch**2 < max(sizes(traced.jaxpr)) <= ANCHORS_PER_BLOCK * batch**2

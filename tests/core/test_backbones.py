@@ -1,0 +1,126 @@
+"""Laws of the backbones: what they are by name, and what they make of pixels."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.core.backend import assert_close, only_tensorflow, to_numpy
+from tfpqn.models import backbone_names, build_backbone
+from tfpqn.models.backbones import ApplicationPreprocessing
+
+
+def pixels(rng, *shape):
+    return rng.integers(0, 256, size=shape).astype("uint8")
+
+
+def layers_of(backbone, *kinds):
+    return [layer for layer in backbone.layers if isinstance(layer, kinds)]
+
+
+def test_the_names_are_ours_and_every_model_of_keras_applications():
+    own, applications = backbone_names()[:2], backbone_names()[2:]
+    assert own == ["conv3", "resnet20"]
+    assert {"MobileNetV2", "ResNet50", "VGG16", "EfficientNetB0"} <= set(applications)
+    assert applications == sorted(set(applications))
+    for name in applications:
+        assert callable(getattr(keras.applications, name))
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    message = "Expected one of .*'conv3', 'resnet20'.*'ResNet50'.*Received: 'conv4'"
+    with pytest.raises(ValueError, match=message):
+        build_backbone("conv4", (8, 8, 1))
+
+
+@pytest.mark.parametrize("name", ["conv3", "resnet20"])
+def test_weights_for_a_backbone_without_published_ones_are_refused(name):
+    with pytest.raises(ValueError, match=f"'{name}' has no published weights.*weights='imagenet'"):
+        build_backbone(name, (8, 8, 1), weights="imagenet")
+
+
+def test_conv3_has_the_layer_sizes_of_the_paper():
+    backbone = build_backbone("conv3", (32, 32, 3))
+    convolutions = layers_of(backbone, keras.layers.Conv2D)
+    assert [layer.filters for layer in convolutions] == [32, 32, 64]
+    assert {(layer.kernel_size, layer.padding) for layer in convolutions} == {((5, 5), "same")}
+    max_pool, *average_pools = layers_of(
+        backbone, keras.layers.MaxPooling2D, keras.layers.AveragePooling2D
+    )
+    assert isinstance(max_pool, keras.layers.MaxPooling2D)
+    assert [type(layer).__name__ for layer in average_pools] == ["AveragePooling2D"] * 2
+    for pool in (max_pool, *average_pools):
+        assert (pool.pool_size, pool.strides) == ((3, 3), (2, 2))
+    assert backbone.output_shape == (None, 4 * 4 * 64)
+
+
+def test_conv3_comes_with_batch_normalisation_or_without():
+    with_it = build_backbone("conv3", (8, 8, 1), normalization="batch")
+    without = build_backbone("conv3", (8, 8, 1), normalization="none")
+    for backbone, count in ((with_it, 3), (without, 0)):
+        assert len(layers_of(backbone, keras.layers.BatchNormalization)) == count
+        # Batch normalisation takes the bias away again.
+        assert {layer.use_bias for layer in layers_of(backbone, keras.layers.Conv2D)} == {not count}
+    with pytest.raises(ValueError, match=r"one of \('batch', 'none'\). Received: 'layer'"):
+        build_backbone("conv3", (8, 8, 1), normalization="layer")
+
+
+@pytest.fixture(scope="module")
+def resnet20():
+    """A narrow one, built once: on JAX that takes seconds."""
+    return build_backbone("resnet20", (9, 7, 1), width=4)
+
+
+def test_resnet20_has_19_convolutions_beside_its_two_projections(resnet20):
+    convolutions = layers_of(resnet20, keras.layers.Conv2D)
+    projections = [layer for layer in convolutions if layer.kernel_size == (1, 1)]
+    assert (len(convolutions) - len(projections), len(projections)) == (19, 2)
+    assert resnet20.output_shape == (None, 16)
+
+
+@only_tensorflow
+def test_resnet20_is_as_wide_as_in_the_paper():
+    assert build_backbone("resnet20", (32, 32, 3)).output_shape == (None, 64)
+
+
+@pytest.mark.parametrize("name", ["conv3", "resnet20"])
+def test_pixels_of_any_dtype_and_image_shape_are_taken(rng, name, resnet20):
+    backbone = resnet20 if name == "resnet20" else build_backbone(name, (9, 7, 1))
+    images = pixels(rng, 2, 9, 7, 1)
+    features = backbone.predict_on_batch(images)
+    assert features.shape == (2, backbone.output_shape[1])
+    assert np.isfinite(features).all()
+    for dtype in ("int32", "float32"):
+        assert_close(backbone.predict_on_batch(images.astype(dtype)), features, 1e-6)
+
+
+def test_pixels_are_scaled_to_minus_one_to_one():
+    scaling = build_backbone("conv3", (8, 8, 1)).layers[1]
+    scaled = to_numpy(scaling(np.array([0.0, 127.5, 255.0], "float32")))
+    assert_close(scaled, [-1.0, 0.0, 1.0], 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("MobileNetV2", keras.applications.mobilenet_v2),  # to -1 .. 1
+        ("ResNet50", keras.applications.resnet50),  # BGR less the mean colour
+        ("DenseNet121", keras.applications.densenet),  # less mean, by standard deviation
+        ("EfficientNetB0", keras.applications.efficientnet),  # scales inside
+    ],
+)
+def test_applications_get_the_pixels_that_they_were_trained_on(rng, name, module):
+    images = pixels(rng, 2, 4, 4, 3)
+    preprocessing = ApplicationPreprocessing(name)
+    again = keras.layers.deserialize(keras.layers.serialize(preprocessing))
+    expected = to_numpy(module.preprocess_input(images.astype("float32")))
+    for layer in (preprocessing, again):
+        assert_close(layer(images), expected, 1e-6)
+    assert_close(preprocessing(images.astype("float32")), expected, 1e-6)
+
+
+def test_an_application_is_built_by_name_with_options_and_its_own_scaling():
+    backbone = build_backbone("MobileNet", (32, 32, 3), alpha=0.25)
+    assert backbone.output_shape == (None, 256)
+    assert backbone.layers[0].name == "images"
+    (preprocessing,) = layers_of(backbone, ApplicationPreprocessing)
+    assert preprocessing.application == "MobileNet"

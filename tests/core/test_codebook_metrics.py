@@ -1,0 +1,100 @@
+"""Laws of codebook usage and perplexity."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.core.backend import BACKEND, compiled, to_numpy
+from tfpqn.metrics import CodebookPerplexity, CodebookUsage
+
+both = pytest.mark.parametrize("metric_class", [CodebookUsage, CodebookPerplexity])
+
+
+def usage_of(codes, num_codewords):
+    used = {(position, codeword) for code in codes for position, codeword in enumerate(code)}
+    return len(used) / (len(codes[0]) * num_codewords)
+
+
+def perplexity_of(codes, num_codewords):
+    perplexities = []
+    for column in np.transpose(codes):
+        shares = [np.mean(column == k) for k in range(num_codewords)]
+        perplexities.append(np.exp(-sum(p * np.log(p) for p in shares if p > 0)))
+    return np.mean(perplexities)
+
+
+@settings(max_examples=10)
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 2), min_size=4, max_size=4))
+def test_usage_and_perplexity_match_the_count(codes):
+    usage, perplexity = CodebookUsage(2, 4), CodebookPerplexity(2, 4)
+    usage.update_state(np.array(codes, "uint8"))
+    perplexity.update_state(np.array(codes, "uint8"))
+    assert float(usage.result()) == pytest.approx(usage_of(codes, 4), rel=1e-6)
+    assert float(perplexity.result()) == pytest.approx(perplexity_of(codes, 4), rel=1e-5)
+
+
+@both
+@pytest.mark.parametrize(("num_codewords", "dtype"), [(256, "uint8"), (300, "uint16")])
+def test_batches_add_up(rng, metric_class, num_codewords, dtype):
+    codes = rng.integers(0, num_codewords, size=(30, 3)).astype(dtype)
+    whole, parts = metric_class(3, num_codewords), metric_class(3, num_codewords)
+    whole.update_state(codes)
+    for batch in np.split(codes, [1, 17]):
+        parts.update_state(batch)
+    assert float(parts.result()) == float(whole.result())
+    expected = usage_of if metric_class is CodebookUsage else perplexity_of
+    assert float(whole.result()) == pytest.approx(expected(codes.tolist(), num_codewords), rel=1e-5)
+
+
+def test_perplexity_lies_between_one_codeword_and_all():
+    perplexity = CodebookPerplexity(2, 8)
+    perplexity.update_state(np.full((5, 2), 7, "uint8"))
+    assert float(perplexity.result()) == pytest.approx(1.0)
+    perplexity.reset_state()
+    perplexity.update_state(np.repeat(np.arange(8, dtype="uint8")[:, None], 2, axis=1))
+    assert float(perplexity.result()) == pytest.approx(8.0, rel=1e-6)
+
+
+@both
+def test_before_the_first_code_and_after_a_reset_the_result_is_zero(metric_class):
+    metric = metric_class(2, 4)
+    assert float(metric.result()) == 0.0
+    metric.update_state(np.zeros((3, 2), "uint8"))
+    assert float(metric.result()) > 0.0
+    metric.reset_state()
+    assert float(metric.result()) == 0.0
+
+
+@both
+def test_sample_weights_do_not_change_the_count(metric_class):
+    plain, weighted = metric_class(1, 4), metric_class(1, 4)
+    codes = np.array([[0], [1], [1]], "uint8")
+    plain.update_state(codes)
+    weighted.update_state(codes, sample_weight=np.array([9.0, 0.0, 0.0]))
+    assert float(weighted.result()) == float(plain.result())
+
+
+@both
+def test_the_configuration_comes_back(metric_class):
+    metric = metric_class(3, 5, name="health")
+    again = keras.metrics.deserialize(keras.metrics.serialize(metric))
+    assert isinstance(again, metric_class)
+    assert again.get_config() == metric.get_config()
+    assert (again.name, again.code_length, again.num_codewords) == ("health", 3, 5)
+
+
+@both
+def test_it_counts_inside_a_compiled_function(rng, metric_class):
+    codes = rng.integers(0, 4, size=(6, 2)).astype("uint8")
+    eager, metric = metric_class(2, 4), metric_class(2, 4)
+    eager.update_state(codes)
+    if BACKEND == "tensorflow":
+        compiled(metric.update_state, codes)(codes)
+        found = metric.result()
+    else:
+        state = compiled(metric.stateless_update_state, metric.variables, codes)
+        start = [variable.value for variable in metric.variables]
+        found = metric.stateless_result(state(start, codes))
+    np.testing.assert_array_equal(to_numpy(found), to_numpy(eager.result()))

@@ -1,0 +1,349 @@
+"""Laws that every quantizer keeps. A new quantizer is one more row of the table."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tests import reference
+from tests.core.backend import (
+    assert_close,
+    compiled,
+    gradients,
+    only_tensorflow,
+    to_numpy,
+)
+from tfpqn.layers import ProductQuantization, Quantizer
+from tfpqn.ops import adc_scores
+
+
+class Row(NamedTuple):
+    """A quantizer by name, what makes one, and the length of its embeddings."""
+
+    name: str
+    factory: Callable[..., Quantizer]
+    embedding_dim: int
+
+
+def product(num_subspaces, num_codewords):
+    return partial(ProductQuantization, num_subspaces, num_codewords)
+
+
+ROWS = (
+    Row("product", product(4, 16), 20),
+    Row("product-of-one-subspace", product(1, 8), 5),
+    Row("product-of-many-codewords", product(2, 300), 8),
+)
+
+
+@pytest.fixture(params=ROWS, ids=lambda row: row.name)
+def row(request):
+    return request.param
+
+
+@pytest.fixture
+def quantizer(row):
+    quantizer = row.factory()
+    quantizer.build((None, row.embedding_dim))
+    return quantizer
+
+
+@pytest.fixture
+def embeddings(row, rng):
+    return rng.normal(size=(12, row.embedding_dim)).astype("float32")
+
+
+def model_around(quantizer, embedding_dim):
+    inputs = keras.Input((embedding_dim,), name="embeddings")
+    return keras.Model(inputs, quantizer(inputs))
+
+
+def take_weights_of(quantizer, row, **options):
+    """Another quantizer of the row with the same weights."""
+    again = row.factory(**options)
+    again.build((None, row.embedding_dim))
+    again.set_weights(quantizer.get_weights())
+    return again
+
+
+def test_it_states_its_sizes(row, quantizer):
+    assert isinstance(quantizer, Quantizer)
+    assert quantizer.embedding_dim == row.embedding_dim
+    assert quantizer.code_length >= 1
+    assert quantizer.num_codewords >= 2
+    bits = quantizer.code_length * np.log2(quantizer.num_codewords)
+    assert quantizer.bits_per_code == pytest.approx(bits)
+    assert np.iinfo(quantizer.code_dtype).max >= quantizer.num_codewords - 1
+
+
+def test_shapes_and_dtypes_are_as_documented(row, quantizer, embeddings):
+    codes = quantizer.encode(embeddings)
+    assert codes.shape == (12, quantizer.code_length)
+    assert keras.backend.standardize_dtype(codes.dtype) == quantizer.code_dtype
+    assert to_numpy(codes).max() < quantizer.num_codewords
+    tables = quantizer.lookup_tables(embeddings)
+    assert tables.shape == (12, quantizer.code_length, quantizer.num_codewords)
+    same = (12, row.embedding_dim)
+    assert quantizer.decode(codes).shape == quantizer.normalize(embeddings).shape == same
+    for training in (False, True):
+        assert quantizer(embeddings, training=training).shape == same
+        quantization = quantizer.quantize_embeddings(embeddings, training=training)
+        assert quantization.reconstruction.shape == same
+        np.testing.assert_array_equal(to_numpy(quantization.codes), to_numpy(codes))
+
+
+def test_an_empty_batch_has_empty_codes(row, quantizer):
+    nothing = np.zeros((0, row.embedding_dim), "float32")
+    codes = quantizer.encode(nothing)
+    assert codes.shape == (0, quantizer.code_length)
+    assert quantizer.decode(codes).shape == nothing.shape
+
+
+def test_inference_is_encoding_and_decoding(quantizer, embeddings):
+    decoded = to_numpy(quantizer.decode(quantizer.encode(embeddings)))
+    np.testing.assert_array_equal(to_numpy(quantizer(embeddings)), decoded)
+    np.testing.assert_array_equal(to_numpy(quantizer(embeddings, training=False)), decoded)
+
+
+def test_the_scores_of_the_tables_are_inner_products_with_the_reconstructions(
+    row, quantizer, embeddings, rng
+):
+    queries = rng.normal(size=(3, row.embedding_dim)).astype("float32")
+    codes = quantizer.encode(embeddings)
+    tables = quantizer.lookup_tables(queries)
+    scores = adc_scores(tables, codes)
+    assert_close(scores, reference.adc_scores(to_numpy(tables), to_numpy(codes)))
+    products = to_numpy(quantizer.normalize(queries)) @ to_numpy(quantizer.decode(codes)).T
+    assert_close(scores, products)
+
+
+def test_encoding_takes_embeddings_normalised_or_not(quantizer, embeddings):
+    normalized = quantizer.normalize(embeddings)
+    assert_close(quantizer.normalize(normalized), normalized)
+    codes = to_numpy(quantizer.encode(embeddings))
+    np.testing.assert_array_equal(to_numpy(quantizer.encode(normalized)), codes)
+    np.testing.assert_array_equal(to_numpy(quantizer.encode(7.5 * embeddings)), codes)
+    assert_close(quantizer.lookup_tables(normalized), quantizer.lookup_tables(embeddings))
+
+
+def test_lists_and_wider_floats_are_taken_as_well(quantizer, embeddings):
+    codes = to_numpy(quantizer.encode(embeddings))
+    for same in (embeddings.tolist(), embeddings.astype("float64")):
+        np.testing.assert_array_equal(to_numpy(quantizer.encode(same)), codes)
+    decoded = to_numpy(quantizer.decode(codes))
+    for same in (codes.tolist(), codes.astype("int64")):
+        np.testing.assert_array_equal(to_numpy(quantizer.decode(same)), decoded)
+
+
+def test_every_item_is_quantized_for_itself(quantizer, embeddings):
+    for function in (quantizer.encode, quantizer, quantizer.lookup_tables):
+        together = to_numpy(function(embeddings))
+        alone = np.concatenate([to_numpy(function(row[None])) for row in embeddings])
+        assert_close(alone, together, 1e-6)
+
+
+def test_gradients_reach_embeddings_and_codebooks(quantizer, embeddings, rng):
+    weights = rng.normal(size=embeddings.shape).astype("float32")
+
+    def total(embeddings, *variables):
+        outputs, _ = quantizer.stateless_call(list(variables), [], embeddings, training=True)
+        return ops.sum(weights * outputs)
+
+    variables = [to_numpy(variable) for variable in quantizer.trainable_variables]
+    assert len(variables) == len(quantizer.weights) >= 1
+    for gradient in gradients(total, embeddings, *variables):
+        assert np.isfinite(gradient).all()
+        assert np.abs(gradient).max() > 1e-6
+
+
+def test_zero_embeddings_stay_finite_and_so_do_their_gradients(row, quantizer):
+    zeros = np.zeros((2, row.embedding_dim), "float32")
+    for training in (False, True):
+        assert np.isfinite(to_numpy(quantizer(zeros, training=training))).all()
+    assert np.isfinite(to_numpy(quantizer.lookup_tables(zeros))).all()
+    np.testing.assert_array_equal(
+        to_numpy(quantizer.encode(zeros)), to_numpy(quantizer.encode(zeros))
+    )
+    (gradient,) = gradients(lambda x: ops.sum(quantizer(x, training=True)), zeros)
+    assert np.isfinite(gradient).all()
+
+
+def test_it_compiles_for_any_number_of_rows(row, quantizer, embeddings):
+    functions = (
+        partial(quantizer.__call__, training=True),
+        quantizer.__call__,
+        quantizer.lookup_tables,
+        lambda x: ops.cast(quantizer.encode(x), "int32"),
+        lambda x: quantizer.decode(quantizer.encode(x)),
+    )
+    for function in functions:
+        fast = compiled(function, embeddings)
+        for batch in (12, 1):
+            assert_close(fast(embeddings[:batch]), function(embeddings[:batch]))
+    assert model_around(quantizer, row.embedding_dim).output_shape == (None, row.embedding_dim)
+    assert quantizer.compute_output_shape((None, row.embedding_dim)) == (None, row.embedding_dim)
+
+
+def test_the_configuration_comes_back(row, quantizer, embeddings):
+    again = keras.layers.deserialize(keras.layers.serialize(quantizer))
+    assert type(again) is type(quantizer)
+    assert again.get_config() == quantizer.get_config()
+    again.set_weights(quantizer.get_weights())  # built already, as all that Keras reads back
+    np.testing.assert_array_equal(to_numpy(again(embeddings)), to_numpy(quantizer(embeddings)))
+
+
+def test_a_keras_file_brings_back_codes_and_fingerprint(row, quantizer, embeddings, tmp_path):
+    model = model_around(quantizer, row.embedding_dim)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(to_numpy(again(embeddings)), to_numpy(model(embeddings)))
+    loaded = again.layers[-1]
+    np.testing.assert_array_equal(
+        to_numpy(loaded.encode(embeddings)), to_numpy(quantizer.encode(embeddings))
+    )
+    assert loaded.codebook_fingerprint() == quantizer.codebook_fingerprint()
+
+
+@only_tensorflow
+def test_a_saved_model_gives_the_same_reconstructions_and_codes(
+    row, quantizer, embeddings, tmp_path
+):
+    import tensorflow as tf
+
+    model_around(quantizer, row.embedding_dim).export(tmp_path / "model", verbose=False)
+    model = tf.saved_model.load(tmp_path / "model")
+    archive = keras.export.ExportArchive()
+    archive.track(quantizer)
+    signature = [tf.TensorSpec([None, row.embedding_dim], tf.float32, name="embeddings")]
+    archive.add_endpoint("encode", quantizer.encode, signature)
+    archive.write_out(tmp_path / "codes", verbose=False)
+    codes = tf.saved_model.load(tmp_path / "codes")
+    for batch in (12, 1):
+        rows = embeddings[:batch]
+        np.testing.assert_array_equal(model.serve(rows).numpy(), quantizer(rows).numpy())
+        np.testing.assert_array_equal(codes.encode(rows).numpy(), quantizer.encode(rows).numpy())
+
+
+def test_mixed_precision_is_float32_inside_and_half_outside(row, quantizer, embeddings):
+    embeddings = embeddings.astype("float16").astype("float32")  # the same in both precisions
+    mixed = take_weights_of(quantizer, row, dtype="mixed_float16")
+    assert {variable.dtype for variable in mixed.weights} == {"float32"}
+    for training in (False, True):
+        outputs = mixed(embeddings, training=training)
+        assert keras.backend.standardize_dtype(outputs.dtype) == "float16"
+        expected = to_numpy(quantizer(embeddings, training=training))
+        np.testing.assert_array_equal(to_numpy(outputs), expected.astype("float16"))
+    assert keras.backend.standardize_dtype(mixed.normalize(embeddings).dtype) == "float32"
+    assert_close(mixed.lookup_tables(embeddings), quantizer.lookup_tables(embeddings), 1e-6)
+    np.testing.assert_array_equal(
+        to_numpy(mixed.encode(embeddings)), to_numpy(quantizer.encode(embeddings))
+    )
+
+
+def test_the_fingerprint_is_that_of_the_codebooks(row, quantizer):
+    fingerprint = quantizer.codebook_fingerprint()
+    assert len(bytes.fromhex(fingerprint)) == 32
+    assert quantizer.codebook_fingerprint() == fingerprint
+    again = take_weights_of(quantizer, row)
+    assert again.codebook_fingerprint() == fingerprint
+    codebooks = np.array(to_numpy(again.codebooks))
+    codebooks.flat[-1] = np.nextafter(codebooks.flat[-1], np.inf, dtype="float32")
+    again.codebooks.assign(codebooks)
+    assert again.codebook_fingerprint() != fingerprint
+
+
+def test_encoding_builds_the_layer(row, embeddings):
+    quantizer = row.factory()
+    codes = quantizer.encode(embeddings)
+    assert quantizer.built
+    assert quantizer.embedding_dim == row.embedding_dim
+    np.testing.assert_array_equal(to_numpy(quantizer.encode(embeddings)), to_numpy(codes))
+
+
+def test_what_needs_codebooks_is_refused_before_they_exist(row):
+    quantizer = row.factory()
+    codes = np.zeros((1, quantizer.code_length), "uint8")
+    for method, call in (
+        ("decode", lambda: quantizer.decode(codes)),
+        ("codebook_fingerprint", quantizer.codebook_fingerprint),
+        ("embedding_dim", lambda: quantizer.embedding_dim),
+    ):
+        with pytest.raises(RuntimeError, match=f"{method} needs the codebooks.*to be built"):
+            call()
+
+
+def test_embeddings_of_the_wrong_shape_are_refused(row, quantizer):
+    dim = row.embedding_dim
+    for shape in ((2, 2 * dim), (dim,), (2, 2, dim)):
+        for method in (quantizer.encode, quantizer.lookup_tables):
+            with pytest.raises(ValueError, match=rf"\[batch, {dim}\]. Received: \({shape[0]}, ?"):
+                method(np.ones(shape, "float32"))
+
+
+@pytest.mark.xfail(reason="only a width that does not divide is seen", strict=True)
+def test_a_call_with_embeddings_of_the_wrong_shape_is_refused(row, quantizer):
+    dim = row.embedding_dim
+    for shape in ((2, 2 * dim), (2, 2, dim)):
+        with pytest.raises(ValueError, match=rf"expected.*\({shape[0]}, "):
+            quantizer(np.ones(shape, "float32"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_embeddings_that_are_not_finite_are_refused(quantizer, embeddings, bad):
+    embeddings[3, 1] = embeddings[5, 0] = embeddings[5, 1] = bad
+    for method in (quantizer.encode, quantizer.lookup_tables):
+        with pytest.raises(ValueError, match="finite.* in 2 of 12 rows, the first at row 3"):
+            method(embeddings)
+
+
+def test_codes_that_cannot_be_are_refused(quantizer):
+    length, size = quantizer.code_length, quantizer.num_codewords
+    for shape in ((2, length + 1), (length,)):
+        with pytest.raises(ValueError, match=rf"codes must have shape \[batch, {length}\]"):
+            quantizer.decode(np.zeros(shape, "int32"))
+    for bad in (size, -1):
+        codes = np.zeros((2, length), "int32")
+        codes[1, -1] = bad
+        with pytest.raises(ValueError, match=rf"in 0 .. {size - 1}. Received: .*{bad}"):
+            quantizer.decode(codes)
+
+
+def test_fitted_codebooks_quantize_better_than_random_ones(quantizer, row, rng):
+    # As many embeddings as codewords, each its own centre.
+    embeddings = rng.normal(size=(quantizer.num_codewords, row.embedding_dim)).astype("float32")
+
+    def error():
+        gap = to_numpy(quantizer.normalize(embeddings)) - to_numpy(quantizer(embeddings))
+        return np.square(gap).sum(axis=1).mean()
+
+    before = error()
+    quantizer.fit_codebooks(embeddings, lambda vectors, num_clusters: vectors[:num_clusters])
+    assert error() < 0.5 * before
+
+
+def test_nothing_changes_when_no_codeword_is_dead(row, quantizer, rng):
+    embeddings = rng.normal(size=(quantizer.num_codewords * 40, row.embedding_dim))
+    for _ in range(20):
+        if not quantizer.revive_codewords(embeddings, rng):
+            break
+    codebooks = to_numpy(quantizer.codebooks).copy()
+    assert quantizer.revive_codewords(embeddings, rng) == 0
+    np.testing.assert_array_equal(to_numpy(quantizer.codebooks), codebooks)
+
+
+def test_what_needs_finite_embeddings_of_the_right_shape_says_so(row, quantizer, rng):
+    def cluster(vectors, num_clusters):
+        return vectors[:num_clusters]
+
+    bad = np.full((3, row.embedding_dim), np.nan, "float32")
+    codebooks = to_numpy(quantizer.codebooks).copy()
+    for embeddings, message in ((bad, "finite"), (bad[:, :-1], r"\[batch, ")):
+        with pytest.raises(ValueError, match=message):
+            quantizer.fit_codebooks(embeddings, cluster)
+        with pytest.raises(ValueError, match=message):
+            quantizer.revive_codewords(embeddings, rng)
+    np.testing.assert_array_equal(to_numpy(quantizer.codebooks), codebooks)

@@ -1,0 +1,81 @@
+"""Laws of relevance: equal labels, or at least one shared label."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.core.backend import BACKEND, to_numpy
+from tfpqn.ops import label_relevance
+
+labels = st.lists(st.integers(-3, 3), min_size=4, max_size=4)
+
+
+@given(labels, labels)
+def test_integer_labels_are_relevant_when_equal(rows, columns):
+    expected = [[row == column for column in columns] for row in rows]
+    rows, columns = np.array(rows), np.array(columns)
+    relevance = to_numpy(label_relevance(rows, columns))
+    assert relevance.dtype == bool
+    np.testing.assert_array_equal(relevance, expected)
+    np.testing.assert_array_equal(
+        to_numpy(label_relevance(rows[:, None], columns[:, None])), expected
+    )
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["uint8", "int32", "int64", "float32"]))
+def test_multi_hot_labels_are_relevant_when_one_is_shared(seed, dtype):
+    rng = np.random.default_rng(seed)
+    rows, columns = (rng.random((n, 4)) < 0.4 for n in (3, 5))
+    expected = [[any(row & column) for column in columns] for row in rows]
+    relevance = to_numpy(label_relevance(rows.astype(dtype), columns.astype(dtype)))
+    np.testing.assert_array_equal(relevance, expected)
+
+
+@pytest.mark.xfail(
+    BACKEND == "tensorflow", reason="TensorFlow does not order booleans", strict=True
+)
+def test_multi_hot_labels_may_be_boolean():
+    multi_hot = np.array([[True, False], [True, True], [False, True]])
+    expected = [[True, True, False], [True, True, True], [False, True, True]]
+    np.testing.assert_array_equal(to_numpy(label_relevance(multi_hot, multi_hot)), expected)
+
+
+def test_how_often_a_label_is_counted_does_not_matter():
+    rows = np.array([[3, 0, 0], [0, 0, 0]])
+    columns = np.array([[9, 1, 0], [0, 1, 1], [1, 0, 0]])
+    expected = [[True, False, True], [False, False, False]]
+    np.testing.assert_array_equal(to_numpy(label_relevance(rows, columns)), expected)
+
+
+def test_hundreds_of_shared_labels_are_still_shared():
+    everything = np.ones((2, 1000), "uint8")
+    assert to_numpy(label_relevance(everything, everything)).all()
+
+
+def test_large_neighbouring_labels_stay_distinct():
+    """As float32, ids beyond 2**24 would merge. JAX without x64 knows 32-bit integers only."""
+    base = 2**40 if BACKEND == "tensorflow" else 2**30
+    ids = base + np.arange(3)
+    assert len(np.unique(ids.astype("float32"))) == 1
+    np.testing.assert_array_equal(to_numpy(label_relevance(ids, ids)), np.eye(3, dtype=bool))
+
+
+def test_labels_of_another_rank_are_refused():
+    for wrong in (np.zeros(()), np.zeros((2, 2, 2))):
+        with pytest.raises(ValueError, match=r"integers \[batch\] or multi-hot .*: shapes"):
+            label_relevance(wrong, wrong)
+
+
+def test_two_sides_of_different_rank_are_refused():
+    with pytest.raises(ValueError, match=r"shapes \(3,\) and \(3, 4\)"):
+        label_relevance(np.zeros(3, int), np.zeros((3, 4), int))
+
+
+@pytest.mark.xfail(reason="only the ranks of the two sides are compared", strict=True)
+@pytest.mark.parametrize("widths", [(2, 4), (4, 2), (1, 4), (4, 1)])
+def test_two_sides_of_different_width_are_refused(widths):
+    rows, columns = (np.zeros((3, width), int) for width in widths)
+    with pytest.raises(ValueError, match="Labels must be .* alike on both sides"):
+        label_relevance(rows, columns)

@@ -1,0 +1,112 @@
+"""Laws of cutting embeddings into subvectors and of bringing them to unit length."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import ops
+
+from tests import reference
+from tests.core.backend import assert_close, few_examples, gradients, to_numpy
+from tfpqn.ops import intra_normalize, merge_subvectors, normalize_vectors, split_subvectors
+
+sizes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5))
+seeds = st.integers(0, 2**32 - 1)
+
+
+def draw(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+@few_examples
+@given(sizes, seeds)
+def test_splitting_cuts_consecutive_slices_and_merging_undoes_it(size, seed):
+    batch, num_subspaces, subvector_dim = size
+    embeddings = draw(seed, batch, num_subspaces * subvector_dim)
+    subvectors = split_subvectors(embeddings, num_subspaces)
+    np.testing.assert_array_equal(
+        to_numpy(subvectors), reference.split(embeddings, num_subspaces).astype("float32")
+    )
+    np.testing.assert_array_equal(to_numpy(merge_subvectors(subvectors)), embeddings)
+
+
+def test_leading_axes_stay_as_they_are(rng):
+    embeddings = rng.normal(size=(2, 3, 8)).astype("float32")
+    subvectors = split_subvectors(embeddings, 4)
+    assert subvectors.shape == (2, 3, 4, 2)
+    np.testing.assert_array_equal(to_numpy(merge_subvectors(subvectors)), embeddings)
+
+
+def test_an_unknown_batch_stays_unknown():
+    subvectors = split_subvectors(keras.KerasTensor((None, 8)), 4)
+    assert subvectors.shape == (None, 4, 2)
+    assert merge_subvectors(subvectors).shape == (None, 8)
+    assert intra_normalize(keras.KerasTensor((None, 8)), 4).shape == (None, 8)
+
+
+@pytest.mark.parametrize("function", [split_subvectors, intra_normalize])
+def test_a_length_that_does_not_divide_is_refused(function):
+    with pytest.raises(ValueError, match="embedding_dim=10, num_subspaces=4"):
+        function(np.zeros((2, 10), "float32"), 4)
+    with pytest.raises(ValueError, match="embedding_dim=None"):
+        function(keras.KerasTensor((2, None)), 4)
+
+
+@given(seeds, st.floats(-4, 12))
+def test_every_vector_gets_unit_length_and_keeps_its_direction(seed, exponent):
+    vectors = draw(seed, 5, 3) + np.float32(0.01)
+    units = to_numpy(normalize_vectors(vectors * np.float32(10.0**exponent)))
+    assert_close(units, reference.unit(vectors))
+    assert_close(np.linalg.norm(units, axis=-1), np.ones(5))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_normalising_keeps_shape_and_dtype(rng, dtype):
+    vectors = rng.normal(size=(2, 3, 4)).astype(dtype)
+    units = normalize_vectors(vectors)
+    assert units.shape == (2, 3, 4)
+    assert keras.backend.standardize_dtype(units.dtype) == dtype
+    assert_close(units, reference.unit(vectors).astype(dtype), 1e-5 if dtype == "float32" else 2e-3)
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-30, 1e-7])
+def test_a_vector_without_direction_becomes_zero_with_zero_gradient(length):
+    vectors = np.array([[length, 0.0, 0.0], [3.0, 0.0, 4.0]], "float32")
+    assert_close(normalize_vectors(vectors), [[0.0, 0.0, 0.0], [0.6, 0.0, 0.8]])
+    (gradient,) = gradients(lambda x: ops.sum(normalize_vectors(x)), vectors)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(gradient[0], 0.0)
+    assert gradient[1].any()
+
+
+def test_the_gradient_is_the_projection_off_the_direction_over_the_length(rng):
+    vectors, weights = rng.normal(size=(2, 4, 3)).astype("float32")
+    (gradient,) = gradients(lambda x: ops.sum(normalize_vectors(x) * weights), vectors)
+    for vector, weight, found in zip(vectors, weights, gradient, strict=True):
+        length = np.linalg.norm(vector)
+        projection = np.eye(3) - np.outer(vector, vector) / length**2
+        assert_close(found, projection @ weight / length)
+
+
+@few_examples
+@given(sizes, seeds)
+def test_intra_normalisation_matches_the_loop_and_repeats_without_change(size, seed):
+    batch, num_subspaces, subvector_dim = size
+    embeddings = draw(seed, batch, num_subspaces * subvector_dim)
+    normalized = intra_normalize(embeddings, num_subspaces)
+    assert_close(normalized, reference.intra_normalize(embeddings, num_subspaces))
+    assert_close(intra_normalize(normalized, num_subspaces), normalized, 1e-6)
+
+
+def test_intra_normalisation_ignores_the_length_of_each_slice(rng):
+    embeddings = rng.normal(size=(5, 12)).astype("float32")
+    lengths = np.repeat(rng.uniform(0.1, 10.0, size=(5, 3)), 4, axis=1).astype("float32")
+    assert_close(intra_normalize(embeddings * lengths, 3), intra_normalize(embeddings, 3))
+
+
+def test_a_zero_slice_leaves_the_other_slices_alone():
+    embeddings = np.array([[0.0, 0.0, 3.0, 4.0]], "float32")
+    assert_close(intra_normalize(embeddings, 2), [[0.0, 0.0, 0.6, 0.8]])
+    (gradient,) = gradients(lambda x: ops.sum(intra_normalize(x, 2)), embeddings)
+    assert np.isfinite(gradient).all()

@@ -1,0 +1,106 @@
+"""Laws of the CIFAR-10 protocols, on the real data where it lies prepared."""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfpqn.datasets import Splits, load_protocol, protocols
+
+pytestmark = pytest.mark.slow
+
+BESIDE_THE_CHECKOUT = Path(__file__).parents[2].parent / "shared" / "data" / "tfds"
+
+
+@pytest.fixture(scope="module")
+def data_dir() -> Path:
+    folder = Path(os.environ.get("TFPQN_DATA_DIR", BESIDE_THE_CHECKOUT))
+    if not (folder / "cifar10").is_dir():
+        pytest.skip(
+            "needs CIFAR-10 as tensorflow-datasets prepares it; name its folder in TFPQN_DATA_DIR"
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def load(data_dir: Path) -> Iterator[Callable[[str], Splits]]:
+    """Loads a protocol by name, and reads the data once for all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocols, "_cifar10", functools.cache(protocols._cifar10))
+        yield lambda name: load_protocol(name).load(data_dir)
+
+
+def counts(labels: np.ndarray) -> list[int]:
+    return np.bincount(labels, minlength=10).tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "database", "query"),
+    [
+        ("cifar10-full", 5000, 900, 100),
+        ("cifar10-5k", 500, 5400, 100),
+        ("cifar10-10kq", 5000, 5000, 1000),
+    ],
+)
+def test_each_label_has_its_number_of_images(
+    load: Callable[[str], Splits], name: str, train: int, database: int, query: int
+) -> None:
+    splits = load(name)
+    assert counts(splits.train.labels) == [train] * 10
+    assert counts(splits.database.labels) == [database] * 10
+    assert counts(splits.query.labels) == [query] * 10
+    for part in (splits.train, splits.database, splits.query):
+        assert part.image_shape == load_protocol(name).image_shape == (32, 32, 3)
+        assert part.label_names[:3] == ("airplane", "automobile", "bird")
+        assert len(set(part.ids.tolist())) == len(part)
+    assert load(name).describe() == splits.describe()
+
+
+@pytest.mark.parametrize("name", ["cifar10-full", "cifar10-5k", "cifar10-10kq"])
+def test_no_query_is_searched_or_learned_from(load: Callable[[str], Splits], name: str) -> None:
+    splits = load(name)
+    assert not set(splits.query.ids) & set(splits.database.ids)
+    assert not set(splits.query.ids) & set(splits.train.ids)
+
+
+def test_full_protocol_learns_from_the_training_images_alone(
+    load: Callable[[str], Splits],
+) -> None:
+    splits = load("cifar10-full")
+    np.testing.assert_array_equal(splits.train.ids, np.arange(50_000))
+    searched = np.concatenate([splits.database.ids, splits.query.ids])
+    np.testing.assert_array_equal(np.sort(searched), np.arange(50_000, 60_000))
+
+
+def test_5k_protocol_learns_from_images_that_are_not_searched(
+    load: Callable[[str], Splits],
+) -> None:
+    splits = load("cifar10-5k")
+    train, database, query = (
+        set(part.ids.tolist()) for part in (splits.train, splits.database, splits.query)
+    )
+    # "100 queries and 500 training images per class at random, the other 54,000 the database".
+    assert len(train | database | query) == 60_000
+    assert not train & database
+
+
+def test_10kq_protocol_searches_what_it_learns_from(load: Callable[[str], Splits]) -> None:
+    splits = load("cifar10-10kq")
+    assert splits.train is splits.database
+    searched = np.concatenate([splits.database.ids, splits.query.ids])
+    np.testing.assert_array_equal(np.sort(searched), np.arange(60_000))
+
+
+def test_an_id_names_the_same_image_in_every_protocol(load: Callable[[str], Splits]) -> None:
+    everything = load("cifar10-10kq").database
+    image_of = dict(zip(everything.ids.tolist(), everything.images, strict=True))
+    test_images = load("cifar10-full").database
+    shared = [i for i, id_ in enumerate(test_images.ids.tolist()) if id_ in image_of][:200]
+    assert shared
+    for position in shared:
+        np.testing.assert_array_equal(
+            test_images.images[position], image_of[int(test_images.ids[position])]
+        )

@@ -1,0 +1,264 @@
+"""Laws of a folder of images: files in, labels and ids out, and no broken file is fatal."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tfpqn.datasets import ImageFolder, decode_image
+
+SHAPE = (6, 5, 3)
+
+
+def write_image(path: Path, seed: int = 0, size: tuple[int, int] = SHAPE[:2]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Images of several formats and sizes, one of them without a label."""
+    names = ["bee/1.png", "bee/2.JPG", "bee/old/3.gif", "ant/4.bmp", "ant/ü b.PNG", "loose.jpeg"]
+    for seed, name in enumerate(names):
+        write_image(tmp_path / "images" / name, seed, (6 + seed, 5))
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def broken(folder: Path) -> Path:
+    """The folder with files in it that cannot be read."""
+    whole = (folder / "bee" / "1.png").read_bytes()
+    (folder / "ant" / "corrupt.png").write_bytes(whole[:20] + b"\0" * 20 + whole[40:])
+    (folder / "ant" / "empty.gif").touch()
+    (folder / "bee" / "text.jpg").write_text("not an image")
+    (folder / "bee" / "truncated.png").write_bytes(whole[:-30])
+    return folder
+
+
+BROKEN_IDS = {"ant/corrupt.png", "ant/empty.gif", "bee/text.jpg", "bee/truncated.png"}
+
+
+def read_all(images: ImageFolder, batch_size: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    batches = list(images.batches(batch_size))
+    return (
+        np.concatenate([batch.images for batch in batches]),
+        np.concatenate([batch.positions for batch in batches]),
+    )
+
+
+def test_ids_are_paths_below_the_folder_with_forward_slashes(folder: Path) -> None:
+    ids = ["ant/4.bmp", "ant/ü b.PNG", "bee/1.png", "bee/2.JPG", "bee/old/3.gif", "loose.jpeg"]
+    images = ImageFolder(folder, SHAPE)
+    assert sorted(images.ids) == ids
+    assert len(images) == 6
+    assert [images.folder / id_ for id_ in images.ids] == images.files
+
+
+def test_names_that_are_not_utf8_give_ids_that_are(tmp_path: Path) -> None:
+    """Such names come from old disks; reports and indexes hold UTF-8 alone."""
+    names = [b"caf\xe9/1.png", b"caf\xe9/\xfc.png", b"caf\xe9/\xff.png"]
+    try:
+        for seed, name in enumerate(names):
+            write_image(tmp_path / os.fsdecode(name), seed)
+    except (OSError, UnicodeError):
+        pytest.skip("the file system takes UTF-8 names only")
+    images = ImageFolder(tmp_path, SHAPE).readable()
+    assert len({id_.encode() for id_ in images.ids}) == 3
+    assert len(images.label_names[0].encode()) >= 4
+    assert images.labels.tolist() == [0, 0, 0]
+
+
+def test_labels_number_the_sorted_subfolders(folder: Path) -> None:
+    images = ImageFolder(folder, SHAPE)
+    assert images.label_names == ("ant", "bee")
+    labels = dict(zip(images.ids, images.labels, strict=True))
+    assert labels.pop("loose.jpeg") == -1
+    assert labels == {id_: images.label_names.index(id_.split("/")[0]) for id_ in labels}
+    assert images.labels.dtype == np.int64
+
+
+def test_label_names_fix_the_numbers_over_several_folders(folder: Path) -> None:
+    images = ImageFolder(str(folder), SHAPE, label_names=("cat", "bee", "ant"))
+    labels = dict(zip(images.ids, images.labels.tolist(), strict=True))
+    assert (labels["ant/4.bmp"], labels["bee/old/3.gif"], labels["loose.jpeg"]) == (2, 1, -1)
+    assert images.label_names == ("cat", "bee", "ant")
+
+
+def test_subfolder_that_is_no_label_is_refused_by_name(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"labels \['cat', 'ant'\]. Received: \['bee'\]"):
+        ImageFolder(folder, SHAPE, label_names=("cat", "ant"))
+
+
+def test_other_files_and_folders_named_like_images_are_ignored(folder: Path) -> None:
+    (folder / "ant" / "notes.txt").write_text("about ants")
+    (folder / "bee" / "no suffix").write_bytes((folder / "bee" / "1.png").read_bytes())
+    (folder / "bee" / "folder.png").mkdir()
+    assert len(ImageFolder(folder, SHAPE)) == 6
+
+
+def test_order_does_not_depend_on_the_file_system(folder: Path) -> None:
+    ids = ImageFolder(folder, SHAPE).ids.tolist()
+    (folder / "bee" / "1.png").rename(folder / "moved.png")
+    (folder / "moved.png").rename(folder / "bee" / "1.png")
+    assert ImageFolder(folder, SHAPE).ids.tolist() == ids
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_batches_hold_every_image_decoded_and_in_order(folder: Path, batch_size: int) -> None:
+    images = ImageFolder(folder, SHAPE)
+    pixels, positions = read_all(images, batch_size)
+    np.testing.assert_array_equal(positions, np.arange(6))
+    for position, image in enumerate(pixels):
+        expected = decode_image(tf.constant(images.files[position].read_bytes()), SHAPE)
+        np.testing.assert_array_equal(image, expected)
+    assert images.skipped == {}
+
+
+def test_batches_hold_the_chosen_positions(folder: Path) -> None:
+    images = ImageFolder(folder, SHAPE)
+    pixels, _ = read_all(images)
+    (batch,) = images.batches(4, np.array([4, 1, 4]))
+    assert batch.positions.tolist() == [4, 1, 4]
+    np.testing.assert_array_equal(batch.images, pixels[[4, 1, 4]])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_broken_files_are_skipped_counted_and_named(broken: Path, batch_size: int) -> None:
+    images = ImageFolder(broken, SHAPE)
+    assert len(images) == 10
+    pixels, positions = read_all(images, batch_size)
+    assert set(images.skipped) == BROKEN_IDS
+    assert set(images.ids[positions]) == set(images.ids) - BROKEN_IDS
+    assert np.all(np.diff(positions) > 0)
+    for position, image in zip(positions, pixels, strict=True):
+        expected = decode_image(tf.constant(images.files[position].read_bytes()), SHAPE)
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_reason_for_skipping_is_a_line_that_a_person_can_read(broken: Path) -> None:
+    images = ImageFolder(broken, SHAPE)
+    read_all(images)
+    assert "empty" in images.skipped["ant/empty.gif"].lower()
+    assert "format" in images.skipped["bee/text.jpg"].lower()
+    for reason in images.skipped.values():
+        assert len(reason.splitlines()) == 1
+        assert not any(internal in reason for internal in ("{{", "[Op:", "device:CPU")), reason
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")],
+    ids=["forbidden", "bad disk"],
+)
+def test_files_that_the_system_refuses_are_skipped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    read_bytes = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "2.JPG":
+            raise error
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    images = ImageFolder(folder, SHAPE)
+    assert len(read_all(images)[0]) == 5
+    assert error.strerror in images.skipped["bee/2.JPG"]
+
+
+def test_file_that_vanished_is_skipped(folder: Path) -> None:
+    images = ImageFolder(folder, SHAPE)
+    (folder / "bee" / "1.png").unlink()
+    assert len(read_all(images)[0]) == 5
+    assert images.skipped.keys() == {"bee/1.png"}
+
+
+def test_readable_leaves_the_broken_files_out_and_still_names_them(broken: Path) -> None:
+    images = ImageFolder(broken, SHAPE).readable()
+    assert set(images.skipped) == BROKEN_IDS
+    assert len(images) == len(images.labels) == 6
+    assert not BROKEN_IDS & set(images.ids)
+    assert images.label_names == ("ant", "bee")
+    np.testing.assert_array_equal(read_all(images)[1], np.arange(6))
+
+
+def test_folder_without_a_readable_image_is_refused_with_the_reason(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_text("not an image")
+    with pytest.raises(ValueError, match=r"at least one readable image.* 2 files.*'1\.png'"):
+        ImageFolder(tmp_path, SHAPE).readable()
+
+
+def test_subset_keeps_labels_ids_and_names_together(folder: Path) -> None:
+    images = ImageFolder(folder, SHAPE)
+    part = images.subset(np.array([4, 0]))
+    assert part.ids.tolist() == images.ids[[4, 0]].tolist()
+    assert part.labels.tolist() == images.labels[[4, 0]].tolist()
+    assert part.label_names == images.label_names
+    assert part.image_shape == SHAPE
+    np.testing.assert_array_equal(read_all(part)[0], read_all(images)[0][[4, 0]])
+    assert len(images) == 6
+
+
+def test_subset_keeps_the_numbers_of_labels_that_it_lacks(folder: Path) -> None:
+    images = ImageFolder(folder, SHAPE)
+    bees = images.subset(np.flatnonzero(images.labels == 1))
+    assert bees.label_names == ("ant", "bee")
+    assert bees.labels.tolist() == [1, 1, 1]
+
+
+def test_encoded_image_is_the_file(folder: Path) -> None:
+    images = ImageFolder(folder, SHAPE)
+    for position, id_ in enumerate(images.ids):
+        assert images.encoded_image(position) == (folder / id_).read_bytes()
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="must exist. Received: .*nowhere"):
+        ImageFolder(tmp_path / "nowhere", SHAPE)
+
+
+def test_file_in_place_of_the_folder_is_refused(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"must exist. Received: .*1\.png"):
+        ImageFolder(folder / "bee" / "1.png", SHAPE)
+
+
+def test_folder_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "ant").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"\.png.*one subfolder per label.*holds none"):
+        ImageFolder(tmp_path, SHAPE)
+
+
+@pytest.fixture
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """The number of files read so far."""
+    reads: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        reads.append(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    return lambda: len(reads)
+
+
+def test_files_are_read_as_batches_are_wanted(
+    tmp_path: Path, count_reads: Callable[[], int]
+) -> None:
+    write_image(tmp_path / "0.png")
+    for copy in range(1, 500):
+        (tmp_path / f"{copy}.png").symlink_to(tmp_path / "0.png")
+    images = ImageFolder(tmp_path, SHAPE)
+    assert count_reads() == 0
+    batches = images.batches(4)
+    next(batches)
+    # The batch itself, two prefetched, and what the parallel readers hold ready.
+    assert 4 <= count_reads() <= 250
+    batches.close()

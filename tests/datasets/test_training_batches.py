@@ -1,0 +1,166 @@
+"""Laws of the training batches: they depend on seed and step alone."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfpqn.datasets import ImageArrays, ImageFolder, TrainingBatches
+
+SHAPE = (6, 7, 3)
+
+
+@pytest.fixture
+def images(rng: np.random.Generator) -> ImageArrays:
+    """Twenty random images; the label of each is its position."""
+    return ImageArrays(rng.integers(0, 256, (20, *SHAPE), dtype=np.uint8), np.arange(20))
+
+
+def take(batches: TrainingBatches, count: int, first_step: int = 0) -> list[tuple]:
+    return list(batches.dataset(first_step).take(count).as_numpy_iterator())
+
+
+def assert_same(first: list[tuple], second: list[tuple]) -> None:
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 6, 20])
+def test_batch_of_a_step_does_not_depend_on_where_the_stream_began(
+    images: ImageArrays, batch_size: int, augment: bool
+) -> None:
+    batches = TrainingBatches(images, batch_size, seed=3, augment=augment)
+    per_epoch = batches.steps_per_epoch
+    steps = 2 * per_epoch + 2
+    stream = take(batches, steps)
+    # The middle of an epoch, the ends of epochs, and a step before each.
+    for first in {1, per_epoch - 1, per_epoch, per_epoch + 1, 2 * per_epoch}:
+        assert_same(take(batches, steps - first, first), stream[first:])
+
+
+def test_stream_goes_on_far_from_its_beginning(images: ImageArrays) -> None:
+    batches = TrainingBatches(images, 6, augment=True)
+    far = 3 * 10**9 + 1
+    assert_same(take(batches, 2, far)[1:], take(batches, 1, far + 1))
+
+
+def test_each_epoch_is_another_permutation(images: ImageArrays) -> None:
+    batches = TrainingBatches(images, 5)
+    stream = take(batches, 5 * batches.steps_per_epoch)
+    orders = np.concatenate([labels for _, labels in stream]).reshape(5, 20)
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(20))
+    assert len({tuple(order) for order in orders} | {tuple(range(20))}) == 6
+
+
+def test_incomplete_batch_is_left_out_and_no_image_comes_twice(images: ImageArrays) -> None:
+    batches = TrainingBatches(images, 6)
+    assert batches.steps_per_epoch == 3
+    labels = np.concatenate([labels for _, labels in take(batches, 3)])
+    assert len(set(labels.tolist())) == 18
+
+
+def test_images_stay_with_their_labels(images: ImageArrays) -> None:
+    for pixels, labels in take(TrainingBatches(images, 6), 8):
+        assert pixels.dtype == np.uint8
+        np.testing.assert_array_equal(pixels, images.images[labels])
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_seeds_differ_and_equal_seeds_agree(images: ImageArrays, augment: bool) -> None:
+    first, again, second = (
+        take(TrainingBatches(images, 20, seed=seed, augment=augment), 1) for seed in (1, 1, 2)
+    )
+    assert_same(first, again)
+    assert not np.array_equal(first[0][0], second[0][0])
+    assert not np.array_equal(first[0][1], second[0][1])
+
+
+def flips_and_shifts(image: np.ndarray, max_shift: int) -> dict[tuple, np.ndarray]:
+    """Every image that augmentation may give, by (flip, row, column)."""
+    height, width, _ = image.shape
+    pad = (max_shift, max_shift)
+    padded = np.pad(image, (pad, pad, (0, 0)), mode="reflect")
+    found = {}
+    for row, column in itertools.product(range(2 * max_shift + 1), repeat=2):
+        window = padded[row : row + height, column : column + width]
+        found[False, row, column] = window
+        found[True, row, column] = window[:, ::-1]
+    return found
+
+
+@pytest.mark.parametrize("max_shift", [0, 1, 2])
+def test_augmentation_flips_and_shifts_and_does_nothing_else(
+    images: ImageArrays, max_shift: int
+) -> None:
+    possible = [flips_and_shifts(image, max_shift) for image in images.images]
+    ways_by_bytes = [{v.tobytes(): way for way, v in ways.items()} for ways in possible]
+    batches = TrainingBatches(images, 20, augment=True, max_shift=max_shift)
+    seen = []
+    for pixels, labels in take(batches, 40):
+        assert pixels.dtype == np.uint8
+        for image, label in zip(pixels, labels, strict=True):
+            assert image.tobytes() in ways_by_bytes[label]
+            seen.append(ways_by_bytes[label][image.tobytes()])
+    # 800 draws of at most 50 ways: each is there, none is a favourite.
+    counts = [seen.count(way) for way in possible[0]]
+    assert min(counts) > 0
+    assert max(counts) < 3 * len(seen) / len(counts)
+
+
+def test_augmentation_differs_from_epoch_to_epoch(images: ImageArrays) -> None:
+    (first, first_labels), (second, second_labels) = take(
+        TrainingBatches(images, 20, augment=True), 2
+    )
+    unchanged = [
+        np.array_equal(first[a], second[b])
+        for a, b in zip(np.argsort(first_labels), np.argsort(second_labels), strict=True)
+    ]
+    assert np.mean(unchanged) < 0.5
+
+
+def test_augmentation_leaves_the_order_as_it_is(images: ImageArrays) -> None:
+    plain, augmented = (
+        [labels for _, labels in take(TrainingBatches(images, 6, augment=augment), 7)]
+        for augment in (False, True)
+    )
+    np.testing.assert_array_equal(plain, augmented)
+
+
+def test_labels_may_be_multi_hot(images: ImageArrays) -> None:
+    rows = np.eye(20, dtype=np.int64)
+    multi_hot = ImageArrays(images.images, rows)
+    for pixels, labels in take(TrainingBatches(multi_hot, 6), 3):
+        np.testing.assert_array_equal(pixels, images.images[labels.argmax(axis=1)])
+
+
+def test_shapes_are_known_before_the_first_batch(images: ImageArrays) -> None:
+    for augment in (False, True):
+        pixels, labels = TrainingBatches(images, 6, augment=augment).dataset().element_spec
+        assert pixels.shape[1:] == SHAPE
+        assert labels.shape.rank == 1
+
+
+@pytest.mark.parametrize("batch_size", [-1, 0, 21])
+def test_batch_size_must_fit_the_set(images: ImageArrays, batch_size: int) -> None:
+    with pytest.raises(ValueError, match=rf"batch_size .* 1 \.\. 20.*Received: {batch_size}"):
+        TrainingBatches(images, batch_size)
+
+
+def test_batches_of_a_folder_obey_the_same_laws(images: ImageArrays, tmp_path: Path) -> None:
+    for label, image in enumerate(images.images):
+        path = tmp_path / f"{label % 2}" / f"{label:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    folder = ImageFolder(tmp_path, SHAPE)
+    batches = TrainingBatches(folder, 6, augment=True)
+    stream = take(batches, 7)
+    assert_same(take(batches, 5, 2), stream[2:])
+    for pixels, labels in take(TrainingBatches(folder, 6), 3):
+        for image, label in zip(pixels, labels, strict=True):
+            members = images.images[images.labels % 2 == label]
+            assert any(np.array_equal(image, member) for member in members)

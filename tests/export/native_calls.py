@@ -1,0 +1,77 @@
+"""Calls through TensorFlow's C API without XLA, as the stock server runs a model.
+
+They run in a process of their own, because switching XLA off cannot be undone.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfpqn.export.loaders import ServedModel, Signature, StatusError
+from tfpqn.export.native_loader import NativeLoader
+
+PROGRAM = "import sys; from tests.export.native_calls import main; main(*sys.argv[1:])"
+
+
+class Call(NamedTuple):
+    """One run of one signature."""
+
+    signature: str
+    inputs: dict[str, Any]
+
+
+class Refusal(NamedTuple):
+    """What TensorFlow said instead of an answer, see `StatusError`."""
+
+    code: str
+    message: str
+
+
+class Answers(NamedTuple):
+    """A model's signatures, and its answers under the names of the calls."""
+
+    signatures: dict[str, Signature]
+    results: dict[Any, dict[str, np.ndarray] | Refusal]
+
+
+def answer(model: ServedModel, calls: dict[Any, Call]) -> Answers:
+    return Answers(model.signatures, {name: _answer(model, calls[name]) for name in calls})
+
+
+def _answer(model: ServedModel, call: Call) -> dict[str, np.ndarray] | Refusal:
+    try:
+        return model.run(call.signature, call.inputs)
+    except StatusError as error:
+        return Refusal(error.code, error.message)
+
+
+def answer_natively(
+    calls_of_folders: dict[str, dict[Any, Call]], work_folder: Path
+) -> dict[str, Answers]:
+    """Answer calls, given by the folders of their models, in one process of its own."""
+    requests, answers = work_folder / "requests", work_folder / "answers"
+    requests.write_bytes(pickle.dumps(calls_of_folders))
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(requests), str(answers)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    return pickle.loads(answers.read_bytes())
+
+
+def main(requests: str, answers: str) -> None:
+    """What the process of its own does."""
+    results = {}
+    for folder, calls in pickle.loads(Path(requests).read_bytes()).items():
+        with NativeLoader(folder, disable_xla=True) as model:
+            results[folder] = answer(model, calls)
+    Path(answers).write_bytes(pickle.dumps(results))

@@ -1,0 +1,157 @@
+"""Laws of the callbacks, in both ways of training."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.training.tiny import (
+    STEPS_PER_EPOCH,
+    make_batches,
+    make_images,
+    make_network,
+    make_splits,
+)
+from tfpqn.training import EvaluateRetrieval, ReviveCodewords, evaluate, fit
+
+NUM_CODEWORDS = 16
+
+
+@pytest.fixture
+def network() -> Any:
+    """A network with ten codewords in each codebook that no image chooses."""
+    network = make_network()
+    codebooks = np.array(network.quantizer.codebooks)
+    codebooks[:, 6:] = codebooks[:, :1] + 1e-4 * codebooks[:, 6:]
+    embeddings = np.array(network.embed(make_images().images)).reshape(64, 4, 4)
+    # Six codewords lie on embeddings; the ten others point away from all of them.
+    codebooks[:, :6] = embeddings[:6].transpose(1, 0, 2)
+    away = -embeddings.mean(axis=0)
+    codebooks[:, 6:] = away[:, None] / np.linalg.norm(away, axis=-1)[:, None, None]
+    network.quantizer.codebooks.assign(codebooks)
+    return network
+
+
+def revive(network: Any, epoch: int = 0, **settings: Any) -> dict[str, float]:
+    """Calls the callback as the end of an epoch does; returns the logs."""
+    images = make_images().images
+    callback = ReviveCodewords(lambda: iter([images[:40], images[40:]]), **settings)
+    callback.set_model(network)
+    logs: dict[str, float] = {"loss": 1.0}
+    callback.on_epoch_end(epoch, logs)
+    if "codewords_revived" in logs:
+        assert callback.num_revived == [logs["codewords_revived"]]
+    return logs
+
+
+def dead_codewords(network: Any) -> list[np.ndarray]:
+    codes = np.array(network.encode(make_images().images))
+    return [np.setdiff1d(np.arange(NUM_CODEWORDS), column) for column in codes.T]
+
+
+def test_dead_codewords_move_onto_embeddings_and_come_into_use(network: Any) -> None:
+    dead = dead_codewords(network)
+    former = np.array(network.quantizer.codebooks)
+    embeddings = np.array(network.embed(make_images().images)).reshape(64, 4, 4)
+    logs = revive(network)
+    codebooks = np.array(network.quantizer.codebooks)
+    assert logs["codewords_revived"] == sum(map(len, dead)) > 0
+    for m, gone in enumerate(dead):
+        alive = np.setdiff1d(np.arange(NUM_CODEWORDS), gone)
+        np.testing.assert_array_equal(codebooks[m, alive], former[m, alive])
+        for codeword in codebooks[m, gone]:
+            assert np.abs(embeddings[:, m] - codeword).max(axis=1).min() < 1e-6
+    assert sum(map(len, dead_codewords(network))) == 0
+
+
+def test_revival_follows_from_seed_and_epoch(network: Any) -> None:
+    former = np.array(network.quantizer.codebooks)
+
+    def outcome(epoch: int, seed: int) -> np.ndarray:
+        network.quantizer.codebooks.assign(former)
+        revive(network, epoch, seed=seed)
+        return np.array(network.quantizer.codebooks)
+
+    first = outcome(3, 8)
+    np.testing.assert_array_equal(first, outcome(3, 8))
+    assert not np.array_equal(first, outcome(4, 8))
+    assert not np.array_equal(first, outcome(3, 9))
+
+
+def test_codebooks_in_full_use_stay_as_they_are(network: Any) -> None:
+    revive(network)
+    former = np.array(network.quantizer.codebooks)
+    assert revive(network)["codewords_revived"] == 0
+    np.testing.assert_array_equal(network.quantizer.codebooks, former)
+
+
+def test_last_epochs_are_left_to_training(network: Any) -> None:
+    former = np.array(network.quantizer.codebooks)
+    assert revive(network, epoch=3, last_epoch=2) == {"loss": 1.0}
+    np.testing.assert_array_equal(network.quantizer.codebooks, former)
+    assert revive(network, epoch=2, last_epoch=2)["codewords_revived"] > 0
+
+
+@pytest.fixture(params=["custom loop", "network.fit"])
+def train(request: pytest.FixtureRequest) -> Any:
+    """Both ways of training: a function from network and callbacks to columns of the history."""
+
+    def by_custom_loop(network: Any, callbacks: list, epochs: int) -> dict[str, list]:
+        rows = fit(
+            network,
+            make_batches().dataset,
+            epochs=epochs,
+            steps_per_epoch=STEPS_PER_EPOCH,
+            callbacks=callbacks,
+            progress=False,
+        )
+        return {name: [r[name] for r in rows if name in r] for row in rows for name in row}
+
+    def by_keras(network: Any, callbacks: list, epochs: int) -> dict[str, list]:
+        return network.fit(
+            make_batches().dataset(),
+            epochs=epochs,
+            steps_per_epoch=STEPS_PER_EPOCH,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        ).history
+
+    return by_custom_loop if request.param == "custom loop" else by_keras
+
+
+def test_what_callbacks_find_is_in_the_history(network: Any, train: Any) -> None:
+    splits = make_splits()
+
+    def images() -> Iterator[np.ndarray]:
+        yield make_images().images
+
+    revival = ReviveCodewords(images, last_epoch=1)
+    history = train(network, [revival, EvaluateRetrieval(splits, every=2)], epochs=3)
+    assert history["codewords_revived"] == revival.num_revived
+    assert len(revival.num_revived) == 2
+    assert len(history["mAP"]) == len(history["raw_mAP"]) == 1
+    assert 0.25 < history["mAP"][0] <= 1
+    assert len(history["loss"]) == 3
+
+
+def test_retrieval_is_evaluated_after_each_nth_epoch() -> None:
+    network, splits = make_network(), make_splits()
+    figures = evaluate(network, splits)
+    callback = EvaluateRetrieval(splits, every=3)
+    callback.set_model(network)
+    for epoch in range(6):
+        logs: dict[str, float] = {}
+        callback.on_epoch_end(epoch, logs)
+        expected = {"mAP": figures["mAP"], "raw_mAP": figures["raw_embeddings"]["mAP"]}
+        assert logs == (expected if epoch in (2, 5) else {})
+
+
+def test_callbacks_do_without_logs(network: Any) -> None:
+    for callback in (
+        ReviveCodewords(lambda: [make_images().images]),
+        EvaluateRetrieval(make_splits()),
+    ):
+        callback.set_model(network)
+        callback.on_epoch_end(0)

@@ -1,0 +1,236 @@
+"""Laws of the evaluation: each figure equals its definition, worked out ranking by ranking."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training.tiny import (
+    fill_weights_with_nan,
+    make_images,
+    make_network,
+    make_splits,
+)
+from tfpqn.datasets import ImageArrays, ImageFolder, Splits
+from tfpqn.training import evaluate, evaluation
+
+
+def orders(scores: np.ndarray) -> Iterator[list[int]]:
+    """Every order of the items by falling score: the equal ones in all ways."""
+    groups = [np.flatnonzero(scores == score) for score in np.unique(scores)[::-1]]
+    for ways in itertools.product(*map(itertools.permutations, groups)):
+        yield [int(item) for way in ways for item in way]
+
+
+def average_precision(relevant: list[bool]) -> Fraction:
+    """Of one ranking: the precision at each relevant item, averaged over the relevant items."""
+    precisions = [
+        Fraction(sum(relevant[: rank + 1]), rank + 1) for rank, hit in enumerate(relevant) if hit
+    ]
+    return sum(precisions, Fraction(0)) / max(1, len(precisions))
+
+
+def brute_force(
+    scores: np.ndarray, relevance: np.ndarray, cutoff: int, k: int
+) -> tuple[float, float, float]:
+    """mAP, mAP@cutoff and recall@k, each the mean over every order of tied items."""
+    per_query = []
+    for row, relevant in zip(scores, relevance, strict=True):
+        rankings = [[bool(relevant[item]) for item in order] for order in orders(row)]
+        figures = [
+            (average_precision(r), average_precision(r[:cutoff]), Fraction(any(r[:k])))
+            for r in rankings
+        ]
+        per_query.append([sum(column) / len(rankings) for column in zip(*figures, strict=True)])
+    means = (sum(column) / len(per_query) for column in zip(*per_query, strict=True))
+    return tuple(map(float, means))
+
+
+def pair(database: ImageArrays, query: ImageArrays) -> Splits:
+    return Splits(train=database, database=database, query=query)
+
+
+@pytest.fixture(scope="module")
+def coarse() -> Any:
+    """A network with four codes in all: nearly every item ties with another."""
+    return make_network(num_subspaces=2, num_codewords=2)
+
+
+def integer_labels() -> Splits:
+    return pair(make_images(7, seed=1), make_images(5, seed=2))
+
+
+def multi_hot_labels() -> Splits:
+    rng = np.random.default_rng(0)
+    database, query = make_images(7, seed=1), make_images(5, seed=2)
+    return pair(
+        ImageArrays(database.images, (rng.random((7, 4)) < 0.4).astype(np.int64)),
+        ImageArrays(query.images, (rng.random((5, 4)) < 0.4).astype(np.int64)),
+    )
+
+
+def are_relevant(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarray:
+    if query_labels.ndim == 1:
+        return query_labels[:, None] == database_labels[None, :]
+    return np.array([[(q & d).any() for d in database_labels] for q in query_labels])
+
+
+@pytest.mark.parametrize("make", [integer_labels, multi_hot_labels])
+@pytest.mark.parametrize("queries_per_block", [1, 2, 100])
+def test_figures_are_the_means_over_every_order_of_tied_items(
+    coarse: Any, monkeypatch: pytest.MonkeyPatch, make: Any, queries_per_block: int
+) -> None:
+    splits = make()
+    monkeypatch.setattr(evaluation, "SCORES_PER_BLOCK", queries_per_block * 7)
+    figures = evaluate(coarse, splits, cutoffs=(3,), recall_ks=(2,), batch_size=4)
+
+    queries = np.array(coarse.embed(splits.query.images))
+    items = np.array(coarse.embed(splits.database.images))
+    codes = np.array(coarse.encode(splits.database.images))
+    codebooks = np.array(coarse.quantizer.codebooks)
+    codebooks /= np.linalg.norm(codebooks, axis=-1, keepdims=True)
+    # Of each distinct code one score, so that equal codes tie exactly.
+    scores = np.zeros((len(queries), len(items)))
+    for code in np.unique(codes, axis=0):
+        reconstruction = np.concatenate([codebooks[m, k] for m, k in enumerate(code)])
+        scores[:, (codes == code).all(axis=1)] = (queries @ reconstruction)[:, None]
+    assert len(np.unique(codes, axis=0)) < len(codes)
+
+    relevance = are_relevant(splits.query.labels, splits.database.labels)
+    assert relevance.any() and not relevance.all()
+    for measured, ranked in ((figures, scores), (figures["raw_embeddings"], queries @ items.T)):
+        mean, at_3, recall = brute_force(ranked, relevance, cutoff=3, k=2)
+        assert measured["mAP"] == pytest.approx(mean, rel=1e-9)
+        assert measured["mAP@R"] == {"3": pytest.approx(at_3, rel=1e-9)}
+        assert measured["recall@k"] == {"2": pytest.approx(recall, rel=1e-9)}
+
+
+def test_order_of_the_database_does_not_matter(coarse: Any) -> None:
+    splits = make_splits()
+    turned = splits.database.subset(np.arange(len(splits.database))[::-1])
+    first = evaluate(coarse, splits)
+    second = evaluate(coarse, pair(turned, splits.query))
+    assert second["mAP"] == pytest.approx(first["mAP"], rel=1e-9)
+    assert second["recall@k"] == pytest.approx(first["recall@k"], rel=1e-9)
+
+
+def test_usage_is_the_share_of_codewords_that_an_item_uses() -> None:
+    network, splits = make_network(), make_splits()
+    codes = np.array(network.encode(splits.database.images))
+    used = {(position, codeword) for code in codes for position, codeword in enumerate(code)}
+    assert evaluate(network, splits)["codebook_usage"] == len(used) / (4 * 16)
+
+
+def test_report_says_what_was_measured_and_json_can_hold_it(coarse: Any) -> None:
+    splits = make_splits()
+    figures = evaluate(coarse, splits, cutoffs=(10, 50), recall_ks=(1, 5))
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    for part in (figures, figures["raw_embeddings"]):
+        assert part["mAP@R"].keys() == {"10", "50"}
+        assert part["recall@k"].keys() == {"1", "5"}
+        assert 0 <= part["mAP"] <= 1
+    assert figures["bits_per_code"] == 2
+    assert figures["splits"] == splits.describe()
+    assert "full ranking" in figures["ranking"]
+    assert "expected" in figures["ties"]
+
+
+def test_cutoffs_beyond_the_database_mean_all_of_it(coarse: Any) -> None:
+    figures = evaluate(coarse, make_splits(), cutoffs=(64, 1000), recall_ks=(1000,))
+    assert figures["mAP@R"] == {"64": figures["mAP"], "1000": figures["mAP"]}
+    assert figures["recall@k"] == {"1000": 1.0}
+
+
+def test_a_class_without_items_counts_as_not_found(coarse: Any) -> None:
+    database = make_images(8)
+    foreign = ImageArrays(make_images(4).images, np.full(4, 99))
+    figures = evaluate(coarse, pair(database, foreign))
+    assert figures["mAP"] == figures["raw_embeddings"]["mAP"] == 0
+
+
+def test_evaluation_leaves_the_network_as_it_is(coarse: Any) -> None:
+    former = [np.array(variable) for variable in coarse.variables]
+    evaluate(coarse, make_splits())
+    for variable, before in zip(coarse.variables, former, strict=True):
+        np.testing.assert_array_equal(variable, before)
+
+
+def write_folder(folder: Path, images: ImageArrays, broken: bool) -> ImageFolder:
+    """Two labels; if `broken`, with a file among them, and one at the end, that is no image."""
+    for position in range(len(images)):
+        path = folder / f"{images.labels[position] % 2}" / f"{position:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(images.encoded_image(position))
+    if broken:
+        (folder / "0" / "03 corrupt.png").write_text("not an image")
+        (folder / "1" / "99 truncated.png").write_bytes(images.encoded_image(0)[:40])
+    return ImageFolder(folder, images.image_shape)
+
+
+def test_images_that_cannot_be_read_are_left_out_on_both_sides(coarse: Any, tmp_path: Path) -> None:
+    database, query = make_images(20, seed=1), make_images(9, seed=2)
+    whole, broken = (
+        pair(
+            write_folder(tmp_path / name / "database", database, name == "broken"),
+            write_folder(tmp_path / name / "query", query, name == "broken"),
+        )
+        for name in ("whole", "broken")
+    )
+    expected, figures = (evaluate(coarse, splits, batch_size=4) for splits in (whole, broken))
+    for part in (broken.database, broken.query):
+        assert set(part.skipped) == {"0/03 corrupt.png", "1/99 truncated.png"}
+    for report in (expected, figures):
+        report.pop("splits")
+    assert figures == expected
+
+
+def test_side_without_a_readable_image_is_an_error(coarse: Any, tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_text("not an image")
+    nothing, images = ImageFolder(tmp_path, (8, 8, 1)), make_images(8)
+    for splits in (pair(nothing, images), pair(images, nothing)):
+        with pytest.raises(ValueError, match="each hold a readable image. Received: none"):
+            evaluate(coarse, splits)
+
+
+def test_network_whose_embeddings_are_not_finite_is_an_error() -> None:
+    with pytest.raises(ValueError, match="embeddings must be finite. Received: NaN"):
+        evaluate(fill_weights_with_nan(make_network()), make_splits())
+
+
+def test_perfect_and_worst_rankings_have_their_known_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A network whose embedding is the label: every ranking is perfect; wrong labels, worst."""
+    network = make_network()
+    codebooks = np.array(network.quantizer.codebooks)
+    directions = np.eye(4, dtype=np.float32)
+    codebooks[:, :4] = directions
+    codebooks[:, 4:] = 0
+    network.quantizer.codebooks.assign(codebooks)
+    bright = np.array([0, 80, 160, 240])
+    images = np.broadcast_to(bright[np.arange(8) % 4, None, None, None], (8, 8, 8, 1))
+    collection = ImageArrays(images.astype(np.uint8), np.arange(8) % 4)
+
+    def predict_on_batch(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        embeddings = np.tile(directions[pixels[:, 0, 0, 0] // 80], 4)
+        codes = np.array(network.quantizer.encode(tf.constant(embeddings)))
+        return {"embeddings": embeddings, "codes": codes}
+
+    monkeypatch.setattr(network, "predict_on_batch", predict_on_batch)
+    figures = evaluate(network, pair(collection, collection))
+    assert figures["mAP"] == figures["raw_embeddings"]["mAP"] == 1
+    shifted = ImageArrays(collection.images, (collection.labels + 1) % 4)
+    # Two relevant items among the six that tie in last place.
+    worst = np.mean(
+        [
+            average_precision([False] * 2 + [i in hits for i in range(6)])
+            for hits in itertools.combinations(range(6), 2)
+        ]
+    )
+    assert evaluate(network, pair(shifted, collection))["mAP"] == pytest.approx(float(worst))

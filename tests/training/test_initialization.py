@@ -1,0 +1,118 @@
+"""Laws of the first codebooks: they lie where the network's embeddings lie."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.training.tiny import arrays_of, make_float_network, make_images, make_network
+from tfpqn.training import initialize_codebooks
+
+NUM_SUBSPACES, NUM_CODEWORDS = 4, 16
+
+
+def embed_as_in_training(network: Any, images: np.ndarray) -> np.ndarray:
+    return np.array(network.embed(images, training=True))
+
+
+def unit_codebooks(network: Any) -> np.ndarray:
+    codebooks = np.array(network.quantizer.codebooks)
+    return codebooks / np.linalg.norm(codebooks, axis=-1, keepdims=True)
+
+
+def quantization_error(network: Any, images: np.ndarray) -> float:
+    """Mean squared distance of a subvector to its nearest codeword."""
+    embeddings = embed_as_in_training(network, images).reshape(len(images), NUM_SUBSPACES, -1)
+    codebooks = unit_codebooks(network)
+    nearest = [
+        min(np.sum((subvector - codeword) ** 2) for codeword in codebooks[m])
+        for row in embeddings
+        for m, subvector in enumerate(row)
+    ]
+    return float(np.mean(nearest))
+
+
+def test_codewords_move_to_the_embeddings() -> None:
+    network, images = make_network(), make_images().images
+    before = quantization_error(network, images)
+    initialize_codebooks(network, [images])
+    assert quantization_error(network, images) < before / 2
+
+
+def test_every_codeword_is_near_an_embedding() -> None:
+    network, images = make_network(), make_images().images
+    initialize_codebooks(network, [images])
+    embeddings = embed_as_in_training(network, images).reshape(len(images), NUM_SUBSPACES, -1)
+    for m, codebook in enumerate(unit_codebooks(network)):
+        cosines = codebook @ embeddings[:, m].T
+        assert cosines.max(axis=1).min() > 0.8
+
+
+def test_batches_are_clustered_together() -> None:
+    images = make_images().images
+    network = make_network()
+    initialize_codebooks(network, [images[:40], images[40:]])
+    first_alone = make_network()
+    initialize_codebooks(first_alone, [images[:40]])
+    assert not np.array_equal(unit_codebooks(network), unit_codebooks(first_alone))
+    # Each batch is embedded by its own statistics, as training would.
+    for part in (images[:40], images[40:]):
+        assert quantization_error(network, part) < quantization_error(make_network(), part) / 2
+
+
+def test_same_seed_gives_the_same_codebooks() -> None:
+    networks = [make_network() for _ in range(3)]
+    for network, seed in zip(networks, (1, 1, 2), strict=True):
+        initialize_codebooks(network, [make_images().images], seed=seed)
+    first, again, other = (np.array(network.quantizer.codebooks) for network in networks)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_only_codebooks_and_moving_statistics_change() -> None:
+    network = make_network()
+    former = arrays_of(network.trainable_variables)
+    initialize_codebooks(network, [make_images().images])
+    changed = [
+        variable.path
+        for variable, before in zip(network.trainable_variables, former, strict=True)
+        if not np.array_equal(variable, before)
+    ]
+    assert changed == [network.quantizer.codebooks.path]
+
+
+def test_with_fewer_images_than_codewords_each_image_has_its_own() -> None:
+    network, images = make_network(), make_images(5).images
+    former = unit_codebooks(network)
+    initialize_codebooks(network, [images])
+    assert quantization_error(network, images) == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(unit_codebooks(network)[:, 5:], former[:, 5:], rtol=1e-5)
+
+
+def test_images_that_are_all_equal_leave_finite_codebooks() -> None:
+    network = make_network()
+    initialize_codebooks(network, [np.full((30, 8, 8, 1), 9, np.uint8)])
+    assert np.isfinite(network.quantizer.codebooks).all()
+
+
+def test_large_codebooks_are_clustered_too() -> None:
+    network = make_network(num_codewords=256)
+    images = make_images(600).images
+    before = quantization_error(network, images)
+    initialize_codebooks(network, [images])
+    assert quantization_error(network, images) < before / 2
+
+
+def test_no_image_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least one batch. Received: none"):
+        initialize_codebooks(make_network(), [])
+
+
+def test_embedding_that_is_not_finite_is_an_error() -> None:
+    images = np.zeros((20, 8, 8, 1), np.float32)
+    images[3, 2, 1] = np.nan
+    network = make_float_network()
+    former = np.array(network.quantizer.codebooks)
+    with pytest.raises(ValueError, match="embeddings must be finite"):
+        initialize_codebooks(network, [images])
+    np.testing.assert_array_equal(network.quantizer.codebooks, former)
