@@ -23,11 +23,9 @@ def unit_codebooks(network: Any) -> np.ndarray:
 def quantization_error(network: Any, images: np.ndarray) -> float:
     """Mean squared distance of a subvector to its nearest codeword."""
     embeddings = embed_as_in_training(network, images).reshape(len(images), NUM_SUBSPACES, -1)
-    codebooks = unit_codebooks(network)
     nearest = [
-        min(np.sum((subvector - codeword) ** 2) for codeword in codebooks[m])
-        for row in embeddings
-        for m, subvector in enumerate(row)
+        np.square(embeddings[:, m, None] - codebook).sum(axis=-1).min(axis=1)
+        for m, codebook in enumerate(unit_codebooks(network))
     ]
     return float(np.mean(nearest))
 

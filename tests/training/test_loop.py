@@ -129,17 +129,15 @@ def test_training_lowers_the_loss_and_moves_the_codebooks(ours: Trained) -> None
     assert not np.array_equal(ours.network.quantizer.codebooks, former)
 
 
-def test_sample_weights_count_as_in_keras() -> None:
+def test_sample_weights_count_as_in_keras(keras_own: Trained) -> None:
     def weighted(step: int) -> tf.data.Dataset:
         return make_batches().dataset(step).map(lambda x, y: (x, y, tf.cast(y + 1, tf.float32)))
 
-    settings = {"epochs": 1, "steps_per_epoch": 2}
-    quietly = {"shuffle": False, "verbose": 0}
-    expected = make_network().fit(weighted(0), **settings, **quietly).history
-    plain = make_network().fit(make_batches().dataset(), **settings, **quietly).history
+    settings = {"epochs": 1, "steps_per_epoch": STEPS_PER_EPOCH}
+    expected = make_network().fit(weighted(0), shuffle=False, verbose=0, **settings).history
     (history,) = fit(make_network(), weighted, progress=False, **settings)
-    assert history["loss"] == pytest.approx(expected["loss"][0], rel=1e-5)
-    assert history["loss"] != pytest.approx(plain["loss"][0], rel=1e-3)
+    assert history["loss"] == pytest.approx(expected["loss"][0], rel=1e-4)
+    assert history["loss"] != pytest.approx(keras_own.history[0]["loss"], rel=1e-2)
 
 
 def test_mixed_precision_trains_as_in_keras() -> None:

@@ -253,8 +253,8 @@ def finish(process: subprocess.Popen) -> None:
 def test_killed_training_started_again_ends_with_the_same_weights(tmp_path: Path) -> None:
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     reference = start_training(uninterrupted)
-    # Two random moments, the second after the first; one in a hundred steps is no end yet.
-    for low, high in ((1, 60), (65, 110)):
+    # Two random moments, the second after the first, both well before the end.
+    for low, high in ((1, 50), (55, 90)):
         step, seconds = random.randint(low, high), random.uniform(0, 0.05)
         print(f"killed {seconds:.3f} s after the checkpoint of step {step}")
         kill_after_step(start_training(killed), killed, step, seconds)

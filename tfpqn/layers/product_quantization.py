@@ -21,6 +21,10 @@ from tfpqn.ops import (
     split_subvectors,
 )
 
+# Between unit vectors: below these, a difference is one of rounding.
+SHORTEST_CENTRE = 1e-3
+SMALLEST_ERROR = 1e-6
+
 
 @keras.saving.register_keras_serializable(package="tfpqn")
 class ProductQuantization(Quantizer):
@@ -105,6 +109,7 @@ class ProductQuantization(Quantizer):
             initializer=self.codebooks_initializer,
             autocast=False,
         )
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: embedding_dim})
         self.built = True
 
     def unit_codebooks(self) -> Tensor:
@@ -137,16 +142,18 @@ class ProductQuantization(Quantizer):
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
         for subspace, codebook in enumerate(codebooks):
             centres = cluster(subvectors[:, subspace], self.num_codewords)
-            codebook[: len(centres)] = centres
+            # The mean of opposite vectors has no direction: such a codeword stays as it is.
+            has_direction = np.linalg.norm(centres, axis=-1) > SHORTEST_CENTRE
+            codebook[: len(centres)][has_direction] = centres[has_direction]
         self.codebooks.assign(ops.convert_to_numpy(normalize_vectors(codebooks)))
 
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
         subvectors = self._numpy_subvectors(embeddings)
         codes = ops.convert_to_numpy(self.encode(embeddings))
-        reconstructions = split_subvectors(
-            ops.convert_to_numpy(self.decode(codes)), self.num_subspaces
-        )
-        errors = np.square(subvectors - ops.convert_to_numpy(reconstructions)).sum(axis=-1)
+        reconstructions = ops.convert_to_numpy(self.decode(codes)).reshape(subvectors.shape)
+        errors = np.square(subvectors - reconstructions).sum(axis=-1)
+        # A zero subvector is far from every codeword, but no codeword could stand on it.
+        errors *= np.square(subvectors).sum(axis=-1)
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
         num_revived = 0
         for subspace, codebook in enumerate(codebooks):
@@ -178,7 +185,7 @@ class ProductQuantization(Quantizer):
 
 def _draw_poorly_quantized(errors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Rows drawn without repetition, each with a chance in proportion to its error."""
-    candidates = np.flatnonzero(errors > 0)
+    candidates = np.flatnonzero(errors > SMALLEST_ERROR)
     count = min(count, len(candidates))
     if not count:
         return candidates[:0]

@@ -47,6 +47,9 @@ class Quantizer(keras.layers.Layer):
     num_codewords: int
     codebooks: Any
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+
     @property
     def code_dtype(self) -> str:
         """Dtype name of the codes: the smallest that holds `num_codewords` values."""

@@ -72,7 +72,7 @@ def asymmetric_triplet_loss(
     scores = ops.matmul(embeddings, ops.transpose(quantized))
     values, derivatives = _loss_and_derivative(
         ops.stop_gradient(scores),
-        relevance=ops.cast(relevance, scores.dtype),
+        relevance=ops.cast(ops.not_equal(ops.cast(relevance, scores.dtype), 0.0), scores.dtype),
         form=FORMS[form],
         scale=scale,
         margin=margin,

@@ -111,14 +111,20 @@ class ProductQuantizationNetwork(keras.Model):
             return
         if not self.backbone.built:
             self.backbone.build(input_shape)
-        features = keras.KerasTensor(input_shape, dtype="uint8")
-        features_shape = self.backbone.compute_output_spec(features).shape
+        images = keras.KerasTensor(input_shape, dtype=self.compute_dtype)
+        features_shape = self.backbone.compute_output_spec(images).shape
         for layer in self._embedding_layers(len(features_shape)):
             self.embedding.add(layer)
         self.embedding.build(features_shape)
+        embedding_shape = self.embedding.compute_output_shape(features_shape)
         # Deserialized from a file, the quantizer comes built.
         if not self.quantizer.built:
-            self.quantizer.build(self.embedding.compute_output_shape(features_shape))
+            self.quantizer.build(embedding_shape)
+        if self.quantizer.embedding_dim != embedding_shape[-1]:
+            raise ValueError(
+                f"The quantizer is built for embeddings of length {self.quantizer.embedding_dim}. "
+                f"Received: embedding_dim={embedding_shape[-1]}"
+            )
         self._images_shape = tuple(input_shape)
         self.built = True
 

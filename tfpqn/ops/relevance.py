@@ -27,7 +27,7 @@ def label_relevance(row_labels: Tensor, column_labels: Tensor) -> Tensor:
         ops.convert_to_tensor(column_labels),
     )
     ranks = len(row_labels.shape), len(column_labels.shape)
-    if ranks[0] != ranks[1] or ranks[0] not in (1, 2):
+    if ranks[0] != ranks[1] or ranks[0] not in (1, 2) or _widths_differ(row_labels, column_labels):
         raise ValueError(
             "Labels must be integers [batch] or multi-hot [batch, num_labels], alike on both "
             f"sides. Received: shapes {tuple(row_labels.shape)} and {tuple(column_labels.shape)}"
@@ -40,4 +40,9 @@ def label_relevance(row_labels: Tensor, column_labels: Tensor) -> Tensor:
 
 
 def _as_float(multi_hot: Tensor) -> Tensor:
-    return ops.cast(multi_hot > 0, "float32")
+    return ops.cast(ops.cast(multi_hot, "float32") > 0, "float32")
+
+
+def _widths_differ(row_labels: Tensor, column_labels: Tensor) -> bool:
+    widths = tuple(row_labels.shape[1:]), tuple(column_labels.shape[1:])
+    return None not in (*widths[0], *widths[1]) and widths[0] != widths[1]
