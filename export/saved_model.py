@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from .op_check import check_ops, list_ops, read_saved_model
 from .searcher import Searcher, SearchResult
 
 MANIFEST_FILE = "manifest.json"
+# What the server takes for a version; it reads a 64-bit number, and ASCII alone.
+VERSION = re.compile("[0-9]{1,18}")
 
 
 def save_searcher(
@@ -42,11 +45,12 @@ def save_searcher(
 
     Raises:
         FileExistsError: The folder exists.
-        ValueError: The folder's name is no version number, or the graph holds an op that the
-            stock server lacks (the message names it).
+        ValueError: The folder's name is no version number, the network's codebooks are no longer
+            those of the index, or the graph holds an op that the stock server lacks (the message
+            names it).
     """
     path = Path(path)
-    if not path.name.isdecimal():
+    if not VERSION.fullmatch(path.name):
         raise ValueError(
             "The output folder's name must be a version number, as in models/birds/1. "
             f"Received: {str(path)!r}"
@@ -56,12 +60,24 @@ def save_searcher(
             "The output folder must be a new version. Received: "
             f"{str(path)!r}, which exists; take the next number"
         )
+    searcher.require_own_codebooks()
+    _require_json(metrics)
     with atomic_directory(path) as folder:
         tf.saved_model.save(searcher, str(folder), signatures=searcher.signatures)
         check_ops(folder)
         manifest = _describe(searcher, folder, metrics)
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
     return path
+
+
+def _require_json(metrics: dict[str, Any] | None) -> None:
+    """Before the long work: figures that JSON cannot hold would spoil the manifest."""
+    try:
+        json.dumps(metrics, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"metrics must hold finite numbers and strings alone. Received: {metrics} ({error})"
+        ) from error
 
 
 def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) -> dict[str, Any]:
@@ -114,7 +130,13 @@ class SavedSearcher:
                 "The model folder must be a version folder with manifest.json, as `tfpqn export` "
                 f"writes it (models/NAME/VERSION). Received: {str(path)!r}"
             )
-        self.manifest = json.loads(manifest.read_text())
+        try:
+            self.manifest = json.loads(manifest.read_text())
+        except ValueError as error:
+            raise ValueError(
+                "The model folder's manifest.json must be whole, as `tfpqn export` writes it. "
+                f"Received: {str(manifest)!r} ({error})"
+            ) from error
         self._model = SavedModelLoader(path)
 
     def __call__(self, images: Sequence[bytes]) -> SearchResult:

@@ -16,6 +16,9 @@ from .search import ROWS_PER_BLOCK, search_codes
 
 Outputs = dict[str, tf.Tensor]
 
+# With as many items and as large a block at most, no position overflows int32.
+MAX_COUNT = 2**30
+
 
 class SearchResult(NamedTuple):
     """What a search found, best first.
@@ -34,7 +37,7 @@ class Searcher(tf.Module):
 
     Codes, ids, codebooks and the network's weights are variables; the search is built of standard
     TensorFlow ops. The object keeps a reference to the network's weights: train on, and the
-    searcher follows, though its codebooks stay those of the index.
+    searcher follows; once the codebooks move, it can no longer be saved.
 
     Args:
         network: A built `ProductQuantizationNetwork`.
@@ -60,9 +63,8 @@ class Searcher(tf.Module):
         rows_per_block: int = ROWS_PER_BLOCK,
     ) -> None:
         super().__init__(name="searcher")
-        for name, value in (("top_k", top_k), ("rows_per_block", rows_per_block)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+        top_k = _checked_count("top_k", top_k)
+        rows_per_block = _checked_count("rows_per_block", rows_per_block)
         index.require_layout(network_layout(network))
         self.top_k = top_k
         self.rows_per_block = rows_per_block
@@ -102,6 +104,16 @@ class Searcher(tf.Module):
         """The serving functions by signature name, `serving_default` first."""
         return {"serving_default": self._functions["search"], **self._functions}
 
+    def require_own_codebooks(self) -> None:
+        """Raises ValueError if the network was trained on, so that the codes mean other items."""
+        fingerprint = network_layout(self._network.value).fingerprint
+        if fingerprint != self.layout.fingerprint:
+            raise ValueError(
+                "the index must be built with the network's codebooks, which have changed since: "
+                f"expected fingerprint {self.layout.fingerprint[:12]}..., that of the index built "
+                f"with other codebooks. Received: {fingerprint[:12]}...; encode the items again"
+            )
+
     def _make_functions(self) -> dict[str, tf.types.experimental.GenericFunction]:
         """One traced function a signature; each input and output has a batch axis and a name."""
         images = tf.TensorSpec([None], tf.string, name="images")
@@ -132,6 +144,8 @@ class Searcher(tf.Module):
             lambda data: decode_image(data, self.image_shape),
             check_images(images),
             fn_output_signature=tf.TensorSpec(self.image_shape, tf.uint8),
+            # The decoder's own errors name the input by the node that fails.
+            name="images",
         )
         return self._network.value.embed(pixels, training=False)
 
@@ -156,6 +170,17 @@ class _Untracked:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+def _checked_count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer. Received: {name}={value!r}")
+    # Positions are int32, and a scan goes one block beyond the last.
+    if not 1 <= value <= MAX_COUNT:
+        raise ValueError(
+            f"{name} must be at least 1 and at most {MAX_COUNT}. Received: {name}={value}"
+        )
+    return int(value)
 
 
 def _to_result(outputs: Outputs) -> SearchResult:

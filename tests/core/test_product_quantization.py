@@ -171,7 +171,6 @@ def test_48_bits_at_4_subspaces(rng):
     np.testing.assert_array_equal(to_numpy(codes), tables.argmax(axis=-1))
 
 
-@pytest.mark.xfail(reason="Keras casts the embeddings of a call to half precision", strict=True)
 def test_a_call_in_mixed_precision_chooses_the_codeword_that_encoding_chooses():
     layer = build_from([[[1.0, 0.0], [0.0, 1.0]]], dtype="mixed_float16")
     embeddings = np.array([[1.0, 1.0 + 2.0**-13]], "float32")  # float16 makes it a tie
@@ -273,7 +272,6 @@ def test_fitting_builds_the_layer(rng):
     assert layer.embedding_dim == 8
 
 
-@pytest.mark.xfail(reason="a centre of length zero replaces the codeword", strict=True)
 def test_fitting_leaves_every_codeword_a_direction():
     """Opposite vectors have their mean at zero, and a zero codeword has no gradient for ever."""
     layer = build(1, 2, 2)
@@ -316,7 +314,6 @@ def test_fewer_embeddings_than_dead_codewords_revive_as_many_as_they_are(rng):
     assert np.abs(gap).max() < 1e-6
 
 
-@pytest.mark.xfail(reason="an error of rounding counts as an error", strict=True)
 def test_revival_is_over_when_every_embedding_has_its_own_codeword(rng):
     layer = build(2, 8, 8, codebooks_initializer="ones")
     embeddings = rng.normal(size=(5, 8)).astype("float32")
@@ -327,7 +324,6 @@ def test_revival_is_over_when_every_embedding_has_its_own_codeword(rng):
         np.testing.assert_array_equal(to_numpy(layer.encode(embeddings)), codes)
 
 
-@pytest.mark.xfail(reason="zero subvectors have the largest error", strict=True)
 def test_revival_does_not_move_codewords_onto_zero(rng):
     layer = build(1, 4, 2, codebooks_initializer="ones")
     embeddings = np.zeros((20, 2), "float32")

@@ -263,14 +263,7 @@ class SubclassedBackbone(keras.Model):
         functional_backbone,
         lambda: keras.Sequential([keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3)]),
         lambda: keras.layers.Flatten(),
-        pytest.param(
-            SubclassedBackbone,
-            marks=pytest.mark.xfail(
-                BACKEND == "tensorflow",
-                reason="the network shows its backbone uint8 images while building",
-                strict=True,
-            ),
-        ),
+        SubclassedBackbone,
     ],
     ids=["sequential", "functional", "unbuilt sequential", "layer", "subclass"],
 )
@@ -345,7 +338,6 @@ def test_sizes_that_do_not_fit_are_refused():
         make_network(flat)
 
 
-@pytest.mark.xfail(reason="a quantizer that is built already is not looked at", strict=True)
 def test_a_quantizer_built_for_another_length_is_refused():
     quantizer = ProductQuantization(2, 8)
     quantizer.build((None, 16))

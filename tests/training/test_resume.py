@@ -253,9 +253,11 @@ def finish(process: subprocess.Popen) -> None:
 def test_killed_training_started_again_ends_with_the_same_weights(tmp_path: Path) -> None:
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     reference = start_training(uninterrupted)
-    # Two random moments, the second after the first, both well before the end.
+    # Two random moments, the second after the first, both well before the end. They differ from
+    # run to run, whatever the seed of the other tests.
+    moments = random.SystemRandom()
     for low, high in ((1, 50), (55, 90)):
-        step, seconds = random.randint(low, high), random.uniform(0, 0.05)
+        step, seconds = moments.randint(low, high), moments.uniform(0, 0.05)
         print(f"killed {seconds:.3f} s after the checkpoint of step {step}")
         kill_after_step(start_training(killed), killed, step, seconds)
         assert not (killed / "network.keras").exists()
