@@ -3,9 +3,9 @@
     python benchmarks/search.py             # measures, writes the JSON, prints the table
     python benchmarks/search.py --docs      # writes docs/benchmarks.md from the JSON
 
-Codebooks, codes and queries are random. The collection is exported with `save_searcher` and searched
-through a TensorFlow 1 session and through the C API without XLA, the way of the stock server. The
-engines take turns in one process with the same number of threads.
+Codebooks, codes and queries are random. The collection is exported with `save_searcher` and
+searched through a TensorFlow 1 session and through the C API without XLA, the way of the stock
+server. The engines take turns in one process with the same number of threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
@@ -45,18 +45,39 @@ FIRST_ID = 2**32
 WARM_UPS = 3
 # Items whose scores are as near as this may stand for one another.
 TIE = 1e-4
+QUARTILES = (0.25, 0.5, 0.75)
 LIBRARIES = ("tensorflow", "keras", "numpy", "faiss-cpu")
-ENGINE_TITLES = {"session": "TF session", "c_api": "TF C API", "faiss": "FAISS"}
+TITLES = {"session": "TF session", "c_api": "TF C API", "faiss": "FAISS"}
+SIZES = {"items": 1_000_000, "code_length": 8, "num_codewords": 256, "top_k": 100}
+DEFAULTS = {**SIZES, "repeats": 20, "threads": 2, "seed": 0}
+
+PAGE = """\
+# Benchmarks
+
+Made by `python benchmarks/search.py --docs` from
+[search.json](../benchmarks/results/search.json); do not edit.
+
+## Search in the graph beside FAISS
+
+{items:,} codes of {code_length} positions with {num_codewords} codewords; {top_k} nearest items.
+
+{table}
+
+Codebooks, codes and queries are random, and the same for all. FAISS is `IndexPQ` with inner
+product. The exported model answers `search_by_embedding` through a TensorFlow 1 session and through
+the C API with XLA disabled, as the stock server runs it. The engines take turns in one process.
+Peak memory is that of a fresh process above its memory with the index loaded. "Same ids" counts, for
+both, the answers with the items of FAISS, but for items that score within {tie:g} of the last place.
+
+{cpu}, {cores} cores, load {load_before:.1f} before the run, {date}; {versions}.
+
+    python benchmarks/search.py {options} --queries {queries}
+"""
 
 
-class Found(NamedTuple):
-    """Ids and scores `[queries, top_k]`, best first."""
-
-    ids: np.ndarray
-    scores: np.ndarray
-
-
-Engine = Callable[[np.ndarray], Found]
+# `ids` and `scores`, each `[queries, top_k]`, best first.
+Answer = dict[str, np.ndarray]
+Engine = Callable[[np.ndarray], Answer]
 
 
 def main() -> None:
@@ -64,26 +85,24 @@ def main() -> None:
     if arguments.docs is not None:
         write_docs(json.loads(arguments.output.read_text()), arguments.docs)
     elif arguments.measure_memory is not None:
-        print(json.dumps(search_and_watch_memory(arguments.measure_memory, *arguments.queries)))
+        print(json.dumps(watch_memory(arguments.measure_memory, *arguments.queries)))
     else:
         content = measure(arguments)
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(content, indent=1) + "\n")
         print("\n".join(format_table(content["results"])))
+        for agreement in (result["agreement"] for result in content["results"]):
+            if agreement["same_ids"] < agreement["answers"]:
+                sys.exit(f"The engines must find the same items. Received: {agreement}")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--code-length", type=int, default=8)
-    parser.add_argument("--num-codewords", type=int, default=256, help="a power of two")
-    parser.add_argument("--top-k", type=int, default=100)
+    for name, default in DEFAULTS.items():
+        parser.add_argument(to_option(name), type=int, default=default)
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 16], help="batch sizes")
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=OUTPUT, help="the JSON file")
     parser.add_argument("--docs", type=Path, nargs="?", const=DOCS, help="only write this page")
     parser.add_argument("--measure-memory", type=Path, help=argparse.SUPPRESS)
@@ -98,29 +117,22 @@ def parse_arguments() -> argparse.Namespace:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures of one run."""
     machine = describe_machine()
-    use_threads(arguments.threads)
+    # Read when the first device is made, here and in child processes.
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ[name] = str(arguments.threads)
     network, index = make_collection(arguments)
     with tempfile.TemporaryDirectory() as folder:
         searcher = Searcher(network, index, top_k=arguments.top_k)
         path = save_searcher(searcher, Path(folder) / "1")
         memory = [measure_memory(path, count) for count in arguments.queries]
         with SessionLoader(path) as session, NativeLoader(path, disable_xla=True) as native:
-            engines = {
-                "session": served(session),
-                "c_api": served(native),
-                "faiss": make_faiss(network, index, arguments),
-            }
+            engines = {"session": serve(session), "c_api": serve(native)}
+            engines["faiss"] = make_faiss(network, index, arguments)
             results = [compare(engines, network, count, arguments) for count in arguments.queries]
     for result, peak in zip(results, memory, strict=True):
         result["peak_memory_mb"] = peak
-    names = ("items", "code_length", "num_codewords", "top_k", "repeats", "threads", "seed")
-    settings = {name: getattr(arguments, name) for name in names}
+    settings = {name: getattr(arguments, name) for name in DEFAULTS}
     return {"settings": settings, "machine": machine, "results": results}
-
-
-def use_threads(threads: int) -> None:
-    """For TensorFlow in this process and its children; read when the first device is made."""
-    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
 
 
 def make_collection(arguments: argparse.Namespace) -> tuple[Any, CodeIndex]:
@@ -141,9 +153,8 @@ def make_collection(arguments: argparse.Namespace) -> tuple[Any, CodeIndex]:
     return network, CodeIndex(layout, codes, np.arange(arguments.items) + FIRST_ID)
 
 
-def served(model: ServedModel) -> Engine:
-    """The exported search behind a loader."""
-    return lambda queries: Found(**model.run("search_by_embedding", {"embeddings": queries}))
+def serve(model: ServedModel) -> Engine:
+    return lambda queries: model.run("search_by_embedding", {"embeddings": queries})
 
 
 def make_faiss(network: Any, index: CodeIndex, arguments: argparse.Namespace) -> Engine:
@@ -153,16 +164,15 @@ def make_faiss(network: Any, index: CodeIndex, arguments: argparse.Namespace) ->
     faiss.omp_set_num_threads(arguments.threads)
     codebooks = np.asarray(network.quantizer.unit_codebooks())
     bits = arguments.num_codewords.bit_length() - 1
-    flat = faiss.IndexPQ(
-        network.quantizer.embedding_dim, arguments.code_length, bits, faiss.METRIC_INNER_PRODUCT
-    )
+    dim = network.quantizer.embedding_dim
+    flat = faiss.IndexPQ(dim, arguments.code_length, bits, faiss.METRIC_INNER_PRODUCT)
     faiss.copy_array_to_vector(codebooks.ravel(), flat.pq.centroids)
     flat.is_trained = True
     flat.add_sa_codes(faiss.pack_bitstrings(index.codes.astype(np.int32), bits))
 
-    def search(queries: np.ndarray) -> Found:
+    def search(queries: np.ndarray) -> Answer:
         scores, positions = flat.search(queries, arguments.top_k)
-        return Found(positions + FIRST_ID, scores)
+        return {"ids": positions + FIRST_ID, "scores": scores}
 
     return search
 
@@ -179,20 +189,19 @@ def compare(
         take_turns(engines, np.asarray(network.quantizer.normalize(batch)), turn)
         for turn, batch in enumerate(batches)
     ]
-    medians = {
-        name: summarize([seconds[name] for seconds, _ in rounds[WARM_UPS:]]) for name in engines
+    seconds = [[seconds[name] for name in engines] for seconds, _ in rounds[WARM_UPS:]]
+    quartiles = dict(zip(engines, 1000 * np.quantile(seconds, QUARTILES, axis=0).T, strict=True))
+    times = {
+        name: {"quartiles_ms": own.tolist(), "ratio_to_faiss": own[1] / quartiles["faiss"][1]}
+        for name, own in quartiles.items()
     }
-    for figures in medians.values():
-        figures["ratio_to_faiss"] = figures["median_ms"] / medians["faiss"]["median_ms"]
-    pairs = [
-        (found[name], found["faiss"]) for _, found in rounds for name in found if name != "faiss"
-    ]
-    return {"queries": num_queries, "engines": medians, "agreement": describe_agreement(pairs)}
+    pairs = [(found[name], found["faiss"]) for _, found in rounds for name in ("session", "c_api")]
+    return {"queries": num_queries, "engines": times, "agreement": describe_agreement(pairs)}
 
 
 def take_turns(
     engines: dict[str, Engine], queries: np.ndarray, turn: int
-) -> tuple[dict[str, float], dict[str, Found]]:
+) -> tuple[dict[str, float], dict[str, Answer]]:
     """Seconds and answers of each engine; another one begins at each turn."""
     names = list(engines)
     first = turn % len(names)
@@ -204,70 +213,54 @@ def take_turns(
     return seconds, found
 
 
-def summarize(seconds: list[float]) -> dict[str, float]:
-    lower, median, upper = (1000 * np.quantile(seconds, (0.25, 0.5, 0.75))).tolist()
-    return {"median_ms": median, "lower_quartile_ms": lower, "upper_quartile_ms": upper}
-
-
-def describe_agreement(pairs: list[tuple[Found, Found]]) -> dict[str, Any]:
-    """How many queries find the same items in both of each pair, and with what scores."""
-    strays = [
-        stray_distances(ours, theirs, row) for ours, theirs in pairs for row in range(len(ours.ids))
+def describe_agreement(pairs: list[tuple[Answer, Answer]]) -> dict[str, Any]:
+    """How many answers hold the same items in both of each pair, and how far scores differ."""
+    same = [
+        holds_items_of(ours, theirs, row) and holds_items_of(theirs, ours, row)
+        for ours, theirs in pairs
+        for row in range(len(ours["ids"]))
     ]
-    return {
-        "queries": len(strays),
-        "same_ids": sum(not distances for distances in strays),
-        "same_ids_but_for_ties": sum(max(distances, default=0) <= TIE for distances in strays),
-        "largest_score_difference": max(
-            float(np.abs(ours.scores - theirs.scores).max()) for ours, theirs in pairs
-        ),
-    }
+    differences = [np.abs(ours["scores"] - theirs["scores"]).max() for ours, theirs in pairs]
+    largest = float(max(differences))
+    return {"answers": len(same), "same_ids": sum(same), "largest_score_difference": largest}
 
 
-def stray_distances(ours: Found, theirs: Found, row: int) -> list[float]:
-    """How far from the last place those items score that only one of both found."""
-    ours_by_id, theirs_by_id = (
-        dict(zip(found.ids[row].tolist(), found.scores[row].tolist(), strict=True))
-        for found in (ours, theirs)
-    )
-    last = min(ours_by_id.values())
-    scores = ours_by_id | theirs_by_id
-    return [abs(scores[item] - last) for item in ours_by_id.keys() ^ theirs_by_id.keys()]
+def holds_items_of(ours: Answer, theirs: Answer, row: int) -> bool:
+    """Whether ours lacks none of the items of theirs, but for such as tie for the last place."""
+    scores = theirs["scores"][row]
+    lacks = ~np.isin(theirs["ids"][row], ours["ids"][row])
+    return bool((scores[lacks] <= scores[-1] + TIE).all())
 
 
 def measure_memory(path: Path, num_queries: int) -> float | None:
-    """Peak memory in MB of a search above the loaded index, in a fresh process of its own."""
+    """Peak memory in MB of a search above the loaded index, in a process of its own."""
     command = [sys.executable, __file__, "--measure-memory", str(path)]
     command += ["--queries", str(num_queries)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
-    process = subprocess.run(
-        command, env=environment, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return json.loads(process.stdout.splitlines()[-1])
+    output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(output.splitlines()[-1])
 
 
-def search_and_watch_memory(path: Path, num_queries: int) -> float | None:
-    """What the process above does; None where the system does not tell (it takes Linux)."""
+def watch_memory(path: Path, num_queries: int) -> float | None:
+    """What that process does; None where the system does not tell (it takes Linux)."""
     if not sys.platform.startswith("linux"):
         return None
     with NativeLoader(path, disable_xla=True) as model:
         (info,) = model.signatures["search_by_embedding"].inputs.values()
-        rng = np.random.default_rng(0)
-        batches = rng.normal(size=(5, num_queries, info.shape[1])).astype(np.float32)
+        batches = np.random.default_rng(0).normal(size=(5, num_queries, info.shape[1]))
         # Memory that loading has freed would hide what the search takes.
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         before = read_memory("VmRSS")
-        for queries in batches:
+        for queries in batches.astype(np.float32):
             model.run("search_by_embedding", {"embeddings": queries})
         return read_memory("VmHWM") - before
 
 
 def read_memory(name: str) -> float:
     """One figure of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith(f"{name}:")]
-    return int(line.split()[1]) / 1024
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[name].split()[0]) / 1024
 
 
 def describe_machine() -> dict[str, Any]:
@@ -288,52 +281,43 @@ def describe_machine() -> dict[str, Any]:
 def format_table(results: list[dict[str, Any]]) -> list[str]:
     """The results as lines of Markdown."""
     lines = [
-        "| queries | engine | median ms (quartiles) | ours / FAISS | peak memory MB | same ids |",
+        "| queries | engine | median ms (quartiles) | ratio to FAISS | peak memory MB | same ids |",
         "|---:|---|---:|---:|---:|---:|",
     ]
     for result in results:
         agreement, peak = result["agreement"], result["peak_memory_mb"]
+        same = f"{agreement['same_ids']} of {agreement['answers']}"
+        notes = {
+            "session": f"| {same}",
+            "c_api": f"{'' if peak is None else round(peak)} | {same}",
+            "faiss": "|",
+        }
         for name, times in result["engines"].items():
-            quartiles = f"{times['lower_quartile_ms']:.1f} - {times['upper_quartile_ms']:.1f}"
-            agreed = f"{agreement['same_ids_but_for_ties']} of {agreement['queries']}"
+            lower, median, upper = times["quartiles_ms"]
             lines.append(
-                f"| {result['queries']} | {ENGINE_TITLES[name]} "
-                f"| {times['median_ms']:.1f} ({quartiles}) | {times['ratio_to_faiss']:.2f} "
-                f"| {'' if name != 'c_api' or peak is None else f'{peak:.0f}'} "
-                f"| {'' if name == 'faiss' else agreed} |"
+                f"| {result['queries']} | {TITLES[name]} | {median:.1f} ({lower:.1f}-{upper:.1f}) "
+                f"| {times['ratio_to_faiss']:.2f} | {notes[name]} |"
             )
     return lines
 
 
-def format_command(settings: dict[str, Any], results: list[dict[str, Any]]) -> str:
-    options = [f"--{name.replace('_', '-')} {value}" for name, value in settings.items()]
-    queries = " ".join(str(result["queries"]) for result in results)
-    return f"python benchmarks/search.py {' '.join(options)} --queries {queries}"
+def to_option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def write_docs(content: dict[str, Any], path: Path) -> None:
     settings, machine, results = content["settings"], content["machine"], content["results"]
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("tfpqn", "python", *LIBRARIES))
-    lines = [
-        *("# Benchmarks", ""),
-        "Made by `python benchmarks/search.py --docs` from",
-        *("[search.json](../benchmarks/results/search.json); do not edit.", ""),
-        *("## Search in the graph beside FAISS", ""),
-        f"{settings['items']:,} codes of {settings['code_length']} positions with "
-        f"{settings['num_codewords']} codewords each, the nearest {settings['top_k']} items:",
-        *("", *format_table(results), ""),
-        "Codebooks, codes and queries are random, and the same for all. FAISS is `IndexPQ` with inner",
-        "product. The exported model is searched by `search_by_embedding` through a TensorFlow 1",
-        "session and through the C API with XLA disabled, as the stock server runs it. The engines",
-        "take turns in one process. Peak memory is that of a fresh process above its memory with the",
-        'index loaded. "Same ids" counts the queries for which FAISS finds the same items, items',
-        *(f"aside that score within {TIE:g} of the last place.", ""),
-        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_before']:.1f} before the run,",
-        *(f"{machine['date']}; {versions}. The command:", ""),
-        *("```", format_command(settings, results), "```"),
-    ]
+    page = PAGE.format(
+        **settings,
+        **{name: machine[name] for name in ("cpu", "cores", "load_before", "date")},
+        table="\n".join(format_table(results)),
+        tie=TIE,
+        versions=", ".join(f"{name} {machine[name]}" for name in ("tfpqn", "python", *LIBRARIES)),
+        options=" ".join(f"{to_option(name)} {value}" for name, value in settings.items()),
+        queries=" ".join(str(result["queries"]) for result in results),
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text(page)
 
 
 if __name__ == "__main__":

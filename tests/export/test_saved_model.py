@@ -150,7 +150,7 @@ def test_the_manifest_lists_signatures_and_ops(loaded):
 # What is refused
 
 
-@pytest.mark.parametrize("name", ["latest", "v1", "1.0", "-1", "1a", "١"])
+@pytest.mark.parametrize("name", ["latest", "v1", "1.0", "-1", "1a", "١", "9" * 19])
 def test_a_name_that_is_no_version_number_is_refused(searcher, tmp_path, name):
     with pytest.raises(ValueError, match=rf"version number.*birds/{re.escape(name)}'"):
         save_searcher(searcher, tmp_path / "birds" / name)
@@ -166,6 +166,13 @@ def test_a_version_that_exists_is_refused_and_stays_as_it_is(searcher, tmp_path,
         save_searcher(searcher, tmp_path / "1")
     assert kept.read_text() == "kept"
     assert len(list(tmp_path.rglob("*"))) == (2 if kind == "folder" else 1)
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf"), np.float32(0.5), {1, 2}])
+def test_metrics_that_json_cannot_hold_are_refused(searcher, tmp_path, figure):
+    with pytest.raises(ValueError, match="metrics must hold finite numbers and strings alone"):
+        save_searcher(searcher, tmp_path / "1", metrics={"mean_average_precision": figure})
+    assert not list(tmp_path.iterdir())
 
 
 def test_codebooks_that_changed_since_the_collection_was_coded_are_refused(tmp_path):
@@ -286,6 +293,13 @@ def test_a_folder_without_a_manifest_or_a_saved_model_is_named(tmp_path):
         load_searcher(tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="saved_model.pb"):
+        load_searcher(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", '{"id_type": "int', "\x00"])
+def test_a_torn_manifest_is_named(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=r"manifest.json must be whole.*Received: .*manifest.json"):
         load_searcher(tmp_path)
 
 

@@ -167,10 +167,17 @@ def test_an_index_of_another_network_is_refused(network):
 
 
 @pytest.mark.parametrize("name", ["top_k", "rows_per_block"])
-@pytest.mark.parametrize("value", [0, -1])
-def test_counts_below_one_are_refused_by_name(network, name, value):
-    with pytest.raises(ValueError, match=rf"{name} must be at least 1.*Received: {name}={value}"):
+@pytest.mark.parametrize("value", [0, -1, 2**31, 10**12, 2.5, True, "3", None])
+def test_counts_out_of_range_or_no_integers_are_refused_by_name(network, name, value):
+    error = ValueError if type(value) is int else TypeError
+    with pytest.raises(error, match=rf"{name} must be .*Received: {name}={value!r}"):
         make_searcher(network, **{name: value})
+
+
+def test_the_largest_block_holds_the_whole_collection(network, searcher):
+    embeddings = make_embeddings(2)
+    found = make_searcher(network, rows_per_block=2**30).search_by_embedding(embeddings)
+    assert_found(found, searcher.search_by_embedding(embeddings))
 
 
 def test_what_cannot_be_searched_with_is_an_invalid_argument(searcher):

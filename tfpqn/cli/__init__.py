@@ -1,5 +1,5 @@
 """The command line: `tfpqn ...`, also `python -m tfpqn`."""
 
-from tfpqn.cli.main import main as main
+from tfpqn.cli.entry_point import main as main
 
 __all__ = ["main"]

@@ -1,0 +1,203 @@
+"""The command line: what it does, what it prints, and how it refuses."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from tfpqn import __version__
+from tfpqn.cli import main
+from tfpqn.datasets import load_protocol
+
+SMALL = ("--bits", "16", "--embedding-dim", "16", "--epochs", "1", "--batch-size", "64")
+
+
+class Result:
+    """Exit status and output of one command."""
+
+    def __init__(self, status, output, error):
+        self.status, self.output, self.error = status, output, error
+
+
+@pytest.fixture
+def tfpqn(monkeypatch, capsys):
+    """Runs a command in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tfpqn", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        output, error = capsys.readouterr()
+        return Result(stop.value.code, output, error)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A trained run, its index, a model and a query image."""
+    from tfpqn.export import Searcher, save_searcher
+    from tfpqn.index import CodeIndex, build_index
+    from tfpqn.training import Run, RunConfig, train
+
+    folder = tmp_path_factory.mktemp("cli")
+    config = RunConfig(protocol="digits", bits=16, embedding_dim=16, epochs=1, batch_size=64)
+    splits = config.load_splits()
+    network = train(Run.start(folder / "run", config), splits, progress=False)
+    build_index(network, splits.database, folder / "index")
+    index = CodeIndex.load(folder / "index")
+    save_searcher(Searcher(network, index, top_k=3), folder / "models" / "1")
+    (folder / "digit.png").write_bytes(splits.query.encoded_image(0))
+    (folder / "text.png").write_text("no image")
+    return folder
+
+
+def test_the_version_is_printed(tfpqn):
+    result = tfpqn("--version")
+    assert (result.status, result.output) == (0, f"tfpqn {__version__}\n")
+
+
+def test_the_road_from_training_to_a_search(tfpqn, folder, tmp_path):
+    run, index, model = tmp_path / "run", tmp_path / "index", tmp_path / "model" / "1"
+    for command in (
+        ("train", "--protocol", "digits", *SMALL, "--run-dir", run),
+        ("evaluate", "--run-dir", run),
+        ("index", "--run-dir", run, "--output", index),
+        ("export", "--run-dir", run, "--index", index, "--output", model, "--top-k", 4),
+    ):
+        result = tfpqn(*command)
+        assert result.status == 0, result.error
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["protocol"] == "digits"
+    assert json.loads((model / "manifest.json").read_text())["metrics"]["mAP"] == metrics["mAP"]
+    result = tfpqn("search", "--model", model, folder / "digit.png", "--json")
+    (answer,) = json.loads(result.output)
+    scores = [neighbour["score"] for neighbour in answer["neighbours"]]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_search_prints_a_table_for_people(tfpqn, folder):
+    result = tfpqn("search", "--model", folder / "models" / "1", folder / "digit.png")
+    assert result.status == 0
+    assert "rank" in result.output and "score" in result.output
+
+
+def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path):
+    command = ("train", *SMALL, "--run-dir", tmp_path)
+    assert tfpqn(*command).status == 0
+    before = (tmp_path / "network.keras").read_bytes()
+    assert tfpqn(*command).status == 0
+    assert (tmp_path / "network.keras").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train"], "Missing option '--run-dir'"),
+        (["train", "--run-dir", "{new}", "--bits", "23"], "bits must be a positive multiple"),
+        (["train", "--run-dir", "{new}", "--backbone", "foo"], "Expected one of ['conv3', "),
+        (["train", "--run-dir", "{new}", "--protocol", "foo"], "Expected one of ['digits', "),
+        (["train", "--run-dir", "{new}", "--model", "foo"], "model must be one of ['pqn']"),
+        (["train", "--run-dir", "{new}", "--images", "{new}"], "image folder must exist"),
+        (
+            ["train", "--run-dir", "{new}", "--protocol", "cifar10-5k", "--data-dir", "{new}"],
+            "Get it once with",
+        ),
+        (["train", "--run-dir", "{folder}/run", "--bits", "8"], "bits=16 -> 8"),
+        (["evaluate", "--run-dir", "{new}"], "The run folder must hold run.json"),
+        (["index", "--run-dir", "{folder}/run", "--output", "{folder}/index"], "exist"),
+        (
+            ["export", "--run-dir", "{folder}/run", "--index", "{new}", "--output", "{new}/1"],
+            "manifest",
+        ),
+        (
+            ["export", "--run-dir", "{folder}/run", "--index", "{folder}/index"]
+            + ["--output", "{folder}/models/1"],
+            "must be a new version",
+        ),
+        (["search", "--model", "{folder}/models/1", "{folder}/none.png"], "No such file"),
+        (["search", "--model", "{folder}/models/2", "{folder}/digit.png"], "version folder"),
+        (
+            ["search", "--model", "{folder}/models/1", "{folder}/text.png"],
+            "text.png: [images: expected the bytes of a JPEG",
+        ),
+    ],
+)
+def test_a_user_error_is_one_line_and_status_2(tfpqn, folder, tmp_path, arguments, sentence):
+    new = tmp_path / "new"
+    result = tfpqn(*(a.format(new=new, folder=folder) for a in arguments))
+    assert result.status == 2
+    assert result.error.startswith("tfpqn: error: ")
+    assert sentence in result.error
+    assert result.error.count("\n") == 1
+
+
+def test_an_index_of_another_network_is_refused(tfpqn, folder, tmp_path):
+    assert tfpqn("train", *SMALL, "--seed", 1, "--run-dir", tmp_path / "run").status == 0
+    result = tfpqn(
+        *("export", "--run-dir", tmp_path / "run", "--index", folder / "index"),
+        *("--output", tmp_path / "models" / "1"),
+    )
+    assert result.status == 2
+    assert "other codebooks" in result.error
+    assert not (tmp_path / "models" / "1").exists()
+
+
+def test_a_fault_of_ours_is_not_passed_off_as_the_users(monkeypatch):
+    def fail(**_options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sys, "argv", ["tfpqn"])
+    monkeypatch.setattr("tfpqn.cli.entry_point.app", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main()
+
+
+def test_files_that_cannot_be_read_are_counted_and_named(tfpqn, folder, tmp_path):
+    photos = tmp_path / "photos" / "zero"
+    photos.mkdir(parents=True)
+    images = load_protocol("digits").load().query
+    for position in range(3):
+        (photos / f"{position}.png").write_bytes(images.encoded_image(position))
+    (photos / "broken.png").write_bytes(b"\x89PNG broken")
+    result = tfpqn(
+        *("index", "--run-dir", folder / "run", "--images", photos.parent),
+        *("--output", tmp_path / "index"),
+    )
+    assert result.status == 0
+    assert "3 items coded" in result.output
+    assert "Skipped 1 files" in result.error
+    assert "zero/broken.png" in result.error
+
+
+@pytest.mark.slow
+def test_the_demo_reaches_its_figures_and_draws(tfpqn, tmp_path):
+    result = tfpqn("demo", "--output", tmp_path)
+    assert result.status == 0, result.error
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["bits_per_code"] == 24
+    assert metrics["mAP"] >= 0.95
+    assert metrics["mAP"] >= metrics["raw_embeddings"]["mAP"] - 0.02
+    assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "models" / "digits" / "1" / "saved_model.pb").is_file()
+
+
+def test_right_neighbours_are_framed_green_and_wrong_ones_red(tmp_path):
+    from matplotlib.colors import to_rgb
+    from matplotlib.image import imread
+
+    from tfpqn.cli.picture import RIGHT_COLOUR, WRONG_COLOUR, Item, draw_neighbours
+
+    pixels = np.zeros((8, 8, 1), np.uint8)
+
+    def count(is_right, colour):
+        rows = [[Item(pixels, None), Item(pixels, is_right)]] * 2
+        picture = imread(draw_neighbours(rows, tmp_path / "picture.png", "title"))[..., :3]
+        return int((np.abs(picture - to_rgb(colour)).max(axis=-1) < 0.02).sum())
+
+    assert count(True, RIGHT_COLOUR) > 100
+    assert count(True, WRONG_COLOUR) == 0
+    assert count(False, WRONG_COLOUR) > 100
