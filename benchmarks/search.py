@@ -3,9 +3,9 @@
     python benchmarks/search.py             # measures, writes the JSON, prints the table
     python benchmarks/search.py --docs      # writes docs/benchmarks.md from the JSON
 
-Codebooks, codes and queries are random. The collection is exported with `save_searcher` and
-searched through a TensorFlow 1 session and through the C API without XLA, the way of the stock
-server. The engines take turns in one process with the same number of threads.
+Codebooks, codes and queries are random. The collection is exported with `save_searcher`, and
+`search_by_embedding` runs in a TensorFlow 1 session and through the C API with XLA disabled, the
+way of the stock server. The engines take turns in one process with the same number of threads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,14 +39,11 @@ from tfpqn.index import CodeIndex, network_layout
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "search.json"
 DOCS = ROOT / "docs" / "benchmarks.md"
-IMAGE_SHAPE = (32, 32, 3)
-SUBVECTOR_DIM = 16
 # Ids beyond int32; FAISS counts from 0.
 FIRST_ID = 2**32
 WARM_UPS = 3
 # Items whose scores are as near as this may stand for one another.
 TIE = 1e-4
-QUARTILES = (0.25, 0.5, 0.75)
 LIBRARIES = ("tensorflow", "keras", "numpy", "faiss-cpu")
 TITLES = {"session": "TF session", "c_api": "TF C API", "faiss": "FAISS"}
 SIZES = {"items": 1_000_000, "code_length": 8, "num_codewords": 256, "top_k": 100}
@@ -63,11 +61,9 @@ Made by `python benchmarks/search.py --docs` from
 
 {table}
 
-Codebooks, codes and queries are random, and the same for all. FAISS is `IndexPQ` with inner
-product. The exported model answers `search_by_embedding` through a TensorFlow 1 session and through
-the C API with XLA disabled, as the stock server runs it. The engines take turns in one process.
-Peak memory is that of a fresh process above its memory with the index loaded. "Same ids" counts, for
-both, the answers with the items of FAISS, but for items that score within {tie:g} of the last place.
+{method}
+Peak memory is that of a fresh process above its memory with the index loaded. "Same ids" counts the
+answers of both ways in that hold the items of FAISS, ties for the last place aside.
 
 {cpu}, {cores} cores, load {load_before:.1f} before the run, {date}; {versions}.
 
@@ -88,25 +84,24 @@ def main() -> None:
         print(json.dumps(watch_memory(arguments.measure_memory, *arguments.queries)))
     else:
         content = measure(arguments)
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(content, indent=1) + "\n")
         print("\n".join(format_table(content["results"])))
-        for agreement in (result["agreement"] for result in content["results"]):
-            if agreement["same_ids"] < agreement["answers"]:
-                sys.exit(f"The engines must find the same items. Received: {agreement}")
+        agreements = [result["agreement"] for result in content["results"]]
+        if any(agreement["same_ids"] < agreement["answers"] for agreement in agreements):
+            sys.exit(f"The engines must find the same items. Received: {agreements}")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, default in DEFAULTS.items():
-        parser.add_argument(to_option(name), type=int, default=default)
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 16], help="batch sizes")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="the JSON file")
     parser.add_argument("--docs", type=Path, nargs="?", const=DOCS, help="only write this page")
     parser.add_argument("--measure-memory", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if not sys.platform.startswith("linux"):
+        parser.error("The figures of memory and machine take Linux")
     if arguments.num_codewords & (arguments.num_codewords - 1):
         parser.error(f"FAISS needs a power of two. Received: {arguments.num_codewords} codewords")
     if arguments.top_k > arguments.items:
@@ -124,14 +119,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         searcher = Searcher(network, index, top_k=arguments.top_k)
         path = save_searcher(searcher, Path(folder) / "1")
-        memory = [measure_memory(path, count) for count in arguments.queries]
         with SessionLoader(path) as session, NativeLoader(path, disable_xla=True) as native:
             engines = {"session": serve(session), "c_api": serve(native)}
             engines["faiss"] = make_faiss(network, index, arguments)
             results = [compare(engines, network, count, arguments) for count in arguments.queries]
-    for result, peak in zip(results, memory, strict=True):
-        result["peak_memory_mb"] = peak
-    settings = {name: getattr(arguments, name) for name in DEFAULTS}
+        for result in results:
+            result["peak_memory_mb"] = measure_memory(path, result["queries"])
+    settings = {name: vars(arguments)[name] for name in DEFAULTS}
     return {"settings": settings, "machine": machine, "results": results}
 
 
@@ -140,16 +134,13 @@ def make_collection(arguments: argparse.Namespace) -> tuple[Any, CodeIndex]:
     keras.utils.set_random_seed(arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     quantizer = tfpqn.layers.ProductQuantization(arguments.code_length, arguments.num_codewords)
-    network = tfpqn.models.ProductQuantizationNetwork(
-        tfpqn.models.build_backbone("conv3", IMAGE_SHAPE),
-        quantizer,
-        embedding_dim=arguments.code_length * SUBVECTOR_DIM,
-    )
+    backbone = tfpqn.models.build_backbone("conv3", (32, 32, 3))
+    dim = 16 * arguments.code_length
+    network = tfpqn.models.ProductQuantizationNetwork(backbone, quantizer, dim)
     quantizer.codebooks.assign(rng.normal(size=quantizer.codebooks.shape))
     layout = network_layout(network)
-    codes = rng.integers(
-        layout.num_codewords, size=(arguments.items, layout.code_length), dtype=layout.code_dtype
-    )
+    shape = (arguments.items, arguments.code_length)
+    codes = rng.integers(layout.num_codewords, size=shape, dtype=layout.code_dtype)
     return network, CodeIndex(layout, codes, np.arange(arguments.items) + FIRST_ID)
 
 
@@ -163,8 +154,7 @@ def make_faiss(network: Any, index: CodeIndex, arguments: argparse.Namespace) ->
 
     faiss.omp_set_num_threads(arguments.threads)
     codebooks = np.asarray(network.quantizer.unit_codebooks())
-    bits = arguments.num_codewords.bit_length() - 1
-    dim = network.quantizer.embedding_dim
+    bits, dim = arguments.num_codewords.bit_length() - 1, network.quantizer.embedding_dim
     flat = faiss.IndexPQ(dim, arguments.code_length, bits, faiss.METRIC_INNER_PRODUCT)
     faiss.copy_array_to_vector(codebooks.ravel(), flat.pq.centroids)
     flat.is_trained = True
@@ -189,11 +179,12 @@ def compare(
         take_turns(engines, np.asarray(network.quantizer.normalize(batch)), turn)
         for turn, batch in enumerate(batches)
     ]
+    # FAISS comes last.
     seconds = [[seconds[name] for name in engines] for seconds, _ in rounds[WARM_UPS:]]
-    quartiles = dict(zip(engines, 1000 * np.quantile(seconds, QUARTILES, axis=0).T, strict=True))
+    quartiles = 1000 * np.quantile(seconds, (0.25, 0.5, 0.75), axis=0).T
     times = {
-        name: {"quartiles_ms": own.tolist(), "ratio_to_faiss": own[1] / quartiles["faiss"][1]}
-        for name, own in quartiles.items()
+        name: {"quartiles_ms": own.tolist(), "ratio_to_faiss": own[1] / quartiles[-1][1]}
+        for name, own in zip(engines, quartiles, strict=True)
     }
     pairs = [(found[name], found["faiss"]) for _, found in rounds for name in ("session", "c_api")]
     return {"queries": num_queries, "engines": times, "agreement": describe_agreement(pairs)}
@@ -203,10 +194,9 @@ def take_turns(
     engines: dict[str, Engine], queries: np.ndarray, turn: int
 ) -> tuple[dict[str, float], dict[str, Answer]]:
     """Seconds and answers of each engine; another one begins at each turn."""
-    names = list(engines)
-    first = turn % len(names)
     seconds, found = {}, {}
-    for name in names[first:] + names[:first]:
+    for place in range(len(engines)):
+        name = list(engines)[(place + turn) % len(engines)]
         start = time.perf_counter()
         found[name] = engines[name](queries)
         seconds[name] = time.perf_counter() - start
@@ -216,12 +206,11 @@ def take_turns(
 def describe_agreement(pairs: list[tuple[Answer, Answer]]) -> dict[str, Any]:
     """How many answers hold the same items in both of each pair, and how far scores differ."""
     same = [
-        holds_items_of(ours, theirs, row) and holds_items_of(theirs, ours, row)
-        for ours, theirs in pairs
-        for row in range(len(ours["ids"]))
+        holds_items_of(*pair, row) and holds_items_of(*reversed(pair), row)
+        for pair in pairs
+        for row in range(len(pair[0]["ids"]))
     ]
-    differences = [np.abs(ours["scores"] - theirs["scores"]).max() for ours, theirs in pairs]
-    largest = float(max(differences))
+    largest = max(float(np.abs(ours["scores"] - theirs["scores"]).max()) for ours, theirs in pairs)
     return {"answers": len(same), "same_ids": sum(same), "largest_score_difference": largest}
 
 
@@ -232,19 +221,16 @@ def holds_items_of(ours: Answer, theirs: Answer, row: int) -> bool:
     return bool((scores[lacks] <= scores[-1] + TIE).all())
 
 
-def measure_memory(path: Path, num_queries: int) -> float | None:
+def measure_memory(path: Path, num_queries: int) -> float:
     """Peak memory in MB of a search above the loaded index, in a process of its own."""
-    command = [sys.executable, __file__, "--measure-memory", str(path)]
-    command += ["--queries", str(num_queries)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, __file__, "--measure-memory", path, "--queries", str(num_queries)]
     output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
     return json.loads(output.splitlines()[-1])
 
 
-def watch_memory(path: Path, num_queries: int) -> float | None:
-    """What that process does; None where the system does not tell (it takes Linux)."""
-    if not sys.platform.startswith("linux"):
-        return None
+def watch_memory(path: Path, num_queries: int) -> float:
+    """What that process does."""
     with NativeLoader(path, disable_xla=True) as model:
         (info,) = model.signatures["search_by_embedding"].inputs.values()
         batches = np.random.default_rng(0).normal(size=(5, num_queries, info.shape[1]))
@@ -264,14 +250,12 @@ def read_memory(name: str) -> float:
 
 
 def describe_machine() -> dict[str, Any]:
-    cpus = Path("/proc/cpuinfo")
-    lines = cpus.read_text().splitlines() if cpus.is_file() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load_before": os.getloadavg()[0],
         "python": platform.python_version(),
         "tfpqn": tfpqn.__version__,
         **{name: metadata.version(name) for name in LIBRARIES},
@@ -285,24 +269,15 @@ def format_table(results: list[dict[str, Any]]) -> list[str]:
         "|---:|---|---:|---:|---:|---:|",
     ]
     for result in results:
-        agreement, peak = result["agreement"], result["peak_memory_mb"]
-        same = f"{agreement['same_ids']} of {agreement['answers']}"
-        notes = {
-            "session": f"| {same}",
-            "c_api": f"{'' if peak is None else round(peak)} | {same}",
-            "faiss": "|",
-        }
+        same = "{same_ids} of {answers}".format(**result["agreement"])
         for name, times in result["engines"].items():
             lower, median, upper = times["quartiles_ms"]
+            notes = f"{result['peak_memory_mb']:.0f} | {same}" if name == "c_api" else "|"
             lines.append(
                 f"| {result['queries']} | {TITLES[name]} | {median:.1f} ({lower:.1f}-{upper:.1f}) "
-                f"| {times['ratio_to_faiss']:.2f} | {notes[name]} |"
+                f"| {times['ratio_to_faiss']:.2f} | {notes} |"
             )
     return lines
-
-
-def to_option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def write_docs(content: dict[str, Any], path: Path) -> None:
@@ -311,12 +286,11 @@ def write_docs(content: dict[str, Any], path: Path) -> None:
         **settings,
         **{name: machine[name] for name in ("cpu", "cores", "load_before", "date")},
         table="\n".join(format_table(results)),
-        tie=TIE,
+        method=(__doc__ or "").strip().split("\n\n")[-1],
         versions=", ".join(f"{name} {machine[name]}" for name in ("tfpqn", "python", *LIBRARIES)),
-        options=" ".join(f"{to_option(name)} {value}" for name, value in settings.items()),
+        options=" ".join(f"--{name} {settings[name]}" for name in settings).replace("_", "-"),
         queries=" ".join(str(result["queries"]) for result in results),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page)
 
 

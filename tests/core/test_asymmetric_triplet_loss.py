@@ -94,6 +94,15 @@ def test_anchors_are_raw_and_the_others_quantized(rng):
     assert to_numpy(asymmetric_triplet_loss(relevance, pairs[:, 0], pairs[:, 1]))[0] == first
 
 
+def test_whether_an_item_is_relevant_to_itself_does_not_matter(rng):
+    relevance, pairs = relevance_of([0, 0, 1, 1, 0]), draw_pairs(rng, 5)
+    losses, same = (
+        to_numpy(asymmetric_triplet_loss(matrix, pairs[:, 0], pairs[:, 1]))
+        for matrix in (relevance, relevance & ~np.eye(5, dtype=bool))
+    )
+    np.testing.assert_array_equal(losses, same)
+
+
 def test_any_relevance_but_zero_is_the_same(rng):
     relevance, pairs = relevance_of([0, 0, 1, 1, 0]), draw_pairs(rng, 5)
     expected = asymmetric_triplet_loss(relevance, pairs[:, 0], pairs[:, 1])
