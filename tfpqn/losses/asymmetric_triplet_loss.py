@@ -127,7 +127,7 @@ class AsymmetricTripletLoss(keras.losses.Loss):
     Args:
         form: `"sigmoid"` (the paper's), `"softplus"` or `"hinge"`.
         scale: Positive factor on the score difference. The paper's form has 1; larger values
-            sharpen it and train faster (docs/results.md).
+            sharpen it.
         margin: Added to the scaled difference; the paper's form has none.
         reduction, name, dtype: As in `keras.losses.Loss`.
 
