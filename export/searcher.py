@@ -90,8 +90,14 @@ class Searcher(tf.Module):
             images: JPEG, PNG, GIF or BMP bytes, one string an image.
 
         Raises:
+            TypeError: `images` is a single string.
             tf.errors.InvalidArgumentError: An image cannot be decoded.
         """
+        if isinstance(images, (str, bytes)):
+            raise TypeError(
+                "images must be a sequence of the bytes of image files. "
+                f"Received: one {type(images).__name__}; put it into a list"
+            )
         return _to_result(self._functions["search"](tf.constant(list(images), tf.string)))
 
     def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:

@@ -11,7 +11,7 @@ import keras
 from tfpqn.datasets import ImageFolder, Splits, load_protocol, split_folder
 from tfpqn.layers import ProductQuantization
 from tfpqn.losses import AsymmetricTripletLoss
-from tfpqn.models import ProductQuantizationNetwork, build_backbone
+from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
 
 MODELS = ("pqn",)
 
@@ -72,10 +72,25 @@ class RunConfig:
                 "bits must be a positive multiple of num_subspaces. "
                 f"Received: bits={self.bits}, num_subspaces={self.num_subspaces}"
             )
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1. Received: {self.epochs}")
+        for name in ("image_size", "embedding_dim", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
+        if self.embedding_dim % self.num_subspaces:
+            raise ValueError(
+                "embedding_dim must be a multiple of num_subspaces. Received: "
+                f"embedding_dim={self.embedding_dim}, num_subspaces={self.num_subspaces}"
+            )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in 0 .. 2**32 - 1. Received: {self.seed}")
+        if self.backbone not in backbone_names():
+            raise ValueError(
+                f"Unknown backbone. Expected one of {backbone_names()}. Received: {self.backbone!r}"
+            )
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive. Received: {self.learning_rate}")
+        # What they refuse is refused here, before any data is read.
+        self._build_quantizer()
+        self._build_loss()
 
     def load_splits(
         self, data_dir: str | Path | None = None, protocol: str | None = None
@@ -100,17 +115,21 @@ class RunConfig:
             steps: Steps in all, over which the learning rate falls to zero.
         """
         keras.utils.set_random_seed(self.seed)
-        quantizer = ProductQuantization(
-            self.num_subspaces, 2 ** (self.bits // self.num_subspaces), self.alpha
-        )
         network = ProductQuantizationNetwork(
             build_backbone(self.backbone, image_shape, weights=self.weights),
-            quantizer,
+            self._build_quantizer(),
             self.embedding_dim,
         )
         schedule = keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)
         network.compile(
             keras.optimizers.Adam(schedule),
-            AsymmetricTripletLoss(self.loss_form, self.loss_scale, self.loss_margin),
+            self._build_loss(),
         )
         return network
+
+    def _build_quantizer(self) -> ProductQuantization:
+        num_codewords = 2 ** (self.bits // self.num_subspaces)
+        return ProductQuantization(self.num_subspaces, num_codewords, self.alpha)
+
+    def _build_loss(self) -> AsymmetricTripletLoss:
+        return AsymmetricTripletLoss(self.loss_form, self.loss_scale, self.loss_margin)

@@ -59,11 +59,17 @@ class Run:
     def start(cls, folder: str | Path, config: RunConfig) -> Run:
         """Begin a run, or go on with the one that the folder holds.
 
+        A run without a checkpoint binds nothing: new settings take its place.
+
         Raises:
+            NotADirectoryError: The path is a file.
             ValueError: The folder holds a run with other settings; the message names them.
         """
         folder = Path(folder)
-        if (folder / "run.json").is_file():
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"The run folder must be a folder. Received: {str(folder)!r}")
+        run = cls(folder, config)
+        if run.has_begun and (folder / "run.json").is_file():
             former = dataclasses.asdict(cls.open(folder).config)
             wanted = dataclasses.asdict(config)
             changed = [
@@ -77,7 +83,12 @@ class Run:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             _write_json(folder / "run.json", dataclasses.asdict(config))
-        return cls(folder, config)
+        return run
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a checkpoint or a trained network."""
+        return self.is_trained or (self.folder / "checkpoints" / "checkpoint").is_file()
 
     @property
     def is_trained(self) -> bool:
@@ -149,7 +160,7 @@ def train(
     )
     checkpoint_dir = run.folder / "checkpoints"
     num_samples = SAMPLES_PER_CODEWORD * network.quantizer.num_codewords
-    if not (checkpoint_dir / "checkpoint").exists():
+    if not run.has_begun:
         initialize_codebooks(
             network, sample_batches(splits.train, num_samples, 256), seed=config.seed
         )

@@ -101,14 +101,14 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
         (["train", "--run-dir", "{new}", "--backbone", "foo"], "Expected one of ['conv3', "),
         (["train", "--run-dir", "{new}", "--protocol", "foo"], "Expected one of ['digits', "),
         (["train", "--run-dir", "{new}", "--model", "foo"], "model must be one of ['pqn']"),
-        (["train", "--run-dir", "{new}", "--images", "{new}"], "image folder must exist"),
+        (["train", "--run-dir", "{new}", "--images", "{new}"], "must be an existing folder"),
         (
             ["train", "--run-dir", "{new}", "--protocol", "cifar10-5k", "--data-dir", "{new}"],
             "Get it once with",
         ),
         (["train", "--run-dir", "{folder}/run", "--bits", "8"], "bits=16 -> 8"),
         (["evaluate", "--run-dir", "{new}"], "The run folder must hold run.json"),
-        (["index", "--run-dir", "{folder}/run", "--output", "{folder}/index"], "exist"),
+        (["index", "--run-dir", "{folder}/run", "--output", "{folder}/index"], "--overwrite"),
         (
             ["export", "--run-dir", "{folder}/run", "--index", "{new}", "--output", "{new}/1"],
             "manifest",
@@ -118,7 +118,10 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
             + ["--output", "{folder}/models/1"],
             "must be a new version",
         ),
-        (["search", "--model", "{folder}/models/1", "{folder}/none.png"], "No such file"),
+        (
+            ["search", "--model", "{folder}/models/1", "{folder}/none.png"],
+            "The image file must exist",
+        ),
         (["search", "--model", "{folder}/models/2", "{folder}/digit.png"], "version folder"),
         (
             ["search", "--model", "{folder}/models/1", "{folder}/text.png"],

@@ -119,9 +119,9 @@ def train(
         augment=augment,
         seed=seed,
     )
+    run = Run.start(run_dir, config)
     splits = config.load_splits(data_dir)
     _report_skipped(splits.train)
-    run = Run.start(run_dir, config)
     train_run(run, splits, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every)
     console.print(f"Trained. The network is in {run.folder / 'network.keras'}")
 
@@ -133,7 +133,7 @@ def index(
     protocol: ProtocolName = None,
     images: ImagesFolder = None,
     data_dir: DataDir = None,
-    batch_size: Annotated[int, typer.Option(help="Images coded at once.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images coded at once.")] = 256,
     overwrite: Annotated[bool, typer.Option(help="Replace an index at --output.")] = False,
 ) -> None:
     """Code a collection: the run's own database, a protocol's database, or a folder of images."""
@@ -143,6 +143,11 @@ def index(
 
     if protocol and images:
         raise ValueError("Index either --protocol or --images. Received: both")
+    if output.exists() and not overwrite:
+        raise FileExistsError(
+            "The output folder must not exist yet, unless --overwrite is given. "
+            f"Received: {str(output)!r}"
+        )
     run = Run.open(run_dir)
     network = run.load_network()
     if images:
@@ -150,14 +155,15 @@ def index(
     else:
         collection = run.load_splits(data_dir, protocol).database
     with rich.progress.Progress(console=rich.console.Console(stderr=True)) as bar:
-        task = bar.add_task("Coding", total=len(collection))
+        # Not shown before the first batch is through: an error should be one line.
+        task = bar.add_task("Coding", total=len(collection), visible=False)
         num_items = build_index(
             network,
             collection,
             output,
             batch_size=batch_size,
             overwrite=overwrite,
-            progress=lambda done: bar.update(task, completed=done),
+            progress=lambda done: bar.update(task, completed=done, visible=True),
         )
         bar.update(task, completed=len(collection))
     _report_skipped(collection)
@@ -208,6 +214,9 @@ def search(
     from tfpqn.datasets import plain_sentence
     from tfpqn.export import StatusError, load_searcher
 
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"The image file must exist. Received: {str(file)!r}")
     contents = [file.read_bytes() for file in files]
     searcher = load_searcher(model)
     answers = []

@@ -94,9 +94,11 @@ def split_folder(images: ImageSet, query_share: float = 0.1) -> Splits:
     """
     labels, counts = np.unique(images.labels, return_counts=True)
     if len(labels) < 2 or counts.min() < 2:
+        known = dict(enumerate(images.label_names))
+        names = [known.get(label, label) for label in labels.tolist()]
         raise ValueError(
             "Training needs at least two labels (subfolders) with two readable images each. "
-            f"Received: {dict(zip(labels.tolist(), counts.tolist(), strict=True))} images by label"
+            f"Received: {dict(zip(names, counts.tolist(), strict=True))} images by label"
         )
     query, rest = _draw_per_label(images.labels, query_share)
     database = images.subset(rest)

@@ -52,6 +52,7 @@ def build_index(
         FileExistsError: `path` exists and `overwrite` is not set.
         ValueError: No image could be read, or an embedding is not finite.
     """
+    network.require_image_shape(images.image_shape)
     with CodeIndexWriter(path, network_layout(network), overwrite=overwrite) as writer:
         for batch in images.batches(batch_size):
             outputs = network.predict_on_batch(batch.images)

@@ -146,6 +146,15 @@ class ProductQuantizationNetwork(keras.Model):
             )
         return chosen or [layers.Identity()]
 
+    def require_image_shape(self, image_shape: tuple[int, int, int]) -> None:
+        """Raises ValueError unless the network takes images of this shape, where that is known."""
+        expected = (None, None, None) if self._images_shape is None else self._images_shape[1:]
+        if any(a not in (None, b) for a, b in zip(expected, image_shape, strict=True)):
+            raise ValueError(
+                f"The images must have the network's shape {tuple(expected)}. "
+                f"Received: {tuple(image_shape)}"
+            )
+
     def embed(self, images: Tensor, training: bool = False) -> Tensor:
         """Embeddings `[batch, embedding_dim]` of images, in the form that search compares."""
         features = self.backbone(images, training=training)
