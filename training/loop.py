@@ -68,9 +68,10 @@ def fit(
     epoch_logs = _EpochLogs()
     hooks = keras.callbacks.CallbackList([*callbacks, epoch_logs], model=network)
     train_step = tf.function(lambda: _train_step(network, next(stream)))
+    network.stop_training = False
     hooks.on_train_begin()
     with _progress_bar(progress) as bar, _summary_writer(log_dir) as writer:
-        while step < epochs * steps_per_epoch:
+        while step < epochs * steps_per_epoch and not network.stop_training:
             epoch, first = divmod(step, steps_per_epoch)
             if not first:
                 network.reset_metrics()
@@ -85,7 +86,7 @@ def fit(
                 logs = train_step()
                 hooks.on_train_batch_end(position, logs)
                 step += 1
-            hooks.on_epoch_end(epoch, _summarize(network, epoch, logs))
+            hooks.on_epoch_end(epoch, _summarize(network, logs))
             seconds = time.monotonic() - started
             summary = {"epoch": epoch + 1, **epoch_logs.last, "seconds": seconds}
             _write_scalars(writer, summary, step)
@@ -104,6 +105,12 @@ def _track(
     for position in range(first, steps):
         yield position
         loss = float(loss_tracker.result())
+        # Before the next checkpoint: it must hold nothing that a restart cannot go on from.
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"The loss must stay finite. Received: {loss} in {title}. Lower the learning rate "
+                "and start from the last checkpoint, if there is one"
+            )
         bar.update(task, completed=position + 1, description=f"{title}  loss {loss:.4f}")
 
 
@@ -133,13 +140,8 @@ def _loss_tracker(network: Any) -> Any:
     return next(metric for metric in network.metrics if metric.name == "loss")
 
 
-def _summarize(network: Any, epoch: int, logs: dict[str, tf.Tensor]) -> Logs:
+def _summarize(network: Any, logs: dict[str, tf.Tensor]) -> Logs:
     summary = {name: float(value) for name, value in logs.items()}
-    if not np.isfinite(summary["loss"]):
-        raise ValueError(
-            f"The loss must stay finite. Received: {summary['loss']} in epoch {epoch + 1}. Lower "
-            "the learning rate and start from the former epoch's checkpoint, if there is one"
-        )
     rate = float(keras.ops.convert_to_numpy(network.optimizer.learning_rate))
     return {**summary, "learning_rate": rate}
 

@@ -46,6 +46,7 @@ class Run:
 
         Raises:
             FileNotFoundError: The folder holds no run.
+            ValueError: Its run.json is damaged, or of a version with other settings.
         """
         file = Path(folder) / "run.json"
         if not file.is_file():
@@ -53,7 +54,13 @@ class Run:
                 f"The run folder must hold run.json, as `tfpqn train` writes it. Received: "
                 f"{str(folder)!r}"
             )
-        return cls(Path(folder), RunConfig(**json.loads(file.read_text())))
+        try:
+            return cls(Path(folder), RunConfig(**json.loads(file.read_text())))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{str(file)!r} must hold the settings of a run, as `tfpqn train` writes them. "
+                f"Received: {error}"
+            ) from error
 
     @classmethod
     def start(cls, folder: str | Path, config: RunConfig) -> Run:

@@ -59,7 +59,7 @@ class TrainingState:
             return 0
         try:
             self._checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
+        except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
             raise ValueError(
                 f"The checkpoint in {str(self._directory)!r} must be of this network and "
                 f"optimizer. Received one that does not fit: {str(error).splitlines()[0]}"

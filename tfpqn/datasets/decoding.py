@@ -26,11 +26,28 @@ def decode_image(data: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
         tf.errors.InvalidArgumentError: The bytes cannot be decoded.
     """
     height, width, channels = image_shape
-    pixels = tf.io.decode_image(data, channels=channels, expand_animations=False)
+    pixels = _decode_grey(data) if channels == 1 else _decode(data, channels)
     pixels.set_shape([None, None, channels])
     right_size = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], [height, width]))
     pixels = tf.cond(right_size, lambda: pixels, lambda: _resize(pixels, height, width))
     return tf.ensure_shape(pixels, image_shape)
+
+
+def _decode(data: tf.Tensor, channels: int) -> tf.Tensor:
+    return tf.io.decode_image(data, channels=channels, expand_animations=False)
+
+
+def _decode_grey(data: tf.Tensor) -> tf.Tensor:
+    """One channel. Of TensorFlow's decoders only those of JPEG and PNG can give grey."""
+    start = tf.strings.substr(data, 0, 3)
+    gives_grey = tf.reduce_any(tf.equal(start, [b"\xff\xd8\xff", b"\x89PN"]))
+    return tf.cond(gives_grey, lambda: _decode(data, 1), lambda: _to_grey(_decode(data, 3)))
+
+
+def _to_grey(pixels: tf.Tensor) -> tf.Tensor:
+    # Weights of ITU-R BT.601, as in JPEG and PNG; they sum to 1, so grey stays as it is.
+    brightness = tf.reduce_sum(tf.cast(pixels, tf.float32) * [0.299, 0.587, 0.114], -1)
+    return tf.cast(tf.round(brightness), tf.uint8)[..., tf.newaxis]
 
 
 def plain_sentence(message: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,11 @@ class ImageFolder(ImageSet):
         self.skipped = {}
 
     def _set_files(self, files: list[Path], label_names: tuple[str, ...] | None) -> None:
-        ids = [file.relative_to(self.folder).as_posix() for file in files]
+        # A name that is not UTF-8 (old disks have such) could not be written into any report.
+        ids = [
+            os.fsencode(file.relative_to(self.folder).as_posix()).decode(errors="backslashreplace")
+            for file in files
+        ]
         names = [id_.split("/")[0] if "/" in id_ else None for id_ in ids]
         if label_names is None:
             label_names = tuple(sorted({name for name in names if name is not None}))

@@ -85,13 +85,21 @@ def load_protocol(name: str) -> Protocol:
 def split_folder(images: ImageSet, query_share: float = 0.1) -> Splits:
     """Split a labelled set: of each label a share is queries, the rest training set and database.
 
+    Unlabelled images (label -1) take no part.
+
     Args:
         images: A set with integer labels, such as `ImageFolder(..).readable()`.
-        query_share: Share of each label's images that become queries, at least one image.
+        query_share: Share of each label's images that become queries, between 0 and 1; at least
+            one image of each label is a query, and at least one is not.
 
     Raises:
-        ValueError: There are fewer than two labels, or a label has a single image.
+        ValueError: There are fewer than two labels, a label has a single image, or the share is
+            out of range.
     """
+    if not 0 <= query_share < 1:
+        raise ValueError(f"query_share must lie between 0 and 1. Received: {query_share}")
+    if (images.labels < 0).any():
+        images = images.subset(np.flatnonzero(images.labels >= 0))
     labels, counts = np.unique(images.labels, return_counts=True)
     if len(labels) < 2 or counts.min() < 2:
         known = dict(enumerate(images.label_names))
@@ -176,7 +184,8 @@ def _draw_per_label(labels: np.ndarray, count: int | float) -> tuple[np.ndarray,
     drawn = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        size = count if isinstance(count, int) else max(1, round(count * len(members)))
+        share = min(max(1, round(count * len(members))), len(members) - 1)
+        size = count if isinstance(count, int) else share
         drawn[rng.choice(members, size, replace=False)] = True
     return np.flatnonzero(drawn), np.flatnonzero(~drawn)
 

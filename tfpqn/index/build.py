@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ._ids import check_unique_ids, convert_ids
 from .code_index_writer import CodeIndexWriter
 from .code_layout import CodeLayout
 
@@ -50,9 +51,11 @@ def build_index(
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is not set.
-        ValueError: No image could be read, or an embedding is not finite.
+        ValueError: No image could be read, an embedding is not finite, an id occurs twice, or the
+            images have another shape than the network's.
     """
     network.require_image_shape(images.image_shape)
+    check_unique_ids(convert_ids(images.ids))
     with CodeIndexWriter(path, network_layout(network), overwrite=overwrite) as writer:
         for batch in images.batches(batch_size):
             outputs = network.predict_on_batch(batch.images)

@@ -50,7 +50,7 @@ def normalize_vectors(vectors: Tensor, epsilon: float = 1e-6) -> Tensor:
     """Scale each vector along the last axis to unit length.
 
     A vector shorter than `epsilon` has no direction: it becomes zero and passes a zero gradient,
-    so that neither can become infinite or NaN.
+    so that neither can become infinite or NaN. A vector that holds NaN or infinity becomes NaN.
 
     Args:
         vectors: Float tensor `[..., dim]`.
@@ -60,10 +60,11 @@ def normalize_vectors(vectors: Tensor, epsilon: float = 1e-6) -> Tensor:
         Tensor of the same shape and dtype; each vector has length 1, or 0.
     """
     squared_length = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    has_direction = squared_length > epsilon**2
+    # Not the other way round: NaN compares false, and must not pass for zero.
+    is_short = squared_length <= epsilon**2
     # The inner `where` keeps 1/0 out of the branch not taken, whose gradient would be NaN.
-    safe_length = ops.where(has_direction, squared_length, ops.ones_like(squared_length))
-    return ops.where(has_direction, vectors * ops.rsqrt(safe_length), ops.zeros_like(vectors))
+    safe_length = ops.where(is_short, ops.ones_like(squared_length), squared_length)
+    return ops.where(is_short, ops.zeros_like(vectors), vectors * ops.rsqrt(safe_length))
 
 
 def intra_normalize(embeddings: Tensor, num_subspaces: int) -> Tensor:
