@@ -216,9 +216,9 @@ def test_the_fingerprint_tells_layouts_of_the_same_numbers_apart():
         ({"num_subspaces": 2.0}, "num_subspaces must be an integer .*num_subspaces=2.0"),
         ({"num_codewords": 1}, "num_codewords must be an integer of at least 2.*num_codewords=1"),
         ({"num_codewords": "16"}, "num_codewords must be an integer .*num_codewords=16"),
-        ({"alpha": 0.0}, "alpha must be positive. Received: alpha=0.0"),
-        ({"alpha": -1.0}, "alpha must be positive. Received: alpha=-1.0"),
-        ({"alpha": float("nan")}, "alpha must be positive. Received: alpha=nan"),
+        ({"alpha": 0.0}, "alpha must be positive and finite. Received: alpha=0.0"),
+        ({"alpha": -1.0}, "alpha must be positive and finite. Received: alpha=-1.0"),
+        ({"alpha": float("nan")}, "alpha must be positive and finite. Received: alpha=nan"),
     ],
 )
 def test_bad_arguments_are_refused(options, message):

@@ -33,7 +33,7 @@ def build(**settings: Any) -> Any:
         ({"embedding_dim": 0}, "embedding_dim must be at least 1. Received: 0"),
         ({"backbone": "vgg"}, "Unknown backbone.*conv3.*resnet20.*ResNet50.*Received: 'vgg'"),
         ({"weights": "imagenet"}, "'conv3' has no published weights.*'imagenet'"),
-        ({"alpha": 0.0}, "alpha must be positive. Received: alpha=0.0"),
+        ({"alpha": 0.0}, "alpha must be positive and finite. Received: alpha=0.0"),
         ({"loss_form": "cubic"}, "form must be one of .*sigmoid.*Received: form='cubic'"),
         ({"loss_scale": -1.0}, "scale must be positive. Received: scale=-1.0"),
         ({"epochs": 0}, "epochs must be at least 1. Received: 0"),

@@ -106,9 +106,7 @@ class ImageFolder(ImageSet):
 
 def _find_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"The image folder must be an existing folder. Received: {str(folder)!r}"
-        )
+        raise FileNotFoundError(f"The image folder must exist. Received: {str(folder)!r}")
     files = sorted(
         file
         for file in folder.rglob("*")

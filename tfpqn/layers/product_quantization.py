@@ -78,8 +78,8 @@ class ProductQuantization(Quantizer):
         super().__init__(**kwargs)
         _require_at_least("num_subspaces", num_subspaces, 1)
         _require_at_least("num_codewords", num_codewords, 2)
-        if not alpha > 0:
-            raise ValueError(f"alpha must be positive. Received: alpha={alpha}")
+        if not 0 < alpha < float("inf"):
+            raise ValueError(f"alpha must be positive and finite. Received: alpha={alpha}")
         self.num_subspaces = num_subspaces
         self.num_codewords = num_codewords
         self.alpha = alpha

@@ -176,5 +176,5 @@ def _concrete_values(tensor: Tensor) -> np.ndarray | None:
     """The tensor's values, or None while a backend is tracing and there are none."""
     try:
         return np.asarray(tensor)
-    except (TypeError, ValueError, NotImplementedError):
+    except (TypeError, ValueError, NotImplementedError, RuntimeError):
         return None

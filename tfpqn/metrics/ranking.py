@@ -137,7 +137,7 @@ def rank_items(scores: np.ndarray, relevance: np.ndarray) -> list[Ranking]:
 
 
 def _group_ties(scores: np.ndarray, relevance: np.ndarray) -> Ranking:
-    order = np.argsort(-scores)
+    order = np.argsort(scores)[::-1]
     ranked = scores[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]][: len(ranked)])
     ranked_relevance = relevance[order].astype(np.float64)
