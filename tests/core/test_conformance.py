@@ -17,7 +17,12 @@ from tests.core.backend import (
     only_tensorflow,
     to_numpy,
 )
-from tfpqn.layers import ProductQuantization, Quantizer
+from tfpqn.layers import (
+    ProductQuantization,
+    Quantizer,
+    ResidualProductQuantization,
+    TemporalProductQuantization,
+)
 from tfpqn.ops import adc_scores
 
 
@@ -33,10 +38,30 @@ def product(num_subspaces, num_codewords):
     return partial(ProductQuantization, num_subspaces, num_codewords)
 
 
+def residual(num_levels, num_subspaces, num_codewords, **options):
+    return partial(
+        ResidualProductQuantization, num_levels, num_subspaces, num_codewords, **options
+    )
+
+
+def temporal(num_segments, num_subspaces, num_codewords, **options):
+    return partial(
+        TemporalProductQuantization, num_segments, num_subspaces, num_codewords, **options
+    )
+
+
 ROWS = (
     Row("product", product(4, 16), 20),
     Row("product-of-one-subspace", product(1, 8), 5),
     Row("product-of-many-codewords", product(2, 300), 8),
+    Row("residual-of-2-levels", residual(2, 4, 16), 20),
+    Row("residual-of-4-levels", residual(4, 2, 8, straight_through="all"), 12),
+    Row("residual-of-one-subspace", residual(3, 1, 8), 5),
+    Row("temporal", temporal(2, 2, 16), 20),
+    Row("temporal-pyramid", temporal((1, 2), 1, 8), 12),
+    Row("temporal-shared", temporal(3, 2, 8, share_codebooks=True), 12),
+    Row("temporal-residual", temporal(2, 2, 16, levels=2), 20),
+    Row("temporal-residual-shared", temporal(2, 2, 16, levels=2, share_codebooks=True), 20),
 )
 
 
@@ -312,8 +337,8 @@ def test_codes_that_cannot_be_are_refused(quantizer):
 
 
 def test_fitted_codebooks_quantize_better_than_random_ones(quantizer, row, rng):
-    # As many embeddings as codewords, each its own centre.
-    embeddings = rng.normal(size=(quantizer.num_codewords, row.embedding_dim)).astype("float32")
+    # Fewer embeddings than codewords, also where several segments share them: each is a centre.
+    embeddings = rng.normal(size=(quantizer.num_codewords // 4, row.embedding_dim))
 
     def error():
         gap = to_numpy(quantizer.normalize(embeddings)) - to_numpy(quantizer(embeddings))

@@ -3,5 +3,17 @@
 from tfpqn.layers.product_quantization import ProductQuantization as ProductQuantization
 from tfpqn.layers.quantizer import Quantization as Quantization
 from tfpqn.layers.quantizer import Quantizer as Quantizer
+from tfpqn.layers.residual_product_quantization import (
+    ResidualProductQuantization as ResidualProductQuantization,
+)
+from tfpqn.layers.temporal_product_quantization import (
+    TemporalProductQuantization as TemporalProductQuantization,
+)
 
-__all__ = ["ProductQuantization", "Quantization", "Quantizer"]
+__all__ = [
+    "ProductQuantization",
+    "Quantization",
+    "Quantizer",
+    "ResidualProductQuantization",
+    "TemporalProductQuantization",
+]

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfpqn.layers.quantizer import Cluster, Quantization, Quantizer, Tensor
+from tfpqn.layers.codebooks import Cluster, fit_codebook, revive_codebook
+from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_alpha, require_at_least
 from tfpqn.ops import (
     assign_hard,
     assign_soft,
@@ -20,10 +21,6 @@ from tfpqn.ops import (
     reconstruct_soft,
     split_subvectors,
 )
-
-# Between unit vectors: below these, a difference is one of rounding.
-SHORTEST_CENTRE = 1e-3
-SMALLEST_ERROR = 1e-6
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
@@ -76,10 +73,9 @@ class ProductQuantization(Quantizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _require_at_least("num_subspaces", num_subspaces, 1)
-        _require_at_least("num_codewords", num_codewords, 2)
-        if not 0 < alpha < float("inf"):
-            raise ValueError(f"alpha must be positive and finite. Received: alpha={alpha}")
+        require_at_least("num_subspaces", num_subspaces, 1)
+        require_at_least("num_codewords", num_codewords, 2)
+        require_alpha(alpha)
         self.num_subspaces = num_subspaces
         self.num_codewords = num_codewords
         self.alpha = alpha
@@ -128,7 +124,10 @@ class ProductQuantization(Quantizer):
             subvectors = reconstruct_soft(assign_soft(tables, self.alpha), codebooks)
         else:
             subvectors = decode_codes(codes, codebooks)
-        return Quantization(merge_subvectors(subvectors), ops.cast(codes, self.code_dtype))
+        reconstruction = merge_subvectors(subvectors)
+        return Quantization(
+            reconstruction, ops.cast(codes, self.code_dtype), reconstruction[:, None]
+        )
 
     def decode(self, codes: Tensor) -> Tensor:
         return merge_subvectors(decode_codes(self._checked_codes(codes), self.unit_codebooks()))
@@ -141,10 +140,7 @@ class ProductQuantization(Quantizer):
         subvectors = self._numpy_subvectors(embeddings)
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
         for subspace, codebook in enumerate(codebooks):
-            centres = cluster(subvectors[:, subspace], self.num_codewords)
-            # The mean of opposite vectors has no direction: such a codeword stays as it is.
-            has_direction = np.linalg.norm(centres, axis=-1) > SHORTEST_CENTRE
-            codebook[: len(centres)][has_direction] = centres[has_direction]
+            fit_codebook(codebook, subvectors[:, subspace], cluster, needs_direction=True)
         self.codebooks.assign(ops.convert_to_numpy(normalize_vectors(codebooks)))
 
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
@@ -155,12 +151,10 @@ class ProductQuantization(Quantizer):
         # A zero subvector is far from every codeword, but no codeword could stand on it.
         errors *= np.square(subvectors).sum(axis=-1)
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
-        num_revived = 0
-        for subspace, codebook in enumerate(codebooks):
-            dead = np.setdiff1d(np.arange(self.num_codewords), codes[:, subspace])
-            rows = _draw_poorly_quantized(errors[:, subspace], len(dead), rng)
-            codebook[dead[: len(rows)]] = subvectors[rows, subspace]
-            num_revived += len(rows)
+        num_revived = sum(
+            revive_codebook(codebook, subvectors[:, m], codes[:, m], errors[:, m], rng)
+            for m, codebook in enumerate(codebooks)
+        )
         if num_revived:
             self.codebooks.assign(codebooks)
         return num_revived
@@ -181,20 +175,3 @@ class ProductQuantization(Quantizer):
     def _numpy_subvectors(self, embeddings: np.ndarray) -> np.ndarray:
         normalized = self.normalize(self._checked_embeddings(embeddings))
         return ops.convert_to_numpy(split_subvectors(normalized, self.num_subspaces))
-
-
-def _draw_poorly_quantized(errors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows drawn without repetition, each with a chance in proportion to its error."""
-    candidates = np.flatnonzero(errors > SMALLEST_ERROR)
-    count = min(count, len(candidates))
-    if not count:
-        return candidates[:0]
-    chances = errors[candidates].astype(np.float64)
-    return rng.choice(candidates, size=count, replace=False, p=chances / chances.sum())
-
-
-def _require_at_least(name: str, value: int, minimum: int) -> None:
-    if not isinstance(value, (int, np.integer)) or value < minimum:
-        raise ValueError(
-            f"{name} must be an integer of at least {minimum}. Received: {name}={value}"
-        )

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from tfpqn.layers.codebooks import Cluster
 from tfpqn.ops import code_dtype
 
 Tensor = Any
-Cluster = Callable[[np.ndarray, int], np.ndarray]
 
 
 class Quantization(NamedTuple):
@@ -22,10 +21,13 @@ class Quantization(NamedTuple):
     Attributes:
         reconstruction: `[batch, embedding_dim]`, soft in training and hard at inference.
         codes: `[batch, code_length]`, always hard.
+        partial_sums: `[batch, num_levels, embedding_dim]`: what the first levels alone, one, two,
+            .. all of them, reconstruct.
     """
 
     reconstruction: Tensor
     codes: Tensor
+    partial_sums: Tensor
 
 
 class Quantizer(keras.layers.Layer):
@@ -46,6 +48,7 @@ class Quantizer(keras.layers.Layer):
     code_length: int
     num_codewords: int
     codebooks: Any
+    num_levels: int = 1
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -92,6 +95,21 @@ class Quantizer(keras.layers.Layer):
         """Move codewords that no embedding chooses onto data; return how many moved."""
         raise NotImplementedError
 
+    def prefix(self, num_levels: int) -> Quantizer:
+        """The quantizer whose codes are the first levels of this one's codes.
+
+        Levels add, so the first `code_length * num_levels / self.num_levels` positions of a code
+        are a valid shorter code.
+
+        Args:
+            num_levels: In `1 .. self.num_levels`.
+
+        Raises:
+            ValueError: `num_levels` is out of range.
+        """
+        self._require_levels(num_levels)
+        return self
+
     def call(self, embeddings: Tensor, training: bool = False) -> Tensor:
         return ops.cast(
             self.quantize_embeddings(embeddings, training).reconstruction, self.compute_dtype
@@ -122,17 +140,28 @@ class Quantizer(keras.layers.Layer):
         """
         self._require_built("codebook_fingerprint")
         weights = np.ascontiguousarray(ops.convert_to_numpy(self.codebooks), dtype="<f4")
-        head = f"{type(self).__name__}:{self.code_length}:{weights.shape}:"
+        head = f"{self._meaning()}:{weights.shape}:"
         return hashlib.sha256(head.encode() + weights.tobytes()).hexdigest()
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
+
+    def _meaning(self) -> str:
+        """What tells quantizers with the same codebooks apart."""
+        return f"{type(self).__name__}:{self.code_length}"
 
     def _require_built(self, method: str) -> None:
         if not self.built:
             raise RuntimeError(
                 f"{type(self).__name__}.{method} needs the codebooks. Expected the layer to be "
                 "built: call it, or `build((None, embedding_dim))`, first."
+            )
+
+    def _require_levels(self, num_levels: int) -> None:
+        if not isinstance(num_levels, (int, np.integer)) or not 1 <= num_levels <= self.num_levels:
+            raise ValueError(
+                f"num_levels must lie in 1 .. {self.num_levels}, the levels of the quantizer. "
+                f"Received: num_levels={num_levels}"
             )
 
     def _checked_embeddings(self, embeddings: Tensor) -> Tensor:
@@ -178,3 +207,17 @@ def _concrete_values(tensor: Tensor) -> np.ndarray | None:
         return np.asarray(tensor)
     except (TypeError, ValueError, NotImplementedError, RuntimeError):
         return None
+
+
+def require_at_least(name: str, value: Any, minimum: int) -> None:
+    """Raises ValueError unless `value` is an integer of at least `minimum`."""
+    if not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ValueError(
+            f"{name} must be an integer of at least {minimum}. Received: {name}={value}"
+        )
+
+
+def require_alpha(alpha: Any) -> None:
+    """Raises ValueError unless `alpha` is positive and finite."""
+    if not 0 < alpha < float("inf"):
+        raise ValueError(f"alpha must be positive and finite. Received: alpha={alpha}")

@@ -1,4 +1,4 @@
-"""Backbone, embedding and quantizer as one Keras model."""
+"""Backbone, embedding and quantizer as one Keras model, for images and for clips."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from tfpqn.layers import Quantizer
+from tfpqn.layers import Quantizer, TemporalProductQuantization
 from tfpqn.metrics import CodebookPerplexity, CodebookUsage
 from tfpqn.models.backbones import BATCH_NORM_MOMENTUM
 
@@ -16,7 +16,7 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable(package="tfpqn")
 class ProductQuantizationNetwork(keras.Model):
-    """A network from images to embeddings and their codes.
+    """A network from images, or with a temporal quantizer from clips, to embeddings and codes.
 
     `compile`, `fit`, `evaluate`, `predict`, `save` and `keras.saving.load_model` work as for any
     Keras model; the loss is `tfpqn.losses.AsymmetricTripletLoss`. Codebook usage and perplexity are
@@ -24,26 +24,36 @@ class ProductQuantizationNetwork(keras.Model):
 
     Args:
         backbone: Keras model or layer from images to features `[batch, num_features]` or feature
-            maps `[batch, height, width, num_features]` (averaged over height and width).
+            maps `[batch, height, width, num_features]` (averaged over height and width). With a
+            temporal quantizer it is given all frames of all clips as one batch of images; a
+            backbone that is built for clips is given the clips, and has to keep a time axis:
+            features `[batch, time, num_features]` or `[batch, time, height, width, num_features]`.
         quantizer: A quantizer of `tfpqn.layers`.
-        embedding_dim: Length of the embedding, a linear layer over the features. None takes the
-            features themselves as the embedding.
+        embedding_dim: Length of the embedding (of each segment, for clips), a linear layer over
+            the features. None takes the features themselves as the embedding.
         center_embeddings: Whether each embedding coordinate is brought to mean 0 and variance 1
             over the batch before normalisation (batch normalisation without scale and offset).
             Off-centre embeddings all point the same way and train slowly.
+        level_loss_weight: Weight of the loss on each shorter partial sum of a residual quantizer,
+            beside that on the whole reconstruction. Above 0, the first levels alone are trained to
+            be good codes as well.
         **kwargs: Passed to `keras.Model`.
 
     Call arguments:
-        images: `[batch, height, width, channels]`, pixels 0 .. 255 for the package's backbones.
+        images: `[batch, height, width, channels]`, pixels 0 .. 255 for the package's backbones;
+            clips `[batch, num_frames, height, width, channels]`, or for clips of different lengths
+            a dict of padded `frames` and a boolean `mask` `[batch, num_frames]`.
         training: Whether to quantize softly.
 
     Returns:
         A dict: `embeddings` `[batch, embedding_dim]` in the form that search compares,
-        `quantized` `[batch, embedding_dim]`, `codes` `[batch, code_length]`.
+        `quantized` `[batch, embedding_dim]`, `codes` `[batch, code_length]`, and with a level loss
+        `partial_sums` `[batch, num_levels, embedding_dim]`.
 
     Raises:
         TypeError: `quantizer` is not a `Quantizer`.
-        ValueError: `embedding_dim` is below 1, or does not fit the quantizer.
+        ValueError: `embedding_dim` is below 1 or does not fit the quantizer, `level_loss_weight` is
+            negative, or clips have fewer frames than segments.
 
     Example:
 
@@ -61,6 +71,7 @@ class ProductQuantizationNetwork(keras.Model):
         embedding_dim: int | None = 512,
         *,
         center_embeddings: bool = True,
+        level_loss_weight: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,10 +82,13 @@ class ProductQuantizationNetwork(keras.Model):
             )
         if embedding_dim is not None and embedding_dim < 1:
             raise ValueError(f"embedding_dim must be at least 1. Received: {embedding_dim}")
+        if not level_loss_weight >= 0:
+            raise ValueError(f"level_loss_weight must be at least 0. Received: {level_loss_weight}")
         self.backbone = backbone
         self.quantizer = quantizer
         self.embedding_dim = embedding_dim
         self.center_embeddings = center_embeddings
+        self.level_loss_weight = level_loss_weight
         self.embedding = keras.Sequential(name="embedding")
         self.codebook_metrics = [
             metric(quantizer.code_length, quantizer.num_codewords, name=name)
@@ -86,37 +100,42 @@ class ProductQuantizationNetwork(keras.Model):
         # A backbone that knows its input lets the network be complete from the start.
         backbone_input = getattr(backbone, "input_shape", None) if backbone.built else None
         if backbone_input is not None:
-            self.build(backbone_input)
+            folds = self.takes_clips and len(backbone_input) == 4
+            self.build((None, *backbone_input) if folds else backbone_input)
+
+    @property
+    def takes_clips(self) -> bool:
+        """Whether the network is one of clips rather than of images."""
+        return isinstance(self.quantizer, TemporalProductQuantization)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """`(height, width, channels)` of the images that the network was built for.
+        """`(height, width, channels)` of the images or frames that the network was built for.
 
         Raises:
             RuntimeError: The network is not built yet, or takes images of any size.
         """
         shape = self._images_shape
-        if shape is None or None in shape[1:]:
+        if shape is None or None in shape[-3:]:
             raise RuntimeError(
                 "The network's image shape is not known. Expected a backbone with a fixed input "
                 f"shape, or a call on a batch of images first. Received: {shape}"
             )
-        _, height, width, channels = shape
+        height, width, channels = shape[-3:]
         return height, width, channels
 
     _images_shape: tuple[Any, ...] | None = None
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Any) -> None:
         if self._images_shape is not None:
             return
-        if not self.backbone.built:
-            self.backbone.build(input_shape)
-        images = keras.KerasTensor(input_shape, dtype=self.compute_dtype)
-        features_shape = self.backbone.compute_output_spec(images).shape
-        for layer in self._embedding_layers(len(features_shape)):
+        shape = tuple(input_shape["frames"] if isinstance(input_shape, dict) else input_shape)
+        self._require_rank(len(shape))
+        embedding_input = self._embedding_input(shape)
+        for layer in self._embedding_layers(embedding_input):
             self.embedding.add(layer)
-        self.embedding.build(features_shape)
-        embedding_shape = self.embedding.compute_output_shape(features_shape)
+        self.embedding.build(embedding_input)
+        embedding_shape = self.embedding.compute_output_shape(embedding_input)
         # Deserialized from a file, the quantizer comes built.
         if not self.quantizer.built:
             self.quantizer.build(embedding_shape)
@@ -125,19 +144,37 @@ class ProductQuantizationNetwork(keras.Model):
                 f"The quantizer is built for embeddings of length {self.quantizer.embedding_dim}. "
                 f"Received: embedding_dim={embedding_shape[-1]}"
             )
-        self._images_shape = tuple(input_shape)
+        self._images_shape = shape
         self.built = True
 
-    def _embedding_layers(self, features_rank: int) -> list[layers.Layer]:
-        if features_rank not in (2, 4):
+    def _embedding_input(self, images_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Shape of the features that the embedding is made of; builds the backbone."""
+        if self.takes_clips:
+            self.quantizer.require_frames(images_shape[1])
+        self._folds_frames = self.takes_clips and not _takes_rank(self.backbone, 5)
+        backbone_input = images_shape[:1] + images_shape[2:] if self._folds_frames else images_shape
+        if not self.backbone.built:
+            self.backbone.build(backbone_input)
+        images = keras.KerasTensor(backbone_input, dtype=self.compute_dtype)
+        shape = tuple(self.backbone.compute_output_spec(images).shape)
+        ranks = (3, 5) if self.takes_clips and not self._folds_frames else (2, 4)
+        if len(shape) not in ranks:
+            axes = "batch, time" if 3 in ranks else "batch"
             raise ValueError(
-                "The backbone must give features [batch, num_features] or [batch, height, width, "
-                f"num_features]. Received: features of rank {features_rank}"
+                f"The backbone must give features [{axes}, num_features] or [{axes}, height, "
+                f"width, num_features]. Received: features of rank {len(shape)}"
             )
-        chosen = [layers.GlobalAveragePooling2D()] if features_rank == 4 else []
+        if self.takes_clips:
+            return (shape[0], self.quantizer.total_segments, shape[-1])
+        return shape
+
+    def _embedding_layers(self, features_shape: tuple[int | None, ...]) -> list[layers.Layer]:
+        chosen = [layers.GlobalAveragePooling2D()] if len(features_shape) == 4 else []
         if self.embedding_dim is not None:
             # Centring takes the bias away again.
             chosen.append(layers.Dense(self.embedding_dim, use_bias=not self.center_embeddings))
+        if self.takes_clips:
+            chosen.append(layers.Flatten())
         if self.center_embeddings:
             chosen.append(
                 layers.BatchNormalization(
@@ -148,7 +185,7 @@ class ProductQuantizationNetwork(keras.Model):
 
     def require_image_shape(self, image_shape: tuple[int, int, int]) -> None:
         """Raises ValueError unless the network takes images of this shape, where that is known."""
-        expected = (None, None, None) if self._images_shape is None else self._images_shape[1:]
+        expected = (None, None, None) if self._images_shape is None else self._images_shape[-3:]
         if any(a not in (None, b) for a, b in zip(expected, image_shape, strict=True)):
             raise ValueError(
                 f"The images must have the network's shape {tuple(expected)}. "
@@ -157,17 +194,59 @@ class ProductQuantizationNetwork(keras.Model):
 
     def embed(self, images: Tensor, training: bool = False) -> Tensor:
         """Embeddings `[batch, embedding_dim]` of images, in the form that search compares."""
-        features = self.backbone(images, training=training)
+        if self.takes_clips:
+            features = self._segment_features(images, training)
+        else:
+            self._require_rank(len(images.shape))
+            features = self.backbone(images, training=training)
         return self.quantizer.normalize(self.embedding(features, training=training))
+
+    def _segment_features(self, clips: Tensor, training: bool) -> Tensor:
+        """Features of clips, averaged in each segment: `[batch, total_segments, num_features]`.
+
+        The embedding is linear but for its centring, so it is applied to the few averages instead
+        of to all frames; and the centre of each segment is taken away, which all clips share.
+        """
+        frames, mask = (
+            (clips["frames"], clips["mask"]) if isinstance(clips, dict) else (clips, None)
+        )
+        self._require_rank(len(frames.shape))
+        self.quantizer.require_frames(frames.shape[1])
+        images = frames
+        if self._folds_frames:
+            images = ops.reshape(frames, (-1, *frames.shape[2:]))
+        features = self.backbone(images, training=training)
+        if len(features.shape) > (2 if self._folds_frames else 3):
+            features = ops.mean(features, axis=(-3, -2))
+        if self._folds_frames:
+            features = ops.reshape(features, (-1, ops.shape(frames)[1], features.shape[-1]))
+        elif mask is not None:
+            raise ValueError(
+                "A mask needs a backbone of single frames; clips of different lengths cannot be "
+                "masked in a backbone's own time axis. Received: a mask"
+            )
+        return self.quantizer.pool_frames(features, mask)
+
+    def _require_rank(self, rank: int) -> None:
+        """Before a backbone meets a wrong batch: its own message would not name the cause."""
+        if rank != (5 if self.takes_clips else 4):
+            kind = "clips [batch, num_frames," if self.takes_clips else "images [batch,"
+            raise ValueError(
+                f"The network takes {kind} height, width, channels]. Received: a batch of rank "
+                f"{rank}"
+            )
 
     def call(self, images: Tensor, training: bool = False) -> dict[str, Tensor]:
         embeddings = self.embed(images, training=training)
         quantization = self.quantizer.quantize_embeddings(embeddings, training=training)
-        return {
+        outputs = {
             "embeddings": embeddings,
             "quantized": quantization.reconstruction,
             "codes": quantization.codes,
         }
+        if self.level_loss_weight:
+            outputs["partial_sums"] = quantization.partial_sums
+        return outputs
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes `[batch, code_length]` of a batch of images."""
@@ -181,9 +260,19 @@ class ProductQuantizationNetwork(keras.Model):
         sample_weight: Tensor = None,
         training: bool = True,
     ) -> Tensor:
-        """The compiled loss of the pairs `[batch, 2, embedding_dim]`, plus the layers' losses."""
-        pairs = None if y_pred is None else _pair(y_pred)
-        return super().compute_loss(x, y, pairs, sample_weight, training=training)
+        """The compiled loss of the pairs `[batch, 2, embedding_dim]`, plus the layers' losses.
+
+        With `level_loss_weight`, plus that times the loss of each shorter partial sum.
+        """
+        if y_pred is None:
+            return super().compute_loss(x, y, None, sample_weight, training=training)
+        total = super().compute_loss(x, y, _pair(y_pred), sample_weight, training=training)
+        if self.level_loss_weight:
+            for level in range(self.quantizer.num_levels - 1):
+                shorter = {**y_pred, "quantized": y_pred["partial_sums"][:, level]}
+                loss = self.loss(y, _pair(shorter), sample_weight)
+                total = total + self.level_loss_weight * loss
+        return total
 
     def compute_metrics(
         self,
@@ -203,6 +292,7 @@ class ProductQuantizationNetwork(keras.Model):
             "quantizer": keras.saving.serialize_keras_object(self.quantizer),
             "embedding_dim": self.embedding_dim,
             "center_embeddings": self.center_embeddings,
+            "level_loss_weight": self.level_loss_weight,
         }
 
     @classmethod
@@ -212,6 +302,11 @@ class ProductQuantizationNetwork(keras.Model):
             for name in ("backbone", "quantizer")
         }
         return cls(**{**config, **parts})
+
+
+def _takes_rank(backbone: keras.layers.Layer, rank: int) -> bool:
+    shape = getattr(backbone, "input_shape", None) if backbone.built else None
+    return shape is not None and len(shape) == rank
 
 
 def _pair(y_pred: dict[str, Tensor]) -> Tensor:

@@ -2,12 +2,16 @@
 
 from tfpqn.ops.assignment import assign_hard as assign_hard
 from tfpqn.ops.assignment import assign_soft as assign_soft
+from tfpqn.ops.assignment import rank_by_distance as rank_by_distance
 from tfpqn.ops.assignment import reconstruct_soft as reconstruct_soft
+from tfpqn.ops.assignment import straight_through as straight_through
 from tfpqn.ops.codes import code_dtype as code_dtype
 from tfpqn.ops.codes import decode_codes as decode_codes
 from tfpqn.ops.lookup import adc_scores as adc_scores
 from tfpqn.ops.lookup import build_lookup_tables as build_lookup_tables
 from tfpqn.ops.relevance import label_relevance as label_relevance
+from tfpqn.ops.segments import average_segments as average_segments
+from tfpqn.ops.segments import segment_weights as segment_weights
 from tfpqn.ops.subvectors import intra_normalize as intra_normalize
 from tfpqn.ops.subvectors import merge_subvectors as merge_subvectors
 from tfpqn.ops.subvectors import normalize_vectors as normalize_vectors
@@ -17,6 +21,7 @@ __all__ = [
     "adc_scores",
     "assign_hard",
     "assign_soft",
+    "average_segments",
     "build_lookup_tables",
     "code_dtype",
     "decode_codes",
@@ -24,6 +29,9 @@ __all__ = [
     "label_relevance",
     "merge_subvectors",
     "normalize_vectors",
+    "rank_by_distance",
     "reconstruct_soft",
+    "segment_weights",
     "split_subvectors",
+    "straight_through",
 ]

@@ -28,6 +28,23 @@ def assign_soft(similarities: Tensor, alpha: float) -> Tensor:
     return ops.softmax(2.0 * alpha * similarities, axis=-1)
 
 
+def rank_by_distance(similarities: Tensor, codebooks: Tensor) -> Tensor:
+    """Inner products turned into a measure that is largest for the nearest codeword.
+
+    `<x_m, c_mk> - ||c_mk||^2 / 2` is minus half the squared distance, up to a term in `x_m` alone.
+    So `assign_hard` of it finds the nearest codeword, whatever the codewords' lengths, and
+    `assign_soft` of it gives `softmax_k(-alpha * ||x_m - c_mk||^2)`.
+
+    Args:
+        similarities: Inner products `[batch, num_subspaces, num_codewords]`.
+        codebooks: `[num_subspaces, num_codewords, subvector_dim]`.
+
+    Returns:
+        `[batch, num_subspaces, num_codewords]`.
+    """
+    return similarities - 0.5 * ops.sum(ops.square(codebooks), axis=-1)
+
+
 def assign_hard(similarities: Tensor) -> Tensor:
     """Position of the most similar codeword; the first of equals.
 
@@ -51,3 +68,21 @@ def reconstruct_soft(assignments: Tensor, codebooks: Tensor) -> Tensor:
         Subvectors `[batch, num_subspaces, subvector_dim]`.
     """
     return ops.einsum("bmk,mkd->bmd", assignments, codebooks)
+
+
+def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    """The value of `hard` with the gradient of `soft`.
+
+    Args:
+        hard: Tensor that a later step is to see.
+        soft: Differentiable tensor of the same shape.
+
+    Returns:
+        Tensor of that shape.
+
+    Reference:
+        Bengio, Leonard, Courville: "Estimating or Propagating Gradients Through Stochastic Neurons
+        for Conditional Computation", 2013.
+    """
+    # Not `soft + stop_gradient(hard - soft)`, whose value is `hard` only up to rounding.
+    return ops.stop_gradient(hard) + (soft - ops.stop_gradient(soft))

@@ -1,0 +1,68 @@
+"""What fitting and reviving do to one codebook, as numpy functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Cluster = Callable[[np.ndarray, int], np.ndarray]
+
+# Between vectors of about unit length: below these, a difference is one of rounding.
+SHORTEST_CENTRE = 1e-3
+SMALLEST_ERROR = 1e-6
+
+
+def fit_codebook(
+    codebook: np.ndarray, subvectors: np.ndarray, cluster: Cluster, *, needs_direction: bool
+) -> None:
+    """Overwrite a codebook by the cluster centres of subvectors.
+
+    Args:
+        codebook: `[num_codewords, subvector_dim]`, changed in place; with fewer centres than
+            codewords the last keep their place.
+        subvectors: `[num_subvectors, subvector_dim]`.
+        cluster: From vectors and a number to at most as many centres.
+        needs_direction: Whether a codeword counts by its direction alone. The mean of opposite
+            vectors has none: such a codeword stays as it is.
+    """
+    centres = cluster(subvectors, len(codebook))
+    chosen = np.ones(len(centres), dtype=bool)
+    if needs_direction:
+        chosen = np.linalg.norm(centres, axis=-1) > SHORTEST_CENTRE
+    codebook[: len(centres)][chosen] = centres[chosen]
+
+
+def revive_codebook(
+    codebook: np.ndarray,
+    subvectors: np.ndarray,
+    codes: np.ndarray,
+    errors: np.ndarray,
+    rng: np.random.Generator,
+) -> int:
+    """Move the codewords that no code names onto subvectors that are quantized poorly.
+
+    Args:
+        codebook: `[num_codewords, subvector_dim]`, changed in place.
+        subvectors: `[num_subvectors, subvector_dim]`.
+        codes: `[num_subvectors]`.
+        errors: `[num_subvectors]`; a subvector is drawn with a chance in proportion to its error.
+        rng: Source of the draw.
+
+    Returns:
+        How many codewords moved.
+    """
+    dead = np.setdiff1d(np.arange(len(codebook)), codes)
+    rows = _draw_by_error(errors, len(dead), rng)
+    codebook[dead[: len(rows)]] = subvectors[rows]
+    return len(rows)
+
+
+def _draw_by_error(errors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows drawn without repetition."""
+    candidates = np.flatnonzero(errors > SMALLEST_ERROR)
+    count = min(count, len(candidates))
+    if not count:
+        return candidates[:0]
+    chances = errors[candidates].astype(np.float64)
+    return rng.choice(candidates, size=count, replace=False, p=chances / chances.sum())

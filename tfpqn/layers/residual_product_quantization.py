@@ -1,0 +1,300 @@
+"""Soft residual product quantization as a Keras layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfpqn.layers.codebooks import Cluster, fit_codebook, revive_codebook
+from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_alpha, require_at_least
+from tfpqn.ops import (
+    assign_hard,
+    assign_soft,
+    build_lookup_tables,
+    decode_codes,
+    intra_normalize,
+    merge_subvectors,
+    normalize_vectors,
+    rank_by_distance,
+    reconstruct_soft,
+    split_subvectors,
+    straight_through,
+)
+
+STRAIGHT_THROUGH = ("none", "residuals", "all")
+
+# A residual is about half as long as what its level quantized; its square a quarter. So much
+# harder must the next level's assignment be to be as sharp.
+ALPHA_GROWTH = 4.0
+
+
+@keras.saving.register_keras_serializable(package="tfpqn")
+class ResidualProductQuantization(Quantizer):
+    """Product quantization in several levels, each of what the levels before it have left.
+
+    The first level is `ProductQuantization`: unit subvectors, unit codewords. From the second on, a
+    level quantizes residuals, which keep their length, to codewords of any length, chosen by
+    distance. The reconstruction is the sum over the levels, so an inner product with it is a sum of
+    table entries as for any other quantizer, and the first levels alone are a valid shorter code
+    (`prefix`). Positions of a code run level by level.
+
+    Args:
+        num_levels: Number of levels. One level equals `ProductQuantization`.
+        num_subspaces: Number of slices in each level, each with a codebook of its own. It must
+            divide the embedding's length.
+        num_codewords: Size of each codebook, at least 2. A code takes
+            `num_levels * num_subspaces * log2(num_codewords)` bits.
+        alpha: Hardness of the soft assignment, one number a level. A single number is that of the
+            first level; from level to level it grows by 4, as squared residuals shrink.
+        straight_through: Where training goes on with hard values, as inference does, under soft
+            gradients: `"residuals"` (default) hands the residual of the chosen codeword to the next
+            level, so that a level trains on the residuals it will encode; `"all"` makes the
+            reconstruction hard as well; `"none"` is soft throughout.
+        codebooks_initializer: Initializer of the codebooks, random directions by default; the
+            values of level t are scaled to codewords of length about `0.5 ** t`.
+            `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Call arguments:
+        embeddings: Float tensor `[batch, embedding_dim]`; it need not be normalised.
+        training: Whether to reconstruct softly (True) or by the chosen codewords (False).
+
+    Returns:
+        Reconstructions `[batch, embedding_dim]`.
+
+    Raises:
+        ValueError: An argument is out of range, or `num_subspaces` does not divide the length.
+
+    Example:
+
+    >>> layer = ResidualProductQuantization(num_levels=2, num_subspaces=2, num_codewords=64)
+    >>> codes = layer.encode(np.random.normal(size=(8, 32)))       # uint8 [8, 4]
+    >>> shorter = layer.prefix(1)                                  # its codes: codes[:, :2]
+
+    Reference:
+        Yu, Meng, Fang, Jin, Yuan: "Product Quantization Network for Fast Visual Search", IJCV 2020
+        (RPQN). The inner structure is this package's reading: see docs/method.md.
+    """
+
+    def __init__(
+        self,
+        num_levels: int = 2,
+        num_subspaces: int = 2,
+        num_codewords: int = 256,
+        alpha: float | Sequence[float] = 5.0,
+        *,
+        straight_through: str = "residuals",
+        codebooks_initializer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        require_at_least("num_levels", num_levels, 1)
+        require_at_least("num_subspaces", num_subspaces, 1)
+        require_at_least("num_codewords", num_codewords, 2)
+        if straight_through not in STRAIGHT_THROUGH:
+            raise ValueError(
+                f"straight_through must be one of {list(STRAIGHT_THROUGH)}. "
+                f"Received: {straight_through!r}"
+            )
+        self.num_levels = num_levels
+        self.num_subspaces = num_subspaces
+        self.num_codewords = num_codewords
+        self.alpha = alpha
+        self.alphas = _alpha_by_level(alpha, num_levels)
+        self.straight_through = straight_through
+        self.codebooks_initializer = keras.initializers.get(
+            codebooks_initializer or keras.initializers.RandomNormal(stddev=1.0)
+        )
+
+    @property
+    def code_length(self) -> int:  # type: ignore[override]
+        return self.num_levels * self.num_subspaces
+
+    @property
+    def embedding_dim(self) -> int:
+        self._require_built("embedding_dim")
+        return self.num_subspaces * self.codebooks.shape[-1]
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        embedding_dim = input_shape[-1]
+        if embedding_dim is None or embedding_dim % self.num_subspaces:
+            raise ValueError(
+                "embedding_dim must be a multiple of num_subspaces. Received: "
+                f"embedding_dim={embedding_dim}, num_subspaces={self.num_subspaces}"
+            )
+        subvector_dim = embedding_dim // self.num_subspaces
+        self.codebooks = self.add_weight(
+            name="codebooks",
+            shape=(self.num_levels, self.num_subspaces, self.num_codewords, subvector_dim),
+            initializer=self._initialize,
+            autocast=False,
+        )
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: embedding_dim})
+        self.built = True
+
+    def prefix(self, num_levels: int) -> ResidualProductQuantization:
+        """The quantizer of the first levels alone, with a copy of their codebooks.
+
+        Its codes are the first `num_levels * num_subspaces` positions of this layer's codes.
+
+        Raises:
+            ValueError: `num_levels` is not in `1 .. self.num_levels`.
+        """
+        self._require_built("prefix")
+        self._require_levels(num_levels)
+        config = {**self.get_config(), "num_levels": num_levels}
+        config["alpha"] = self.alphas[:num_levels]
+        shorter = type(self).from_config(config)
+        shorter.build((None, self.embedding_dim))
+        shorter.codebooks.assign(ops.convert_to_numpy(self.codebooks)[:num_levels])
+        return shorter
+
+    def normalize(self, embeddings: Tensor) -> Tensor:
+        return intra_normalize(ops.cast(embeddings, self.variable_dtype), self.num_subspaces)
+
+    def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
+        residuals = split_subvectors(self.normalize(embeddings), self.num_subspaces)
+        total = ops.zeros_like(residuals)
+        partial_sums, codes = [], []
+        for level in range(self.num_levels):
+            step = self._quantize_level(level, residuals, training)
+            residuals = residuals - step.removed
+            total = total + step.added
+            partial_sums.append(merge_subvectors(total))
+            codes.append(step.codes)
+        return Quantization(
+            partial_sums[-1],
+            ops.cast(ops.concatenate(codes, axis=1), self.code_dtype),
+            ops.stack(partial_sums, axis=1),
+        )
+
+    def decode(self, codes: Tensor) -> Tensor:
+        codes = self._checked_codes(codes)
+        subvectors = sum(
+            decode_codes(codes[:, self._positions(level)], self._level_codebooks(level))
+            for level in range(self.num_levels)
+        )
+        return merge_subvectors(subvectors)
+
+    def lookup_tables(self, queries: Tensor) -> Tensor:
+        queries = self.normalize(self._checked_embeddings(queries))
+        subvectors = split_subvectors(queries, self.num_subspaces)
+        tables = [
+            build_lookup_tables(subvectors, self._level_codebooks(level))
+            for level in range(self.num_levels)
+        ]
+        return ops.concatenate(tables, axis=1)
+
+    def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
+        residuals = self._numpy_subvectors(embeddings)
+        for level in range(self.num_levels):
+            codebooks = np.array(ops.convert_to_numpy(self.codebooks))
+            for subspace, codebook in enumerate(codebooks[level]):
+                fit_codebook(codebook, residuals[:, subspace], cluster, needs_direction=level == 0)
+            self._assign_level(level, codebooks)
+            residuals = residuals - self._hard_level(level, residuals)[1]
+
+    def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
+        residuals = self._numpy_subvectors(embeddings)
+        num_revived = 0
+        # A level's codewords must move before the residuals that it leaves are known.
+        for level in range(self.num_levels):
+            codes, chosen = self._hard_level(level, residuals)
+            errors = np.square(residuals - chosen).sum(axis=-1)
+            if level == 0:
+                # A zero subvector is far from every codeword, but none could stand on it.
+                errors = errors * np.square(residuals).sum(axis=-1)
+            codebooks = np.array(ops.convert_to_numpy(self.codebooks))
+            moved = sum(
+                revive_codebook(codebook, residuals[:, m], codes[:, m], errors[:, m], rng)
+                for m, codebook in enumerate(codebooks[level])
+            )
+            if moved:
+                self._assign_level(level, codebooks)
+                chosen = self._hard_level(level, residuals)[1]
+            residuals = residuals - chosen
+            num_revived += moved
+        return num_revived
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_levels": self.num_levels,
+            "num_subspaces": self.num_subspaces,
+            "num_codewords": self.num_codewords,
+            "alpha": self.alpha,
+            "straight_through": self.straight_through,
+            "codebooks_initializer": keras.initializers.serialize(self.codebooks_initializer),
+        }
+
+    def _quantize_level(self, level: int, residuals: Tensor, training: bool) -> _Step:
+        codebooks = self._level_codebooks(level)
+        similarities = self._similarities(level, residuals, codebooks)
+        codes = assign_hard(similarities)
+        hard = decode_codes(codes, codebooks)
+        if not training:
+            return _Step(hard, hard, codes)
+        soft = reconstruct_soft(assign_soft(similarities, self.alphas[level]), codebooks)
+        if self.straight_through == "none":
+            return _Step(soft, soft, codes)
+        passed = straight_through(hard, soft)
+        return _Step(passed, passed if self.straight_through == "all" else soft, codes)
+
+    def _similarities(self, level: int, residuals: Tensor, codebooks: Tensor) -> Tensor:
+        similarities = build_lookup_tables(residuals, codebooks)
+        # Between unit vectors the inner product ranks by distance already.
+        return rank_by_distance(similarities, codebooks) if level else similarities
+
+    def _level_codebooks(self, level: int) -> Tensor:
+        """A level's codewords as used, `[num_subspaces, num_codewords, subvector_dim]`."""
+        self._require_built("codebooks")
+        codebooks = ops.convert_to_tensor(self.codebooks)[level]
+        return codebooks if level else normalize_vectors(codebooks)
+
+    def _hard_level(self, level: int, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes and codewords that the level chooses for residuals, as numpy arrays."""
+        step = self._quantize_level(level, ops.convert_to_tensor(residuals), training=False)
+        return ops.convert_to_numpy(step.codes), ops.convert_to_numpy(step.added)
+
+    def _assign_level(self, level: int, codebooks: np.ndarray) -> None:
+        if level == 0:
+            codebooks[0] = ops.convert_to_numpy(normalize_vectors(codebooks[0]))
+        self.codebooks.assign(codebooks)
+
+    def _positions(self, level: int) -> slice:
+        return slice(level * self.num_subspaces, (level + 1) * self.num_subspaces)
+
+    def _numpy_subvectors(self, embeddings: np.ndarray) -> np.ndarray:
+        normalized = self.normalize(self._checked_embeddings(embeddings))
+        return ops.convert_to_numpy(split_subvectors(normalized, self.num_subspaces))
+
+    def _initialize(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        scales = 0.5 ** ops.arange(self.num_levels, dtype=dtype) / shape[-1] ** 0.5
+        return self.codebooks_initializer(shape, dtype=dtype) * scales[:, None, None, None]
+
+
+class _Step(NamedTuple):
+    """What one level does: `[batch, num_subspaces, subvector_dim]` twice, and its codes."""
+
+    removed: Tensor
+    added: Tensor
+    codes: Tensor
+
+
+def _alpha_by_level(alpha: float | Sequence[float], num_levels: int) -> list[float]:
+    if isinstance(alpha, Sequence):
+        if len(alpha) != num_levels:
+            raise ValueError(
+                f"alpha must be one number, or one for each of {num_levels} levels. "
+                f"Received: alpha={list(alpha)}"
+            )
+        alphas = [float(a) for a in alpha]
+    else:
+        alphas = [float(alpha) * ALPHA_GROWTH**level for level in range(num_levels)]
+    for one in alphas:
+        require_alpha(one)
+    return alphas

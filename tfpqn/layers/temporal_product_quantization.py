@@ -1,0 +1,305 @@
+"""Soft temporal product quantization of clips as a Keras layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfpqn.layers.codebooks import Cluster
+from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_at_least
+from tfpqn.layers.residual_product_quantization import ResidualProductQuantization
+from tfpqn.ops import average_segments
+
+
+@keras.saving.register_keras_serializable(package="tfpqn")
+class TemporalProductQuantization(Quantizer):
+    """Product quantization of a clip's segments: one code of fixed length for any number of frames.
+
+    A clip's frames are averaged inside each of `num_segments` equal stretches of its time. The
+    averages, one after another, are the clip's embedding, and each is quantized with codebooks of
+    its own. So the order of events counts, which an average over the whole clip forgets. One
+    segment is average pooling and `ProductQuantization`.
+
+    Everything of a quantizer is there, for clips `[batch, num_frames, dim]` as for clip embeddings
+    `[batch, embedding_dim]` with `embedding_dim = segments * dim`, which are pooled already.
+    Positions of a code run level by level, in each level segment by segment.
+
+    Args:
+        num_segments: Number of segments, or several numbers for a temporal pyramid: `(1, 2, 4)`
+            takes the whole clip, its halves and its quarters, 7 segments in all.
+        num_subspaces: Number of slices of each segment, each with a codebook of its own. It must
+            divide `dim`.
+        num_codewords: Size of each codebook, at least 2.
+        levels: Number of residual levels, see `ResidualProductQuantization`.
+        alpha: Hardness of the soft assignment, as in `ResidualProductQuantization`.
+        share_codebooks: Whether all segments use the same codebooks.
+        straight_through: As in `ResidualProductQuantization`.
+        codebooks_initializer: As in `ResidualProductQuantization`.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Call arguments:
+        embeddings: Float tensor `[batch, num_frames, dim]`, `num_frames` at least the largest
+            number of segments; or `[batch, embedding_dim]`, pooled already.
+        training: Whether to reconstruct softly (True) or by the chosen codewords (False).
+        mask: Boolean `[batch, num_frames]`, True where there is a frame; None where all are. A clip
+            with fewer frames than segments lets neighbouring segments share them.
+
+    Returns:
+        Reconstructions `[batch, embedding_dim]`.
+
+    Raises:
+        ValueError: An argument is out of range, `num_subspaces` does not divide `dim`, or there are
+            fewer frames than segments.
+
+    Example:
+
+    >>> layer = TemporalProductQuantization(num_segments=2, num_subspaces=2, num_codewords=64)
+    >>> codes = layer.encode(np.random.normal(size=(8, 16, 32)))       # 16 frames: uint8 [8, 4]
+    >>> tables = layer.lookup_tables(np.random.normal(size=(1, 20, 32)))  # 20 frames: [1, 4, 64]
+
+    Reference:
+        Yu, Meng, Fang, Jin, Yuan: "Product Quantization Network for Fast Visual Search", IJCV 2020
+        (TPQN). The segments are this package's reading: see docs/method.md.
+    """
+
+    def __init__(
+        self,
+        num_segments: int | Sequence[int] = 2,
+        num_subspaces: int = 2,
+        num_codewords: int = 256,
+        levels: int = 1,
+        alpha: float | Sequence[float] = 5.0,
+        *,
+        share_codebooks: bool = False,
+        straight_through: str = "residuals",
+        codebooks_initializer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.pyramid = _read_pyramid(num_segments)
+        require_at_least("num_subspaces", num_subspaces, 1)
+        require_at_least("levels", levels, 1)
+        self.num_segments = num_segments
+        self.num_subspaces = num_subspaces
+        self.num_codewords = num_codewords
+        self.levels = levels
+        self.alpha = alpha
+        self.share_codebooks = share_codebooks
+        self.straight_through = straight_through
+        # With shared codebooks each segment is an item of its own; without, the segments' subspaces
+        # stand side by side.
+        self.quantizer = ResidualProductQuantization(
+            levels,
+            num_subspaces * (1 if share_codebooks else self.total_segments),
+            num_codewords,
+            alpha,
+            straight_through=straight_through,
+            codebooks_initializer=codebooks_initializer,
+            dtype=self.dtype_policy,
+            name="quantizer",
+        )
+
+    @property
+    def total_segments(self) -> int:
+        """Number of segments, those of all stages of a pyramid together."""
+        return sum(self.pyramid)
+
+    @property
+    def num_levels(self) -> int:  # type: ignore[override]
+        return self.levels
+
+    @property
+    def code_length(self) -> int:  # type: ignore[override]
+        return self.levels * self.total_segments * self.num_subspaces
+
+    @property
+    def codebooks(self) -> Any:
+        return self.quantizer.codebooks
+
+    @property
+    def embedding_dim(self) -> int:
+        self._require_built("embedding_dim")
+        return self.quantizer.embedding_dim * (self.total_segments if self.share_codebooks else 1)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        embedding_dim = self._pooled_dim(tuple(input_shape))
+        width = self.total_segments * self.num_subspaces
+        if embedding_dim is None or embedding_dim % width:
+            raise ValueError(
+                "embedding_dim must be a multiple of num_subspaces in each segment. Received: "
+                f"embedding_dim={embedding_dim}, num_subspaces={self.num_subspaces}, "
+                f"{self.total_segments} segments"
+            )
+        inner_dim = embedding_dim // self.total_segments if self.share_codebooks else embedding_dim
+        self.quantizer.build((None, inner_dim))
+        self.built = True
+
+    def pool_frames(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Segments of clips, those of all stages of a pyramid one after another.
+
+        Args:
+            frames: Float tensor `[batch, num_frames, dim]`.
+            mask: Boolean `[batch, num_frames]`, or None.
+
+        Returns:
+            `[batch, total_segments, dim]`.
+
+        Raises:
+            ValueError: There are fewer frames than segments in the finest stage.
+        """
+        self.require_frames(frames.shape[1])
+        stages = [average_segments(frames, number, mask) for number in self.pyramid]
+        return ops.concatenate(stages, axis=1)
+
+    def require_frames(self, num_frames: int | None) -> None:
+        """Raises ValueError if a known number of frames is below the number of segments."""
+        if num_frames is not None and num_frames < max(self.pyramid):
+            raise ValueError(
+                f"A clip must have at least {max(self.pyramid)} frames, one for each segment. "
+                f"Received: num_frames={num_frames}"
+            )
+
+    def prefix(self, num_levels: int) -> TemporalProductQuantization:
+        self._require_built("prefix")
+        self._require_levels(num_levels)
+        config = {**self.get_config(), "levels": num_levels}
+        config["alpha"] = self.quantizer.alphas[:num_levels]
+        shorter = type(self).from_config(config)
+        shorter.build((None, self.embedding_dim))
+        shorter.codebooks.assign(ops.convert_to_numpy(self.codebooks)[:num_levels])
+        return shorter
+
+    def normalize(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
+        pooled = self._pool(embeddings, mask)
+        return self._merge(self.quantizer.normalize(self._items(pooled)))
+
+    def quantize_embeddings(
+        self, embeddings: Tensor, training: bool = False, mask: Tensor | None = None
+    ) -> Quantization:
+        items = self._items(self._pool(embeddings, mask))
+        inner = self.quantizer.quantize_embeddings(items, training)
+        partial_sums = [self._merge(inner.partial_sums[:, level]) for level in range(self.levels)]
+        return Quantization(
+            partial_sums[-1], self._positions(inner.codes), ops.stack(partial_sums, axis=1)
+        )
+
+    def call(
+        self, embeddings: Tensor, training: bool = False, mask: Tensor | None = None
+    ) -> Tensor:
+        quantization = self.quantize_embeddings(embeddings, training, mask)
+        return ops.cast(quantization.reconstruction, self.compute_dtype)
+
+    def encode(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
+        embeddings = self._checked_clips(embeddings, mask)
+        return self.quantize_embeddings(embeddings).codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        codes = self._checked_codes(codes)
+        if not self.share_codebooks:
+            return self.quantizer.decode(codes)
+        by_segment = ops.transpose(
+            ops.reshape(codes, (-1, self.levels, self.total_segments, self.num_subspaces)),
+            (0, 2, 1, 3),
+        )
+        items = ops.reshape(by_segment, (-1, self.levels * self.num_subspaces))
+        return self._merge(self.quantizer.decode(items))
+
+    def lookup_tables(self, queries: Tensor, mask: Tensor | None = None) -> Tensor:
+        queries = self._checked_clips(queries, mask)
+        return self._positions(self.quantizer.lookup_tables(self._items(queries)))
+
+    def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
+        embeddings = self._checked_clips(embeddings)
+        self.quantizer.fit_codebooks(ops.convert_to_numpy(self._items(embeddings)), cluster)
+
+    def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
+        embeddings = self._checked_clips(embeddings)
+        return self.quantizer.revive_codewords(ops.convert_to_numpy(self._items(embeddings)), rng)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], self._pooled_dim(tuple(input_shape)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_segments": self.num_segments,
+            "num_subspaces": self.num_subspaces,
+            "num_codewords": self.num_codewords,
+            "levels": self.levels,
+            "alpha": self.alpha,
+            "share_codebooks": self.share_codebooks,
+            "straight_through": self.straight_through,
+            "codebooks_initializer": keras.initializers.serialize(
+                self.quantizer.codebooks_initializer
+            ),
+        }
+
+    def _meaning(self) -> str:
+        # Segments of (1, 2, 4) and of 7 have codebooks of one shape.
+        return f"{super()._meaning()}:{self.pyramid}"
+
+    def _pooled_dim(self, shape: tuple[int | None, ...]) -> int | None:
+        if len(shape) == 3:
+            self.require_frames(shape[1])
+            return None if shape[2] is None else self.total_segments * shape[2]
+        if len(shape) != 2:
+            raise ValueError(
+                "embeddings must be clips [batch, num_frames, dim], or [batch, embedding_dim]. "
+                f"Received: {shape}"
+            )
+        return shape[1]
+
+    def _pool(self, embeddings: Tensor, mask: Tensor | None) -> Tensor:
+        """Clip embeddings `[batch, embedding_dim]` of either form, in the layer's own dtype."""
+        shape, expected = tuple(embeddings.shape), self.embedding_dim
+        frame_dim = expected // self.total_segments
+        if len(shape) not in (2, 3) or shape[-1] != (expected if len(shape) == 2 else frame_dim):
+            raise ValueError(
+                f"embeddings: expected clips [batch, num_frames, {frame_dim}], or pooled clips "
+                f"[batch, {expected}]. Received: {shape}"
+            )
+        embeddings = ops.cast(embeddings, self.variable_dtype)
+        if len(shape) == 2:
+            return embeddings
+        return ops.reshape(self.pool_frames(embeddings, mask), (-1, expected))
+
+    def _checked_clips(self, clips: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Pooled clips that are, where visible, finite."""
+        clips = ops.convert_to_tensor(clips)
+        if not self.built:
+            self.build(tuple(clips.shape))
+        return self._checked_embeddings(self._pool(clips, mask))
+
+    def _items(self, pooled: Tensor) -> Tensor:
+        """What is one item for the inner quantizer: a clip, or with shared codebooks a segment."""
+        if not self.share_codebooks:
+            return pooled
+        return ops.reshape(pooled, (-1, pooled.shape[-1] // self.total_segments))
+
+    def _merge(self, items: Tensor) -> Tensor:
+        if not self.share_codebooks:
+            return items
+        return ops.reshape(items, (-1, self.total_segments * items.shape[-1]))
+
+    def _positions(self, inner: Tensor) -> Tensor:
+        """Codes or tables of the items, `[items, positions, ..]`, as those of the clips."""
+        if not self.share_codebooks:
+            return inner
+        rest = tuple(inner.shape[2:])
+        by_segment = ops.reshape(
+            inner, (-1, self.total_segments, self.levels, self.num_subspaces, *rest)
+        )
+        return ops.reshape(ops.swapaxes(by_segment, 1, 2), (-1, self.code_length, *rest))
+
+
+def _read_pyramid(num_segments: int | Sequence[int]) -> tuple[int, ...]:
+    stages = tuple(num_segments) if isinstance(num_segments, Sequence) else (num_segments,)
+    if not stages:
+        raise ValueError("num_segments must hold at least one number. Received: num_segments=()")
+    for stage in stages:
+        require_at_least("num_segments", stage, 1)
+    return stages
