@@ -14,6 +14,7 @@ FOLDER_OF = {"tfpqn": "tfpqn", "tfpqn.export": "export", "tfpqn.training": "trai
 
 TEST = ["pytest>=8", "hypothesis>=6.100"]
 BENCHMARK = ["faiss-cpu>=1.8"]
+VIDEO = ["av>=12"]
 DEVELOP = ["ruff>=0.9", "mypy>=1.14", "jax>=0.4.30"]
 
 
@@ -65,7 +66,8 @@ setup(
     extras_require={
         "test": TEST,
         "benchmark": BENCHMARK,
-        "dev": [*TEST, *BENCHMARK, *DEVELOP],
+        "video": VIDEO,
+        "dev": [*TEST, *BENCHMARK, *VIDEO, *DEVELOP],
     },
     entry_points={"console_scripts": ["tfpqn = tfpqn.cli:main"]},
     classifiers=[

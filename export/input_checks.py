@@ -10,8 +10,7 @@ IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 
 def check_images(images: tf.Tensor) -> tf.Tensor:
     """Encoded images `[batch]`, refused where they do not begin like one."""
-    known = [tf.equal(tf.strings.substr(images, 0, len(start)), start) for start in IMAGE_STARTS]
-    is_image = tf.reduce_any(known, axis=0)
+    is_image = _begins_like_an_image(images)
     all_images = tf.debugging.Assert(
         tf.reduce_all(is_image),
         [
@@ -22,6 +21,60 @@ def check_images(images: tf.Tensor) -> tf.Tensor:
     )
     with tf.control_dependencies([all_images]):
         return tf.identity(images)
+
+
+def check_frames(frames: tf.Tensor) -> tf.Tensor:
+    """Encoded frames `[batch, num_frames]`; an empty string is no frame, but no clip is without.
+
+    Refused where a clip has no frame, or a frame does not begin like an image.
+    """
+    is_frame = tf.not_equal(frames, "")
+    is_wrong = is_frame & ~_begins_like_an_image(frames)
+    is_empty = ~tf.reduce_any(is_frame, axis=1)
+    all_frames = tf.debugging.Assert(
+        ~tf.reduce_any(is_wrong),
+        [
+            "frames: expected the bytes of JPEG, PNG, GIF, BMP or WebP files, or empty strings. "
+            "Received other bytes; rows concerned:",
+            tf.where(tf.reduce_any(is_wrong, axis=1))[:, 0],
+        ],
+    )
+    none_empty = tf.debugging.Assert(
+        ~tf.reduce_any(is_empty),
+        [
+            "frames: expected at least one frame in each clip. Received none; rows concerned:",
+            tf.where(is_empty)[:, 0],
+        ],
+    )
+    with tf.control_dependencies([all_frames, none_empty]):
+        return tf.identity(frames)
+
+
+def check_whole_clips(frames: tf.Tensor, num_frames: int | None) -> tf.Tensor:
+    """Frames `[batch, num_frames]` for a backbone of clips: as many as it takes, none left out."""
+    checks = [
+        tf.debugging.Assert(
+            tf.reduce_all(tf.not_equal(frames, "")),
+            ["frames: expected clips of one length. Received empty strings, which are no frames"],
+        )
+    ]
+    if num_frames is not None:
+        checks.append(
+            tf.debugging.Assert(
+                tf.equal(tf.shape(frames)[1], num_frames),
+                [
+                    f"frames: expected {num_frames} frames in each clip. Received:",
+                    tf.shape(frames)[1],
+                ],
+            )
+        )
+    with tf.control_dependencies(checks):
+        return tf.identity(frames)
+
+
+def _begins_like_an_image(data: tf.Tensor) -> tf.Tensor:
+    known = [tf.equal(tf.strings.substr(data, 0, len(start)), start) for start in IMAGE_STARTS]
+    return tf.reduce_any(known, axis=0)
 
 
 def check_embeddings(embeddings: tf.Tensor) -> tf.Tensor:

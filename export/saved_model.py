@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfpqn import __version__
 from tfpqn.files import atomic_directory
 
+from .items import pack_items
 from .loaders import SavedModelLoader
 from .op_check import check_ops, list_ops, read_saved_model
 from .searcher import Searcher, SearchResult
@@ -97,15 +98,17 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
         "numpy_version": importlib.metadata.version("numpy"),
         "quantizer": {
             "kind": searcher.quantizer_kind,
-            "code_length": searcher.layout.code_length,
+            "code_length": searcher.code_length,
+            "num_levels": searcher.num_levels,
             "num_codewords": searcher.layout.num_codewords,
-            "bytes_per_code": searcher.layout.bytes_per_code,
+            "bytes_per_code": searcher.code_length * searcher.layout.code_dtype.itemsize,
             "embedding_dim": searcher.embedding_dim,
             "codebook_fingerprint": searcher.layout.fingerprint,
         },
         "num_items": searcher.num_items,
         "id_type": searcher.id_type,
         "top_k": searcher.top_k,
+        "items": "clips" if searcher.takes_clips else "images",
         "image_shape": list(searcher.image_shape),
         "signatures": signatures,
         "ops": list_ops(read_saved_model(folder)),
@@ -139,9 +142,15 @@ class SavedSearcher:
             ) from error
         self._model = SavedModelLoader(path)
 
-    def __call__(self, images: Sequence[bytes]) -> SearchResult:
-        """Search with encoded images; see `Searcher`."""
-        return self._search("search", {"images": list(images)})
+    def __call__(self, items: Sequence[Any]) -> SearchResult:
+        """Search with encoded images, or clips of encoded frames; see `Searcher`."""
+        name = "frames" if self.takes_clips else "images"
+        return self._search("search", {name: pack_items(items, self.takes_clips)})
+
+    @property
+    def takes_clips(self) -> bool:
+        """Whether the model searches with clips rather than with images."""
+        return self.manifest.get("items") == "clips"
 
     def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
         """Search with embeddings `[batch, embedding_dim]`, normalised or not."""

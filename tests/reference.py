@@ -5,6 +5,7 @@ of unit codewords, embeddings are `[batch, embedding_dim]`.
 """
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 
@@ -96,6 +97,117 @@ def lookup_tables(queries, codebooks):
     for q, m, k in np.ndindex(tables.shape):
         tables[q, m, k] = inner_product(subvectors[q, m], codebooks[m][k])
     return tables
+
+
+def unit_first(codebooks):
+    """Codebooks of several levels as they are used: of unit length in the first level alone."""
+    return [unit(codebooks[0]), *np.array(codebooks[1:], np.float64)]
+
+
+def residual_encode(embeddings, codebooks):
+    """Codes `[batch, num_levels * num_subspaces]`, level by level, of what is left each time.
+
+    Codebooks: `[num_levels, num_subspaces, num_codewords, subvector_dim]`, of any length.
+    """
+    levels = unit_first(codebooks)
+    residuals = unit(split(embeddings, len(levels[0])))
+    codes = []
+    for level in levels:
+        chosen = np.zeros(residuals.shape[:2], np.int64)
+        for row, m in np.ndindex(chosen.shape):
+            chosen[row, m] = assign_hard(residuals[row, m], level[m])
+            residuals[row, m] -= level[m][chosen[row, m]]
+        codes.append(chosen)
+    return np.concatenate(codes, axis=1)
+
+
+def residual_detours(embeddings, codebooks, codes):
+    """`[batch, code_length]`: how much farther than the nearest codeword the chosen one is."""
+    levels = unit_first(codebooks)
+    residuals = unit(split(embeddings, len(levels[0])))
+    detours = np.zeros(np.shape(codes))
+    for position in range(detours.shape[1]):
+        t, m = divmod(position, len(levels[0]))
+        for row in range(len(detours)):
+            distances = squared_distances(residuals[row, m], levels[t][m])
+            detours[row, position] = distances[codes[row][position]] - distances.min()
+            residuals[row, m] -= levels[t][m][codes[row][position]]
+    return detours
+
+
+def residual_partial_sums(embeddings, codebooks, codes, alphas, straight_through):
+    """`[batch, num_levels, embedding_dim]`: what one, two, .. all levels reconstruct in training.
+
+    What is taken hard is the codeword that `codes` names; with "all" that is inference, too.
+    """
+    levels = unit_first(codebooks)
+    num_subspaces = len(levels[0])
+    residuals = unit(split(embeddings, num_subspaces))
+    total = np.zeros_like(residuals)
+    partial_sums = []
+    for t, level in enumerate(levels):
+        for row, m in np.ndindex(residuals.shape[:2]):
+            weights = assign_soft(residuals[row, m], level[m], alphas[t])
+            soft = sum(weight * word for weight, word in zip(weights, level[m], strict=True))
+            hard = level[m][codes[row][t * num_subspaces + m]]
+            total[row, m] += hard if straight_through == "all" else soft
+            residuals[row, m] -= soft if straight_through == "none" else hard
+        partial_sums.append(merge(total))
+    return np.stack(partial_sums, axis=1)
+
+
+def residual_decode(codes, codebooks):
+    """Reconstructions `[batch, embedding_dim]`: in each subspace the sum of the named codewords."""
+    levels = unit_first(codebooks)
+    num_subspaces, _, subvector_dim = np.shape(levels[0])
+    subvectors = np.zeros((len(codes), num_subspaces, subvector_dim))
+    for row, code in enumerate(codes):
+        for position, k in enumerate(code):
+            t, m = divmod(position, num_subspaces)
+            subvectors[row, m] += levels[t][m][k]
+    return merge(subvectors)
+
+
+def residual_lookup_tables(queries, codebooks):
+    """`[queries, num_levels * num_subspaces, num_codewords]`: inner products with all codewords."""
+    levels = unit_first(codebooks)
+    num_subspaces, num_codewords, _ = np.shape(levels[0])
+    subvectors = unit(split(queries, num_subspaces))
+    tables = np.zeros((len(queries), len(levels) * num_subspaces, num_codewords))
+    for q, position, k in np.ndindex(tables.shape):
+        t, m = divmod(position, num_subspaces)
+        tables[q, position, k] = inner_product(subvectors[q, m], levels[t][m][k])
+    return tables
+
+
+def segment_weights(num_frames, num_segments):
+    """`[num_segments, num_frames]`: the part of each segment's time that each frame fills."""
+    weights = np.zeros((num_segments, num_frames))
+    for s, f in np.ndindex(weights.shape):
+        start = max(Fraction(s, num_segments), Fraction(f, num_frames))
+        end = min(Fraction(s + 1, num_segments), Fraction(f + 1, num_frames))
+        weights[s, f] = max(Fraction(0), end - start) * num_segments
+    return weights
+
+
+def average_segments(frames, num_segments):
+    """`[num_segments, dim]` of one clip: each frame is cut into as many slivers as segments.
+
+    So there are `num_segments` runs of `num_frames` slivers, and each run is a segment.
+    """
+    slivers = [frame for frame in np.array(frames, np.float64) for _ in range(num_segments)]
+    runs = [slivers[s * len(frames) : (s + 1) * len(frames)] for s in range(num_segments)]
+    return np.array([sum(run) / len(run) for run in runs])
+
+
+def pool_clips(clips, pyramid):
+    """`[batch, embedding_dim]`: the segments of every stage, end to end."""
+    return np.array(
+        [
+            np.concatenate([average_segments(clip, stage).ravel() for stage in pyramid])
+            for clip in clips
+        ]
+    )
 
 
 def adc_scores(tables, codes):

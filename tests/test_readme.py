@@ -25,7 +25,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
 
 
 def test_the_program_on_the_first_screen_runs_and_finds_the_right_digit(tmp_path: Path) -> None:
-    (program,) = read_blocks("python")
+    program, _ = read_blocks("python")
     assert len(program.splitlines()) <= 20
     check = (
         "assert codes_shape == (1437, 4)\n"
@@ -36,6 +36,19 @@ def test_the_program_on_the_first_screen_runs_and_finds_the_right_digit(tmp_path
     )
     script = f"{program}\ncodes_shape = index.codes.shape\n{check}"
     finished = run([sys.executable, "-c", script], tmp_path)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.slow
+def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path: Path) -> None:
+    _, program = read_blocks("python")
+    check = (
+        "assert index.codes.shape == (len(splits.database), 4)\n"
+        "assert ids.shape == scores.shape == (1, 5)\n"
+        "figures = tfpqn.training.evaluate(network, splits)\n"
+        "assert figures['mAP'] > 0.3, figures['mAP']\n"
+    )
+    finished = run([sys.executable, "-c", f"{program}\n{check}"], tmp_path)
     assert finished.returncode == 0, finished.stderr
 
 

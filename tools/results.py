@@ -82,9 +82,9 @@ def write() -> None:
     for content in records:
         draw_curve(content, RECORDS / f"{content['name']}.png")
         parts.append(write_section(content))
-    loss_forms = RECORDS / "loss-forms.json"
-    if loss_forms.is_file():
-        parts.append(write_loss_forms(json.loads(loss_forms.read_text())))
+    for pattern, write_comparison in COMPARISONS.items():
+        for path in sorted(RECORDS.glob(pattern)):
+            parts.append(write_comparison(json.loads(path.read_text())))
     (ROOT / "docs" / "results.md").write_text("\n".join(parts))
 
 
@@ -147,6 +147,85 @@ def write_loss_forms(content: dict[str, Any]) -> str:
             f"{sum(figures) / len(figures):.4f} | {min(figures):.4f} | {max(figures):.4f} |"
         )
     return "\n".join(rows) + "\n"
+
+
+def write_pqn_rpqn(content: dict[str, Any]) -> str:
+    start = (
+        "all start from the backbone and embedding of [cifar10-full-pqn-24](#cifar10-full-pqn-24), "
+        "which favours PQN if anything, "
+        if content["has_initial_run"]
+        else ""
+    )
+    kinds = list(content["kinds"])
+    cells: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in content["rows"]:
+        cells.setdefault((row["kind"], row["bits"]), []).append(row)
+    rows = [
+        "\n## PQN against RPQN at equal cost\n",
+        f"    {content['command']}\n",
+        f"`{content['protocol']}`, 3-conv backbone, {content['epochs']} epoch(s) each; {start}and "
+        "have the same data, order and augmentation. PQN has 4 subspaces, RPQN 2 levels of 2: "
+        "a code has 4 positions and a query's table 4 x K entries in both. Mean over the seeds, "
+        'smallest and largest in brackets. "Soft" is the mAP against items reconstructed as in '
+        "training: its gap to the codes is what training does not see of inference.\n",
+        "| bits | "
+        + " | ".join(f"{kind} codes | {kind} soft" for kind in kinds)
+        + " | RPQN, level "
+        "1 alone | difference of codes, by seed |",
+        "|---|" + "---|" * (2 * len(kinds) + 2),
+    ]
+    for bits in sorted({bits for _, bits in cells}):
+        columns = [str(bits)]
+        for kind in kinds:
+            for figure in ("mAP", "soft_mAP"):
+                columns.append(spread([row[figure] for row in cells.get((kind, bits), [])]))
+        residual = cells.get(("RPQN", bits), [])
+        columns.append(spread([row["prefixes"][0]["mAP"] for row in residual]))
+        by_seed = {row["seed"]: row["mAP"] for row in cells.get(("PQN", bits), [])}
+        differences = [row["mAP"] - by_seed[row["seed"]] for row in residual]
+        columns.append(", ".join(f"{difference:+.4f}" for difference in differences))
+        rows.append("| " + " | ".join(columns) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def spread(figures: list[float]) -> str:
+    """Mean, and where there are several the smallest and largest."""
+    if not figures:
+        return ""
+    mean = f"{sum(figures) / len(figures):.4f}"
+    if len(figures) == 1:
+        return mean
+    return f"{mean} ({min(figures):.3f}-{max(figures):.3f})"
+
+
+def write_clips(content: dict[str, Any]) -> str:
+    bits = f"{content['rows'][0]['bits_per_code']:g}"
+    timed = f"{content['clips_timed']:,}"
+    rows = [
+        f"\n## Clips: {content['protocol']}\n",
+        f"    {content['command']}\n",
+        f"{content['epochs']} epochs, 3-conv backbone, {bits} bits a code in 4 positions. A code "
+        "takes 3 bytes packed, 4 as the index stores it. With one code per frame, two clips match "
+        "as their frames do: the best for each frame, averaged. The time is that of one query clip "
+        f"over {timed} clips of random codes in the graph that is exported; with a code per frame "
+        "each frame of the query searches all "
+        "frames.\n",
+        "| network | mAP, codes | mAP, raw | codes per clip | bytes per clip | ms per query |",
+        "|---|---|---|---:|---:|---:|",
+    ]
+    for row in content["rows"]:
+        rows.append(
+            f"| {row['kind']} | {spread(row['mAP'])} | {spread(row['raw_mAP'])} | "
+            f"{row['codes_per_clip']} | {4 * row['codes_per_clip']} | {row['query_ms']:.1f} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+COMPARISONS = {
+    "pqn-rpqn.json": write_pqn_rpqn,
+    "clips-*.json": write_clips,
+    "loss-forms.json": write_loss_forms,
+}
 
 
 def draw_curve(content: dict[str, Any], path: Path) -> None:

@@ -16,6 +16,8 @@ TIES = "expected value over the orders of equally scored items"
 
 # Scores held at once, as queries times items.
 SCORES_PER_BLOCK = 1 << 24
+# Items reconstructed softly at once.
+SOFT_BLOCK = 1024
 
 
 class _Encoded(NamedTuple):
@@ -43,11 +45,13 @@ def evaluate(
         splits: `query` and `database` are used.
         cutoffs: The R of each mAP@R to report beside the mAP over the full ranking.
         recall_ks: The k of each recall@k.
-        batch_size: Images embedded at once.
+        batch_size: Images, or frames of clips, embedded at once.
 
     Returns:
         A dict that JSON can hold: `mAP`, `mAP@R`, `recall@k`, the same under `raw_embeddings`,
-        `codebook_usage` on the database, sizes of the parts, and how ties were counted.
+        `soft_items` (the mAP against items as in training), `prefixes` (for a residual quantizer
+        the mAP of its first levels alone), `codebook_usage` on the database, sizes of the parts,
+        and how ties were counted.
 
     Raises:
         ValueError: Query or database holds no readable image, or an embedding is not finite.
@@ -57,8 +61,10 @@ def evaluate(
     database = _encode(network, splits.database, batch_size)
     tables = ops.convert_to_numpy(network.quantizer.lookup_tables(query.embeddings))
 
+    quantizer = network.quantizer
+
     def code_scores(rows: slice) -> np.ndarray:
-        return ops.convert_to_numpy(adc_scores(ops.convert_to_tensor(tables[rows]), database.codes))
+        return _adc(tables[rows], database.codes)
 
     def raw_scores(rows: slice) -> np.ndarray:
         return query.embeddings[rows] @ database.embeddings.T
@@ -68,15 +74,57 @@ def evaluate(
         "ties": TIES,
         **_measure(code_scores, query.labels, database.labels, cutoffs, recall_ks),
         "raw_embeddings": _measure(raw_scores, query.labels, database.labels, cutoffs, recall_ks),
-        "bits_per_code": network.quantizer.bits_per_code,
-        "codebook_usage": _usage(database.codes, network.quantizer.num_codewords),
+        "soft_items": {"mAP": _measure_soft(quantizer, query, database)},
+        "prefixes": _measure_prefixes(quantizer, tables, query.labels, database),
+        "bits_per_code": quantizer.bits_per_code,
+        "codebook_usage": _usage(database.codes, quantizer.num_codewords),
         "splits": splits.describe(),
     }
 
 
+def _adc(tables: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    return ops.convert_to_numpy(adc_scores(ops.convert_to_tensor(tables), codes))
+
+
+def _measure_soft(quantizer: Any, query: _Encoded, database: _Encoded) -> float:
+    """mAP against items that are reconstructed as in training."""
+    blocks = np.array_split(database.embeddings, -(-len(database.embeddings) // SOFT_BLOCK))
+    items = np.concatenate(
+        [
+            ops.convert_to_numpy(quantizer.quantize_embeddings(block, training=True).reconstruction)
+            for block in blocks
+        ]
+    )
+
+    def scores(rows: slice) -> np.ndarray:
+        return query.embeddings[rows] @ items.T
+
+    return _measure(scores, query.labels, database.labels, (), ())["mAP"]
+
+
+def _measure_prefixes(
+    quantizer: Any, tables: np.ndarray, query_labels: np.ndarray, database: _Encoded
+) -> list[dict[str, Any]]:
+    """Figures of the first levels alone, one level, two, .. all; none without levels."""
+    if quantizer.num_levels == 1:
+        return []
+    per_level = quantizer.code_length // quantizer.num_levels
+    figures = []
+    for num_levels in range(1, quantizer.num_levels + 1):
+        length = num_levels * per_level
+
+        def scores(rows: slice, length: int = length) -> np.ndarray:
+            return _adc(tables[rows, :length], database.codes[:, :length])
+
+        measured = _measure(scores, query_labels, database.labels, (), ())
+        bits = quantizer.bits_per_code * num_levels / quantizer.num_levels
+        figures.append({"num_levels": num_levels, "bits_per_code": bits, "mAP": measured["mAP"]})
+    return figures
+
+
 def _encode(network: Any, images: ImageSet, batch_size: int) -> _Encoded:
     embeddings, codes, positions = [], [], []
-    for batch in images.batches(batch_size):
+    for batch in images.batches(images.items_per_batch(batch_size)):
         outputs = network.predict_on_batch(batch.images)
         embeddings.append(outputs["embeddings"])
         codes.append(outputs["codes"])

@@ -8,12 +8,20 @@ from typing import Any
 
 import keras
 
-from tfpqn.datasets import ImageFolder, Splits, load_protocol, split_folder
-from tfpqn.layers import ProductQuantization
+from tfpqn.datasets import ImageFolder, Splits, load_protocol, open_clips, split_folder
+from tfpqn.layers import (
+    ProductQuantization,
+    Quantizer,
+    ResidualProductQuantization,
+    TemporalProductQuantization,
+)
 from tfpqn.losses import AsymmetricTripletLoss
 from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
 
-MODELS = ("pqn",)
+MODELS = ("pqn", "rpqn", "tpqn")
+# Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
+CODE_LENGTH = 4
+FOLDER_FRAMES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,19 +29,32 @@ class RunConfig:
     """Settings of a run; two runs with equal settings and data end with equal weights.
 
     Attributes:
-        protocol: Name of the protocol, or None to train on `images`.
+        protocol: Name of the protocol, or None to train on `images` or `videos`.
         images: Folder with one subfolder of images per label, or None.
-        image_size: Height and width that the images of a folder are brought to.
-        model: Kind of network: "pqn".
-        bits: Length of a code; a multiple of `num_subspaces`.
-        num_subspaces: Codebooks; each has `2 ** (bits / num_subspaces)` codewords.
-        embedding_dim: Length of the embedding; a multiple of `num_subspaces`.
+        videos: Folder with one subfolder of videos per label, an `.npz` set of clips, or None.
+        image_size: Height and width that the images or frames of a folder are brought to.
+        num_frames: Frames sampled from each clip; None for the protocol's number, or 16.
+        model: Kind of network: "pqn", "rpqn" (residual) or "tpqn" (of clips).
+        bits: Length of a code; a multiple of its number of positions, which is `num_levels`
+            times `num_subspaces`, for "tpqn" times the segments. Each codebook has
+            `2 ** (bits / positions)` codewords.
+        num_levels: Residual levels; None for 2 with "rpqn" and else 1.
+        num_subspaces: Codebooks in a level, of a segment for "tpqn"; None for 4 positions in all.
+        num_segments: Segments of a clip; several numbers are the stages of a pyramid.
+        share_codebooks: Whether all segments of a clip share their codebooks.
+        straight_through: Which values are hard in training, see `ResidualProductQuantization`; not
+            for "pqn".
+        level_loss_weight: Weight of the loss on the first levels alone.
+        embedding_dim: Length of the embedding, of a segment for "tpqn"; a multiple of
+            `num_subspaces`.
         backbone: Name for `tfpqn.models.build_backbone`.
         weights: Weights for a `keras.applications` backbone.
+        initial_run: Folder of a trained run whose backbone and embedding the network starts from.
         alpha: Hardness of the soft assignment.
         loss_form, loss_scale, loss_margin: Arguments of the asymmetric triplet loss.
         epochs, batch_size, learning_rate: Adam with cosine decay to zero over all epochs.
-        augment: Whether to flip and shift the training images at random.
+        augment: Whether to shift the training images at random, to mirror them where that keeps
+            the label, and to draw the frames of clips at random.
         seed: Seed of weights, order, augmentation and clustering.
 
     Raises:
@@ -42,13 +63,21 @@ class RunConfig:
 
     protocol: str | None = "digits"
     images: str | None = None
+    videos: str | None = None
     image_size: int = 64
+    num_frames: int | None = None
     model: str = "pqn"
     bits: int = 24
-    num_subspaces: int = 4
+    num_levels: int | None = None
+    num_subspaces: int | None = None
+    num_segments: tuple[int, ...] = (2,)
+    share_codebooks: bool = False
+    straight_through: str | None = None
+    level_loss_weight: float = 0.0
     embedding_dim: int = 512
     backbone: str = "conv3"
     weights: str | None = None
+    initial_run: str | None = None
     alpha: float = 5.0
     loss_form: str = "softplus"
     loss_scale: float = 4.0
@@ -60,26 +89,14 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if (self.protocol is None) == (self.images is None):
-            raise ValueError(
-                "A run needs either a protocol or a folder of images. "
-                f"Received: protocol={self.protocol!r}, images={self.images!r}"
-            )
         if self.model not in MODELS:
             raise ValueError(f"model must be one of {list(MODELS)}. Received: {self.model!r}")
-        if self.bits < 1 or self.num_subspaces < 1 or self.bits % self.num_subspaces:
-            raise ValueError(
-                "bits must be a positive multiple of num_subspaces. "
-                f"Received: bits={self.bits}, num_subspaces={self.num_subspaces}"
-            )
+        self._check_source()
+        self._fill_in()
         for name in ("image_size", "embedding_dim", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
-        if self.embedding_dim % self.num_subspaces:
-            raise ValueError(
-                "embedding_dim must be a multiple of num_subspaces. Received: "
-                f"embedding_dim={self.embedding_dim}, num_subspaces={self.num_subspaces}"
-            )
+        self._check_sizes()
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must lie in 0 .. 2**32 - 1. Received: {self.seed}")
         if self.backbone not in backbone_names():
@@ -92,20 +109,116 @@ class RunConfig:
         self._build_quantizer()
         self._build_loss()
 
+    @property
+    def takes_clips(self) -> bool:
+        """Whether the network is one of clips."""
+        return self.model == "tpqn"
+
+    @property
+    def code_length(self) -> int:
+        """Number of positions of a code."""
+        segments = sum(self.num_segments) if self.takes_clips else 1
+        return segments * (self.num_levels or 1) * (self.num_subspaces or 1)
+
+    def _check_source(self) -> None:
+        given = [name for name in ("protocol", "images", "videos") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                "A run needs one of a protocol, a folder of images or a folder of videos. "
+                f"Received: protocol={self.protocol!r}, images={self.images!r}, "
+                f"videos={self.videos!r}"
+            )
+        has_clips = self.videos is not None
+        if self.protocol is not None:
+            has_clips = load_protocol(self.protocol).num_frames is not None
+        if has_clips != self.takes_clips:
+            kind, models = ("clips", ["tpqn"]) if has_clips else ("images", ["pqn", "rpqn"])
+            raise ValueError(
+                f"model must be one of {models} for {self.protocol or given[0]!r}, whose items are "
+                f"{kind}. Received: {self.model!r}"
+            )
+        if self.num_frames is not None and not (self.takes_clips and self.num_frames >= 1):
+            raise ValueError(
+                "num_frames must be at least 1, and is for clips alone. "
+                f"Received: num_frames={self.num_frames}, model={self.model!r}"
+            )
+
+    def _fill_in(self) -> None:
+        """Settle what depends on the model; JSON brings back a tuple as a list."""
+        segments = self.num_segments
+        segments = tuple(segments) if isinstance(segments, (list, tuple)) else (segments,)
+        object.__setattr__(self, "num_segments", segments)
+        if self.num_levels is None:
+            object.__setattr__(self, "num_levels", 2 if self.model == "rpqn" else 1)
+        if self.num_subspaces is None and min(segments, default=0) >= 1 and self.num_levels:
+            groups = (sum(segments) if self.takes_clips else 1) * self.num_levels
+            object.__setattr__(self, "num_subspaces", max(1, CODE_LENGTH // groups))
+
+    def _check_sizes(self) -> None:
+        if self.model == "pqn" and self.num_levels != 1:
+            raise ValueError(
+                "num_levels must be 1 with model='pqn'; several levels are model='rpqn'. "
+                f"Received: {self.num_levels}"
+            )
+        if not 0 <= self.level_loss_weight < float("inf"):
+            raise ValueError(
+                "level_loss_weight must be finite and at least 0. "
+                f"Received: {self.level_loss_weight}"
+            )
+        self._check_model_settings()
+        # Built with the smallest codebooks, to have its say on the other sizes first.
+        self._make_quantizer(2)
+        length = self.code_length
+        if self.bits < 1 or self.bits % length:
+            raise ValueError(
+                f"bits must be a positive multiple of the {length} positions of a code "
+                f"(num_levels x num_subspaces{' x segments' if self.takes_clips else ''}). "
+                f"Received: bits={self.bits}, num_subspaces={self.num_subspaces}"
+            )
+        if self.embedding_dim % (self.num_subspaces or 1):
+            raise ValueError(
+                "embedding_dim must be a multiple of num_subspaces. Received: "
+                f"embedding_dim={self.embedding_dim}, num_subspaces={self.num_subspaces}"
+            )
+
     def load_splits(
-        self, data_dir: str | Path | None = None, protocol: str | None = None
+        self,
+        data_dir: str | Path | None = None,
+        protocol: str | None = None,
+        num_frames: int | None = None,
     ) -> Splits:
         """The data of these settings, or of another protocol.
 
         Args:
             data_dir: Folder of tensorflow-datasets' prepared data sets.
             protocol: Protocol to take instead.
+            num_frames: Frames to take of each clip instead.
         """
         name = protocol or self.protocol
+        num_frames = num_frames or self.num_frames
         if name is not None:
-            return load_protocol(name).load(data_dir)
+            return load_protocol(name).load(data_dir, num_frames)
         image_shape = (self.image_size, self.image_size, 3)
+        if self.videos is not None:
+            return split_folder(
+                open_clips(self.videos, image_shape, num_frames or FOLDER_FRAMES).readable()
+            )
         return split_folder(ImageFolder(self.images or "", image_shape).readable())
+
+    def _check_model_settings(self) -> None:
+        """Settings of another model would be silently without effect."""
+        for name, models, default in (
+            ("straight_through", ("rpqn", "tpqn"), None),
+            ("level_loss_weight", ("rpqn", "tpqn"), 0.0),
+            ("share_codebooks", ("tpqn",), False),
+            ("num_segments", ("tpqn",), (2,)),
+        ):
+            value = getattr(self, name)
+            if self.model not in models and value != default:
+                raise ValueError(
+                    f"{name} is for model {' and '.join(models)}. "
+                    f"Received: {name}={value!r}, model={self.model!r}"
+                )
 
     def build_network(self, image_shape: tuple[int, int, int], steps: int) -> Any:
         """The compiled network of these settings, with fresh weights from the seed.
@@ -119,6 +232,7 @@ class RunConfig:
             build_backbone(self.backbone, image_shape, weights=self.weights),
             self._build_quantizer(),
             self.embedding_dim,
+            level_loss_weight=self.level_loss_weight,
         )
         schedule = keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)
         network.compile(
@@ -127,9 +241,25 @@ class RunConfig:
         )
         return network
 
-    def _build_quantizer(self) -> ProductQuantization:
-        num_codewords = 2 ** (self.bits // self.num_subspaces)
-        return ProductQuantization(self.num_subspaces, num_codewords, self.alpha)
+    def _build_quantizer(self) -> Quantizer:
+        return self._make_quantizer(2 ** (self.bits // self.code_length))
+
+    def _make_quantizer(self, num_codewords: int) -> Quantizer:
+        filled_in: Any = self  # no number is None any more
+        levels, subspaces = filled_in.num_levels, filled_in.num_subspaces
+        if self.model == "pqn":
+            return ProductQuantization(subspaces, num_codewords, self.alpha)
+        rest: dict[str, Any] = {"alpha": self.alpha, "straight_through": self.straight_through}
+        if self.model == "rpqn":
+            return ResidualProductQuantization(levels, subspaces, num_codewords, **rest)
+        return TemporalProductQuantization(
+            self.num_segments,
+            subspaces,
+            num_codewords,
+            levels,
+            share_codebooks=self.share_codebooks,
+            **rest,
+        )
 
     def _build_loss(self) -> AsymmetricTripletLoss:
         return AsymmetricTripletLoss(self.loss_form, self.loss_scale, self.loss_margin)

@@ -21,8 +21,9 @@ from .initialization import initialize_codebooks
 from .loop import fit
 from .run_config import RunConfig
 
-# Images per codeword for k-means and for the search for dead codewords.
+# Images per codeword for k-means and for the search for dead codewords, and the least in all.
 SAMPLES_PER_CODEWORD = 16
+FEWEST_SAMPLES = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,10 +117,13 @@ class Run:
         return keras.saving.load_model(self.folder / "network.keras")
 
     def load_splits(
-        self, data_dir: str | Path | None = None, protocol: str | None = None
+        self,
+        data_dir: str | Path | None = None,
+        protocol: str | None = None,
+        num_frames: int | None = None,
     ) -> Splits:
-        """The data of the run, or of another protocol."""
-        return self.config.load_splits(data_dir, protocol)
+        """The data of the run, or of another protocol; see `RunConfig.load_splits`."""
+        return self.config.load_splits(data_dir, protocol, num_frames)
 
     def read_metrics(self) -> dict[str, Any] | None:
         """The content of `metrics.json`, or None before an evaluation."""
@@ -166,15 +170,17 @@ def train(
         splits.train.image_shape, config.epochs * batches.steps_per_epoch
     )
     checkpoint_dir = run.folder / "checkpoints"
-    num_samples = SAMPLES_PER_CODEWORD * network.quantizer.num_codewords
+    num_samples = max(FEWEST_SAMPLES, SAMPLES_PER_CODEWORD * network.quantizer.num_codewords)
     if not run.has_begun:
+        if config.initial_run:
+            _copy_weights(Run.open(config.initial_run).load_network(), network)
         initialize_codebooks(
             network, sample_batches(splits.train, num_samples, 256), seed=config.seed
         )
     callbacks: list[keras.callbacks.Callback] = [
         ReviveCodewords(
             lambda: sample_batches(splits.train, num_samples, 256),
-            last_epoch=config.epochs // 2,
+            last_epoch=config.epochs // 2 - 1,
             seed=config.seed,
         )
     ]
@@ -200,9 +206,11 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run's network; write and return its metrics, with protocol and settings."""
     name = protocol or run.config.protocol
-    description = load_protocol(name).description if name else "folder of images, 10 % queries"
+    folder = run.config.images or run.config.videos
+    kind = "images" if run.config.images else "videos"
+    description = load_protocol(name).description if name else f"folder of {kind}, 10 % queries"
     metrics = {
-        "protocol": name or run.config.images,
+        "protocol": name or folder,
         "description": description,
         **evaluate(network, splits),
         "config": dataclasses.asdict(run.config),
@@ -212,9 +220,24 @@ def evaluate_run(
 
 
 def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np.ndarray]:
-    """At most `count` images, evenly spread over the set, in batches."""
+    """At most `count` items, evenly spread over the set, in batches as heavy as so many images."""
+    batch_size = images.items_per_batch(batch_size)
     positions = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
     return (batch.images for batch in images.batches(batch_size, positions))
+
+
+def _copy_weights(source: Any, network: Any) -> None:
+    """Give the network the backbone and the embedding of another."""
+    for part in ("backbone", "embedding"):
+        weights = getattr(source, part).get_weights()
+        expected = [tuple(variable.shape) for variable in getattr(network, part).weights]
+        received = [weight.shape for weight in weights]
+        if received != expected:
+            raise ValueError(
+                f"The initial run's {part} must be like the network's: weights of the shapes "
+                f"{expected}. Received: {received}"
+            )
+        getattr(network, part).set_weights(weights)
 
 
 def _save_network(network: Any, path: Path) -> None:

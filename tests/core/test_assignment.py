@@ -9,7 +9,15 @@ from keras import ops
 
 from tests import reference
 from tests.core.backend import assert_close, few_examples, gradients, to_numpy
-from tfpqn.ops import assign_hard, assign_soft, code_dtype, decode_codes, reconstruct_soft
+from tfpqn.ops import (
+    assign_hard,
+    assign_soft,
+    code_dtype,
+    decode_codes,
+    rank_by_distance,
+    reconstruct_soft,
+    straight_through,
+)
 
 
 def draw_units(rng, *shape):
@@ -99,6 +107,61 @@ def test_the_gradient_by_the_subvector_is_the_spread_of_the_codewords(rng):
     mean = weights @ codebook
     covariance = (codebook.T * weights) @ codebook - np.outer(mean, mean)
     assert_close(gradient[0], 2 * alpha * covariance @ g)
+
+
+def similarities_of(subvectors, codebooks):
+    return np.einsum("bmd,mkd->bmk", subvectors, codebooks).astype("float32")
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 20.0))
+def test_codewords_of_any_length_are_ranked_by_their_distance(seed, alpha):
+    rng = np.random.default_rng(seed)
+    subvectors = rng.normal(size=(3, 2, 4)).astype("float32")
+    codebooks = rng.normal(size=(2, 5, 4)) * rng.uniform(0.0, 2.0, size=(2, 5, 1))
+    codebooks = codebooks.astype("float32")
+    ranks = to_numpy(rank_by_distance(similarities_of(subvectors, codebooks), codebooks))
+    weights = to_numpy(assign_soft(ranks, alpha))
+    for row, m in np.ndindex(3, 2):
+        distances = reference.squared_distances(subvectors[row, m], codebooks[m])
+        # Minus half the squared distance, up to what all codewords have in common.
+        gaps = ranks[row, m] + 0.5 * distances
+        assert_close(gaps, np.full(5, gaps.mean()), 1e-4)
+        expected = reference.assign_soft(subvectors[row, m].astype("float64"), codebooks[m], alpha)
+        assert_close(weights[row, m], expected, 1e-3)
+
+
+def test_by_distance_the_nearest_codeword_is_chosen_and_not_the_longest(rng):
+    subvectors = rng.normal(size=(20, 2, 3)).astype("float32")
+    codebooks = rng.normal(size=(2, 8, 3)) * rng.uniform(0.1, 5.0, size=(2, 8, 1))
+    codebooks = codebooks.astype("float32")
+    similarities = similarities_of(subvectors, codebooks)
+    codes = to_numpy(assign_hard(rank_by_distance(similarities, codebooks)))
+    for row, m in np.ndindex(20, 2):
+        assert codes[row, m] == reference.assign_hard(subvectors[row, m], codebooks[m])
+    assert (codes != to_numpy(assign_hard(similarities))).any()
+
+
+def test_between_unit_vectors_both_ways_to_rank_are_one(rng):
+    codebooks = draw_units(rng, 2, 8, 3)
+    similarities = similarities_of(draw_units(rng, 20, 2, 3), codebooks)
+    assert_close(rank_by_distance(similarities, codebooks), similarities - 0.5)
+
+
+def test_straight_through_has_the_value_of_hard_to_the_last_bit(rng):
+    hard, soft = (rng.normal(size=(50, 7)).astype("float32") for _ in range(2))
+    for factor in (1e-6, 1.0, 1e6):
+        value = straight_through(ops.convert_to_tensor(hard), ops.convert_to_tensor(factor * soft))
+        np.testing.assert_array_equal(to_numpy(value), hard)
+
+
+def test_straight_through_has_the_gradient_of_soft(rng):
+    hard, soft, weights = (rng.normal(size=(3, 4)).astype("float32") for _ in range(3))
+    by_hard, by_soft = gradients(
+        lambda hard, soft: ops.sum(weights * ops.square(straight_through(hard, soft))), hard, soft
+    )
+    np.testing.assert_array_equal(by_hard, 0.0)
+    # A later step sees the hard value, and so does its derivative.
+    assert_close(by_soft, 2.0 * weights * hard)
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,7 @@ def product(num_subspaces, num_codewords):
 
 
 def residual(num_levels, num_subspaces, num_codewords, **options):
-    return partial(
-        ResidualProductQuantization, num_levels, num_subspaces, num_codewords, **options
-    )
+    return partial(ResidualProductQuantization, num_levels, num_subspaces, num_codewords, **options)
 
 
 def temporal(num_segments, num_subspaces, num_codewords, **options):

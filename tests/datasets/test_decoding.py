@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfpqn.datasets import decode_image
+from tfpqn.datasets.decoding import fit_frame
 
 LOSSLESS = ("PNG", "BMP", "GIF")
 FORMATS = (*LOSSLESS, "JPEG")
@@ -127,3 +128,12 @@ def test_truncated_image_is_an_error(color: np.ndarray, format: str, channels: i
 def test_what_is_no_image_is_an_error(data: bytes, channels: int) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode(data, (8, 8, channels))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 8, 1), (5, 13, 3), (16, 4, 1)])
+def test_decoded_frame_is_fitted_as_the_encoded_one_is(
+    color: np.ndarray, shape: tuple[int, int, int]
+) -> None:
+    # A BMP is turned grey here; of a PNG libpng would make grey with weights of its own.
+    expected = decode(encode(color, "BMP"), shape)
+    np.testing.assert_array_equal(fit_frame(color, shape), expected)

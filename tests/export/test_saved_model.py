@@ -120,6 +120,7 @@ def test_the_manifest_says_what_the_folder_holds(version, loaded, network):
     assert manifest["quantizer"] == {
         "kind": "ProductQuantization",
         "code_length": NUM_SUBSPACES,
+        "num_levels": 1,
         "num_codewords": NUM_CODEWORDS,
         "bytes_per_code": NUM_SUBSPACES,
         "embedding_dim": EMBEDDING_DIM,
@@ -127,6 +128,7 @@ def test_the_manifest_says_what_the_folder_holds(version, loaded, network):
     }
     assert manifest["num_items"] == NUM_ITEMS
     assert (manifest["id_type"], manifest["top_k"]) == ("int64", TOP_K)
+    assert manifest["items"] == "images"
     assert manifest["image_shape"] == list(IMAGE_SHAPE)
     assert manifest["metrics"] == METRICS
     versions = [manifest[f"{name}_version"] for name in ("tfpqn", "tensorflow", "keras", "numpy")]

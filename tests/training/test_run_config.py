@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.training.tiny import IMAGE_SHAPE, arrays_of, assert_bit_equal
-from tfpqn.training import RunConfig
+from tfpqn.training import Run, RunConfig
 
 SMALL = {"bits": 16, "embedding_dim": 16}
 
@@ -22,13 +22,21 @@ def build(**settings: Any) -> Any:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"protocol": None}, "either a protocol or a folder.*protocol=None, images=None"),
-        ({"images": "birds"}, "either a protocol or a folder.*'digits', images='birds'"),
+        (
+            {"protocol": None},
+            "one of a protocol, a folder.*=None, images=None, videos=None",
+        ),
+        ({"images": "birds"}, "one of a protocol, a folder.*'digits', images='birds'"),
+        ({"videos": "films"}, "one of a protocol, a folder.*'digits', .*videos='films'"),
+        (
+            {"protocol": None, "images": "birds", "videos": "films"},
+            "one of a protocol, a folder.*images='birds', videos='films'",
+        ),
         ({"model": "vgg"}, r"model must be one of \['pqn'.*Received: 'vgg'"),
         ({"bits": 0}, "bits must be a positive multiple.*bits=0, num_subspaces=4"),
         ({"bits": -4}, "bits must be a positive multiple.*bits=-4"),
         ({"bits": 18}, "bits must be a positive multiple.*bits=18, num_subspaces=4"),
-        ({"num_subspaces": 0}, "bits must be a positive multiple.*num_subspaces=0"),
+        ({"num_subspaces": 0}, "num_subspaces must be .*at least 1.*num_subspaces=0"),
         ({"embedding_dim": 18}, "embedding_dim must be a multiple.*embedding_dim=18"),
         ({"embedding_dim": 0}, "embedding_dim must be at least 1. Received: 0"),
         ({"backbone": "vgg"}, "Unknown backbone.*conv3.*resnet20.*ResNet50.*Received: 'vgg'"),
@@ -53,6 +61,181 @@ def test_bad_image_size_is_named(tmp_path: Path, size: int) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "1.png")
     with pytest.raises(ValueError, match=f"image_size must be .*Received: {size}"):
         RunConfig(protocol=None, images=str(tmp_path), image_size=size).load_splits()
+
+
+CLIPS = {"model": "tpqn", "protocol": "moving-digits"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "levels", "subspaces", "length"),
+    [
+        ({}, 1, 4, 4),
+        ({"num_subspaces": 2}, 1, 2, 2),
+        ({"model": "rpqn"}, 2, 2, 4),
+        ({"model": "rpqn", "num_levels": 1}, 1, 4, 4),
+        ({"model": "rpqn", "num_levels": 4}, 4, 1, 4),
+        ({"model": "rpqn", "num_levels": 8}, 8, 1, 8),
+        ({"model": "rpqn", "num_levels": 2, "num_subspaces": 4}, 2, 4, 8),
+        (CLIPS, 1, 2, 4),
+        ({**CLIPS, "num_segments": 4}, 1, 1, 4),
+        ({**CLIPS, "num_segments": (1,)}, 1, 4, 4),
+        ({**CLIPS, "num_levels": 2}, 2, 1, 4),
+        ({**CLIPS, "num_segments": (1, 2, 5)}, 1, 1, 8),
+    ],
+    ids=str,
+)
+def test_sizes_left_open_give_codes_of_four_positions_or_the_fewest_there_can_be(
+    settings: dict[str, Any], levels: int, subspaces: int, length: int
+) -> None:
+    config = RunConfig(**{"bits": 8, "embedding_dim": 16, **settings})
+    assert (config.num_levels, config.num_subspaces, config.code_length) == (
+        levels,
+        subspaces,
+        length,
+    )
+    # What is filled in is written down: given, it is the same.
+    assert RunConfig(**dataclasses.asdict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"model": "tpqn"},
+            r"model must be one of \['pqn', 'rpqn'\] for 'digits'.*images.*'tpqn'",
+        ),
+        (
+            {"model": "tpqn", "protocol": None, "images": "birds"},
+            r"model must be one of \['pqn', 'rpqn'\] for 'images'.*are images.*'tpqn'",
+        ),
+        (
+            {"model": "rpqn", "protocol": "moving-digits"},
+            r"model must be one of \['tpqn'\] for 'moving-digits'.*are clips.*'rpqn'",
+        ),
+        (
+            {"protocol": None, "videos": "films"},
+            r"model must be one of \['tpqn'\] for 'videos'.*are clips.*'pqn'",
+        ),
+        ({"protocol": "cifar"}, "Unknown protocol.*'cifar'"),
+        ({"num_levels": 2}, "num_levels must be 1 with model='pqn'.*'rpqn'. Received: 2"),
+        ({"model": "rpqn", "num_levels": 0}, "num_levels must be .*at least 1.*num_levels=0"),
+        (
+            {"model": "rpqn", "bits": 18},
+            "bits must be a positive multiple of the 4 positions.*bits=18, num_subspaces=2",
+        ),
+        (
+            {**CLIPS, "num_segments": (1, 2, 4)},
+            "bits must be a positive multiple of the 7 positions.*x segments.*bits=16",
+        ),
+        ({"num_segments": (2, 4)}, r"num_segments is for model tpqn.*num_segments=\(2, 4\).*'pqn'"),
+        ({"model": "rpqn", "num_segments": 4}, r"num_segments is for model tpqn.*\(4,\).*'rpqn'"),
+        ({**CLIPS, "num_segments": ()}, r"num_segments must hold at least one.*num_segments=\(\)"),
+        ({**CLIPS, "num_segments": (2, 0)}, "num_segments must be .*at least 1.*num_segments=0"),
+        ({"num_frames": 8}, "num_frames must be .*for clips alone.*num_frames=8, model='pqn'"),
+        ({**CLIPS, "num_frames": 0}, "num_frames must be at least 1.*num_frames=0, model='tpqn'"),
+        ({**CLIPS, "num_frames": -1}, "num_frames must be at least 1.*num_frames=-1"),
+        ({"model": "rpqn", "straight_through": "some"}, "straight_through must be .*'some'"),
+        ({**CLIPS, "straight_through": "some"}, "straight_through must be .*'some'"),
+        (
+            {"model": "rpqn", "level_loss_weight": -0.5},
+            "level_loss_weight must be at least 0. Received: -0.5",
+        ),
+        (
+            {"model": "rpqn", "level_loss_weight": float("nan")},
+            "level_loss_weight must be at least 0. Received: nan",
+        ),
+        ({**CLIPS, "embedding_dim": 15}, "embedding_dim must be a multiple of num_subspaces.*15"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_setting_that_does_not_fit_the_model_is_refused_before_any_data_is_read(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        RunConfig(**{**SMALL, **settings})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"straight_through": "some"}, {"straight_through": "all"}, {"share_codebooks": True}],
+    ids=str,
+)
+def test_setting_of_another_model_is_not_passed_over(settings: dict[str, Any]) -> None:
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"{name} .*[Rr]eceived"):
+        RunConfig(**settings)
+
+
+def test_segments_are_a_tuple_whatever_they_came_as() -> None:
+    stages = {**SMALL, **CLIPS, "bits": 14}
+    config = RunConfig(**stages, num_segments=(1, 2, 4))
+    assert RunConfig(**stages, num_segments=[1, 2, 4]) == config
+    from_json = RunConfig(**json.loads(json.dumps(dataclasses.asdict(config))))
+    assert from_json == config
+    assert from_json.num_segments == (1, 2, 4)
+    assert hash(from_json) == hash(config)
+    assert RunConfig(**SMALL, **CLIPS, num_segments=4).num_segments == (4,)
+
+
+# As version 0.1.0 wrote it.
+OLD_SETTINGS = {
+    "protocol": "digits",
+    "images": None,
+    "image_size": 64,
+    "model": "pqn",
+    "bits": 24,
+    "num_subspaces": 4,
+    "embedding_dim": 512,
+    "backbone": "conv3",
+    "weights": None,
+    "alpha": 5.0,
+    "loss_form": "softplus",
+    "loss_scale": 4.0,
+    "loss_margin": 0.0,
+    "epochs": 20,
+    "batch_size": 128,
+    "learning_rate": 0.003,
+    "augment": False,
+    "seed": 0,
+}
+
+
+def test_settings_written_before_there_were_levels_and_clips_mean_the_same(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(OLD_SETTINGS))
+    run = Run.open(tmp_path)
+    assert run.config == RunConfig()
+    assert {name: getattr(run.config, name) for name in OLD_SETTINGS} == OLD_SETTINGS
+    # It has begun, and goes on with the same settings.
+    (tmp_path / "network.keras").touch()
+    assert Run.start(tmp_path, RunConfig()) == run
+    with pytest.raises(ValueError, match=r"own settings.*model='pqn' -> 'rpqn'"):
+        Run.start(tmp_path, RunConfig(model="rpqn"))
+
+
+def test_residual_network_is_made_as_the_settings_say() -> None:
+    network = build(
+        model="rpqn", num_levels=3, num_subspaces=2, bits=12, alpha=2.0, level_loss_weight=0.5
+    )
+    quantizer = network.quantizer
+    assert np.shape(quantizer.codebooks) == (3, 2, 4, 8)
+    assert (quantizer.num_levels, quantizer.bits_per_code) == (3, 12)
+    assert (quantizer.alpha, quantizer.straight_through) == (2.0, None)
+    assert network.level_loss_weight == 0.5
+    assert not network.takes_clips
+    assert build(model="rpqn", straight_through="residuals").quantizer.straight_through == (
+        "residuals"
+    )
+
+
+def test_network_of_clips_is_made_as_the_settings_say() -> None:
+    network = build(**CLIPS, num_segments=(1, 2), num_levels=2, bits=12, share_codebooks=True)
+    quantizer = network.quantizer
+    assert network.takes_clips
+    assert network.image_shape == IMAGE_SHAPE
+    assert (quantizer.pyramid, quantizer.num_levels, quantizer.code_length) == ((1, 2), 2, 6)
+    assert np.shape(quantizer.codebooks) == (2, 1, 4, 16)
+    assert quantizer.embedding_dim == 3 * 16
+    assert quantizer.share_codebooks
 
 
 def test_settings_are_fixed_and_survive_json() -> None:

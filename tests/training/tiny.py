@@ -6,12 +6,13 @@ import keras
 import numpy as np
 
 import tfpqn
-from tfpqn.datasets import ImageArrays, Splits, TrainingBatches
+from tfpqn.datasets import ClipArrays, ImageArrays, Splits, TrainingBatches
 
 IMAGE_SHAPE = (8, 8, 1)
 LABEL_NAMES = ("ant", "bee", "cat", "dog")
 BATCH_SIZE = 16
 STEPS_PER_EPOCH = 4
+NUM_FRAMES = 4
 
 
 def make_images(num_images: int = BATCH_SIZE * STEPS_PER_EPOCH, seed: int = 0) -> ImageArrays:
@@ -26,6 +27,28 @@ def make_images(num_images: int = BATCH_SIZE * STEPS_PER_EPOCH, seed: int = 0) -
 def make_splits() -> Splits:
     database = make_images(seed=1)
     return Splits(train=database, database=database, query=make_images(12, seed=2))
+
+
+def make_clips(num_clips: int = 32, seed: int = 0, empty: tuple[int, ...] = ()) -> ClipArrays:
+    """Noisy clips of 3 to 6 frames, a picture that turns into another: labels 2 and 3 are 0 and 1
+    played backwards. The clips at the positions in `empty` have no frame.
+    """
+    pictures = np.random.default_rng(4).integers(0, 256, (2, 2, *IMAGE_SHAPE))
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_clips) % len(LABEL_NAMES)
+    clips = []
+    for position, label in enumerate(labels):
+        first, last = pictures[label % 2][:: -1 if label >= 2 else 1]
+        times = np.linspace(0, 1, rng.integers(3, 7))[:, None, None, None]
+        frames = first + times * (last - first)
+        noisy = np.clip(frames + rng.normal(0, 40, frames.shape), 0, 255).astype(np.uint8)
+        clips.append(noisy[:0] if position in empty else noisy)
+    return ClipArrays.from_clips(clips, labels, label_names=LABEL_NAMES, num_frames=NUM_FRAMES)
+
+
+def make_clip_splits() -> Splits:
+    database = make_clips(seed=1)
+    return Splits(train=database, database=database, query=make_clips(8, seed=2))
 
 
 def make_batches(augment: bool = False) -> TrainingBatches:
@@ -57,6 +80,13 @@ def make_network(
         tfpqn.losses.AsymmetricTripletLoss("softplus", scale=4.0),
     )
     return network
+
+
+def make_network_with(quantizer: Any, embedding_dim: int = 16) -> Any:
+    """A network on images, or with a temporal quantizer on clips, that is not compiled."""
+    keras.utils.set_random_seed(7)
+    backbone = tfpqn.models.build_backbone("conv3", IMAGE_SHAPE)
+    return tfpqn.models.ProductQuantizationNetwork(backbone, quantizer, embedding_dim)
 
 
 def make_float_network(optimizer: Any = "adam") -> Any:

@@ -24,15 +24,28 @@ app = typer.Typer(
 )
 console = rich.console.Console()
 
+FOLDER_FRAMES = 16
+DEFAULT_PROTOCOLS = {"tpqn": "moving-digits"}
+
 RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of tensorflow-datasets' prepared data sets.")
 ]
 ProtocolName = Annotated[
-    str | None, typer.Option(help="digits, cifar10-full, cifar10-5k or cifar10-10kq.")
+    str | None,
+    typer.Option(
+        help="digits, cifar10-full, cifar10-5k, cifar10-10kq; of clips moving-digits, "
+        "msr-action3d, ucf101-1 or hmdb51-1."
+    ),
 ]
 ImagesFolder = Annotated[
     Path | None, typer.Option(help="Folder of images, one subfolder per label.")
+]
+VideosFolder = Annotated[
+    Path | None, typer.Option(help="Folder of videos, one subfolder per label; or .npz set.")
+]
+NumFrames = Annotated[
+    int | None, typer.Option(help="Frames taken of each clip; the protocol's own number, or 16.")
 ]
 
 
@@ -54,14 +67,18 @@ def _options(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for all that the demo makes.")] = Path(
-        "tfpqn-demo"
-    ),
+    model: Annotated[str, typer.Option(help="Kind of network: pqn, rpqn or tpqn (clips).")] = "pqn",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for all that the demo makes: tfpqn-demo.")
+    ] = None,
 ) -> None:
-    """Train on handwritten digits, evaluate, export, search the export; draw a picture."""
+    """Train on digits (tpqn: on moving ones), evaluate, export, search; draw a picture."""
     from tfpqn.cli.demo import run_demo
 
-    run_demo(output, console)
+    # Each kind in a folder of its own, unless told: their runs have different settings.
+    run_demo(
+        output or Path("tfpqn-demo" if model == "pqn" else f"tfpqn-demo-{model}"), model, console
+    )
 
 
 @app.command()
@@ -69,16 +86,41 @@ def train(
     run_dir: RunDir,
     protocol: ProtocolName = None,
     images: ImagesFolder = None,
+    videos: VideosFolder = None,
     image_size: Annotated[int, typer.Option(help="Side that a folder's images get.")] = 64,
-    model: Annotated[str, typer.Option(help="Kind of network: pqn.")] = "pqn",
-    bits: Annotated[int, typer.Option(help="Bits per code, a multiple of --num-subspaces.")] = 24,
-    num_subspaces: Annotated[int, typer.Option(help="Codebooks.")] = 4,
+    num_frames: NumFrames = None,
+    model: Annotated[
+        str, typer.Option(help="Kind of network: pqn, rpqn (residual) or tpqn (of clips).")
+    ] = "pqn",
+    bits: Annotated[int, typer.Option(help="Bits per code, a multiple of its positions.")] = 24,
+    num_levels: Annotated[
+        int | None, typer.Option(help="Residual levels: 2 with rpqn, else 1.")
+    ] = None,
+    num_subspaces: Annotated[
+        int | None, typer.Option(help="Codebooks in a level (tpqn: of a segment); 4 in all.")
+    ] = None,
+    num_segments: Annotated[
+        str, typer.Option(help="Segments of a clip; 1,2,4 for a temporal pyramid.")
+    ] = "2",
+    share_codebooks: Annotated[
+        bool, typer.Option(help="Use the same codebooks in all segments.")
+    ] = False,
+    straight_through: Annotated[
+        str | None,
+        typer.Option(help="Hard values in training: none, residuals or all; all with levels."),
+    ] = None,
+    level_loss_weight: Annotated[
+        float, typer.Option(help="Weight of the loss on the first levels alone.")
+    ] = 0.0,
     embedding_dim: Annotated[int, typer.Option(help="Length of the embedding.")] = 512,
     backbone: Annotated[
         str, typer.Option(help="conv3, resnet20, or a keras.applications model such as ResNet50.")
     ] = "conv3",
     weights: Annotated[
         str | None, typer.Option(help="imagenet, or a file, for a keras.applications model.")
+    ] = None,
+    initial_run: Annotated[
+        Path | None, typer.Option(help="Trained run whose backbone and embedding are the start.")
     ] = None,
     alpha: Annotated[float, typer.Option(help="Hardness of the soft assignment.")] = 5.0,
     loss_form: Annotated[str, typer.Option(help="sigmoid, softplus or hinge.")] = "softplus",
@@ -100,15 +142,25 @@ def train(
     from tfpqn.training import train as train_run
 
     config = RunConfig(
-        protocol=protocol if protocol or images else "digits",
+        protocol=protocol
+        if protocol or images or videos
+        else DEFAULT_PROTOCOLS.get(model, "digits"),
         images=str(images) if images else None,
+        videos=str(videos) if videos else None,
         image_size=image_size,
+        num_frames=num_frames,
         model=model,
         bits=bits,
+        num_levels=num_levels,
         num_subspaces=num_subspaces,
+        num_segments=_read_segments(num_segments),
+        share_codebooks=share_codebooks,
+        straight_through=straight_through,
+        level_loss_weight=level_loss_weight,
         embedding_dim=embedding_dim,
         backbone=backbone,
         weights=weights,
+        initial_run=str(initial_run) if initial_run else None,
         alpha=alpha,
         loss_form=loss_form,
         loss_scale=loss_scale,
@@ -132,17 +184,19 @@ def index(
     output: Annotated[Path, typer.Option(help="Folder of the index to write.")],
     protocol: ProtocolName = None,
     images: ImagesFolder = None,
+    videos: VideosFolder = None,
+    num_frames: NumFrames = None,
     data_dir: DataDir = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images coded at once.")] = 256,
     overwrite: Annotated[bool, typer.Option(help="Replace an index at --output.")] = False,
 ) -> None:
-    """Code a collection: the run's own database, a protocol's database, or a folder of images."""
-    from tfpqn.datasets import ImageFolder
+    """Code a collection: the run's own database, a protocol's, or a folder of images or videos."""
+    from tfpqn.datasets import ImageFolder, open_clips
     from tfpqn.index import build_index
     from tfpqn.training import Run
 
-    if protocol and images:
-        raise ValueError("Index either --protocol or --images. Received: both")
+    if sum(map(bool, (protocol, images, videos))) > 1:
+        raise ValueError("Index one of --protocol, --images and --videos. Received: several")
     if output.exists() and not overwrite:
         raise FileExistsError(
             "The output folder must not exist yet, unless --overwrite is given. "
@@ -150,10 +204,13 @@ def index(
         )
     run = Run.open(run_dir)
     network = run.load_network()
+    frames = num_frames or run.config.num_frames
     if images:
         collection: ImageSet = ImageFolder(images, network.image_shape)
+    elif videos:
+        collection = open_clips(videos, network.image_shape, frames or FOLDER_FRAMES)
     else:
-        collection = run.load_splits(data_dir, protocol).database
+        collection = run.load_splits(data_dir, protocol, num_frames).database
     with rich.progress.Progress(console=rich.console.Console(stderr=True)) as bar:
         # Not shown before the first batch is through: an error should be one line.
         task = bar.add_task("Coding", total=len(collection), visible=False)
@@ -191,6 +248,9 @@ def export(
     index: Annotated[Path, typer.Option(help="Folder of the index.")],
     output: Annotated[Path, typer.Option(help="Version folder: models/NAME/VERSION.")],
     top_k: Annotated[int, typer.Option(help="Items that a search returns.")] = 10,
+    num_levels: Annotated[
+        int | None, typer.Option(help="Residual levels to ship; all of them by default.")
+    ] = None,
 ) -> None:
     """Write network and index as one SavedModel for TensorFlow Serving."""
     from tfpqn.export import Searcher, save_searcher
@@ -199,30 +259,32 @@ def export(
 
     run = Run.open(run_dir)
     collection = CodeIndex.load(index, columns=[])
-    searcher = Searcher(run.load_network(), collection, top_k=top_k)
+    searcher = Searcher(run.load_network(), collection, num_levels=num_levels, top_k=top_k)
     path = save_searcher(searcher, output, metrics=run.read_metrics())
     console.print(f"Exported {searcher.num_items:,} items to {path}")
 
 
 @app.command()
 def search(
-    files: Annotated[list[Path], typer.Argument(help="Image files to search with.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Image files; of clips video files, or folders of frames."),
+    ],
     model: Annotated[Path, typer.Option(help="Version folder: models/NAME/VERSION.")],
+    num_frames: Annotated[int, typer.Option(min=1, help="Frames taken of a video file.")] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Search an exported model, in plain TensorFlow, with image files."""
+    """Search an exported model, in plain TensorFlow, with images or clips."""
+    from tfpqn.cli.queries import read_query
     from tfpqn.datasets import plain_sentence
     from tfpqn.export import StatusError, load_searcher
 
-    for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(f"The image file must exist. Received: {str(file)!r}")
-    contents = [file.read_bytes() for file in files]
     searcher = load_searcher(model)
+    queries = [read_query(file, searcher.takes_clips, num_frames) for file in files]
     answers = []
-    for file, content in zip(files, contents, strict=True):
+    for file, query in zip(files, queries, strict=True):
         try:
-            result = searcher([content])
+            result = searcher([query])
         except StatusError as error:
             raise ValueError(f"{file}: {plain_sentence(error.message)}") from error
         found = zip(result.ids[0].tolist(), result.scores[0].tolist(), strict=True)
@@ -232,6 +294,16 @@ def search(
         typer.echo(json.dumps(answers, indent=2))
     else:
         _print_answers(answers)
+
+
+def _read_segments(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            "--num-segments must be a number, or several with commas between them, as in 1,2,4. "
+            f"Received: {text!r}"
+        ) from None
 
 
 def _report_skipped(images: ImageSet) -> None:
@@ -253,6 +325,11 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
         for cut, value in metrics[kind].items():
             table.add_row(f"{prefix}{cut}", f"{value:.4f}", f"{raw[kind][cut]:.4f}")
     console.print(table)
+    for prefix in metrics["prefixes"]:
+        console.print(
+            f"The first {prefix['num_levels']} of {len(metrics['prefixes'])} levels, "
+            f"{prefix['bits_per_code']:g} bits: mAP {prefix['mAP']:.4f}"
+        )
     console.print(f"Ties: {metrics['ties']}.")
 
 

@@ -1,4 +1,4 @@
-"""The whole road on scikit-learn's handwritten digits, in about a minute."""
+"""The whole road on scikit-learn's handwritten digits, still or in motion, in a few minutes."""
 
 from __future__ import annotations
 
@@ -14,41 +14,64 @@ import rich.console
 
 NUM_QUERIES = 6
 TOP_K = 10
+# A clip is drawn as so many of its frames; fewer neighbours fit into a row.
+FRAMES_DRAWN = 4
+CLIPS_DRAWN = 3
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pqn": {"protocol": "digits", "embedding_dim": 128, "epochs": 20},
+    "rpqn": {"protocol": "digits", "embedding_dim": 128, "epochs": 20},
+    "tpqn": {"protocol": "moving-digits", "embedding_dim": 64, "epochs": 20, "augment": True},
+}
 
 
-def run_demo(output: Path, console: rich.console.Console) -> Path:
+def run_demo(output: Path, model: str, console: rich.console.Console) -> Path:
     """Train, evaluate, index, export, search in a fresh process, draw.
 
     Run again on the same folder it keeps the trained network and exports the next version.
 
     Args:
         output: Folder for everything.
+        model: Kind of network: "pqn", "rpqn" or "tpqn".
         console: Where to report.
 
     Returns:
         The picture's path.
+
+    Raises:
+        ValueError: There is no such kind of network.
     """
+    if model not in SETTINGS:
+        raise ValueError(f"model must be one of {list(SETTINGS)}. Received: {model!r}")
     from tfpqn.export import Searcher, save_searcher
     from tfpqn.index import CodeIndex, build_index
     from tfpqn.training import Run, RunConfig, evaluate_run, train
 
     start = time.monotonic()
-    config = RunConfig(protocol="digits", bits=24, embedding_dim=128, epochs=20)
+    config = RunConfig(model=model, bits=24, **SETTINGS[model])
     splits = config.load_splits()
     run = Run.start(output / "run", config)
-    console.print(f"Training on {len(splits.train):,} digits, 24 bits per image")
+    things = "moving digits" if config.takes_clips else "digits"
+    console.print(f"Training on {len(splits.train):,} {things}, 24 bits each")
     network = train(run, splits)
     metrics = evaluate_run(run, network, splits)
     raw = metrics["raw_embeddings"]["mAP"]
     console.print(f"mAP {metrics['mAP']:.4f} with codes, {raw:.4f} with raw embeddings")
+    for prefix in metrics["prefixes"][:-1]:
+        levels, bits = prefix["num_levels"], prefix["bits_per_code"]
+        console.print(f"mAP {prefix['mAP']:.4f} with the first {levels} level alone, {bits:g} bits")
     build_index(network, splits.database, output / "index", overwrite=True)
     index = CodeIndex.load(output / "index")
     version = _next_version(output / "models" / "digits")
     save_searcher(Searcher(network, index, top_k=TOP_K), version, metrics=metrics)
     console.print(f"Exported {index.num_items:,} items to {version}; searching it in a new process")
-    files = _write_queries(splits.query, output / "queries")
+    files = _write_queries(splits.query, config.takes_clips, output / "queries")
     answers = _search_in_new_process(version, list(files.values()))
-    picture = _draw(answers, files, splits, output / "search.png", metrics)
+    title = (
+        f"{len(splits.database):,} {things}, {metrics['bits_per_code']:g} bits each, searched "
+        f"inside a SavedModel: mAP {metrics['mAP']:.3f}"
+    )
+    picture = _draw(answers, list(files), splits, output / "search.png", title)
     console.print(f"The picture is {picture}. It took {time.monotonic() - start:.0f} s in all.")
     return picture
 
@@ -58,15 +81,21 @@ def _next_version(model: Path) -> Path:
     return model / str(max(versions, default=0) + 1)
 
 
-def _write_queries(images: Any, folder: Path) -> dict[int, Path]:
-    """Write a few query images as PNG files; position -> file."""
+def _write_queries(items: Any, are_clips: bool, folder: Path) -> dict[int, Path]:
+    """Write a few queries as PNG files, clips as folders of frames; position -> path."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    labels = np.unique(images.labels)[-NUM_QUERIES:]
-    for position in (int(np.flatnonzero(images.labels == label)[0]) for label in labels):
-        files[position] = folder / f"digit-{images.ids[position]}.png"
-        files[position].write_bytes(images.encoded_image(position))
-    return files
+    paths = {}
+    labels = np.unique(items.labels)[-NUM_QUERIES:]
+    for position in (int(np.flatnonzero(items.labels == label)[0]) for label in labels):
+        if are_clips:
+            paths[position] = folder / f"clip-{items.ids[position]}"
+            paths[position].mkdir(exist_ok=True)
+            for number, frame in enumerate(items.encoded_frames(position)):
+                (paths[position] / f"{number:03}.png").write_bytes(frame)
+        else:
+            paths[position] = folder / f"digit-{items.ids[position]}.png"
+            paths[position].write_bytes(items.encoded_image(position))
+    return paths
 
 
 def _search_in_new_process(version: Path, files: list[Path]) -> list[list[int]]:
@@ -77,30 +106,26 @@ def _search_in_new_process(version: Path, files: list[Path]) -> list[list[int]]:
 
 
 def _draw(
-    answers: list[list[int]],
-    files: dict[int, Path],
-    splits: Any,
-    path: Path,
-    metrics: dict[str, Any],
+    answers: list[list[int]], queries: list[int], splits: Any, path: Path, title: str
 ) -> Path:
     from tfpqn.cli.picture import Item, draw_neighbours
 
     database = {id_: position for position, id_ in enumerate(splits.database.ids.tolist())}
     rows = []
-    for query, ids in zip(files, answers, strict=True):
+    for query, ids in zip(queries, answers, strict=True):
         label = splits.query.labels[query]
-        found = [database[id_] for id_ in ids]
-        rows.append(
-            [
-                Item(splits.query.images[query], None),
-                *(
-                    Item(splits.database.images[f], bool(splits.database.labels[f] == label))
-                    for f in found
-                ),
-            ]
-        )
-    title = (
-        f"{len(splits.database):,} digits, {metrics['bits_per_code']:g} bits each, searched inside "
-        f"a SavedModel: mAP {metrics['mAP']:.3f}"
-    )
+        row = [Item(_pixels(splits.query, query), None)]
+        for found in (database[id_] for id_ in ids):
+            is_right = bool(splits.database.labels[found] == label)
+            row.append(Item(_pixels(splits.database, found), is_right))
+        rows.append(row if row[0].pixels.ndim == 3 else row[: 1 + CLIPS_DRAWN])
     return draw_neighbours(rows, path, title)
+
+
+def _pixels(items: Any, position: int) -> np.ndarray:
+    """One image, or a few frames of a clip."""
+    (batch,) = items.batches(1, np.array([position]))
+    pixels = batch.images[0]
+    if pixels.ndim == 3:
+        return pixels
+    return pixels[np.linspace(0, len(pixels) - 1, FRAMES_DRAWN).round().astype(int)]

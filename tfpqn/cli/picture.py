@@ -13,10 +13,11 @@ WRONG_COLOUR = "#d1495b"
 
 
 class Item(NamedTuple):
-    """One image of the picture.
+    """One image, or one clip as a strip of film.
 
     Attributes:
-        pixels: uint8 `[height, width, channels]`.
+        pixels: uint8 `[height, width, channels]`, of a clip
+            `[num_frames, height, width, channels]`.
         is_right: Whether it is relevant to the row's query; None for the query itself.
     """
 
@@ -39,18 +40,21 @@ def draw_neighbours(rows: list[list[Item]], path: Path, title: str) -> Path:
     from matplotlib.figure import Figure
 
     num_rows, num_columns = len(rows), len(rows[0])
-    figure = Figure(figsize=(0.85 * num_columns + 0.6, 0.85 * num_rows + 0.9), dpi=120)
+    pixels = rows[0][0].pixels
+    frames = len(pixels) if pixels.ndim == 4 else 1
+    side = 0.85 if frames == 1 else 0.7
+    width, height = side * frames * num_columns + 0.6, side * num_rows + 0.9
+    figure = Figure(figsize=(width, height), dpi=120)
     FigureCanvasAgg(figure)
-    widths = [1.0, 0.25, *[1.0] * (num_columns - 1)]
     grid = figure.add_gridspec(
         num_rows,
         num_columns + 1,
-        width_ratios=widths,
-        wspace=0.12,
+        width_ratios=[1.0, 0.25 / frames, *[1.0] * (num_columns - 1)],
+        wspace=0.12 / frames,
         hspace=0.12,
         left=0.03,
         right=0.97,
-        top=1 - 0.75 / (0.85 * num_rows + 0.9),
+        top=1 - 0.75 / height,
         bottom=0.03,
     )
     for row, items in enumerate(rows):
@@ -65,8 +69,13 @@ def draw_neighbours(rows: list[list[Item]], path: Path, title: str) -> Path:
 
 
 def _draw_item(axes: Any, item: Item) -> None:
-    is_grey = item.pixels.shape[-1] == 1
-    pixels = item.pixels[..., 0] if is_grey else item.pixels
+    strip = item.pixels
+    if strip.ndim == 4:
+        edge = np.full_like(strip[0, :, :1], 128)
+        parts = [part for frame in strip for part in (edge, frame)]
+        strip = np.concatenate(parts[1:], axis=1)
+    is_grey = strip.shape[-1] == 1
+    pixels = strip[..., 0] if is_grey else strip
     axes.imshow(pixels, cmap="gray_r" if is_grey else None, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])

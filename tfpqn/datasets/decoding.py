@@ -28,9 +28,23 @@ def decode_image(data: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
     height, width, channels = image_shape
     pixels = _decode_grey(data) if channels == 1 else _decode(data, channels)
     pixels.set_shape([None, None, channels])
-    right_size = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], [height, width]))
-    pixels = tf.cond(right_size, lambda: pixels, lambda: _resize(pixels, height, width))
-    return tf.ensure_shape(pixels, image_shape)
+    return tf.ensure_shape(_fit_size(pixels, height, width), image_shape)
+
+
+def fit_frame(frame: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
+    """Bring one decoded frame to the network's size, as `decode_image` does with an image.
+
+    Args:
+        frame: uint8 `[height, width, 3]`.
+        image_shape: `(height, width, channels)` wanted, channels 1 or 3.
+
+    Returns:
+        uint8 tensor of `image_shape`.
+    """
+    height, width, channels = image_shape
+    pixels = tf.convert_to_tensor(frame)
+    pixels = _to_grey(pixels) if channels == 1 else pixels
+    return tf.ensure_shape(_fit_size(pixels, height, width), image_shape)
 
 
 def _decode(data: tf.Tensor, channels: int) -> tf.Tensor:
@@ -54,6 +68,11 @@ def plain_sentence(message: str) -> str:
     """TensorFlow's message of an error without its marks of nodes and ops."""
     marks = r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]( name:)?|assertion failed:"
     return " ".join(re.sub(marks, "", message).split())
+
+
+def _fit_size(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    right_size = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], [height, width]))
+    return tf.cond(right_size, lambda: pixels, lambda: _resize(pixels, height, width))
 
 
 def _resize(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:

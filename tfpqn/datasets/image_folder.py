@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,8 @@ import tensorflow as tf
 
 from tfpqn.datasets.decoding import decode_image, plain_sentence
 from tfpqn.datasets.image_set import ImageSet, ImageShape
+from tfpqn.datasets.item_reading import find_readable, read_items
+from tfpqn.datasets.labelled_files import LabelledFiles, find_labelled_files
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -39,41 +40,21 @@ class ImageFolder(ImageSet):
         label_names: tuple[str, ...] | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self._set_files(_find_images(self.folder), label_names)
+        self._set_files(find_labelled_files(self.folder, "image", IMAGE_SUFFIXES, label_names))
         self.image_shape = image_shape
         self.skipped = {}
 
-    def _set_files(self, files: list[Path], label_names: tuple[str, ...] | None) -> None:
-        # A name that is not UTF-8 (old disks have such) could not be written into any report.
-        ids = [
-            os.fsencode(file.relative_to(self.folder).as_posix()).decode(errors="backslashreplace")
-            for file in files
-        ]
-        names = [id_.split("/")[0] if "/" in id_ else None for id_ in ids]
-        if label_names is None:
-            label_names = tuple(sorted({name for name in names if name is not None}))
-        unknown = sorted({name for name in names if name is not None} - set(label_names))
-        if unknown:
-            raise ValueError(
-                f"Subfolders must be among the labels {list(label_names)}. Received: {unknown}"
-            )
-        numbers = {name: number for number, name in enumerate(label_names)}
-        self.files = files
-        self.ids = np.array(ids, dtype=object)
-        self.labels = np.array([numbers.get(n, -1) if n else -1 for n in names], dtype=np.int64)
-        self.label_names = label_names
+    def _set_files(self, found: LabelledFiles) -> None:
+        self._found = found
+        self.files, self.ids, self.labels, self.label_names = found
 
-    def load(self, positions: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-        def read(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            image, ok = tf.numpy_function(self._read, [position], (tf.uint8, tf.bool))
-            return tf.ensure_shape(image, self.image_shape), position, tf.ensure_shape(ok, [])
-
-        return (
-            positions.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            .filter(lambda image, position, ok: ok)
-            .map(lambda image, position, ok: (image, position))
-            .batch(batch_size)
-        )
+    def load(
+        self,
+        positions: tf.data.Dataset,
+        batch_size: int,
+        seeds: tf.data.Dataset | None = None,
+    ) -> tf.data.Dataset:
+        return read_items(positions, self._read, self.image_shape, batch_size)
 
     def _read(self, position: np.int64) -> tuple[np.ndarray, np.bool_]:
         try:
@@ -85,36 +66,13 @@ class ImageFolder(ImageSet):
             return np.zeros(self.image_shape, np.uint8), np.bool_(False)
 
     def readable(self) -> ImageFolder:
-        for _ in self.batches(256):
-            pass
-        readable = [position for position, id_ in enumerate(self.ids) if id_ not in self.skipped]
-        if not readable:
-            raise ValueError(
-                f"{self.folder} must hold at least one readable image. Received: {len(self)} "
-                f"files, none readable; the first: {next(iter(self.skipped.items()))}"
-            )
-        return self.subset(np.array(readable))
+        need = f"{self.folder} must hold at least one readable image"
+        return self.subset(find_readable(self, 256, need, "files"))
 
     def subset(self, positions: np.ndarray) -> ImageFolder:
         part = copy.copy(self)
-        part._set_files([self.files[position] for position in positions], self.label_names)
+        part._set_files(self._found.take(positions))
         return part
 
     def encoded_image(self, position: int) -> bytes:
         return self.files[position].read_bytes()
-
-
-def _find_images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"The image folder must exist. Received: {str(folder)!r}")
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-    )
-    if not files:
-        raise FileNotFoundError(
-            f"The folder must hold images ({', '.join(IMAGE_SUFFIXES)}), one subfolder per label. "
-            f"Received: {str(folder)!r}, which holds none"
-        )
-    return files

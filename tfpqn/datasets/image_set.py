@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,8 @@ class ImageBatch(NamedTuple):
     """A batch of images and their positions in the set.
 
     Attributes:
-        images: uint8 `[batch, height, width, channels]`.
+        images: uint8 `[batch, height, width, channels]`; of clips
+            `[batch, num_frames, height, width, channels]`.
         positions: int64 `[batch]`, rows of the set's `labels` and `ids`.
     """
 
@@ -25,7 +27,7 @@ class ImageBatch(NamedTuple):
 
 
 class ImageSet:
-    """Base of the image collections.
+    """Base of the collections: an item is an image, or (in a `ClipSet`) a clip.
 
     Attributes:
         labels: int64 `[num_images]`, or multi-hot `[num_images, num_labels]`.
@@ -33,8 +35,10 @@ class ImageSet:
         image_shape: `(height, width, channels)`.
         label_names: Name of each label value, or empty.
         skipped: What could not be read so far: id -> reason.
+        mirrors_alike: Whether a mirrored item keeps its label.
     """
 
+    mirrors_alike: bool = True
     labels: np.ndarray
     ids: np.ndarray
     image_shape: ImageShape
@@ -44,10 +48,26 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def load(self, positions: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of one item of a batch: that of an image, or of all frames of a clip."""
+        return self.image_shape
+
+    def load(
+        self,
+        positions: tf.data.Dataset,
+        batch_size: int,
+        seeds: tf.data.Dataset | None = None,
+    ) -> tf.data.Dataset:
         """Turn a dataset of int64 positions into `(images, positions)` batches, in order.
 
         Images that cannot be read are left out and noted in `skipped`.
+
+        Args:
+            positions: Rows of the set, in any order and as often as wished.
+            batch_size: Items per batch; the last may be smaller.
+            seeds: Dataset of int64, one per position: each seeds the random reading of its item.
+                Nothing is random in the reading of an image: image sets ignore it.
         """
         raise NotImplementedError
 
@@ -61,6 +81,10 @@ class ImageSet:
         dataset = tf.data.Dataset.from_tensor_slices(chosen)
         for images, rows in self.load(dataset, batch_size).prefetch(2).as_numpy_iterator():
             yield ImageBatch(images, rows)
+
+    def items_per_batch(self, num_images: int) -> int:
+        """Items that weigh as much as so many images: of clips fewer, at least one."""
+        return max(1, num_images * math.prod(self.image_shape) // math.prod(self.item_shape))
 
     def subset(self, positions: np.ndarray) -> ImageSet:
         """The images at the given positions, with their labels and ids."""
@@ -110,7 +134,12 @@ class ImageArrays(ImageSet):
         self.label_names = tuple(label_names)
         self.skipped = {}
 
-    def load(self, positions: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    def load(
+        self,
+        positions: tf.data.Dataset,
+        batch_size: int,
+        seeds: tf.data.Dataset | None = None,
+    ) -> tf.data.Dataset:
         images = tf.constant(self.images)
         return positions.batch(batch_size).map(lambda rows: (tf.gather(images, rows), rows))
 

@@ -1,4 +1,4 @@
-"""Retrieval protocols by name: which images train, which are searched, which search."""
+"""Retrieval protocols by name: which items train, which are searched, which search."""
 
 from __future__ import annotations
 
@@ -8,32 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tfpqn.datasets.image_set import ImageArrays, ImageSet, ImageShape, fingerprint
-
-SPLIT_SEED = 0
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The three parts of a protocol.
-
-    Attributes:
-        train: What the network learns from.
-        database: What is coded and searched.
-        query: What searches.
-    """
-
-    train: ImageSet
-    database: ImageSet
-    query: ImageSet
-
-    def describe(self) -> dict[str, object]:
-        """Sizes and digests of the parts, for reports."""
-        parts = {"train": self.train, "database": self.database, "query": self.query}
-        return {
-            name: {"num_images": len(part), "fingerprint": fingerprint(part.ids)}
-            for name, part in parts.items()
-        }
+from tfpqn.datasets import clip_protocols
+from tfpqn.datasets.clip_protocols import VIDEO_SHAPE
+from tfpqn.datasets.frame_sampling import check_num_frames
+from tfpqn.datasets.image_set import ImageArrays, ImageShape
+from tfpqn.datasets.splits import Splits, draw_per_label
 
 
 @dataclass(frozen=True)
@@ -43,25 +22,41 @@ class Protocol:
     Attributes:
         name: Name on the command line.
         description: One sentence on the split.
-        image_shape: `(height, width, channels)`.
-        loader: From the data directory (or None) to the splits.
+        image_shape: `(height, width, channels)`, of a clip that of each frame.
+        loader: From the data directory (or None) to the splits; of clips, from the data directory
+            and the number of frames.
+        num_frames: Frames sampled from each clip unless told; None if the items are images.
     """
 
     name: str
     description: str
     image_shape: ImageShape
-    loader: Callable[[Path | None], Splits]
+    loader: Callable[..., Splits]
+    num_frames: int | None = None
 
-    def load(self, data_dir: str | Path | None = None) -> Splits:
+    def load(self, data_dir: str | Path | None = None, num_frames: int | None = None) -> Splits:
         """Read the data.
 
         Args:
-            data_dir: Folder of tensorflow-datasets' prepared data sets; None for its own default.
+            data_dir: Folder of tensorflow-datasets' prepared data sets, or of the file that the
+                protocol names; None for tensorflow-datasets' own default.
+            num_frames: Frames to sample from each clip; None for the protocol's own number.
 
         Raises:
             FileNotFoundError: The data is not there; the message says how to get it.
+            ValueError: `num_frames` is given for images, or is below one.
         """
-        return self.loader(Path(data_dir) if data_dir is not None else None)
+        folder = Path(data_dir) if data_dir is not None else None
+        if self.num_frames is None:
+            if num_frames is not None:
+                raise ValueError(
+                    f"num_frames must be left out: the items of {self.name} are images. "
+                    f"Received: {num_frames}"
+                )
+            return self.loader(folder)
+        num_frames = self.num_frames if num_frames is None else num_frames
+        check_num_frames(num_frames)
+        return self.loader(folder, num_frames)
 
 
 def protocol_names() -> list[str]:
@@ -82,37 +77,6 @@ def load_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def split_folder(images: ImageSet, query_share: float = 0.1) -> Splits:
-    """Split a labelled set: of each label a share is queries, the rest training set and database.
-
-    Unlabelled images (label -1) take no part.
-
-    Args:
-        images: A set with integer labels, such as `ImageFolder(..).readable()`.
-        query_share: Share of each label's images that become queries, between 0 and 1; at least
-            one image of each label is a query, and at least one is not.
-
-    Raises:
-        ValueError: There are fewer than two labels, a label has a single image, or the share is
-            out of range.
-    """
-    if not 0 <= query_share < 1:
-        raise ValueError(f"query_share must lie between 0 and 1. Received: {query_share}")
-    if (images.labels < 0).any():
-        images = images.subset(np.flatnonzero(images.labels >= 0))
-    labels, counts = np.unique(images.labels, return_counts=True)
-    if len(labels) < 2 or counts.min() < 2:
-        known = dict(enumerate(images.label_names))
-        names = [known.get(label, label) for label in labels.tolist()]
-        raise ValueError(
-            "Training needs at least two labels (subfolders) with two readable images each. "
-            f"Received: {dict(zip(names, counts.tolist(), strict=True))} images by label"
-        )
-    query, rest = _draw_per_label(images.labels, query_share)
-    database = images.subset(rest)
-    return Splits(train=database, database=database, query=images.subset(query))
-
-
 def _load_digits(data_dir: Path | None) -> Splits:
     """scikit-learn's handwritten digits: no data directory needed."""
     from sklearn.datasets import load_digits
@@ -120,21 +84,21 @@ def _load_digits(data_dir: Path | None) -> Splits:
     digits = load_digits()
     images = np.clip(digits.images * 16, 0, 255).astype(np.uint8)[..., np.newaxis]
     everything = ImageArrays(images, digits.target, label_names=[str(d) for d in range(10)])
-    query, rest = _draw_per_label(everything.labels, 36)
+    query, rest = draw_per_label(everything.labels, 36)
     database = everything.subset(rest)
     return Splits(train=database, database=database, query=everything.subset(query))
 
 
 def _load_cifar10_full(data_dir: Path | None) -> Splits:
     train, test = _cifar10(data_dir)
-    query, rest = _draw_per_label(test.labels, 100)
+    query, rest = draw_per_label(test.labels, 100)
     return Splits(train=train, database=test.subset(rest), query=test.subset(query))
 
 
 def _load_cifar10_5k(data_dir: Path | None) -> Splits:
     everything = _concatenate(*_cifar10(data_dir))
-    query, rest = _draw_per_label(everything.labels, 100)
-    train, database = _draw_per_label(everything.labels[rest], 500)
+    query, rest = draw_per_label(everything.labels, 100)
+    train, database = draw_per_label(everything.labels[rest], 500)
     return Splits(
         train=everything.subset(rest[train]),
         database=everything.subset(rest[database]),
@@ -144,7 +108,7 @@ def _load_cifar10_5k(data_dir: Path | None) -> Splits:
 
 def _load_cifar10_10kq(data_dir: Path | None) -> Splits:
     everything = _concatenate(*_cifar10(data_dir))
-    query, rest = _draw_per_label(everything.labels, 1000)
+    query, rest = draw_per_label(everything.labels, 1000)
     database = everything.subset(rest)
     return Splits(train=database, database=database, query=everything.subset(query))
 
@@ -178,18 +142,6 @@ def _concatenate(first: ImageArrays, second: ImageArrays) -> ImageArrays:
     return ImageArrays(images, labels, ids, first.label_names)
 
 
-def _draw_per_label(labels: np.ndarray, count: int | float) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of random items of each label (a number, or a share), and of the rest."""
-    rng = np.random.default_rng(SPLIT_SEED)
-    drawn = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        share = min(max(1, round(count * len(members))), len(members) - 1)
-        size = count if isinstance(count, int) else share
-        drawn[rng.choice(members, size, replace=False)] = True
-    return np.flatnonzero(drawn), np.flatnonzero(~drawn)
-
-
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -220,6 +172,38 @@ PROTOCOLS = {
             "training set and database",
             (32, 32, 3),
             _load_cifar10_10kq,
+        ),
+        Protocol(
+            "moving-digits",
+            "scikit-learn's digits moving from corner to corner, 12 motions as labels: 1,440 clips "
+            "are training set and database, 360 clips of other digits search",
+            (20, 20, 1),
+            clip_protocols.load_moving_digits,
+            num_frames=8,
+        ),
+        Protocol(
+            "msr-action3d",
+            "MSR-Action3D, 20 actions as depth clips brought to 32x32, cross-subject: subjects 1, "
+            "3, 5, 7, 9 are training set and database, subjects 2, 4, 6, 8, 10 search",
+            (32, 32, 1),
+            clip_protocols.load_msr_action3d,
+            num_frames=16,
+        ),
+        Protocol(
+            "ucf101-1",
+            "UCF-101, 101 actions, split 1: the training clips are training set and database, the "
+            "test clips search",
+            VIDEO_SHAPE,
+            clip_protocols.load_ucf101,
+            num_frames=16,
+        ),
+        Protocol(
+            "hmdb51-1",
+            "HMDB-51, 51 actions, split 1: the training clips are training set and database, the "
+            "test clips search",
+            VIDEO_SHAPE,
+            clip_protocols.load_hmdb51,
+            num_frames=16,
         ),
     )
 }

@@ -16,10 +16,12 @@ class TrainingBatches:
     on as if it had not. Each epoch is a new permutation; its last, incomplete batch is left out.
 
     Args:
-        images: The image set; one made of files should be `readable()`.
-        batch_size: Images per batch, at most the size of the set.
+        images: The set of images or clips; one made of files should be `readable()`.
+        batch_size: Items per batch, at most the size of the set.
         seed: Seed of the order and of the augmentation.
-        augment: Whether to flip at random and shift by up to `max_shift` pixels.
+        augment: Whether to shift by up to `max_shift` pixels, to flip at random (if the set's
+            `mirrors_alike`), and to draw the frames of clips at random. All frames of a clip are
+            shifted and flipped alike.
         max_shift: Largest shift along either axis; the border is mirrored.
 
     Raises:
@@ -60,7 +62,8 @@ class TrainingBatches:
         """The batches from `first_step` on, without end.
 
         Returns:
-            Dataset of `(uint8 [batch_size, height, width, channels], labels [batch_size, ..])`.
+            Dataset of `(uint8 [batch_size, height, width, channels], labels [batch_size, ..])`;
+            of clips uint8 `[batch_size, num_frames, height, width, channels]`.
         """
         first_epoch, steps_done = divmod(first_step, self.steps_per_epoch)
         labels = tf.constant(self.images.labels)
@@ -69,7 +72,8 @@ class TrainingBatches:
             .flat_map(self._epoch)
             .skip(steps_done * self.batch_size)
         )
-        batches = self.images.load(positions, self.batch_size)
+        seeds = self._seeds(first_step) if self.augment else None
+        batches = self.images.load(positions, self.batch_size, seeds)
         batches = batches.map(lambda images, rows: (images, tf.gather(labels, rows)))
         if self.augment:
             batches = batches.enumerate(start=first_step).map(
@@ -84,30 +88,43 @@ class TrainingBatches:
         whole = self.steps_per_epoch * self.batch_size
         return tf.data.Dataset.from_tensor_slices(order[:whole])
 
+    def _seeds(self, first_step: int) -> tf.data.Dataset:
+        """A seed for each item of the stream: its number there and the run's seed decide it."""
+        numbers = tf.data.Dataset.range(first_step * self.batch_size, INT64_MAX)
+        return numbers.map(
+            lambda number: tf.random.stateless_uniform(
+                [], (self.seed, number), minval=None, maxval=None, dtype=tf.int64
+            )
+        )
+
     def _augment(
         self, step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = batch
-        images = tf.ensure_shape(images, [self.batch_size, *self.images.image_shape])
+        images = tf.ensure_shape(images, [self.batch_size, *self.images.item_shape])
         seed = tf.stack([tf.constant(self.seed, tf.int64), step])
-        return _shift_and_flip(images, self.max_shift, seed), labels
+        return _shift_and_flip(images, self.max_shift, seed, self.images.mirrors_alike), labels
 
 
-def _shift_and_flip(images: tf.Tensor, max_shift: int, seed: tf.Tensor) -> tf.Tensor:
-    """Shift each image by up to `max_shift` pixels along both axes and mirror half of them.
+def _shift_and_flip(
+    images: tf.Tensor, max_shift: int, seed: tf.Tensor, mirrors_alike: bool
+) -> tf.Tensor:
+    """Shift each item by up to `max_shift` pixels along both axes and, maybe, mirror half of them.
 
     One gather of pixels does both: four times as fast on a CPU as cropping and mirroring in turn.
     """
-    batch_size, height, width, channels = images.shape
+    batch_size, *frames, height, width, channels = images.shape
     flip_seed, shift_seed = tf.unstack(tf.random.split(seed, 2))
-    padding = [[0, 0], [max_shift, max_shift], [max_shift, max_shift], [0, 0]]
-    padded = tf.pad(images, padding, mode="REFLECT")
+    shifted = [[max_shift, max_shift]] * 2
+    padded = tf.pad(images, [[0, 0], *([0, 0] for _ in frames), *shifted, [0, 0]], mode="REFLECT")
     offsets = tf.random.stateless_uniform(
         [2, batch_size, 1], shift_seed, minval=0, maxval=2 * max_shift + 1, dtype=tf.int32
     )
-    flips = tf.random.stateless_uniform([batch_size, 1], flip_seed) < 0.5
-    columns = tf.where(flips, tf.range(width)[::-1], tf.range(width)) + offsets[1]
-    rows = tf.range(height) + offsets[0]
-    pixels = rows[:, :, None] * (width + 2 * max_shift) + columns[:, None, :]
-    flat = tf.reshape(padded, [batch_size, -1, channels])
-    return tf.gather(flat, pixels, axis=1, batch_dims=1)
+    columns = tf.range(width)
+    if mirrors_alike:
+        flips = tf.random.stateless_uniform([batch_size, 1], flip_seed) < 0.5
+        columns = tf.where(flips, columns[::-1], columns)
+    pixels = (tf.range(height) + offsets[0])[:, :, None] * (width + 2 * max_shift)
+    pixels += (columns + offsets[1])[:, None, :]
+    flat = tf.reshape(padded, [batch_size, *frames, -1, channels])
+    return tf.gather(flat, pixels, axis=1 + len(frames), batch_dims=1)

@@ -39,10 +39,10 @@ def build_index(
 
     Args:
         network: A built `ProductQuantizationNetwork`.
-        images: A `tfpqn.datasets.ImageSet`; images that cannot be read are left out and noted in
-            its `skipped`.
+        images: A `tfpqn.datasets.ImageSet`, of clips a `ClipSet`; items that cannot be read are
+            left out and noted in its `skipped`.
         path: The index folder.
-        batch_size: Images coded at once.
+        batch_size: Images, or frames of clips, coded at once.
         overwrite: Whether an index at `path` is replaced.
         progress: Called after each batch with the number of images done.
 
@@ -57,7 +57,7 @@ def build_index(
     network.require_image_shape(images.image_shape)
     check_unique_ids(convert_ids(images.ids))
     with CodeIndexWriter(path, network_layout(network), overwrite=overwrite) as writer:
-        for batch in images.batches(batch_size):
+        for batch in images.batches(images.items_per_batch(batch_size)):
             outputs = network.predict_on_batch(batch.images)
             _require_finite(outputs["embeddings"], images.ids[batch.positions])
             rows = batch.positions

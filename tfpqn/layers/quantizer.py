@@ -20,7 +20,9 @@ class Quantization(NamedTuple):
 
     Attributes:
         reconstruction: `[batch, embedding_dim]`, soft in training and hard at inference.
-        codes: `[batch, code_length]`, always hard.
+        codes: `[batch, code_length]`, always hard; in training those of the path that training
+            takes, which for soft residuals (`straight_through="none"`) need not be those of
+            encoding.
         partial_sums: `[batch, num_levels, embedding_dim]`: what the first levels alone, one, two,
             .. all of them, reconstruct.
     """
@@ -110,6 +112,17 @@ class Quantizer(keras.layers.Layer):
         self._require_levels(num_levels)
         return self
 
+    def codes_by_codebook(self, codes: np.ndarray) -> np.ndarray:
+        """Codes as the codebooks see them.
+
+        Args:
+            codes: Array `[num_items, code_length]`.
+
+        Returns:
+            Array `[num_levels, codebooks of a level, codes of a codebook]`.
+        """
+        return codes.T.reshape(self.num_levels, -1, len(codes))
+
     def call(self, embeddings: Tensor, training: bool = False) -> Tensor:
         return ops.cast(
             self.quantize_embeddings(embeddings, training).reconstruction, self.compute_dtype
@@ -158,10 +171,11 @@ class Quantizer(keras.layers.Layer):
             )
 
     def _require_levels(self, num_levels: int) -> None:
-        if not isinstance(num_levels, (int, np.integer)) or not 1 <= num_levels <= self.num_levels:
+        is_number = isinstance(num_levels, (int, np.integer)) and not isinstance(num_levels, bool)
+        if not is_number or not 1 <= num_levels <= self.num_levels:
             raise ValueError(
                 f"num_levels must lie in 1 .. {self.num_levels}, the levels of the quantizer. "
-                f"Received: num_levels={num_levels}"
+                f"Received: num_levels={num_levels!r}"
             )
 
     def _checked_embeddings(self, embeddings: Tensor) -> Tensor:

@@ -50,10 +50,11 @@ class ResidualProductQuantization(Quantizer):
             `num_levels * num_subspaces * log2(num_codewords)` bits.
         alpha: Hardness of the soft assignment, one number a level. A single number is that of the
             first level; from level to level it grows by 4, as squared residuals shrink.
-        straight_through: Where training goes on with hard values, as inference does, under soft
-            gradients: `"residuals"` (default) hands the residual of the chosen codeword to the next
-            level, so that a level trains on the residuals it will encode; `"all"` makes the
-            reconstruction hard as well; `"none"` is soft throughout.
+        straight_through: Which values training takes hard, as inference does, under soft gradients:
+            `"all"`: residuals and reconstruction, so that training sees what will be encoded;
+            `"residuals"`: a level's residual is that of the chosen codeword, the reconstruction is
+            soft; `"none"`: all soft. None stands for `"all"` with several levels, which retrieves
+            best (docs/method.md), and `"none"` with one, as in `ProductQuantization`.
         codebooks_initializer: Initializer of the codebooks, random directions by default; the
             values of level t are scaled to codewords of length about `0.5 ** t`.
             `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
@@ -87,7 +88,7 @@ class ResidualProductQuantization(Quantizer):
         num_codewords: int = 256,
         alpha: float | Sequence[float] = 5.0,
         *,
-        straight_through: str = "residuals",
+        straight_through: str | None = None,
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -95,17 +96,18 @@ class ResidualProductQuantization(Quantizer):
         require_at_least("num_levels", num_levels, 1)
         require_at_least("num_subspaces", num_subspaces, 1)
         require_at_least("num_codewords", num_codewords, 2)
-        if straight_through not in STRAIGHT_THROUGH:
+        if straight_through not in (None, *STRAIGHT_THROUGH):
             raise ValueError(
-                f"straight_through must be one of {list(STRAIGHT_THROUGH)}. "
+                f"straight_through must be None or one of {list(STRAIGHT_THROUGH)}. "
                 f"Received: {straight_through!r}"
             )
         self.num_levels = num_levels
         self.num_subspaces = num_subspaces
         self.num_codewords = num_codewords
-        self.alpha = alpha
-        self.alphas = _alpha_by_level(alpha, num_levels)
+        self.alpha = alpha.tolist() if isinstance(alpha, np.ndarray) else alpha
+        self.alphas = _alpha_by_level(self.alpha, num_levels)
         self.straight_through = straight_through
+        self.hard_values = straight_through or ("all" if num_levels > 1 else "none")
         self.codebooks_initializer = keras.initializers.get(
             codebooks_initializer or keras.initializers.RandomNormal(stddev=1.0)
         )
@@ -148,6 +150,7 @@ class ResidualProductQuantization(Quantizer):
         self._require_levels(num_levels)
         config = {**self.get_config(), "num_levels": num_levels}
         config["alpha"] = self.alphas[:num_levels]
+        config["straight_through"] = self.hard_values
         shorter = type(self).from_config(config)
         shorter.build((None, self.embedding_dim))
         shorter.codebooks.assign(ops.convert_to_numpy(self.codebooks)[:num_levels])
@@ -239,10 +242,10 @@ class ResidualProductQuantization(Quantizer):
         if not training:
             return _Step(hard, hard, codes)
         soft = reconstruct_soft(assign_soft(similarities, self.alphas[level]), codebooks)
-        if self.straight_through == "none":
+        if self.hard_values == "none":
             return _Step(soft, soft, codes)
         passed = straight_through(hard, soft)
-        return _Step(passed, passed if self.straight_through == "all" else soft, codes)
+        return _Step(passed, passed if self.hard_values == "all" else soft, codes)
 
     def _similarities(self, level: int, residuals: Tensor, codebooks: Tensor) -> Tensor:
         similarities = build_lookup_tables(residuals, codebooks)

@@ -75,11 +75,12 @@ class TemporalProductQuantization(Quantizer):
         alpha: float | Sequence[float] = 5.0,
         *,
         share_codebooks: bool = False,
-        straight_through: str = "residuals",
+        straight_through: str | None = None,
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.pyramid = _read_pyramid(num_segments)
         require_at_least("num_subspaces", num_subspaces, 1)
         require_at_least("levels", levels, 1)
@@ -168,6 +169,7 @@ class TemporalProductQuantization(Quantizer):
         self._require_levels(num_levels)
         config = {**self.get_config(), "levels": num_levels}
         config["alpha"] = self.quantizer.alphas[:num_levels]
+        config["straight_through"] = self.quantizer.hard_values
         shorter = type(self).from_config(config)
         shorter.build((None, self.embedding_dim))
         shorter.codebooks.assign(ops.convert_to_numpy(self.codebooks)[:num_levels])
@@ -219,6 +221,17 @@ class TemporalProductQuantization(Quantizer):
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
         embeddings = self._checked_clips(embeddings)
         return self.quantizer.revive_codewords(ops.convert_to_numpy(self._items(embeddings)), rng)
+
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
+        """None: what comes out has no time axis any more."""
+        return None
+
+    def codes_by_codebook(self, codes: np.ndarray) -> np.ndarray:
+        if not self.share_codebooks:
+            return super().codes_by_codebook(codes)
+        shape = (len(codes), self.levels, self.total_segments, self.num_subspaces)
+        by_codebook = codes.reshape(shape).transpose(1, 3, 0, 2)
+        return by_codebook.reshape(self.levels, self.num_subspaces, -1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], self._pooled_dim(tuple(input_shape)))

@@ -82,8 +82,10 @@ class ProductQuantizationNetwork(keras.Model):
             )
         if embedding_dim is not None and embedding_dim < 1:
             raise ValueError(f"embedding_dim must be at least 1. Received: {embedding_dim}")
-        if not level_loss_weight >= 0:
-            raise ValueError(f"level_loss_weight must be at least 0. Received: {level_loss_weight}")
+        if not 0 <= level_loss_weight < float("inf"):
+            raise ValueError(
+                f"level_loss_weight must be finite and at least 0. Received: {level_loss_weight}"
+            )
         self.backbone = backbone
         self.quantizer = quantizer
         self.embedding_dim = embedding_dim
@@ -124,7 +126,15 @@ class ProductQuantizationNetwork(keras.Model):
         height, width, channels = shape[-3:]
         return height, width, channels
 
+    @property
+    def num_frames(self) -> int | None:
+        """Frames of a clip, where the backbone fixes their number; else None."""
+        shape = self._images_shape
+        return None if shape is None or self.folds_frames else shape[-4]
+
     _images_shape: tuple[Any, ...] | None = None
+    # Whether the backbone is given the frames of clips as a batch of images.
+    folds_frames: bool = False
 
     def build(self, input_shape: Any) -> None:
         if self._images_shape is not None:
@@ -151,22 +161,24 @@ class ProductQuantizationNetwork(keras.Model):
         """Shape of the features that the embedding is made of; builds the backbone."""
         if self.takes_clips:
             self.quantizer.require_frames(images_shape[1])
-        self._folds_frames = self.takes_clips and not _takes_rank(self.backbone, 5)
-        backbone_input = images_shape[:1] + images_shape[2:] if self._folds_frames else images_shape
+        self.folds_frames = self.takes_clips and not _takes_rank(self.backbone, 5)
+        backbone_input = images_shape[:1] + images_shape[2:] if self.folds_frames else images_shape
         if not self.backbone.built:
             self.backbone.build(backbone_input)
         images = keras.KerasTensor(backbone_input, dtype=self.compute_dtype)
         shape = tuple(self.backbone.compute_output_spec(images).shape)
-        ranks = (3, 5) if self.takes_clips and not self._folds_frames else (2, 4)
+        ranks = (3, 5) if self.takes_clips and not self.folds_frames else (2, 4)
         if len(shape) not in ranks:
             axes = "batch, time" if 3 in ranks else "batch"
             raise ValueError(
                 f"The backbone must give features [{axes}, num_features] or [{axes}, height, "
                 f"width, num_features]. Received: features of rank {len(shape)}"
             )
-        if self.takes_clips:
-            return (shape[0], self.quantizer.total_segments, shape[-1])
-        return shape
+        if not self.takes_clips:
+            return shape
+        if not self.folds_frames:
+            self.quantizer.require_frames(shape[1])
+        return (shape[0], self.quantizer.total_segments, shape[-1])
 
     def _embedding_layers(self, features_shape: tuple[int | None, ...]) -> list[layers.Layer]:
         chosen = [layers.GlobalAveragePooling2D()] if len(features_shape) == 4 else []
@@ -197,9 +209,23 @@ class ProductQuantizationNetwork(keras.Model):
         if self.takes_clips:
             features = self._segment_features(images, training)
         else:
-            self._require_rank(len(images.shape))
+            self._require_rank(5 if isinstance(images, dict) else len(images.shape))
             features = self.backbone(images, training=training)
         return self.quantizer.normalize(self.embedding(features, training=training))
+
+    def _read_clips(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Frames `[batch, num_frames, height, width, channels]` and the mask, if there is one."""
+        frames, mask = clips, None
+        if isinstance(clips, dict):
+            frames, mask = clips["frames"], clips.get("mask")
+        self._require_rank(len(frames.shape))
+        self.quantizer.require_frames(frames.shape[1])
+        if mask is not None and not self.folds_frames:
+            raise ValueError(
+                "A mask needs a backbone of single frames; clips of different lengths cannot be "
+                "masked in a backbone's own time axis. Received: a mask"
+            )
+        return frames, mask
 
     def _segment_features(self, clips: Tensor, training: bool) -> Tensor:
         """Features of clips, averaged in each segment: `[batch, total_segments, num_features]`.
@@ -207,24 +233,15 @@ class ProductQuantizationNetwork(keras.Model):
         The embedding is linear but for its centring, so it is applied to the few averages instead
         of to all frames; and the centre of each segment is taken away, which all clips share.
         """
-        frames, mask = (
-            (clips["frames"], clips["mask"]) if isinstance(clips, dict) else (clips, None)
-        )
-        self._require_rank(len(frames.shape))
-        self.quantizer.require_frames(frames.shape[1])
+        frames, mask = self._read_clips(clips)
         images = frames
-        if self._folds_frames:
+        if self.folds_frames:
             images = ops.reshape(frames, (-1, *frames.shape[2:]))
         features = self.backbone(images, training=training)
-        if len(features.shape) > (2 if self._folds_frames else 3):
+        if len(features.shape) > (2 if self.folds_frames else 3):
             features = ops.mean(features, axis=(-3, -2))
-        if self._folds_frames:
+        if self.folds_frames:
             features = ops.reshape(features, (-1, ops.shape(frames)[1], features.shape[-1]))
-        elif mask is not None:
-            raise ValueError(
-                "A mask needs a backbone of single frames; clips of different lengths cannot be "
-                "masked in a backbone's own time axis. Received: a mask"
-            )
         return self.quantizer.pool_frames(features, mask)
 
     def _require_rank(self, rank: int) -> None:
@@ -270,9 +287,17 @@ class ProductQuantizationNetwork(keras.Model):
         if self.level_loss_weight:
             for level in range(self.quantizer.num_levels - 1):
                 shorter = {**y_pred, "quantized": y_pred["partial_sums"][:, level]}
-                loss = self.loss(y, _pair(shorter), sample_weight)
+                loss = self._level_loss()(y, _pair(shorter), sample_weight)
                 total = total + self.level_loss_weight * loss
         return total
+
+    def _level_loss(self) -> Any:
+        if not isinstance(self.loss, keras.losses.Loss):
+            raise ValueError(
+                "level_loss_weight needs a loss that is a keras.losses.Loss, such as "
+                f"AsymmetricTripletLoss. Received: loss={self.loss!r}"
+            )
+        return self.loss
 
     def compute_metrics(
         self,

@@ -1,0 +1,120 @@
+"""Laws of a folder of videos: files in, clips out, and no broken file is fatal."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.datasets.videos import SIZE, encode_video, number_of
+from tfpqn.datasets import ClipFolder, TrainingBatches, sample_uniformly, split_folder
+
+pytest.importorskip("av", reason="needs PyAV: pip install 'tfpqn[video]'")
+
+LENGTHS = {"ant/1.avi": 12, "ant/old/2.MP4": 5, "bee/3.gif": 1, "bee/4.mkv": 9, "loose.mp4": 3}
+BROKEN_IDS = {"ant/empty.mp4", "bee/text.mp4", "bee/truncated.mov"}
+SHAPE = (*SIZE, 3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, length in LENGTHS.items():
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_video(length, path.suffix[1:].lower()))
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def broken(folder: Path) -> Path:
+    (folder / "ant" / "empty.mp4").touch()
+    (folder / "bee" / "text.mp4").write_text("no video")
+    (folder / "bee" / "truncated.mov").write_bytes(encode_video(8, "mov")[:900])
+    return folder
+
+
+def test_ids_labels_and_names_follow_the_paths(folder: Path) -> None:
+    (folder / "ant" / "notes.txt").touch()
+    clips = ClipFolder(folder, SHAPE, 4)
+    assert sorted(clips.ids) == sorted(LENGTHS)
+    assert clips.label_names == ("ant", "bee")
+    labels = dict(zip(clips.ids, clips.labels.tolist(), strict=True))
+    assert labels == {"ant/1.avi": 0, "ant/old/2.MP4": 0, "bee/3.gif": 1, "bee/4.mkv": 1} | {
+        "loose.mp4": -1
+    }
+
+
+def test_batches_hold_the_uniformly_sampled_frames_in_order(folder: Path) -> None:
+    clips = ClipFolder(folder, SHAPE, 4)
+    batches = list(clips.batches(2))
+    np.testing.assert_array_equal(np.concatenate([b.positions for b in batches]), np.arange(5))
+    for clip, id_ in zip(np.concatenate([b.images for b in batches]), clips.ids, strict=True):
+        assert clip.shape == (4, *SHAPE)
+        numbers = [number_of(frame) for frame in clip]
+        assert numbers == sample_uniformly(LENGTHS[id_], 4).tolist()
+
+
+@pytest.mark.parametrize("shape", [(16, 20, 3), (40, 8, 1)])
+def test_frames_are_brought_to_the_wanted_shape(folder: Path, shape: tuple[int, int, int]) -> None:
+    clips = ClipFolder(folder, shape, 2)
+    (batch,) = clips.batches(5)
+    assert batch.images.shape == (5, 2, *shape)
+    long = clips.ids.tolist().index("ant/1.avi")
+    assert [number_of(frame) for frame in batch.images[long]] == sample_uniformly(12, 2).tolist()
+
+
+def test_broken_videos_are_skipped_and_named_in_a_line(broken: Path) -> None:
+    clips = ClipFolder(broken, SHAPE, 4)
+    positions = np.concatenate([batch.positions for batch in clips.batches(3)])
+    assert set(clips.ids[positions]) == set(LENGTHS)
+    assert set(clips.skipped) == BROKEN_IDS
+    assert all(len(reason.splitlines()) == 1 for reason in clips.skipped.values())
+
+
+def test_video_that_vanished_is_skipped(folder: Path) -> None:
+    clips = ClipFolder(folder, SHAPE, 4)
+    (folder / "bee" / "3.gif").unlink()
+    assert sum(len(batch.images) for batch in clips.batches(3)) == 4
+    assert clips.skipped.keys() == {"bee/3.gif"}
+
+
+def test_readable_leaves_the_broken_videos_out(broken: Path) -> None:
+    clips = ClipFolder(broken, SHAPE, 4).readable()
+    assert set(clips.ids) == set(LENGTHS)
+    assert set(clips.skipped) == BROKEN_IDS
+
+
+def test_folder_without_a_readable_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "1.mp4").touch()
+    with pytest.raises(ValueError, match=r"at least one readable video.* 1 files.*'1\.mp4'"):
+        ClipFolder(tmp_path, SHAPE, 4).readable()
+
+
+def test_folder_without_videos_or_frames_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"must hold videos .*\.mp4.*holds none"):
+        ClipFolder(tmp_path / "none", SHAPE, 4)
+    with pytest.raises(FileNotFoundError, match="video folder must exist"):
+        ClipFolder(tmp_path / "nowhere", SHAPE, 4)
+    with pytest.raises(ValueError, match="num_frames must be at least 1. Received: 0"):
+        ClipFolder(folder, SHAPE, 0)
+
+
+def test_missing_pyav_is_noted_before_the_first_batch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"pip install 'tfpqn\[video\]'"):
+        ClipFolder(folder, SHAPE, 4)
+
+
+def test_folder_can_be_split_and_trained_on(folder: Path) -> None:
+    splits = split_folder(ClipFolder(folder, SHAPE, 4, mirrors_alike=False).readable())
+    assert len(splits.query) == len(splits.database) == 2
+    assert not splits.train.mirrors_alike
+    batches = TrainingBatches(splits.train, 2, augment=True)
+    (first, labels), _ = batches.dataset().take(2).as_numpy_iterator()
+    assert first.shape == (2, 4, *SHAPE)
+    assert sorted(labels.tolist()) == [0, 1]
+    (again, _) = next(batches.dataset().as_numpy_iterator())
+    np.testing.assert_array_equal(first, again)

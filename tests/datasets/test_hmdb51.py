@@ -1,0 +1,80 @@
+"""Laws of the HMDB-51 builder, from a small manual directory to batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from tests.datasets.videos import encode_video, number_of
+from tfpqn.datasets import load_protocol, sample_uniformly
+from tfpqn.datasets.hmdb51 import LABEL_NAMES, list_videos
+
+pytest.importorskip("av", reason="needs PyAV: pip install 'tfpqn[video]'")
+
+# Name of the video: its mark in the lists of split 1, and how many frames it has.
+VIDEOS = {
+    "run": {"r0.avi": (1, 9), "r1.avi": (2, 5), "r2.avi": (0, 3)},
+    "wave": {"w0.avi": (1, 4), "w1.avi": (1, 12), "w2.avi": (2, 1)},
+}
+
+
+@pytest.fixture(scope="module")
+def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("manual")
+    lists = folder / "testTrainMulti_7030_splits"
+    lists.mkdir()
+    for label, videos in VIDEOS.items():
+        (folder / "hmdb51_org" / label).mkdir(parents=True)
+        for name, (_, length) in videos.items():
+            data = encode_video(length, "avi", (48, 64))
+            (folder / "hmdb51_org" / label / name).write_bytes(data)
+        rows = [f"{name} {mark} \n" for name, (mark, _) in videos.items()]
+        (lists / f"{label}_test_split1.txt").write_text("".join(rows))
+        (lists / f"{label}_test_split2.txt").write_text(f"{label[0]}9.avi 1 \n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data_dir(manual: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
+    builder = tfds.builder("hmdb51/split_1", data_dir=folder)
+    builder.download_and_prepare(file_format="array_record", download_config=config)
+    return folder
+
+
+def test_labels_are_the_51_actions() -> None:
+    assert len(set(LABEL_NAMES)) == 51
+    assert sorted(LABEL_NAMES) == LABEL_NAMES
+
+
+def test_lists_say_which_videos_train_and_which_test(manual: Path) -> None:
+    for part, names in (("train", ["r0.avi", "w0.avi", "w1.avi"]), ("test", ["r1.avi", "w2.avi"])):
+        assert [path.name for path in list_videos(manual, 1, part)] == names
+
+
+def test_missing_videos_and_lists_are_named(manual: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"2 of 2 missing, the first: .*run.r9\.avi"):
+        list_videos(manual, 2, "train")
+    with pytest.raises(FileNotFoundError, match="lists of split 3. Received: none"):
+        list_videos(manual, 3, "train")
+
+
+def test_prepared_set_gives_the_protocol_its_clips(data_dir: Path) -> None:
+    splits = load_protocol("hmdb51-1").load(data_dir, num_frames=4)
+    assert splits.train is splits.database
+    assert splits.query.mirrors_alike
+    for part, lengths in ((splits.database, {9, 4, 12}), (splits.query, {5, 1})):
+        assert {part.label_names[label] for label in part.labels} == {"run", "wave"}
+        clips = np.concatenate([batch.images for batch in part.batches(2)])
+        assert clips.shape == (len(lengths), 4, 112, 112, 3)
+        numbers = {tuple(map(number_of, clip)) for clip in clips}
+        assert numbers == {tuple(sample_uniformly(length, 4).tolist()) for length in lengths}
+    assert not set(splits.database.ids) & set(splits.query.ids)
+
+
+def test_stored_frames_have_a_shorter_side_of_240(data_dir: Path) -> None:
+    source = tfds.builder("hmdb51/split_1", data_dir=data_dir).as_data_source(split="test")
+    stored = [frame for example in source for frame in example["video"]]
+    assert {frame.shape for frame in stored} == {(240, 320, 3)}

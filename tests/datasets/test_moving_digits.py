@@ -1,0 +1,99 @@
+"""Laws of the moving digits: as described, and only time tells their directions apart."""
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from tfpqn.datasets import Splits, load_protocol
+from tfpqn.datasets.moving_digits import (
+    CANVAS,
+    MOTIONS,
+    make_moving_digits,
+)
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return load_protocol("moving-digits").load()
+
+
+def frames_of(clips) -> np.ndarray:  # noqa: ANN001
+    """All stored frames, `[num_clips, 12, canvas, canvas]`."""
+    return clips.frames.reshape(len(clips), 12, CANVAS, CANVAS)[clips.starts // 12]
+
+
+def centres_of(frames: np.ndarray) -> np.ndarray:
+    """Centre of brightness of each frame, `[num_clips, num_frames, 2]`; faint pixels are noise."""
+    weights = np.where(frames > 50, frames.astype(np.float64), 0.0)
+    total = weights.sum(axis=(2, 3))
+    pixels = np.arange(CANVAS)
+    rows = (weights.sum(axis=3) * pixels).sum(axis=2) / total
+    columns = (weights.sum(axis=2) * pixels).sum(axis=2) / total
+    return np.stack([rows, columns], axis=-1)
+
+
+def test_sizes_are_those_of_the_description(splits: Splits) -> None:
+    protocol = load_protocol("moving-digits")
+    assert splits.train is splits.database
+    for part, size in ((splits.database, 1440), (splits.query, 360)):
+        assert len(part) == size
+        assert part.image_shape == protocol.image_shape == (CANVAS, CANVAS, 1)
+        assert part.num_frames == protocol.num_frames == 8
+        assert not part.mirrors_alike
+        assert len(set(part.label_names)) == len(MOTIONS) == 12
+        assert np.bincount(part.labels).tolist() == [size // 12] * 12
+        assert set(part.lengths.tolist()) == {12}
+    ids = np.concatenate([splits.database.ids, splits.query.ids])
+    np.testing.assert_array_equal(ids, np.arange(1800))
+
+
+def test_clips_are_the_same_every_time(splits: Splits) -> None:
+    again = load_protocol("moving-digits").load(num_frames=5)
+    assert again.describe() == splits.describe()
+    assert again.query.num_frames == 5
+    np.testing.assert_array_equal(again.query.frames, splits.query.frames)
+
+
+def test_digits_move_from_corner_to_corner(splits: Splits) -> None:
+    centres = centres_of(frames_of(splits.query))
+    names = np.array(splits.query.label_names)[splits.query.labels]
+    for place, frame in enumerate((0, 11)):
+        corners = [name.split(" to ")[place] for name in names]
+        low = np.array([["bottom" in corner, "right" in corner] for corner in corners])
+        # A digit's centre of brightness is not the middle of its pixels.
+        assert np.mean((centres[:, frame] > CANVAS / 2) == low) > 0.95
+    # Straight and at an even pace, up to the noise.
+    halfway = (centres[:, 0] + centres[:, 11]) / 2
+    assert np.abs((centres[:, 5] + centres[:, 6]) / 2 - halfway).max() < 1.0
+
+
+def test_digits_stay_on_the_canvas_from_first_to_last() -> None:
+    white = np.full((1, 8, 8), 255, np.uint8)
+    clips = make_moving_digits(white, 64, 8, seed=0)
+    # A whole digit, wherever it is, has the same sum up to the noise (whose negative half is cut).
+    sums = frames_of(clips).astype(np.float64).sum(axis=(2, 3))
+    assert sums.std() < 0.02 * sums.mean()
+
+
+def test_no_frame_tells_the_motion_and_two_halves_do(splits: Splits) -> None:
+    database, query = (centres_of(frames_of(part)) for part in (splits.database, splits.query))
+
+    def score(summary) -> float:  # noqa: ANN001
+        neighbours = KNeighborsClassifier(15).fit(summary(database), splits.database.labels)
+        return neighbours.score(summary(query), splits.query.labels)
+
+    for frame in range(12):
+        assert score(lambda centres, at=frame: centres[:, at]) < 0.5, frame
+    assert score(lambda centres: centres.mean(axis=1)) < 0.5
+    halves = score(lambda c: np.hstack([c[:, :6].mean(axis=1), c[:, 6:].mean(axis=1)]))
+    assert halves > 0.85
+
+
+def test_opposite_motions_show_the_same_frames_in_opposite_order() -> None:
+    white = np.full((1, 8, 8), 255, np.uint8)
+    frames = frames_of(make_moving_digits(white, 2400, 8, seed=0)).astype(np.float64)
+    labels = make_moving_digits(white, 2400, 8, seed=0).labels
+    for label, (start, end) in enumerate(MOTIONS):
+        opposite = MOTIONS.index((end, start))
+        mean, reverse = (frames[labels == which].mean(axis=0) for which in (label, opposite))
+        assert np.abs(mean - reverse[::-1]).mean() < 8

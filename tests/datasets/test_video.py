@@ -1,0 +1,116 @@
+"""Laws of reading videos: the wanted frames, from any container, and a sentence when it fails."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.datasets.videos import SIZE, encode_sound, encode_video, number_of
+from tfpqn.datasets import read_frames, sample_jittered, sample_uniformly
+from tfpqn.datasets.video import read_all_frames
+
+pytest.importorskip("av", reason="needs PyAV: pip install 'tfpqn[video]'")
+
+CONTAINERS = ("mp4", "avi", "mkv", "mov", "webm", "gif")
+
+
+def numbers(frames: list[np.ndarray]) -> list[int]:
+    return [number_of(frame) for frame in frames]
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_every_container_gives_the_uniformly_sampled_frames(name: str) -> None:
+    frames = read_frames(encode_video(12, name), 5)
+    assert all(frame.dtype == np.uint8 and frame.shape == (*SIZE, 3) for frame in frames)
+    assert numbers(frames) == sample_uniformly(12, 5).tolist()
+
+
+@pytest.mark.parametrize("seed", [(0, 0), (-1, 2**62)])
+def test_seed_draws_the_frames(seed: tuple[int, int]) -> None:
+    frames = read_frames(encode_video(12), 5, seed)
+    assert numbers(frames) == sample_jittered(12, 5, seed).tolist()
+
+
+def test_path_and_bytes_give_the_same_frames(tmp_path: Path) -> None:
+    path = tmp_path / "a b.mp4"
+    path.write_bytes(encode_video(6))
+    for source in (path, str(path)):
+        np.testing.assert_array_equal(read_frames(source, 3), read_frames(path.read_bytes(), 3))
+
+
+@pytest.mark.parametrize("num_available", [1, 3])
+def test_short_videos_repeat_frames(num_available: int) -> None:
+    frames = read_frames(encode_video(num_available), 7)
+    assert numbers(frames) == sample_uniformly(num_available, 7).tolist()
+
+
+@pytest.mark.parametrize("name", ["mkv", "gif"])
+def test_of_a_truncated_video_the_frames_that_came_are_sampled(name: str) -> None:
+    whole = encode_video(12, name)
+    frames = numbers(read_frames(whole[: len(whole) * 2 // 3], 4))
+    assert len(frames) == 4
+    assert frames == sorted(frames)
+    assert frames[-1] < 11
+
+
+def test_broken_middle_of_a_video_is_passed_over() -> None:
+    data = bytearray(encode_video(12, "avi"))
+    half = len(data) // 2
+    data[half : half + 60] = bytes(60)
+    assert len(read_frames(bytes(data), 4)) == 4
+
+
+@pytest.mark.parametrize("num_decoded", [1, 3, 11])
+def test_packets_that_do_not_decode_are_not_missed(
+    monkeypatch: pytest.MonkeyPatch, num_decoded: int
+) -> None:
+    monkeypatch.setattr("tfpqn.datasets.video._count_packets", lambda source: 30)
+    frames = read_frames(encode_video(num_decoded), 5)
+    assert numbers(frames) == sample_uniformly(num_decoded, 5).tolist()
+
+
+def unreadable() -> dict[str, tuple[bytes, str]]:
+    playlist = b"#EXTM3U\n#EXTINF:9,\nother.ts\n#EXT-X-ENDLIST\n"
+    return {
+        "empty": (b"", "Inv"),
+        "text": (b"this is no video\n" * 50, "Invalid data"),
+        "sound": (encode_sound(), "no video stream"),
+        "no frame": (encode_video(1)[:400], ""),
+        "truncated": (encode_video(12)[: len(encode_video(12)) // 2], ""),
+        "playlist": (playlist, ""),
+    }
+
+
+@pytest.mark.parametrize("case", ["empty", "text", "sound", "no frame", "truncated", "playlist"])
+def test_what_is_no_video_is_refused_in_a_sentence(
+    case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, reason = unreadable()[case]
+    (tmp_path / "clip.mp4").write_bytes(data)
+    for source, name in ((data, "The video"), (tmp_path / "clip.mp4", r"clip\.mp4")):
+        with pytest.raises(ValueError, match=f"^{name} must be a video .*{reason}") as caught:
+            read_frames(source, 3)
+        assert len(str(caught.value).splitlines()) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_frames(tmp_path / "nowhere.mp4", 3)
+
+
+def test_number_of_frames_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="num_frames must be at least 1. Received: 0"):
+        read_frames(encode_video(3), 0)
+
+
+def test_all_frames_come_in_order() -> None:
+    assert numbers(list(read_all_frames(encode_video(9)))) == list(range(9))
+
+
+def test_without_pyav_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode_video(3)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"pip install 'tfpqn\[video\]'"):
+        read_frames(data, 2)

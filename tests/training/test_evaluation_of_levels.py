@@ -1,0 +1,223 @@
+"""Laws of the figures of levels and clips: each is a loop over codewords and rankings."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import reference
+from tests.training.tiny import (
+    IMAGE_SHAPE,
+    NUM_FRAMES,
+    make_clips,
+    make_images,
+    make_network_with,
+    make_splits,
+)
+from tfpqn.datasets import Splits
+from tfpqn.layers import (
+    ProductQuantization,
+    ResidualProductQuantization,
+    TemporalProductQuantization,
+)
+from tfpqn.training import EvaluateRetrieval, evaluate
+
+# A loop over all orders of the items takes 7! turns.
+NUM_ITEMS, NUM_QUERIES = 7, 6
+
+
+def mean_average_precision(scores: np.ndarray, splits: Splits) -> float:
+    relevance = splits.query.labels[:, None] == splits.database.labels[None, :]
+    assert relevance.any() and not relevance.all()
+    return float(np.mean([*map(reference.average_precision, scores, relevance)]))
+
+
+def score_codes(queries: np.ndarray, codes: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
+    """Inner products with the reconstructions of the first levels, as sums over their codewords.
+
+    Of each distinct code one score, so that equal codes tie exactly.
+    """
+    per_level = len(levels[0])
+    codes = codes[:, : len(levels) * per_level]
+    subvectors = reference.split(queries, per_level)
+    scores = np.zeros((len(queries), len(codes)))
+    for code in np.unique(codes, axis=0):
+        members = (codes == code).all(axis=1)
+        for q in range(len(queries)):
+            scores[q, members] = sum(
+                reference.inner_product(subvectors[q, m], codebooks[m][k])
+                for codebooks, row in zip(levels, code.reshape(-1, per_level), strict=True)
+                for m, k in enumerate(row)
+            )
+    return scores
+
+
+def codebooks_of(network: Any) -> list[np.ndarray]:
+    """Codewords as used, one array a level: those of the first level are directions."""
+    first, *others = np.asarray(network.quantizer.codebooks, np.float64)
+    return [reference.unit(first), *others]
+
+
+def spread_codewords(network: Any, items: np.ndarray) -> Any:
+    """Codewords between pairs of items, so that neither all items share a code nor none."""
+    embeddings = np.array(network.embed(items))
+    network.quantizer.fit_codebooks(embeddings, lambda v, number: (v[:number] + v[-number:]) / 2)
+    return network
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    database = make_images(NUM_ITEMS, seed=1)
+    return Splits(train=database, database=database, query=make_images(NUM_QUERIES, seed=2))
+
+
+@pytest.mark.parametrize("num_levels", [2, 3])
+def test_prefixes_are_measured_as_codes_of_the_first_levels(
+    splits: Splits, num_levels: int
+) -> None:
+    network = make_network_with(ResidualProductQuantization(num_levels, 2, 4))
+    spread_codewords(network, splits.database.images)
+    figures = evaluate(network, splits, cutoffs=(), recall_ks=())
+    queries = np.asarray(network.embed(splits.query.images), np.float64)
+    codes = np.array(network.encode(splits.database.images))
+    expected = [
+        mean_average_precision(score_codes(queries, codes, levels), splits)
+        for levels in (codebooks_of(network)[: last + 1] for last in range(num_levels))
+    ]
+    assert [prefix["num_levels"] for prefix in figures["prefixes"]] == [*range(1, num_levels + 1)]
+    assert [prefix["bits_per_code"] for prefix in figures["prefixes"]] == [
+        4 * level for level in range(1, num_levels + 1)
+    ]
+    assert [prefix["mAP"] for prefix in figures["prefixes"]] == pytest.approx(expected, rel=1e-9)
+    assert figures["prefixes"][-1]["mAP"] == figures["mAP"]
+    assert figures["bits_per_code"] == 4 * num_levels
+
+
+@pytest.mark.parametrize("quantizer", [ProductQuantization, ResidualProductQuantization])
+def test_a_network_with_one_level_has_no_prefixes(splits: Splits, quantizer: type) -> None:
+    settings = {"num_levels": 1} if quantizer is ResidualProductQuantization else {}
+    network = make_network_with(quantizer(num_subspaces=2, num_codewords=4, **settings))
+    assert evaluate(network, splits)["prefixes"] == []
+
+
+def reconstruct_softly(embeddings: np.ndarray, levels: list, alphas: list) -> np.ndarray:
+    """Each level's weighted sum of codewords, of what the weighted sums before it have left."""
+    rows = []
+    for residuals in reference.split(embeddings, len(levels[0])):
+        total = np.zeros_like(residuals)
+        for codebooks, alpha in zip(levels, alphas, strict=True):
+            for m, codebook in enumerate(codebooks):
+                added = reference.assign_soft(residuals[m] - total[m], codebook, alpha) @ codebook
+                total[m] += added
+        rows.append(total.reshape(-1))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(
+    ("make", "alphas"),
+    [
+        (lambda: ProductQuantization(2, 8, 3.0), [3.0]),
+        (lambda: ResidualProductQuantization(2, 2, 8, 3.0, straight_through="none"), [3.0, 12.0]),
+    ],
+    ids=["pqn", "rpqn"],
+)
+def test_soft_items_are_ranked_as_training_reconstructs_them(
+    splits: Splits, make: Any, alphas: list[float]
+) -> None:
+    network = make_network_with(make())
+    queries, items = (
+        np.asarray(network.embed(part.images), np.float64)
+        for part in (splits.query, splits.database)
+    )
+    if len(alphas) == 1:
+        soft = reference.reconstruct_soft(items, np.asarray(network.quantizer.codebooks), alphas[0])
+    else:
+        soft = reconstruct_softly(items, codebooks_of(network), alphas)
+    figures = evaluate(network, splits)["soft_items"]
+    expected = mean_average_precision(queries @ soft.T, splits)
+    assert figures == {"mAP": pytest.approx(expected, rel=1e-9)}
+
+
+def test_soft_items_that_training_takes_hard_are_ranked_as_codes_are(splits: Splits) -> None:
+    # Four codes in all: most items tie, and their order must not come from rounding.
+    network = make_network_with(ResidualProductQuantization(2, 1, 2, straight_through="all"))
+    figures = evaluate(network, splits)
+    assert figures["soft_items"]["mAP"] == pytest.approx(figures["mAP"], rel=1e-9)
+
+
+# Clips
+
+
+@pytest.fixture(scope="module")
+def clip_network() -> Any:
+    network = make_network_with(TemporalProductQuantization(2, 1, 4, 2), embedding_dim=8)
+    return spread_codewords(network, read_clips(clip_splits().database))
+
+
+def clip_splits(empty: tuple[int, ...] = ()) -> Splits:
+    database = make_clips(NUM_ITEMS, seed=1, empty=empty)
+    return Splits(train=database, database=database, query=make_clips(NUM_QUERIES, seed=2))
+
+
+def read_clips(clips: Any) -> np.ndarray:
+    return np.stack([clips.read_clip(position) for position in range(len(clips))])
+
+
+def test_clips_are_measured_as_a_loop_over_their_codes_measures(clip_network: Any) -> None:
+    splits = clip_splits()
+    assert splits.query.item_shape == (NUM_FRAMES, *IMAGE_SHAPE)
+    figures = evaluate(clip_network, splits, batch_size=3 * NUM_FRAMES)
+    queries, items = (
+        np.asarray(clip_network.embed(read_clips(part)), np.float64)
+        for part in (splits.query, splits.database)
+    )
+    codes = np.array(clip_network.encode(read_clips(splits.database)))
+    levels = codebooks_of(clip_network)
+    expected = [
+        mean_average_precision(score_codes(queries, codes, levels[:number]), splits)
+        for number in (1, 2)
+    ]
+    assert [prefix["mAP"] for prefix in figures["prefixes"]] == pytest.approx(expected, rel=1e-9)
+    assert figures["mAP"] == pytest.approx(expected[-1], rel=1e-9)
+    raw = mean_average_precision(queries @ items.T, splits)
+    assert figures["raw_embeddings"]["mAP"] == pytest.approx(raw, rel=1e-9)
+    assert figures["bits_per_code"] == 8
+    assert figures["splits"]["database"]["num_images"] == NUM_ITEMS
+
+
+def test_clips_without_frames_are_left_out(clip_network: Any) -> None:
+    whole, broken = clip_splits(), clip_splits(empty=(2, 6))
+    kept = np.setdiff1d(np.arange(NUM_ITEMS), (2, 6))
+    rest = whole.database.subset(kept)
+    expected = evaluate(clip_network, Splits(rest, rest, whole.query))
+    figures = evaluate(clip_network, broken)
+    assert set(broken.database.skipped) == {2, 6}
+    for report in (expected, figures):
+        report.pop("splits")
+    assert figures == expected
+
+
+def test_frames_of_another_size_are_refused(clip_network: Any) -> None:
+    clips = make_clips(NUM_ITEMS)
+    clips.frames = clips.frames[:, :-1]
+    clips.image_shape = clips.frames.shape[1:]
+    with pytest.raises(ValueError, match=r"the network's shape \(8, 8, 1\).*\(7, 8, 1\)"):
+        evaluate(clip_network, Splits(clips, clips, clips))
+
+
+def test_images_are_no_clips_and_clips_no_images(clip_network: Any) -> None:
+    with pytest.raises(ValueError, match="takes clips .*Received: a batch of rank 4"):
+        evaluate(clip_network, make_splits())
+    network = make_network_with(ProductQuantization(2, 4))
+    with pytest.raises(ValueError, match="takes images .*Received: a batch of rank 5"):
+        evaluate(network, clip_splits())
+
+
+def test_retrieval_of_clips_is_evaluated_after_an_epoch(clip_network: Any) -> None:
+    splits = clip_splits()
+    callback = EvaluateRetrieval(splits)
+    callback.set_model(clip_network)
+    logs: dict[str, float] = {}
+    callback.on_epoch_end(0, logs)
+    figures = evaluate(clip_network, splits)
+    assert logs == {"mAP": figures["mAP"], "raw_mAP": figures["raw_embeddings"]["mAP"]}

@@ -1,0 +1,45 @@
+"""What a search is made with, read from disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FRAME_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+
+
+def read_query(path: Path, is_clip: bool, num_frames: int) -> bytes | list[bytes]:
+    """The bytes of an image, or the encoded frames of a clip.
+
+    Args:
+        path: An image file; of clips a video file, or a folder of images that are its frames in
+            the order of their names.
+        is_clip: Whether the model searches with clips.
+        num_frames: Frames to take of a video file.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder, or a folder holds no image.
+        ValueError: A video file cannot be decoded.
+    """
+    if is_clip and path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        kind = "video file or folder of frames" if is_clip else "image file"
+        raise FileNotFoundError(f"The {kind} must exist. Received: {str(path)!r}")
+    if not is_clip:
+        return path.read_bytes()
+    from tfpqn.datasets import encode_frames, read_frames
+
+    try:
+        return encode_frames(read_frames(path, num_frames))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_folder(folder: Path) -> list[bytes]:
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in FRAME_SUFFIXES)
+    if not files:
+        raise FileNotFoundError(
+            f"A clip's folder must hold its frames as images ({', '.join(FRAME_SUFFIXES)}). "
+            f"Received: {str(folder)!r}, which holds none"
+        )
+    return [file.read_bytes() for file in files]

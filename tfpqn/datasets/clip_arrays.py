@@ -1,0 +1,179 @@
+"""Clips held in memory."""
+
+from __future__ import annotations
+
+import copy
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfpqn.datasets.clip_set import ClipSet
+from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
+
+
+class ClipArrays(ClipSet):
+    """Clips held in memory, all frames of all clips one after another.
+
+    Args:
+        frames: uint8 `[total_frames, height, width, channels]`, or without the last axis if there
+            is one channel.
+        offsets: Integers `[num_clips + 1]`: clip i is `frames[offsets[i]:offsets[i + 1]]`.
+        labels: One per clip: integers, or multi-hot rows.
+        ids: One per clip; 0, 1, 2, .. by default.
+        label_names: Name of each label value.
+        num_frames: Frames that are sampled from each clip.
+        mirrors_alike: Whether a mirrored clip keeps its label.
+
+    Raises:
+        ValueError: Shapes or dtypes are off, the offsets do not cut up the frames, or lengths
+            differ.
+    """
+
+    def __init__(
+        self,
+        frames: np.ndarray,
+        offsets: np.ndarray,
+        labels: np.ndarray,
+        ids: np.ndarray | None = None,
+        label_names: Sequence[str] = (),
+        *,
+        num_frames: int,
+        mirrors_alike: bool = True,
+    ) -> None:
+        check_num_frames(num_frames)
+        self.frames = _check_frames(np.asarray(frames))
+        offsets = _check_offsets(np.asarray(offsets), len(self.frames))
+        self.starts, self.lengths = offsets[:-1], np.diff(offsets)
+        self.labels = np.asarray(labels)
+        self.ids = np.arange(len(self.starts)) if ids is None else np.asarray(ids)
+        if len(self.labels) != len(self.starts) or len(self.ids) != len(self.starts):
+            raise ValueError(
+                "labels and ids must have one entry per clip. Received: "
+                f"{len(self.starts)} clips, {len(self.labels)} labels, {len(self.ids)} ids"
+            )
+        self.image_shape = self.frames.shape[1:]
+        self.label_names = tuple(label_names)
+        self.num_frames = num_frames
+        self.mirrors_alike = mirrors_alike
+        self.skipped = {}
+
+    @classmethod
+    def from_clips(
+        cls,
+        clips: Sequence[np.ndarray],
+        labels: np.ndarray,
+        ids: np.ndarray | None = None,
+        label_names: Sequence[str] = (),
+        *,
+        num_frames: int,
+        mirrors_alike: bool = True,
+    ) -> ClipArrays:
+        """From one array per clip: uint8 `[num_frames_i, height, width, channels]`.
+
+        Raises:
+            ValueError: There is no clip, or one differs from the first in the size of its frames,
+                or what `ClipArrays` refuses.
+        """
+        arrays = [_check_frames(np.asarray(clip)) for clip in clips]
+        if not arrays:
+            raise ValueError("clips must hold at least one clip. Received: none")
+        for number, array in enumerate(arrays):
+            if array.shape[1:] != arrays[0].shape[1:]:
+                raise ValueError(
+                    f"All frames must have the size of the first clip's, {arrays[0].shape[1:]}. "
+                    f"Received: clip {number} with frames of {array.shape[1:]}"
+                )
+        offsets = np.cumsum([0, *(len(array) for array in arrays)])
+        return cls(
+            np.concatenate(arrays),
+            offsets,
+            labels,
+            ids,
+            label_names,
+            num_frames=num_frames,
+            mirrors_alike=mirrors_alike,
+        )
+
+    @classmethod
+    def from_npz(
+        cls, path: str | Path, num_frames: int, *, mirrors_alike: bool = True
+    ) -> ClipArrays:
+        """From a file with arrays `frames`, `offsets`, `label` and, if wished, `class_names`, `id`.
+
+        Raises:
+            FileNotFoundError: The file does not exist.
+            ValueError: The file is no `.npz` of plain arrays, or lacks one of these; or what
+                `ClipArrays` refuses.
+        """
+        arrays = read_npz(path, ("frames", "offsets", "label"), ("class_names", "id"))
+        return cls(
+            arrays["frames"],
+            arrays["offsets"],
+            arrays["label"],
+            arrays.get("id"),
+            arrays.get("class_names", np.array([], dtype=str)).astype(str).tolist(),
+            num_frames=num_frames,
+            mirrors_alike=mirrors_alike,
+        )
+
+    def read_clip(self, position: int, seed_pair: SeedPair | None = None) -> np.ndarray:
+        chosen = choose_frames(int(self.lengths[position]), self.num_frames, seed_pair)
+        return self.frames[self.starts[position] + chosen]
+
+    def subset(self, positions: np.ndarray) -> ClipArrays:
+        part = copy.copy(self)
+        for field in ("starts", "lengths", "labels", "ids"):
+            setattr(part, field, getattr(self, field)[positions])
+        return part
+
+
+def read_npz(
+    path: str | Path, required: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Arrays of an `.npz` file by name; no Python object is ever built from it.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is no `.npz`, holds Python objects, or lacks a required array.
+    """
+    try:
+        # Opened here, since NumPy leaves a file open that is no whole .npz.
+        with open(path, "rb") as opened, np.load(opened) as file:
+            present = file.files
+            wanted = [name for name in (*required, *optional) if name in present]
+            arrays = {name: file[name] for name in wanted}
+    # NumPy says by many types that a file is another thing than its name promises.
+    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} must be an .npz of plain arrays. Received: {error}") from None
+    if missing := [name for name in required if name not in present]:
+        raise ValueError(
+            f"{path} must hold the arrays {list(required)}. Received: {present}, without {missing}"
+        )
+    return arrays
+
+
+def _check_frames(frames: np.ndarray) -> np.ndarray:
+    if frames.ndim not in (3, 4) or frames.dtype != np.uint8:
+        raise ValueError(
+            "frames must be uint8 [total_frames, height, width, channels]. "
+            f"Received: {frames.dtype} {frames.shape}"
+        )
+    return frames[..., np.newaxis] if frames.ndim == 3 else frames
+
+
+def _check_offsets(offsets: np.ndarray, total_frames: int) -> np.ndarray:
+    is_list = offsets.ndim == 1 and len(offsets) and np.issubdtype(offsets.dtype, np.integer)
+    if not is_list:
+        raise ValueError(
+            f"offsets must be integers [num_clips + 1]. Received: {offsets.dtype} {offsets.shape}"
+        )
+    offsets = offsets.astype(np.int64)
+    if offsets[0] != 0 or offsets[-1] != total_frames or (np.diff(offsets) < 0).any():
+        raise ValueError(
+            f"offsets must begin at 0, never fall, and end at {total_frames}, the number of "
+            f"frames. Received: {offsets[0]} .. {offsets[-1]}, smallest step "
+            f"{np.diff(offsets).min(initial=total_frames)}"
+        )
+    return offsets

@@ -1,0 +1,91 @@
+"""A folder of videos with one subfolder per label."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+
+from tfpqn.datasets.clip_arrays import ClipArrays
+from tfpqn.datasets.clip_set import ClipSet
+from tfpqn.datasets.decoding import fit_frame
+from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames
+from tfpqn.datasets.image_set import ImageShape
+from tfpqn.datasets.item_reading import find_readable
+from tfpqn.datasets.labelled_files import LabelledFiles, find_labelled_files
+from tfpqn.datasets.video import VIDEO_SUFFIXES, import_av, read_frames
+
+
+class ClipFolder(ClipSet):
+    """Video files below a folder, one subfolder per label, read and decoded in parallel.
+
+    The id of a clip is its path relative to the folder, with forward slashes. Files with another
+    suffix are ignored; a video without a frame that can be decoded is skipped and noted in
+    `skipped`. Reading needs PyAV: `pip install 'tfpqn[video]'`.
+
+    Args:
+        folder: The folder. If videos lie in it directly they get the label -1 ("unlabelled").
+        image_shape: `(height, width, channels)` to which frames are brought.
+        num_frames: Frames that are sampled from each video.
+        label_names: Names that fix the label numbers, so that several folders agree; the sorted
+            names of the subfolders by default.
+        mirrors_alike: Whether a mirrored video keeps its label.
+
+    Raises:
+        FileNotFoundError: The folder does not exist, or holds no video.
+        ImportError: PyAV is not installed.
+        ValueError: A subfolder is not among `label_names`, or `num_frames` is below one.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        image_shape: ImageShape,
+        num_frames: int,
+        label_names: tuple[str, ...] | None = None,
+        *,
+        mirrors_alike: bool = True,
+    ) -> None:
+        check_num_frames(num_frames)
+        import_av()  # or it would be missed in the middle of the first batch
+        self.folder = Path(folder)
+        self._set_files(find_labelled_files(self.folder, "video", VIDEO_SUFFIXES, label_names))
+        self.image_shape = image_shape
+        self.num_frames = num_frames
+        self.mirrors_alike = mirrors_alike
+        self.skipped = {}
+
+    def _set_files(self, found: LabelledFiles) -> None:
+        self._found = found
+        self.files, self.ids, self.labels, self.label_names = found
+
+    def read_clip(self, position: int, seed_pair: SeedPair | None = None) -> np.ndarray:
+        frames = read_frames(self.files[position], self.num_frames, seed_pair)
+        return np.stack([fit_frame(frame, self.image_shape).numpy() for frame in frames])
+
+    def readable(self) -> ClipFolder:
+        need = f"{self.folder} must hold at least one readable video"
+        return self.subset(find_readable(self, 8, need, "files"))
+
+    def subset(self, positions: np.ndarray) -> ClipFolder:
+        part = copy.copy(self)
+        part._set_files(self._found.take(positions))
+        return part
+
+
+def open_clips(path: str | Path, image_shape: ImageShape, num_frames: int) -> ClipSet:
+    """A folder of videos, or an `.npz` set of clips whose frames have the size already.
+
+    Args:
+        path: What `ClipFolder` takes, or a file for `ClipArrays.from_npz`.
+        image_shape: `(height, width, channels)` for a folder; an `.npz` set keeps its own.
+        num_frames: Frames that are sampled from each clip.
+
+    Raises:
+        FileNotFoundError: There is no such folder or file.
+        ValueError: What the two refuse.
+    """
+    if Path(path).suffix == ".npz":
+        return ClipArrays.from_npz(path, num_frames)
+    return ClipFolder(path, image_shape, num_frames)

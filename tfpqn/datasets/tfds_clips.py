@@ -1,0 +1,109 @@
+"""Clips of a video set that tensorflow-datasets has prepared for random access."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfpqn.datasets.clip_set import ClipSet
+from tfpqn.datasets.decoding import decode_image
+from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
+from tfpqn.datasets.image_set import ImageShape
+
+
+class TfdsClips(ClipSet):
+    """One split of a prepared set with the features `video` and `label`, such as UCF-101.
+
+    The set must lie as `array_record`: clips are read in any order, and of each only the sampled
+    frames are decoded. Making one reads every record once, for the labels.
+
+    Args:
+        name: Name for `tfds.builder`: `"set/config"`.
+        split: Name of the split.
+        image_shape: `(height, width, channels)` to which frames are brought.
+        num_frames: Frames that are sampled from each clip.
+        data_dir: Folder of the prepared sets; None for tensorflow-datasets' own default.
+        first_id: Id of the first clip; the others count on from it.
+        mirrors_alike: Whether a mirrored clip keeps its label.
+
+    Raises:
+        FileNotFoundError: The set is not prepared, or not for random access; the message says how.
+        ValueError: `num_frames` is below one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        image_shape: ImageShape,
+        num_frames: int,
+        *,
+        data_dir: str | Path | None = None,
+        first_id: int = 0,
+        mirrors_alike: bool = True,
+    ) -> None:
+        check_num_frames(num_frames)
+        builder = _find_prepared(name, data_dir)
+        # The source beneath gives the records as they lie there: nothing is decoded yet.
+        self._records = builder.as_data_source(split=split).data_source
+        self._rows = np.arange(len(self._records))
+        self.labels = np.array([self._label(row) for row in self._rows.tolist()], dtype=np.int64)
+        self.ids = first_id + self._rows
+        self.label_names = tuple(builder.info.features["label"].names)
+        self.image_shape = image_shape
+        self.num_frames = num_frames
+        self.mirrors_alike = mirrors_alike
+        self.skipped = {}
+
+    def _features(self, row: int) -> Any:
+        return tf.train.Example.FromString(self._records[row]).features.feature
+
+    def _label(self, row: int) -> int:
+        return self._features(row)["label"].int64_list.value[0]
+
+    def read_clip(self, position: int, seed_pair: SeedPair | None = None) -> np.ndarray:
+        encoded = self._features(int(self._rows[position]))["video"].bytes_list.value
+        chosen = choose_frames(len(encoded), self.num_frames, seed_pair)
+        frames = [decode_image(tf.constant(encoded[i]), self.image_shape) for i in chosen.tolist()]
+        return np.stack([frame.numpy() for frame in frames])
+
+    def subset(self, positions: np.ndarray) -> TfdsClips:
+        part = copy.copy(self)
+        for field in ("_rows", "labels", "ids"):
+            setattr(part, field, getattr(self, field)[positions])
+        return part
+
+
+def _find_prepared(name: str, data_dir: str | Path | None) -> Any:
+    """The builder of a set that lies there with random access."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    if not (builder.data_path / "dataset_info.json").exists():
+        raise FileNotFoundError(
+            f"{name} must lie prepared in the data directory. Received: {builder.data_dir!s}, "
+            f"which does not hold it. {_how_to_prepare(name, builder)}"
+        )
+    file_format = builder.info.file_format.value
+    if file_format != "array_record":
+        raise FileNotFoundError(
+            f"{name} must lie prepared as array_record, which gives random access. Received: "
+            f"{builder.data_dir!s}, where it lies as {file_format}. "
+            f"{_how_to_prepare(name, builder)}, DIR being a folder that does not hold it yet"
+        )
+    return builder
+
+
+def _how_to_prepare(name: str, builder: Any) -> str:
+    # A builder of our own is known to tensorflow-datasets once its module is imported.
+    module = type(builder).__module__
+    extra = f", {module}" if module.startswith("tfpqn.") else ""
+    line = (
+        f"import tensorflow_datasets as tfds{extra}; tfds.builder('{name}', data_dir='DIR')"
+        ".download_and_prepare(file_format='array_record')"
+    )
+    return f'Prepare it once with `python -c "{line}"` and pass `--data-dir DIR`'

@@ -1,0 +1,145 @@
+"""Frames of a video file, decoded once and no more of them kept than are wanted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
+
+VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+# A playlist that calls itself a video may name other files and addresses: no such format is read.
+FILES_ONLY = {
+    "format_whitelist": "asf,avi,flv,gif,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,ogg",
+    "protocol_whitelist": "none",
+}
+
+
+def read_frames(
+    source: str | Path | bytes, num_frames: int, seed: SeedPair | None = None
+) -> list[np.ndarray]:
+    """Sample frames of a video: mp4, avi, mkv, mov, webm, gif and what else libav can read.
+
+    Args:
+        source: Path of the file, or its bytes.
+        num_frames: Frames wanted; a shorter video repeats frames.
+        seed: Draws the frames at random, one of each stretch; without it the middle frames of the
+            stretches are taken.
+
+    Returns:
+        uint8 arrays `[height, width, 3]`, in their order.
+
+    Raises:
+        ImportError: PyAV is not installed.
+        OSError: The file cannot be opened.
+        ValueError: There is no frame that can be decoded.
+    """
+    check_num_frames(num_frames)
+    # A container may promise more than can be decoded: each round asks for fewer.
+    num_available = _count_packets(source)
+    while num_available:
+        chosen = choose_frames(num_available, num_frames, seed)
+        kept, num_decoded = _decode(source, set(chosen.tolist()))
+        if len(kept) == len(set(chosen.tolist())):
+            return [kept[number] for number in chosen.tolist()]
+        num_available = num_decoded
+    name = "The video" if isinstance(source, bytes) else Path(source).name
+    raise ValueError(_sentence(name, "none can be decoded"))
+
+
+def read_all_frames(source: str | Path | bytes) -> Iterator[np.ndarray]:
+    """All frames of a video, one at a time: uint8 arrays `[height, width, 3]`; maybe none.
+
+    Raises:
+        ImportError: PyAV is not installed.
+        OSError: The file cannot be opened.
+        ValueError: It is no video.
+    """
+    with _open(source) as container:
+        for frame in _frames(container):
+            yield frame.to_ndarray(format="rgb24")
+
+
+def _count_packets(source: str | Path | bytes) -> int:
+    """How many frames the container promises, by its packets: nothing is decoded."""
+    with _open(source) as container:
+        return sum(1 for packet in _packets(container) if packet.size)
+
+
+def _decode(source: str | Path | bytes, chosen: set[int]) -> tuple[dict[int, np.ndarray], int]:
+    """The chosen frames by number, and how many frames were decoded on the way to the last."""
+    kept: dict[int, np.ndarray] = {}
+    num_decoded = 0
+    with _open(source) as container:
+        for frame in _frames(container):
+            if num_decoded in chosen:
+                kept[num_decoded] = frame.to_ndarray(format="rgb24")
+            num_decoded += 1
+            if len(kept) == len(chosen):
+                break
+    return kept, num_decoded
+
+
+def _frames(container: Any) -> Iterator[Any]:
+    """The frames that can be decoded; what is broken between them is passed over."""
+    av = import_av()
+    stream = container.streams.video[0]
+    # Many videos are decoded at a time: threads within each would only contend.
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    for packet in _packets(container):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            continue
+        yield from frames
+
+
+def _packets(container: Any) -> Iterator[Any]:
+    """The packets up to the end of the file, or to where it is cut off."""
+    try:
+        yield from container.demux(container.streams.video[0])
+    except (import_av().FFmpegError, OSError):
+        return
+
+
+@contextmanager
+def _open(source: str | Path | bytes) -> Iterator[Any]:
+    av = import_av()
+    av.logging.set_level(None)  # or libav writes to stderr past Python
+    # Never a name for libav to open: it would fetch what looks like an address.
+    name = "The video" if isinstance(source, bytes) else Path(source).name
+    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+        try:
+            container = av.open(file, options=FILES_ONLY)
+        except (av.FFmpegError, OSError) as error:
+            raise ValueError(_sentence(name, error.strerror or "no video")) from None
+        with container:
+            if not container.streams.video:
+                raise ValueError(_sentence(name, "no video stream"))
+            yield container
+
+
+def _sentence(name: str, reason: str) -> str:
+    return f"{name} must be a video with a frame that can be decoded. Received: {reason}"
+
+
+def import_av() -> ModuleType:
+    """PyAV, which only the extra `video` brings.
+
+    Raises:
+        ImportError: It is not installed; the message says how to install it.
+    """
+    try:
+        import av
+    except ImportError:
+        raise ImportError(
+            "Reading videos needs PyAV. Install it by `pip install 'tfpqn[video]'`"
+        ) from None
+    return av
