@@ -56,7 +56,7 @@ def evaluate(
     Raises:
         ValueError: Query or database holds no readable image, or an embedding is not finite.
     """
-    network.require_image_shape(splits.query.image_shape)
+    network.require_item_shape(splits.query.item_shape)
     query = _encode(network, splits.query, batch_size)
     database = _encode(network, splits.database, batch_size)
     tables = ops.convert_to_numpy(network.quantizer.lookup_tables(query.embeddings))

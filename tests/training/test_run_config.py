@@ -138,11 +138,11 @@ def test_sizes_left_open_give_codes_of_four_positions_or_the_fewest_there_can_be
         ({**CLIPS, "straight_through": "some"}, "straight_through must be .*'some'"),
         (
             {"model": "rpqn", "level_loss_weight": -0.5},
-            "level_loss_weight must be at least 0. Received: -0.5",
+            "level_loss_weight must be finite and at least 0. Received: -0.5",
         ),
         (
             {"model": "rpqn", "level_loss_weight": float("nan")},
-            "level_loss_weight must be at least 0. Received: nan",
+            "level_loss_weight must be finite and at least 0. Received: nan",
         ),
         ({**CLIPS, "embedding_dim": 15}, "embedding_dim must be a multiple of num_subspaces.*15"),
     ],

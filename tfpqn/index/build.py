@@ -54,7 +54,7 @@ def build_index(
         ValueError: No image could be read, an embedding is not finite, an id occurs twice, or the
             images have another shape than the network's.
     """
-    network.require_image_shape(images.image_shape)
+    network.require_item_shape(images.item_shape)
     check_unique_ids(convert_ids(images.ids))
     with CodeIndexWriter(path, network_layout(network), overwrite=overwrite) as writer:
         for batch in images.batches(images.items_per_batch(batch_size)):

@@ -195,13 +195,18 @@ class ProductQuantizationNetwork(keras.Model):
             )
         return chosen or [layers.Identity()]
 
-    def require_image_shape(self, image_shape: tuple[int, int, int]) -> None:
-        """Raises ValueError unless the network takes images of this shape, where that is known."""
+    def require_item_shape(self, item_shape: tuple[int, ...]) -> None:
+        """Raises ValueError unless the network takes items of this shape, where that is known.
+
+        Args:
+            item_shape: `(height, width, channels)`, of clips with `num_frames` before.
+        """
+        self._require_rank(1 + len(item_shape))
         expected = (None, None, None) if self._images_shape is None else self._images_shape[-3:]
-        if any(a not in (None, b) for a, b in zip(expected, image_shape, strict=True)):
+        if any(a not in (None, b) for a, b in zip(expected, item_shape[-3:], strict=True)):
             raise ValueError(
                 f"The images must have the network's shape {tuple(expected)}. "
-                f"Received: {tuple(image_shape)}"
+                f"Received: {tuple(item_shape[-3:])}"
             )
 
     def embed(self, images: Tensor, training: bool = False) -> Tensor:
