@@ -307,7 +307,7 @@ def test_a_backbone_of_whole_clips_refuses_clips_of_another_length(whole_clip_se
     ("items", "message"),
     [
         (FRAME, "clips must be a sequence of clips. Received: one bytes; put it into a list"),
-        ([FRAME, OTHER], "A clip must be a sequence .* Received: one bytes; put the frames"),
+        ([FRAME, OTHER], "A clip must be a sequence .* Received: one bytes; put it into a list"),
         ([[FRAME], FRAME], "A clip must be a sequence .* Received: one bytes"),
         (["bird.mp4"], "A clip must be a sequence .* Received: one str"),
         ([[FRAME, None]], "A frame must be the bytes of an image file. Received: NoneType"),
