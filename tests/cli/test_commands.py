@@ -100,7 +100,7 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
         (["train", "--run-dir", "{new}", "--bits", "23"], "bits must be a positive multiple"),
         (["train", "--run-dir", "{new}", "--backbone", "foo"], "Expected one of ['conv3', "),
         (["train", "--run-dir", "{new}", "--protocol", "foo"], "Expected one of ['digits', "),
-        (["train", "--run-dir", "{new}", "--model", "foo"], "model must be one of ['pqn']"),
+        (["train", "--run-dir", "{new}", "--model", "foo"], "model must be one of ['pqn', 'rpqn', 'tpqn']"),
         (["train", "--run-dir", "{new}", "--images", "{new}-photos"], "image folder must exist"),
         (
             ["train", "--run-dir", "{new}", "--protocol", "cifar10-5k", "--data-dir", "{new}"],
