@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from keras import ops
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
 
 # From this many codewords on, full k-means costs minutes and mini-batches seconds.
 MINI_BATCH_FROM = 256
@@ -47,4 +49,7 @@ def _cluster(vectors: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
         kmeans = KMeans(num_clusters, n_init=1, max_iter=25, random_state=seed)
     else:
         kmeans = MiniBatchKMeans(num_clusters, n_init=1, batch_size=4096, random_state=seed)
-    return kmeans.fit(vectors).cluster_centers_
+    with warnings.catch_warnings():
+        # Nearly equal vectors leave some centres alike: such codewords die, and are revived.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return kmeans.fit(vectors).cluster_centers_
