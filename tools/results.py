@@ -157,32 +157,33 @@ def write_pqn_rpqn(content: dict[str, Any]) -> str:
         else ""
     )
     kinds = list(content["kinds"])
+    first, second = kinds
     cells: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in content["rows"]:
         cells.setdefault((row["kind"], row["bits"]), []).append(row)
+    has_levels = any(row["prefixes"] for row in content["rows"])
+    titles = [f"{kind} {side}" for kind in kinds for side in ("codes", "soft")]
+    titles += [f"{second}, level 1 alone"] * has_levels + ["difference of codes, by seed"]
     rows = [
-        "\n## PQN against RPQN at equal cost\n",
+        f"\n## {first} against {second} at equal cost\n",
         f"    {content['command']}\n",
         f"`{content['protocol']}`, 3-conv backbone, {content['epochs']} epoch(s) each; {start}and "
-        "have the same data, order and augmentation. PQN has 4 subspaces, RPQN 2 levels of 2: "
-        "a code has 4 positions and a query's table 4 x K entries in both. Mean over the seeds, "
+        "have the same data, order and augmentation. A code has 4 positions and a query's table "
+        "4 x K entries in all: PQN has 4 subspaces, RPQN 2 levels of 2. Mean mAP over the seeds, "
         'smallest and largest in brackets. "Soft" is the mAP against items reconstructed as in '
         "training: its gap to the codes is what training does not see of inference.\n",
-        "| bits | "
-        + " | ".join(f"{kind} codes | {kind} soft" for kind in kinds)
-        + " | RPQN, level "
-        "1 alone | difference of codes, by seed |",
-        "|---|" + "---|" * (2 * len(kinds) + 2),
+        "| bits | " + " | ".join(titles) + " |",
+        "|---|" + "---|" * len(titles),
     ]
     for bits in sorted({bits for _, bits in cells}):
         columns = [str(bits)]
         for kind in kinds:
             for figure in ("mAP", "soft_mAP"):
-                columns.append(spread([row[figure] for row in cells.get((kind, bits), [])]))
-        residual = cells.get(("RPQN", bits), [])
-        columns.append(spread([row["prefixes"][0]["mAP"] for row in residual]))
-        by_seed = {row["seed"]: row["mAP"] for row in cells.get(("PQN", bits), [])}
-        differences = [row["mAP"] - by_seed[row["seed"]] for row in residual]
+                columns.append(spread([row[figure] for row in cells[kind, bits]]))
+        if has_levels:
+            columns.append(spread([row["prefixes"][0]["mAP"] for row in cells[second, bits]]))
+        by_seed = {row["seed"]: row["mAP"] for row in cells[first, bits]}
+        differences = [row["mAP"] - by_seed[row["seed"]] for row in cells[second, bits]]
         columns.append(", ".join(f"{difference:+.4f}" for difference in differences))
         rows.append("| " + " | ".join(columns) + " |")
     return "\n".join(rows) + "\n"
@@ -222,7 +223,7 @@ def write_clips(content: dict[str, Any]) -> str:
 
 
 COMPARISONS = {
-    "pqn-rpqn.json": write_pqn_rpqn,
+    "pqn-*.json": write_pqn_rpqn,
     "clips-*.json": write_clips,
     "loss-forms.json": write_loss_forms,
 }
