@@ -195,9 +195,12 @@ class RunConfig:
             num_frames: Frames to take of each clip instead.
         """
         name = protocol or self.protocol
-        num_frames = num_frames or self.num_frames
         if name is not None:
-            return load_protocol(name).load(data_dir, num_frames)
+            chosen = load_protocol(name)
+            if num_frames is None and chosen.num_frames is not None:
+                num_frames = self.num_frames
+            return chosen.load(data_dir, num_frames)
+        num_frames = self.num_frames if num_frames is None else num_frames
         image_shape = (self.image_size, self.image_size, 3)
         if self.videos is not None:
             return split_folder(

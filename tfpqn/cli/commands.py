@@ -45,7 +45,8 @@ VideosFolder = Annotated[
     Path | None, typer.Option(help="Folder of videos, one subfolder per label; or .npz set.")
 ]
 NumFrames = Annotated[
-    int | None, typer.Option(help="Frames taken of each clip; the protocol's own number, or 16.")
+    int | None,
+    typer.Option(min=1, help="Frames taken of each clip: the run's or protocol's number, or 16."),
 ]
 
 
@@ -97,7 +98,7 @@ def train(
         int | None, typer.Option(help="Residual levels: 2 with rpqn, else 1.")
     ] = None,
     num_subspaces: Annotated[
-        int | None, typer.Option(help="Codebooks in a level (tpqn: of a segment); 4 in all.")
+        int | None, typer.Option(help="Codebooks in a level, of a segment; for 4 positions in all.")
     ] = None,
     num_segments: Annotated[
         str, typer.Option(help="Segments of a clip; 1,2,4 for a temporal pyramid.")
@@ -211,6 +212,7 @@ def index(
         collection = open_clips(videos, network.image_shape, frames or FOLDER_FRAMES)
     else:
         collection = run.load_splits(data_dir, protocol, num_frames).database
+    network.require_item_shape(collection.item_shape)
     with rich.progress.Progress(console=rich.console.Console(stderr=True)) as bar:
         # Not shown before the first batch is through: an error should be one line.
         task = bar.add_task("Coding", total=len(collection), visible=False)
@@ -271,7 +273,9 @@ def search(
         typer.Argument(help="Image files; of clips video files, or folders of frames."),
     ],
     model: Annotated[Path, typer.Option(help="Version folder: models/NAME/VERSION.")],
-    num_frames: Annotated[int, typer.Option(min=1, help="Frames taken of a video file.")] = 16,
+    num_frames: Annotated[
+        int, typer.Option(min=1, help="Frames taken of a video file, best as in training.")
+    ] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Search an exported model, in plain TensorFlow, with images or clips."""

@@ -27,12 +27,13 @@ def read_query(path: Path, is_clip: bool, num_frames: int) -> bytes | list[bytes
         raise FileNotFoundError(f"The {kind} must exist. Received: {str(path)!r}")
     if not is_clip:
         return path.read_bytes()
+    if path.suffix.lower() in FRAME_SUFFIXES and path.suffix.lower() != ".gif":
+        raise ValueError(
+            f"A clip must be a video file or a folder of frames. Received: {str(path)!r}, an image"
+        )
     from tfpqn.datasets import encode_frames, read_frames
 
-    try:
-        return encode_frames(read_frames(path, num_frames))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return encode_frames(read_frames(path, num_frames))
 
 
 def _read_folder(folder: Path) -> list[bytes]:

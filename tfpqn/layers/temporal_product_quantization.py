@@ -46,7 +46,8 @@ class TemporalProductQuantization(Quantizer):
             number of segments; or `[batch, embedding_dim]`, pooled already.
         training: Whether to reconstruct softly (True) or by the chosen codewords (False).
         mask: Boolean `[batch, num_frames]`, True where there is a frame; None where all are. A clip
-            with fewer frames than segments lets neighbouring segments share them.
+            that is left fewer frames than segments lets neighbouring segments share them; one that
+            is left none is coded like the zero embedding.
 
     Returns:
         Reconstructions `[batch, embedding_dim]`.
@@ -150,9 +151,13 @@ class TemporalProductQuantization(Quantizer):
             `[batch, total_segments, dim]`.
 
         Raises:
-            ValueError: There are fewer frames than segments in the finest stage.
+            ValueError: There are fewer frames than segments in the finest stage, or the mask has
+                another shape than the clips.
         """
         self.require_frames(frames.shape[1])
+        if mask is not None:
+            mask = ops.convert_to_tensor(mask)
+            _require_mask(tuple(mask.shape), tuple(frames.shape))
         stages = [average_segments(frames, number, mask) for number in self.pyramid]
         return ops.concatenate(stages, axis=1)
 
@@ -316,3 +321,12 @@ def _read_pyramid(num_segments: int | Sequence[int]) -> tuple[int, ...]:
     for stage in stages:
         require_at_least("num_segments", stage, 1)
     return stages
+
+
+def _require_mask(mask_shape: tuple[Any, ...], frames_shape: tuple[Any, ...]) -> None:
+    sizes = zip(mask_shape, frames_shape[:2], strict=False)
+    if len(mask_shape) != 2 or any(None not in pair and pair[0] != pair[1] for pair in sizes):
+        raise ValueError(
+            "mask must be [batch, num_frames], like the clips. "
+            f"Received: a mask of shape {mask_shape} for clips of shape {frames_shape}"
+        )
