@@ -63,7 +63,21 @@ ROWS = (
 )
 
 
-@pytest.fixture(params=ROWS, ids=lambda row: row.name)
+# What differs little from another row is checked where minutes do not matter.
+SLOW_ROWS = {
+    "product-of-one-subspace",
+    "residual-of-one-subspace",
+    "temporal-pyramid",
+    "temporal-residual-shared",
+}
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(row, marks=[pytest.mark.slow] if row.name in SLOW_ROWS else [], id=row.name)
+        for row in ROWS
+    ]
+)
 def row(request):
     return request.param
 
