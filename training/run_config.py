@@ -120,6 +120,10 @@ class RunConfig:
         segments = sum(self.num_segments) if self.takes_clips else 1
         return segments * (self.num_levels or 1) * (self.num_subspaces or 1)
 
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON gives them back: `num_segments` is a list."""
+        return {**dataclasses.asdict(self), "num_segments": list(self.num_segments)}
+
     def _check_source(self) -> None:
         given = [name for name in ("protocol", "images", "videos") if getattr(self, name)]
         if len(given) != 1:

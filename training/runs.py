@@ -90,7 +90,7 @@ class Run:
                 )
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            _write_json(folder / "run.json", dataclasses.asdict(config))
+            _write_json(folder / "run.json", config.to_json())
         return run
 
     @property
@@ -213,7 +213,7 @@ def evaluate_run(
         "protocol": name or folder,
         "description": description,
         **evaluate(network, splits),
-        "config": dataclasses.asdict(run.config),
+        "config": run.config.to_json(),
     }
     run.write_metrics(metrics)
     return metrics

@@ -46,7 +46,7 @@ def test_started_run_can_be_opened_by_its_folder_alone(tmp_path: Path) -> None:
     assert started.config == CONFIG
     assert not started.is_trained
     settings = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert settings == dataclasses.asdict(CONFIG)
+    assert settings == CONFIG.to_json()
 
 
 def test_trained_run_goes_on_with_equal_settings_and_names_those_that_differ(
@@ -171,7 +171,7 @@ def test_figures_are_written_with_protocol_and_settings(trained: Trained, tmp_pa
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics == run.read_metrics()
     assert metrics["protocol"] == "digits"
     assert metrics["description"] == load_protocol("digits").description
-    assert metrics["config"] == dataclasses.asdict(CONFIG)
+    assert metrics["config"] == CONFIG.to_json()
     figures = evaluate(trained.network, splits)
     assert {name: metrics[name] for name in figures} == figures
     # Those of another protocol take the place of the first, and say so.
