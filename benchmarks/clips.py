@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -177,11 +178,12 @@ def time_query(codes_per_clip: int, repeats: int = 15) -> float:
 
 def write(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     data_dir = " --data-dir DIR" if arguments.data_dir else ""
+    kinds = "" if arguments.kinds == list(KINDS) else " --kinds " + shlex.join(arguments.kinds)
     content = {
         "command": f"python benchmarks/clips.py --protocol {arguments.protocol}{data_dir} "
         f"--runs-dir runs/clips --epochs {arguments.epochs} --batch-size {arguments.batch_size} "
         f"--embedding-dim {arguments.embedding_dim} "
-        f"--seeds {' '.join(map(str, arguments.seeds))}",
+        f"--seeds {' '.join(map(str, arguments.seeds))}{kinds}",
         "protocol": arguments.protocol,
         "epochs": arguments.epochs,
         "clips_timed": CLIPS_TIMED,

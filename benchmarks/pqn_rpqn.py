@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ OUTPUT = ROOT / "docs" / "results" / "pqn-rpqn.json"
 KINDS: dict[str, dict[str, Any]] = {
     "PQN": {"model": "pqn"},
     "RPQN": {"model": "rpqn"},
+    # The gap between training and inference left open, and closed for the residuals alone.
+    "RPQN on soft values": {"model": "rpqn", "straight_through": "none"},
+    "RPQN on hard residuals": {"model": "rpqn", "straight_through": "residuals"},
     # One level on hard values: what of RPQN's gain is that of its way of training.
     "PQN on hard values": {
         "model": "rpqn",
@@ -90,7 +94,7 @@ def write(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
         f"python benchmarks/pqn_rpqn.py --data-dir DIR --runs-dir runs/pqn-rpqn{start} "
         f"--epochs {arguments.epochs} --learning-rate {arguments.learning_rate:g} "
         f"--seeds {' '.join(map(str, arguments.seeds))} "
-        f"--kinds {' '.join(repr(kind) if ' ' in kind else kind for kind in arguments.kinds)}"
+        f"--bits {' '.join(map(str, arguments.bits))} --kinds {shlex.join(arguments.kinds)}"
     )
     content = {
         "command": command,

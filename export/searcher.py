@@ -80,7 +80,7 @@ class Searcher(tf.Module):
         self.top_k = top_k
         self.rows_per_block = rows_per_block
         quantizer = network.quantizer
-        if num_levels is not None and num_levels != quantizer.num_levels:
+        if num_levels is not None:
             quantizer = quantizer.prefix(num_levels)
         self.num_levels = quantizer.num_levels
         self.code_length = quantizer.code_length

@@ -51,7 +51,9 @@ def squared_distances(subvector, codebook):
 
 def assign_soft(subvector, codebook, alpha):
     """Weights of the codewords: exp(-alpha * ||x - c||^2), brought to sum 1."""
-    weights = np.exp(-alpha * squared_distances(subvector, codebook))
+    distances = squared_distances(subvector, codebook)
+    # Without the shift the weights of a far subvector are all zero.
+    weights = np.exp(-alpha * (distances - distances.min()))
     return weights / weights.sum()
 
 

@@ -157,15 +157,18 @@ def write_pqn_rpqn(content: dict[str, Any]) -> str:
         else ""
     )
     kinds = list(content["kinds"])
-    first, second = kinds
+    first, *others = kinds
     cells: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in content["rows"]:
         cells.setdefault((row["kind"], row["bits"]), []).append(row)
-    has_levels = any(row["prefixes"] for row in content["rows"])
-    titles = [f"{kind} {side}" for kind in kinds for side in ("codes", "soft")]
-    titles += [f"{second}, level 1 alone"] * has_levels + ["difference of codes, by seed"]
+    levels = [
+        kind for kind in kinds if any(r["prefixes"] for r in content["rows"] if r["kind"] == kind)
+    ]
+    titles = [f"{kind}: {side}" for kind in kinds for side in ("codes", "soft")]
+    titles += [f"{kind}, level 1 alone" for kind in levels]
+    titles += [f"{kind} - {first}, by seed" for kind in others]
     rows = [
-        f"\n## {first} against {second} at equal cost\n",
+        f"\n## {first} against {' and '.join(others)} at equal cost\n",
         f"    {content['command']}\n",
         f"`{content['protocol']}`, 3-conv backbone, {content['epochs']} epoch(s) each; {start}and "
         "have the same data, order and augmentation. A code has 4 positions and a query's table "
@@ -180,11 +183,12 @@ def write_pqn_rpqn(content: dict[str, Any]) -> str:
         for kind in kinds:
             for figure in ("mAP", "soft_mAP"):
                 columns.append(spread([row[figure] for row in cells[kind, bits]]))
-        if has_levels:
-            columns.append(spread([row["prefixes"][0]["mAP"] for row in cells[second, bits]]))
+        for kind in levels:
+            columns.append(spread([row["prefixes"][0]["mAP"] for row in cells[kind, bits]]))
         by_seed = {row["seed"]: row["mAP"] for row in cells[first, bits]}
-        differences = [row["mAP"] - by_seed[row["seed"]] for row in cells[second, bits]]
-        columns.append(", ".join(f"{difference:+.4f}" for difference in differences))
+        for kind in others:
+            differences = [row["mAP"] - by_seed[row["seed"]] for row in cells[kind, bits]]
+            columns.append(", ".join(f"{difference:+.4f}" for difference in differences))
         rows.append("| " + " | ".join(columns) + " |")
     return "\n".join(rows) + "\n"
 

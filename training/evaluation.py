@@ -59,9 +59,8 @@ def evaluate(
     network.require_item_shape(splits.query.item_shape)
     query = _encode(network, splits.query, batch_size)
     database = _encode(network, splits.database, batch_size)
-    tables = ops.convert_to_numpy(network.quantizer.lookup_tables(query.embeddings))
-
     quantizer = network.quantizer
+    tables = ops.convert_to_numpy(quantizer.lookup_tables(query.embeddings))
 
     def code_scores(rows: slice) -> np.ndarray:
         return _adc(tables[rows], database.codes)

@@ -58,8 +58,8 @@ def split_folder(images: ImageSet, query_share: float = 0.1) -> Splits:
         known = dict(enumerate(images.label_names))
         names = [known.get(label, label) for label in labels.tolist()]
         raise ValueError(
-            "Training needs at least two labels (subfolders) with two readable images each. "
-            f"Received: {dict(zip(names, counts.tolist(), strict=True))} images by label"
+            "Training needs at least two labels (subfolders) with two readable items each. "
+            f"Received: {dict(zip(names, counts.tolist(), strict=True))} items by label"
         )
     query, rest = draw_per_label(images.labels, query_share)
     database = images.subset(rest)

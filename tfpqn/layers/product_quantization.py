@@ -9,13 +9,13 @@ import numpy as np
 from keras import ops
 
 from tfpqn.layers.codebooks import Cluster, fit_codebook, revive_codebook
-from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_alpha, require_at_least
+from tfpqn.layers.quantizer import Quantization, Tensor, require_alpha
+from tfpqn.layers.subspace_quantizer import SubspaceQuantizer
 from tfpqn.ops import (
     assign_hard,
     assign_soft,
     build_lookup_tables,
     decode_codes,
-    intra_normalize,
     merge_subvectors,
     normalize_vectors,
     reconstruct_soft,
@@ -24,7 +24,7 @@ from tfpqn.ops import (
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
-class ProductQuantization(Quantizer):
+class ProductQuantization(SubspaceQuantizer):
     """Product quantization, soft in training and hard at inference.
 
     Each embedding is cut into `num_subspaces` subvectors of unit length. In training a subvector is
@@ -72,49 +72,17 @@ class ProductQuantization(Quantizer):
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        require_at_least("num_subspaces", num_subspaces, 1)
-        require_at_least("num_codewords", num_codewords, 2)
+        super().__init__(num_subspaces, num_codewords, codebooks_initializer, **kwargs)
         require_alpha(alpha)
-        self.num_subspaces = num_subspaces
-        self.num_codewords = num_codewords
         self.alpha = alpha
-        self.codebooks_initializer = keras.initializers.get(
-            codebooks_initializer or keras.initializers.RandomNormal(stddev=1.0)
-        )
-
-    @property
-    def code_length(self) -> int:  # type: ignore[override]
-        return self.num_subspaces
-
-    @property
-    def embedding_dim(self) -> int:
-        self._require_built("embedding_dim")
-        return self.num_subspaces * self.codebooks.shape[-1]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        embedding_dim = input_shape[-1]
-        if embedding_dim is None or embedding_dim % self.num_subspaces:
-            raise ValueError(
-                "embedding_dim must be a multiple of num_subspaces. Received: "
-                f"embedding_dim={embedding_dim}, num_subspaces={self.num_subspaces}"
-            )
-        self.codebooks = self.add_weight(
-            name="codebooks",
-            shape=(self.num_subspaces, self.num_codewords, embedding_dim // self.num_subspaces),
-            initializer=self.codebooks_initializer,
-            autocast=False,
-        )
-        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: embedding_dim})
-        self.built = True
+        self._add_codebooks(input_shape[-1], (), self.codebooks_initializer)
 
     def unit_codebooks(self) -> Tensor:
         """Codewords of unit length, `[num_subspaces, num_codewords, subvector_dim]`."""
         self._require_built("unit_codebooks")
         return normalize_vectors(ops.convert_to_tensor(self.codebooks))
-
-    def normalize(self, embeddings: Tensor) -> Tensor:
-        return intra_normalize(ops.cast(embeddings, self.variable_dtype), self.num_subspaces)
 
     def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
         codebooks = self.unit_codebooks()
@@ -160,18 +128,8 @@ class ProductQuantization(Quantizer):
         return num_revived
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "num_subspaces": self.num_subspaces,
-            "num_codewords": self.num_codewords,
-            "alpha": self.alpha,
-            "codebooks_initializer": keras.initializers.serialize(self.codebooks_initializer),
-        }
+        return {**super().get_config(), "alpha": self.alpha}
 
     def _tables(self, embeddings: Tensor, codebooks: Tensor) -> Tensor:
         subvectors = split_subvectors(self.normalize(embeddings), self.num_subspaces)
         return build_lookup_tables(subvectors, codebooks)
-
-    def _numpy_subvectors(self, embeddings: np.ndarray) -> np.ndarray:
-        normalized = self.normalize(self._checked_embeddings(embeddings))
-        return ops.convert_to_numpy(split_subvectors(normalized, self.num_subspaces))

@@ -98,19 +98,27 @@ class Quantizer(keras.layers.Layer):
         raise NotImplementedError
 
     def prefix(self, num_levels: int) -> Quantizer:
-        """The quantizer whose codes are the first levels of this one's codes.
+        """The quantizer of the first levels alone, with a copy of their codebooks.
 
         Levels add, so the first `code_length * num_levels / self.num_levels` positions of a code
-        are a valid shorter code.
+        are a valid shorter code: a code of this quantizer.
 
         Args:
             num_levels: In `1 .. self.num_levels`.
 
         Raises:
+            RuntimeError: The layer is not built yet.
             ValueError: `num_levels` is out of range.
         """
+        self._require_built("prefix")
         self._require_levels(num_levels)
-        return self
+        is_whole = num_levels == self.num_levels
+        config = self.get_config() if is_whole else self._prefix_config(num_levels)
+        shorter = type(self).from_config(config)
+        shorter.build((None, self.embedding_dim))
+        codebooks = ops.convert_to_numpy(self.codebooks)
+        shorter.codebooks.assign(codebooks if is_whole else codebooks[:num_levels])
+        return shorter
 
     def codes_by_codebook(self, codes: np.ndarray) -> np.ndarray:
         """Codes as the codebooks see them.
@@ -158,6 +166,10 @@ class Quantizer(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
+
+    def _prefix_config(self, num_levels: int) -> dict[str, Any]:
+        """Configuration of the first levels alone; asked only of quantizers with several."""
+        raise NotImplementedError
 
     def _meaning(self) -> str:
         """What tells quantizers with the same codebooks apart."""

@@ -10,13 +10,13 @@ import numpy as np
 from keras import ops
 
 from tfpqn.layers.codebooks import Cluster, fit_codebook, revive_codebook
-from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_alpha, require_at_least
+from tfpqn.layers.quantizer import Quantization, Tensor, require_alpha, require_at_least
+from tfpqn.layers.subspace_quantizer import SubspaceQuantizer
 from tfpqn.ops import (
     assign_hard,
     assign_soft,
     build_lookup_tables,
     decode_codes,
-    intra_normalize,
     merge_subvectors,
     normalize_vectors,
     rank_by_distance,
@@ -33,7 +33,7 @@ ALPHA_GROWTH = 4.0
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
-class ResidualProductQuantization(Quantizer):
+class ResidualProductQuantization(SubspaceQuantizer):
     """Product quantization in several levels, each of what the levels before it have left.
 
     The first level is `ProductQuantization`: unit subvectors, unit codewords. From the second on, a
@@ -92,72 +92,21 @@ class ResidualProductQuantization(Quantizer):
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         require_at_least("num_levels", num_levels, 1)
-        require_at_least("num_subspaces", num_subspaces, 1)
-        require_at_least("num_codewords", num_codewords, 2)
+        super().__init__(num_subspaces, num_codewords, codebooks_initializer, **kwargs)
         if straight_through not in (None, *STRAIGHT_THROUGH):
             raise ValueError(
                 f"straight_through must be None or one of {list(STRAIGHT_THROUGH)}. "
                 f"Received: {straight_through!r}"
             )
         self.num_levels = num_levels
-        self.num_subspaces = num_subspaces
-        self.num_codewords = num_codewords
         self.alpha = alpha.tolist() if isinstance(alpha, np.ndarray) else alpha
         self.alphas = _alpha_by_level(self.alpha, num_levels)
         self.straight_through = straight_through
         self.hard_values = straight_through or ("all" if num_levels > 1 else "none")
-        self.codebooks_initializer = keras.initializers.get(
-            codebooks_initializer or keras.initializers.RandomNormal(stddev=1.0)
-        )
-
-    @property
-    def code_length(self) -> int:  # type: ignore[override]
-        return self.num_levels * self.num_subspaces
-
-    @property
-    def embedding_dim(self) -> int:
-        self._require_built("embedding_dim")
-        return self.num_subspaces * self.codebooks.shape[-1]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        embedding_dim = input_shape[-1]
-        if embedding_dim is None or embedding_dim % self.num_subspaces:
-            raise ValueError(
-                "embedding_dim must be a multiple of num_subspaces. Received: "
-                f"embedding_dim={embedding_dim}, num_subspaces={self.num_subspaces}"
-            )
-        subvector_dim = embedding_dim // self.num_subspaces
-        self.codebooks = self.add_weight(
-            name="codebooks",
-            shape=(self.num_levels, self.num_subspaces, self.num_codewords, subvector_dim),
-            initializer=self._initialize,
-            autocast=False,
-        )
-        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: embedding_dim})
-        self.built = True
-
-    def prefix(self, num_levels: int) -> ResidualProductQuantization:
-        """The quantizer of the first levels alone, with a copy of their codebooks.
-
-        Its codes are the first `num_levels * num_subspaces` positions of this layer's codes.
-
-        Raises:
-            ValueError: `num_levels` is not in `1 .. self.num_levels`.
-        """
-        self._require_built("prefix")
-        self._require_levels(num_levels)
-        config = {**self.get_config(), "num_levels": num_levels}
-        config["alpha"] = self.alphas[:num_levels]
-        config["straight_through"] = self.hard_values
-        shorter = type(self).from_config(config)
-        shorter.build((None, self.embedding_dim))
-        shorter.codebooks.assign(ops.convert_to_numpy(self.codebooks)[:num_levels])
-        return shorter
-
-    def normalize(self, embeddings: Tensor) -> Tensor:
-        return intra_normalize(ops.cast(embeddings, self.variable_dtype), self.num_subspaces)
+        self._add_codebooks(input_shape[-1], (self.num_levels,), self._initialize)
 
     def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
         residuals = split_subvectors(self.normalize(embeddings), self.num_subspaces)
@@ -227,11 +176,16 @@ class ResidualProductQuantization(Quantizer):
         return {
             **super().get_config(),
             "num_levels": self.num_levels,
-            "num_subspaces": self.num_subspaces,
-            "num_codewords": self.num_codewords,
             "alpha": self.alpha,
             "straight_through": self.straight_through,
-            "codebooks_initializer": keras.initializers.serialize(self.codebooks_initializer),
+        }
+
+    def _prefix_config(self, num_levels: int) -> dict[str, Any]:
+        return {
+            **self.get_config(),
+            "num_levels": num_levels,
+            "alpha": self.alphas[:num_levels],
+            "straight_through": self.hard_values,
         }
 
     def _quantize_level(self, level: int, residuals: Tensor, training: bool) -> _Step:
@@ -270,10 +224,6 @@ class ResidualProductQuantization(Quantizer):
 
     def _positions(self, level: int) -> slice:
         return slice(level * self.num_subspaces, (level + 1) * self.num_subspaces)
-
-    def _numpy_subvectors(self, embeddings: np.ndarray) -> np.ndarray:
-        normalized = self.normalize(self._checked_embeddings(embeddings))
-        return ops.convert_to_numpy(split_subvectors(normalized, self.num_subspaces))
 
     def _initialize(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
         scales = 0.5 ** ops.arange(self.num_levels, dtype=dtype) / shape[-1] ** 0.5

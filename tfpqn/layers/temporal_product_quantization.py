@@ -169,17 +169,6 @@ class TemporalProductQuantization(Quantizer):
                 f"Received: num_frames={num_frames}"
             )
 
-    def prefix(self, num_levels: int) -> TemporalProductQuantization:
-        self._require_built("prefix")
-        self._require_levels(num_levels)
-        config = {**self.get_config(), "levels": num_levels}
-        config["alpha"] = self.quantizer.alphas[:num_levels]
-        config["straight_through"] = self.quantizer.hard_values
-        shorter = type(self).from_config(config)
-        shorter.build((None, self.embedding_dim))
-        shorter.codebooks.assign(ops.convert_to_numpy(self.codebooks)[:num_levels])
-        return shorter
-
     def normalize(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
         pooled = self._pool(embeddings, mask)
         return self._merge(self.quantizer.normalize(self._items(pooled)))
@@ -254,6 +243,14 @@ class TemporalProductQuantization(Quantizer):
             "codebooks_initializer": keras.initializers.serialize(
                 self.quantizer.codebooks_initializer
             ),
+        }
+
+    def _prefix_config(self, num_levels: int) -> dict[str, Any]:
+        return {
+            **self.get_config(),
+            "levels": num_levels,
+            "alpha": self.quantizer.alphas[:num_levels],
+            "straight_through": self.quantizer.hard_values,
         }
 
     def _meaning(self) -> str:
