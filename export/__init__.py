@@ -1,5 +1,6 @@
 """Networks and collections as SavedModels that hold their own search."""
 
+from .batching_parameters import BatchingParameters as BatchingParameters
 from .loaders import StatusError as StatusError
 from .op_check import check_ops as check_ops
 from .saved_model import SavedSearcher as SavedSearcher
@@ -7,13 +8,18 @@ from .saved_model import load_searcher as load_searcher
 from .saved_model import save_searcher as save_searcher
 from .searcher import Searcher as Searcher
 from .searcher import SearchResult as SearchResult
+from .verify import VerifyReport as VerifyReport
+from .verify import verify_version as verify_version
 
 __all__ = [
+    "BatchingParameters",
     "SavedSearcher",
     "SearchResult",
     "Searcher",
     "StatusError",
+    "VerifyReport",
     "check_ops",
     "load_searcher",
     "save_searcher",
+    "verify_version",
 ]

@@ -23,6 +23,63 @@ def check_images(images: tf.Tensor) -> tf.Tensor:
         return tf.identity(images)
 
 
+def check_pixels(data: tf.Tensor, max_pixels: int, name: str) -> tf.Tensor:
+    """One encoded image, refused if its header names too many pixels: before it is decoded."""
+    num_pixels = _read_num_pixels(data)
+    not_too_large = tf.debugging.Assert(
+        num_pixels <= max_pixels,
+        [f"{name}: expected at most {max_pixels} pixels. Received an image of:", num_pixels],
+    )
+    with tf.control_dependencies([not_too_large]):
+        return tf.identity(data)
+
+
+def _read_num_pixels(data: tf.Tensor) -> tf.Tensor:
+    """Width times height as the header of one image file has them, float64 against overflow."""
+    padded = tf.strings.join([tf.strings.substr(data, 0, 32), b"\0" * 32])
+    header = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, 32), tf.uint8), tf.float64)
+
+    def number(place: int, size: int, big_endian: bool = False) -> tf.Tensor:
+        weights = [256.0**power for power in range(size)]
+        digits = header[place : place + size]
+        return tf.reduce_sum(digits * (weights[::-1] if big_endian else weights))
+
+    def begins(*starts: bytes) -> tf.Tensor:
+        return tf.reduce_any([tf.equal(tf.strings.substr(data, 0, len(s)), s) for s in starts])
+
+    def jpeg() -> tf.Tensor:
+        shape = tf.io.extract_jpeg_shape(data, output_type=tf.int32)
+        return tf.reduce_prod(tf.cast(shape[:2], tf.float64))
+
+    def bmp() -> tf.Tensor:
+        height = number(22, 4)
+        # Negative where the rows run top down.
+        return number(18, 4) * tf.minimum(height, 2.0**32 - height)
+
+    # WebP: 14 bits a side in a lossy or lossless file, 24 in an extended one.
+    def lossless() -> tf.Tensor:
+        bits = number(21, 4)
+        width = tf.math.floormod(bits, 2.0**14) + 1.0
+        return width * (tf.math.floormod(tf.math.floor(bits / 2.0**14), 2.0**14) + 1.0)
+
+    def lossy() -> tf.Tensor:
+        sides = [tf.math.floormod(number(place, 2), 2.0**14) for place in (26, 28)]
+        return sides[0] * sides[1]
+
+    kind = tf.strings.substr(padded, 12, 4)
+    return tf.case(
+        [
+            (begins(b"\xff\xd8\xff"), jpeg),
+            (begins(b"\x89PNG"), lambda: number(16, 4, True) * number(20, 4, True)),
+            (begins(b"GIF8"), lambda: number(6, 2) * number(8, 2)),
+            (begins(b"BM"), bmp),
+            (tf.equal(kind, b"VP8X"), lambda: (number(24, 3) + 1.0) * (number(27, 3) + 1.0)),
+            (tf.equal(kind, b"VP8L"), lossless),
+        ],
+        default=lossy,
+    )
+
+
 def check_frames(frames: tf.Tensor) -> tf.Tensor:
     """Encoded frames `[batch, num_frames]`; an empty string is no frame, but no clip is without.
 
@@ -96,6 +153,55 @@ def check_embeddings(embeddings: tf.Tensor) -> tf.Tensor:
     )
     with tf.control_dependencies([has_width, all_finite]):
         return tf.ensure_shape(tf.identity(given), [None, width])
+
+
+def check_count(k: tf.Tensor, largest: int) -> tf.Tensor:
+    """The wanted number of items, refused if it is not in `1 .. largest`."""
+    in_range = tf.debugging.Assert(
+        (k >= 1) & (k <= largest), [f"k: expected a number in 1 .. {largest}. Received:", k]
+    )
+    with tf.control_dependencies([in_range]):
+        return tf.identity(k)
+
+
+def check_width(values: tf.Tensor, name: str, largest: int) -> tf.Tensor:
+    """Lists `[batch, n]`, refused if they are too long."""
+    width = tf.shape(values)[1]
+    fits = tf.debugging.Assert(
+        width <= largest, [f"{name}: expected at most {largest} for each query. Received:", width]
+    )
+    with tf.control_dependencies([fits]):
+        return tf.identity(values)
+
+
+def check_batches(**tensors: tf.Tensor) -> list[tf.Tensor]:
+    """Inputs that must have as many rows as the first of them."""
+    (first, expected), *others = tensors.items()
+    size = tf.shape(expected)[0]
+    checks = [
+        tf.debugging.Assert(
+            tf.equal(tf.shape(tensor)[0], size),
+            [f"{name}: expected as many rows as {first} has,", size, "Received:", tf.shape(tensor)],
+        )
+        for name, tensor in others
+    ]
+    with tf.control_dependencies(checks):
+        return [tf.identity(tensor) for tensor in tensors.values()]
+
+
+def check_known(positions: tf.Tensor, name: str) -> tf.Tensor:
+    """Positions of items `[batch]`, refused where they are negative: no such item."""
+    is_known = positions >= 0
+    all_known = tf.debugging.Assert(
+        tf.reduce_all(is_known),
+        [
+            f"{name}: expected ids of items of the collection. "
+            "Received unknown ids; rows concerned:",
+            tf.where(~is_known)[:, 0],
+        ],
+    )
+    with tf.control_dependencies([all_known]):
+        return tf.identity(positions)
 
 
 def check_codes(codes: tf.Tensor, num_codewords: int) -> tf.Tensor:

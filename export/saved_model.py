@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -15,31 +16,42 @@ import numpy as np
 import tensorflow as tf
 
 from tfpqn import __version__
-from tfpqn.files import atomic_directory
+from tfpqn.files import atomic_directory, sha256_of_file
 
+from .batching_parameters import BatchingParameters
+from .folder_readme import write_readme
 from .items import pack_items
 from .loaders import SavedModelLoader
 from .op_check import check_ops, list_ops, read_saved_model
 from .searcher import Searcher, SearchResult
+from .warmup import write_warmup_requests
 
 MANIFEST_FILE = "manifest.json"
+BATCHING_FILE = "batching_params.pbtxt"
+README_FILE = "README.txt"
 # What the server takes for a version; it reads a 64-bit number, and ASCII alone.
 VERSION = re.compile("[0-9]{1,18}")
 
 
 def save_searcher(
-    searcher: Searcher, path: str | os.PathLike[str], *, metrics: dict[str, Any] | None = None
+    searcher: Searcher,
+    path: str | os.PathLike[str],
+    *,
+    metrics: dict[str, Any] | None = None,
+    batching: BatchingParameters | None = None,
 ) -> Path:
     """Write a searcher as a version folder, `MODEL/NUMBER`, that a stock server loads.
 
     The folder is written beside its place and renamed when it is whole, so that a server which
-    polls the model's folder never sees half a version. It holds the SavedModel and
-    `manifest.json`.
+    polls the model's folder never sees half a version. It holds the SavedModel, warm-up requests
+    for every signature, `batching_params.pbtxt`, `manifest.json` and a `README.txt` with the lines
+    that serve it.
 
     Args:
         searcher: What to save.
         path: The version folder; its name is a whole number, as TensorFlow Serving expects.
         metrics: Figures of the network for the manifest.
+        batching: How a server should merge requests; `default_batching(searcher)` if None.
 
     Returns:
         The version folder.
@@ -63,12 +75,51 @@ def save_searcher(
         )
     searcher.require_own_codebooks()
     _require_json(metrics)
+    batching = batching or default_batching(searcher)
+    model_name = path.resolve().parent.name
     with atomic_directory(path) as folder:
         tf.saved_model.save(searcher, str(folder), signatures=searcher.signatures)
         check_ops(folder)
+        write_warmup_requests(searcher, folder, model_name, _warmup_sizes(batching))
+        (folder / BATCHING_FILE).write_text(batching.to_text())
         manifest = _describe(searcher, folder, metrics)
+        (folder / README_FILE).write_text(write_readme(manifest, model_name, path.name))
+        manifest["files"] = _list_files(folder)
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
     return path
+
+
+def default_batching(searcher: Searcher) -> BatchingParameters:
+    """Parameters for a server's batching that suit the searcher.
+
+    Lists of ids and tags may be padded to one length, since a server pads by repetition; frames of
+    clips may not.
+    """
+    return BatchingParameters(
+        max_batch_size=8 if searcher.takes_clips else 32,
+        pad_variable_length_inputs=not searcher.takes_clips,
+    )
+
+
+def _warmup_sizes(batching: BatchingParameters) -> tuple[int, ...]:
+    return batching.allowed_batch_sizes or tuple(sorted({1, batching.max_batch_size}))
+
+
+def _list_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of each file by its path in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": sha256_of_file(path),
+        }
+        for path in files
+    }
+
+
+def sha256_of_values(values: np.ndarray) -> str:
+    """SHA-256 of an array's values, float32, little-endian."""
+    return hashlib.sha256(np.ascontiguousarray(values, "<f4").tobytes()).hexdigest()
 
 
 def _require_json(metrics: dict[str, Any] | None) -> None:
@@ -104,16 +155,46 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
             "bytes_per_code": searcher.code_length * searcher.layout.code_dtype.itemsize,
             "embedding_dim": searcher.embedding_dim,
             "codebook_fingerprint": searcher.layout.fingerprint,
+            "codebooks_sha256": sha256_of_values(searcher.quantizer_variables[0].numpy()),
         },
         "num_items": searcher.num_items,
         "id_type": searcher.id_type,
         "top_k": searcher.top_k,
         "items": "clips" if searcher.takes_clips else "images",
         "image_shape": list(searcher.image_shape),
+        "num_frames": searcher.num_frames,
+        "max_pixels": searcher.max_pixels,
+        "tag_columns": list(searcher.tag_columns),
+        "calibration": searcher.calibration,
         "signatures": signatures,
         "ops": list_ops(read_saved_model(folder)),
         "metrics": metrics,
     }
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The manifest of a version folder.
+
+    Raises:
+        FileNotFoundError: The folder holds none.
+        ValueError: It is torn.
+    """
+    manifest = Path(path) / MANIFEST_FILE
+    if not manifest.is_file():
+        raise FileNotFoundError(
+            "The model folder must be a version folder with manifest.json, as `tfpqn export` "
+            f"writes it (models/NAME/VERSION). Received: {str(path)!r}"
+        )
+    try:
+        content = json.loads(manifest.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("expected a JSON object")
+    except ValueError as error:
+        raise ValueError(
+            "The model folder's manifest.json must be whole, as `tfpqn export` writes it. "
+            f"Received: {str(manifest)!r} ({error})"
+        ) from error
+    return content
 
 
 class SavedSearcher:
@@ -127,19 +208,7 @@ class SavedSearcher:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        manifest = Path(path) / MANIFEST_FILE
-        if not manifest.is_file():
-            raise FileNotFoundError(
-                "The model folder must be a version folder with manifest.json, as `tfpqn export` "
-                f"writes it (models/NAME/VERSION). Received: {str(path)!r}"
-            )
-        try:
-            self.manifest = json.loads(manifest.read_text())
-        except ValueError as error:
-            raise ValueError(
-                "The model folder's manifest.json must be whole, as `tfpqn export` writes it. "
-                f"Received: {str(manifest)!r} ({error})"
-            ) from error
+        self.manifest = read_manifest(path)
         self._model = SavedModelLoader(path)
 
     def __call__(self, items: Sequence[Any]) -> SearchResult:
@@ -158,17 +227,16 @@ class SavedSearcher:
             "search_by_embedding", {"embeddings": np.asarray(embeddings, np.float32)}
         )
 
+    def search_by_id(self, item_ids: Any) -> SearchResult:
+        """Search with items of the collection `[batch]`; an item is not its own neighbour."""
+        return self._search("search_by_id", {"item_ids": item_ids})
+
     def run(self, signature_name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         """Run any signature on arrays by input name."""
         return self._model.run(signature_name, inputs)
 
     def _search(self, signature_name: str, inputs: dict[str, Any]) -> SearchResult:
-        outputs = self.run(signature_name, inputs)
-        ids = outputs["ids"]
-        if self.manifest["id_type"] == "string":
-            texts = [id_.decode() for id_ in ids.flat]
-            ids = np.array(texts, object).reshape(ids.shape)
-        return SearchResult(ids, outputs["scores"])
+        return SearchResult.from_outputs(self.run(signature_name, inputs))
 
 
 def load_searcher(path: str | os.PathLike[str]) -> SavedSearcher:

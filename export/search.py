@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -27,7 +28,11 @@ class Neighbours(NamedTuple):
 
 
 def search_codes(
-    tables: tf.Tensor, codes: Any, top_k: int, rows_per_block: int = ROWS_PER_BLOCK
+    tables: tf.Tensor,
+    codes: Any,
+    top_k: int | tf.Tensor,
+    rows_per_block: int = ROWS_PER_BLOCK,
+    admits: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
 ) -> Neighbours:
     """Find the items with the largest sums of table entries.
 
@@ -38,8 +43,10 @@ def search_codes(
         tables: float32 `[queries, code_length, num_codewords]`.
         codes: Integers `[code_length, num_items]`, a tensor or variable: position by position, so
             that each block is read in order.
-        top_k: Number of items to find, at least 1.
+        top_k: Number of items to find, at least 1; a scalar tensor if it is not known yet.
         rows_per_block: Items scored at once.
+        admits: Called with the first row of a block and the row after its last, says which items
+            may be found: bool `[queries, rows]`. All if None.
 
     Returns:
         The best items. Scores are summed in the order of the code positions, like
@@ -52,9 +59,11 @@ def search_codes(
 
     def scan(start: tf.Tensor, best: Neighbours) -> tuple[tf.Tensor, Neighbours]:
         block = codes[:, start : start + rows_per_block]
-        scores, rows = tf.math.top_k(
-            _score_block(entries, block), tf.minimum(top_k, tf.shape(block)[1])
-        )
+        block_scores = _score_block(entries, block)
+        num_rows = tf.shape(block)[1]
+        if admits is not None:
+            block_scores = tf.where(admits(start, start + num_rows), block_scores, FLOOR_SCORE)
+        scores, rows = tf.math.top_k(block_scores, tf.minimum(top_k, num_rows))
         # What is found first stands first: `top_k` prefers the earlier of equals.
         merged_scores = tf.concat([best.scores, scores], axis=1)
         merged_positions = tf.concat([best.positions, rows + start], axis=1)
@@ -65,18 +74,23 @@ def search_codes(
     nothing = Neighbours(
         tf.fill([num_queries, top_k], FLOOR_SCORE), tf.fill([num_queries, top_k], NO_POSITION)
     )
+    width = None if tf.is_tensor(top_k) else top_k
     _, best = tf.while_loop(
         lambda start, best: start < num_items,
         scan,
         (tf.constant(0), nothing),
         shape_invariants=(
             tf.TensorShape([]),
-            Neighbours(tf.TensorShape([None, top_k]), tf.TensorShape([None, top_k])),
+            Neighbours(tf.TensorShape([None, width]), tf.TensorShape([None, width])),
         ),
         # Blocks in parallel would each hold their scores.
         parallel_iterations=1,
     )
-    return best
+    if admits is None:
+        return best
+    # Items that are not admitted fill up where too few are.
+    is_item = best.scores > FLOOR_SCORE
+    return best._replace(positions=tf.where(is_item, best.positions, NO_POSITION))
 
 
 def _score_block(entries: tf.Tensor, block: tf.Tensor) -> tf.Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,32 +12,58 @@ import tensorflow as tf
 from tfpqn.datasets import decode_image
 from tfpqn.index import CodeIndex, network_layout
 
+from .filters import MAX_TAGS_PER_QUERY, TagFilter, make_tag_sets
+from .image_header import MAX_PIXELS
 from .input_checks import (
+    check_batches,
     check_codes,
+    check_count,
     check_embeddings,
     check_frames,
     check_images,
+    check_known,
+    check_pixels,
     check_whole_clips,
+    check_width,
 )
 from .items import pack_items
-from .search import ROWS_PER_BLOCK, search_codes
+from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Neighbours, search_codes
 
 Outputs = dict[str, tf.Tensor]
 
 # With as many items and as large a block at most, no position overflows int32.
 MAX_COUNT = 2**30
+# What one request may ask of memory.
+MAX_K = 10_000
+MAX_EXCLUSIONS = 1024
+FILTERS = ("allow", "deny")
 
 
-class SearchResult(NamedTuple):
-    """What a search found, best first.
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found, best first; iterates as `ids, scores`.
 
     Attributes:
         ids: `[batch, top_k]`, int64 or object array of str; -1 or "" where there are fewer items.
         scores: float32 `[batch, top_k]`, larger is nearer.
+        matches: bool `[batch, top_k]`, whether the score reaches the calibrated threshold; None
+            without calibration.
     """
 
     ids: np.ndarray
     scores: np.ndarray
+    matches: np.ndarray | None = None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter((self.ids, self.scores))
+
+    @classmethod
+    def from_outputs(cls, outputs: Mapping[str, np.ndarray]) -> SearchResult:
+        """A signature's outputs, string ids still as UTF-8 bytes."""
+        ids = outputs["ids"]
+        if ids.dtype == object:
+            ids = np.array([id_.decode() for id_ in ids.flat], object).reshape(ids.shape)
+        return cls(ids, outputs["scores"], outputs.get("matches"))
 
 
 class Searcher(tf.Module):
@@ -52,10 +79,16 @@ class Searcher(tf.Module):
         num_levels: Residual levels of the codes that are searched; fewer than the quantizer has
             make a smaller, faster and coarser search out of the same index. None for all.
         top_k: Number of items that a search returns.
+        tag_columns: Metadata columns of the index whose values become tags, `"COLUMN=VALUE"`, for
+            `search_with_filters`.
+        calibration: What `tfpqn.training.calibrate` found; searches then also say which items
+            reach its score threshold.
+        max_pixels: Largest width times height of an image; larger ones are refused undecoded.
         rows_per_block: Items scored at once, see `search_codes`.
 
     Raises:
-        ValueError: The index was built with other codebooks, or an argument is out of range.
+        ValueError: The index was built with other codebooks, the calibration is that of others,
+            or an argument is out of range.
 
     Example:
 
@@ -71,31 +104,36 @@ class Searcher(tf.Module):
         *,
         num_levels: int | None = None,
         top_k: int = 10,
+        tag_columns: Sequence[str] = (),
+        calibration: Mapping[str, Any] | None = None,
+        max_pixels: int = MAX_PIXELS,
         rows_per_block: int = ROWS_PER_BLOCK,
     ) -> None:
         super().__init__(name="searcher")
-        top_k = _checked_count("top_k", top_k)
-        rows_per_block = _checked_count("rows_per_block", rows_per_block)
+        self.top_k = _checked_count("top_k", top_k)
+        self.rows_per_block = _checked_count("rows_per_block", rows_per_block)
+        self.max_pixels = _checked_count("max_pixels", max_pixels)
         index.require_layout(network_layout(network))
-        self.top_k = top_k
-        self.rows_per_block = rows_per_block
         quantizer = network.quantizer
         if num_levels is not None:
             quantizer = quantizer.prefix(num_levels)
         self.num_levels = quantizer.num_levels
+        self.calibration = _checked_calibration(calibration, index, self.num_levels)
         self.code_length = quantizer.code_length
         self.num_items = index.num_items
         self.id_type = index.id_type
         self.layout = index.layout
         self.image_shape = network.image_shape
         self.takes_clips = network.takes_clips
+        self.num_frames = network.num_frames
         self.embedding_dim = network.quantizer.embedding_dim
         self.quantizer_kind = type(network.quantizer).__name__
         # Only the variables are tracked: the Keras objects would be saved with all they hold.
         # Of a shorter code the levels left out stay behind.
         own = {id(variable) for variable in network.quantizer.variables}
         rest = [variable for variable in network.variables if id(variable) not in own]
-        self.network_variables = [v.value for v in (*rest, *quantizer.variables)]
+        self.network_variables = [variable.value for variable in rest]
+        self.quantizer_variables = [variable.value for variable in quantizer.variables]
         self._network = _Untracked(network)
         self._quantizer = _Untracked(quantizer)
         # Codes lie position by position, the order in which the search reads them.
@@ -103,6 +141,10 @@ class Searcher(tf.Module):
         self.codes = tf.Variable(codes, trainable=False, name="codes")
         id_dtype = tf.string if index.id_type == "string" else tf.int64
         self.ids = tf.Variable(tf.constant(index.ids, id_dtype), trainable=False, name="ids")
+        self.tag_columns = tuple(tag_columns)
+        self.tag_filter = (
+            TagFilter(make_tag_sets(index.metadata, self.tag_columns)) if tag_columns else None
+        )
         self._functions = self._make_functions()
 
     def __call__(self, items: Sequence[Any]) -> SearchResult:
@@ -124,6 +166,15 @@ class Searcher(tf.Module):
         tensor = tf.constant(embeddings, tf.float32)
         return _to_result(self._functions["search_by_embedding"](tensor))
 
+    def search_by_id(self, item_ids: Any) -> SearchResult:
+        """Search with items of the collection `[batch]`; an item is not its own neighbour."""
+        return _to_result(self._functions["search_by_id"](tf.constant(item_ids, self.ids.dtype)))
+
+    @property
+    def items_name(self) -> str:
+        """Name of the input that holds the items."""
+        return "frames" if self.takes_clips else "images"
+
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
         """The serving functions by signature name, `serving_default` first."""
@@ -140,30 +191,37 @@ class Searcher(tf.Module):
             )
 
     def _make_functions(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        """One traced function a signature; each input and output has a batch axis and a name."""
+        """One traced function a signature; each input has a name, and but for `k` a batch axis."""
         items = tf.TensorSpec([None], tf.string, name="images")
         if self.takes_clips:
             items = tf.TensorSpec([None, None], tf.string, name="frames")
         embeddings = tf.TensorSpec([None, self.embedding_dim], tf.float32, name="embeddings")
         codes = tf.TensorSpec([None, self.code_length], tf.int32, name="codes")
-        return {
-            "search": tf.function(
-                lambda items: self._search(self._embed(items)), input_signature=[items]
-            ),
-            "search_by_embedding": tf.function(
+        item_ids = tf.TensorSpec([None], self.ids.dtype, name="item_ids")
+        exclude_ids = tf.TensorSpec([None, None], self.ids.dtype, name="exclude_ids")
+        k = tf.TensorSpec([], tf.int32, name="k")
+        tags = [tf.TensorSpec([None, None], tf.string, name=f"{verb}_tags") for verb in FILTERS]
+        bodies = {
+            "search": (lambda items: self._search(self._embed(items)), [items]),
+            "search_by_embedding": (
                 lambda embeddings: self._search(check_embeddings(embeddings)),
-                input_signature=[embeddings],
+                [embeddings],
             ),
-            "embed": tf.function(
-                lambda items: {"embeddings": self._embed(items)}, input_signature=[items]
+            "search_by_id": (self._search_by_id, [item_ids]),
+            "search_with_exclusions": (self._search_with_exclusions, [items, exclude_ids]),
+            "search_k": (
+                lambda items, k: self._search(self._embed(items), check_count(k, MAX_K)),
+                [items, k],
             ),
-            "encode": tf.function(
-                lambda items: {"codes": self._encode(self._embed(items))},
-                input_signature=[items],
-            ),
-            "decode": tf.function(
-                lambda codes: {"embeddings": self._decode(codes)}, input_signature=[codes]
-            ),
+            "embed": (lambda items: {"embeddings": self._embed(items)}, [items]),
+            "encode": (lambda items: {"codes": self._encode(self._embed(items))}, [items]),
+            "decode": (lambda codes: {"embeddings": self._decode(codes)}, [codes]),
+        }
+        if self.tag_filter is not None:
+            bodies["search_with_filters"] = (self._search_with_filters, [items, *tags])
+        return {
+            name: tf.function(body, input_signature=inputs, autograph=False)
+            for name, (body, inputs) in bodies.items()
         }
 
     def _embed(self, items: tf.Tensor) -> tf.Tensor:
@@ -185,21 +243,104 @@ class Searcher(tf.Module):
 
     def _decode_images(self, images: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(
-            lambda data: decode_image(data, self.image_shape),
+            lambda data: decode_image(
+                check_pixels(data, self.max_pixels, self.items_name), self.image_shape
+            ),
             images,
             fn_output_signature=tf.TensorSpec(self.image_shape, tf.uint8),
             # The decoder's own errors name the input by the node that fails.
-            name="frames" if self.takes_clips else "images",
+            name=self.items_name,
         )
 
-    def _search(self, embeddings: tf.Tensor) -> Outputs:
+    def _search(
+        self,
+        embeddings: tf.Tensor,
+        top_k: int | tf.Tensor | None = None,
+        admits: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    ) -> Outputs:
+        top_k = self.top_k if top_k is None else top_k
+        return self._answer(self._find(embeddings, top_k, admits))
+
+    def _search_by_id(self, item_ids: tf.Tensor) -> Outputs:
+        """More like this: the item's reconstruction is the query, itself no answer."""
+        positions = check_known(self._positions(item_ids), "item_ids")
+        codes = tf.gather(self.codes, positions, axis=1)
+        embeddings = self._quantizer.value.decode(tf.transpose(tf.cast(codes, tf.int32)))
+        found = self._find(embeddings, self.top_k + 1)
+        is_itself = tf.equal(found.positions, positions[:, tf.newaxis])
+        return self._answer(self._without(found, is_itself))
+
+    def _search_with_exclusions(self, items: tf.Tensor, exclude_ids: tf.Tensor) -> Outputs:
+        items, exclude_ids = check_batches(**{self.items_name: items, "exclude_ids": exclude_ids})
+        exclude_ids = check_width(exclude_ids, "exclude_ids", MAX_EXCLUSIONS)
+        # So many more that enough are left, whatever is excluded.
+        found = self._find(self._embed(items), self.top_k + tf.shape(exclude_ids)[1])
+        ids = self._answer(found)["ids"]
+        is_excluded = tf.reduce_any(
+            tf.equal(ids[:, :, tf.newaxis], exclude_ids[:, tf.newaxis, :]), axis=2
+        )
+        return self._answer(self._without(found, is_excluded))
+
+    def _search_with_filters(
+        self, items: tf.Tensor, allow_tags: tf.Tensor, deny_tags: tf.Tensor
+    ) -> Outputs:
+        tag_filter = self.tag_filter
+        items, allow_tags, deny_tags = check_batches(
+            **{self.items_name: items, "allow_tags": allow_tags, "deny_tags": deny_tags}
+        )
+        admitted = tag_filter.admitted_sets(
+            check_width(allow_tags, "allow_tags", MAX_TAGS_PER_QUERY),
+            check_width(deny_tags, "deny_tags", MAX_TAGS_PER_QUERY),
+        )
+        return self._search(
+            self._embed(items),
+            admits=lambda start, end: tag_filter.admits_items(admitted, start, end),
+        )
+
+    def _find(
+        self,
+        embeddings: tf.Tensor,
+        top_k: int | tf.Tensor,
+        admits: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    ) -> Neighbours:
         tables = self._quantizer.value.lookup_tables(embeddings)
-        found = search_codes(tables, self.codes, self.top_k, self.rows_per_block)
+        return search_codes(tables, self.codes, top_k, self.rows_per_block, admits)
+
+    def _without(self, found: Neighbours, is_out: tf.Tensor) -> Neighbours:
+        """The first `top_k` of those that are not out; the others keep their order."""
+        is_out |= found.positions < 0
+        _, order = tf.math.top_k(-tf.cast(is_out, tf.int32), self.top_k)
+        is_out = tf.gather(is_out, order, batch_dims=1)
+        scores = tf.gather(found.scores, order, batch_dims=1)
+        positions = tf.gather(found.positions, order, batch_dims=1)
+        return Neighbours(
+            tf.where(is_out, FLOOR_SCORE, scores), tf.where(is_out, NO_POSITION, positions)
+        )
+
+    def _answer(self, found: Neighbours) -> Outputs:
         missing = tf.constant("" if self.id_type == "string" else -1, self.ids.dtype)
-        if not self.num_items:
-            return {"ids": tf.fill(tf.shape(found.positions), missing), "scores": found.scores}
-        ids = tf.gather(self.ids, tf.maximum(found.positions, 0))
-        return {"ids": tf.where(found.positions < 0, missing, ids), "scores": found.scores}
+        if self.num_items:
+            ids = tf.gather(self.ids, tf.maximum(found.positions, 0))
+            ids = tf.where(found.positions < 0, missing, ids)
+        else:
+            ids = tf.fill(tf.shape(found.positions), missing)
+        outputs = {"ids": ids, "scores": found.scores}
+        if self.calibration:
+            threshold = np.float32(self.calibration["score_threshold"])
+            outputs["matches"] = found.scores >= threshold
+        return outputs
+
+    def _positions(self, item_ids: tf.Tensor) -> tf.Tensor:
+        """int32 positions of items `[batch]`; -1 for an unknown id.
+
+        A scan: it takes no memory beyond the ids, and less time than the search that follows.
+        """
+        positions = tf.map_fn(
+            lambda id_: tf.concat([tf.where(tf.equal(self.ids, id_))[:, 0], [NO_POSITION]], 0)[0],
+            item_ids,
+            fn_output_signature=tf.TensorSpec([], tf.int64),
+        )
+        return tf.cast(positions, tf.int32)
 
     def _encode(self, embeddings: tf.Tensor) -> tf.Tensor:
         return tf.cast(self._quantizer.value.encode(embeddings), tf.int32)
@@ -226,8 +367,26 @@ def _checked_count(name: str, value: Any) -> int:
     return int(value)
 
 
+def _checked_calibration(
+    calibration: Mapping[str, Any] | None, index: CodeIndex, num_levels: int
+) -> dict[str, Any] | None:
+    """Scores mean the same only with the codebooks and levels that were calibrated."""
+    if calibration is None:
+        return None
+    expected = {"codebook_fingerprint": index.layout.fingerprint, "num_levels": num_levels}
+    for name, value in expected.items():
+        if calibration.get(name) != value:
+            raise ValueError(
+                f"the calibration must be that of the network with {name}={value!r}. "
+                f"Received: {calibration.get(name)!r}; calibrate again"
+            )
+    if not np.isfinite(calibration["score_threshold"]):
+        raise ValueError(
+            "the calibration's score_threshold must be finite. "
+            f"Received: {calibration['score_threshold']!r}"
+        )
+    return dict(calibration)
+
+
 def _to_result(outputs: Outputs) -> SearchResult:
-    ids = outputs["ids"].numpy()
-    if ids.dtype == object:
-        ids = np.array([[id_.decode() for id_ in row] for row in ids], object).reshape(ids.shape)
-    return SearchResult(ids, outputs["scores"].numpy())
+    return SearchResult.from_outputs({name: value.numpy() for name, value in outputs.items()})

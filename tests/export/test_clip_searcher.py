@@ -240,7 +240,8 @@ def test_every_reader_sees_frames_of_any_number(exports, loader):
         "ids": TensorInfo("string", (None, TOP_K)),
         "scores": TensorInfo("float32", (None, TOP_K)),
     }
-    assert exports["any length"].answers[loader].signatures == {
+    signatures = exports["any length"].answers[loader].signatures
+    expected = {
         "serving_default": Signature(frames, found),
         "search": Signature(frames, found),
         "search_by_embedding": Signature(embeddings, found),
@@ -248,6 +249,9 @@ def test_every_reader_sees_frames_of_any_number(exports, loader):
         "encode": Signature(frames, codes),
         "decode": Signature(codes, embeddings),
     }
+    assert {name: signatures[name] for name in expected} == expected
+    for name in ("search_with_exclusions", "search_k"):
+        assert signatures[name].inputs["frames"] == frames["frames"]
 
 
 @every_loader

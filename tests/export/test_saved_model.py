@@ -34,7 +34,17 @@ from tests.export.tiny import (
 from tfpqn.export import Searcher, SearchResult, StatusError, load_searcher, save_searcher
 from tfpqn.index import CodeIndex, network_layout
 
-SIGNATURES = ["decode", "embed", "encode", "search", "search_by_embedding", "serving_default"]
+SIGNATURES = [
+    "decode",
+    "embed",
+    "encode",
+    "search",
+    "search_by_embedding",
+    "search_by_id",
+    "search_k",
+    "search_with_exclusions",
+    "serving_default",
+]
 METRICS = {"mean_average_precision": 0.75, "protocol": "digits"}
 
 

@@ -30,7 +30,17 @@ from tests.export.tiny import (
 from tfpqn.export import Searcher, SearchResult
 from tfpqn.index import CodeIndex, CodeLayout, network_layout
 
-SIGNATURES = ["serving_default", "search", "search_by_embedding", "embed", "encode", "decode"]
+SIGNATURES = [
+    "serving_default",
+    "search",
+    "search_by_embedding",
+    "search_by_id",
+    "search_with_exclusions",
+    "search_k",
+    "embed",
+    "encode",
+    "decode",
+]
 ID_TYPES = pytest.mark.parametrize("id_type", ["int64", "string"])
 
 
@@ -150,10 +160,13 @@ def test_a_batch_without_rows_has_an_answer_without_rows(searcher):
 
 def test_signatures_have_a_batch_axis_and_named_inputs(searcher):
     assert list(searcher.signatures) == SIGNATURES
+    names = {"images", "embeddings", "codes", "item_ids", "exclude_ids"}
     for function in searcher.signatures.values():
-        (spec,) = function.input_signature
-        assert spec.shape[0] is None
-        assert spec.name in ("images", "embeddings", "codes")
+        specs = {spec.name: spec for spec in function.input_signature}
+        # A number of items alone has no row for each query.
+        assert specs.pop("k", tf.TensorSpec([])).shape.rank == 0
+        assert specs and set(specs) <= names
+        assert all(spec.shape[0] is None for spec in specs.values())
 
 
 def test_an_index_of_another_network_is_refused(network):

@@ -145,7 +145,13 @@ def test_every_reader_sees_the_same_signatures(answers, id_type, loader):
         "ids": TensorInfo(id_type, (None, TOP_K)),
         "scores": TensorInfo("float32", (None, TOP_K)),
     }
+    item_ids = {"item_ids": TensorInfo(id_type, (None,))}
+    excluded = {"exclude_ids": TensorInfo(id_type, (None, None))}
+    any_number = {name: info._replace(shape=(None, None)) for name, info in found.items()}
     assert answers[loader, id_type].signatures == {
+        "search_by_id": Signature(item_ids, found),
+        "search_with_exclusions": Signature({**images, **excluded}, found),
+        "search_k": Signature({**images, "k": TensorInfo("int32", ())}, any_number),
         "serving_default": Signature(images, found),
         "search": Signature(images, found),
         "search_by_embedding": Signature(embeddings, found),

@@ -119,19 +119,28 @@ class Reference:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         return reference.decode(codes, self.codebooks)
 
-    def search(self, embeddings: np.ndarray, index: CodeIndex, top_k: int = TOP_K) -> Found:
+    def score(self, embeddings: np.ndarray, index: CodeIndex) -> np.ndarray:
+        """Scores `[queries, num_items]`."""
         tables = reference.lookup_tables(embeddings, self.codebooks)
-        scores = reference.adc_scores(tables, index.codes)
-        positions = reference.search(scores, top_k)
-        missing = "" if index.id_type == "string" else -1
-        found = Found(
-            np.full((len(embeddings), top_k), missing, index.ids.dtype),
-            np.full((len(embeddings), top_k), FLOOR_SCORE),
-        )
-        for row, places in enumerate(positions):
-            found.ids[row, : len(places)] = index.ids[places]
-            found.scores[row, : len(places)] = scores[row, places]
-        return found
+        return reference.adc_scores(tables, index.codes)
+
+    def search(self, embeddings: np.ndarray, index: CodeIndex, top_k: int = TOP_K) -> Found:
+        return rank(self.score(embeddings, index), index, top_k)
+
+
+def rank(scores: np.ndarray, index: CodeIndex, top_k: int, admitted: Any = None) -> Found:
+    """The best items of each row of scores, among those that `admitted[row]` says."""
+    missing = "" if index.id_type == "string" else -1
+    found = Found(
+        np.full((len(scores), top_k), missing, index.ids.dtype),
+        np.full((len(scores), top_k), FLOOR_SCORE),
+    )
+    for row, values in enumerate(scores):
+        places = [p for p in range(len(values)) if admitted is None or admitted[row][p]]
+        places = sorted(places, key=lambda place: (-values[place], place))[:top_k]
+        found.ids[row, : len(places)] = index.ids[places]
+        found.scores[row, : len(places)] = values[places]
+    return found
 
 
 def assert_found(received: Any, expected: Found) -> None:

@@ -10,12 +10,12 @@ import tfpqn
 from tests import reference
 from tests.export.tiny import (
     EMBEDDING_DIM,
-    FLOOR_SCORE,
     IMAGE_SHAPE,
     NUM_CODEWORDS,
     TOP_K,
     Found,
     encode_image,
+    rank,
 )
 from tfpqn.index import CodeIndex
 
@@ -134,15 +134,15 @@ class LevelReference:
             ]
         )
 
-    def search(self, embeddings: np.ndarray, index: CodeIndex) -> Found:
-        """Scores are inner products of unit subvectors with codewords, a position at a time."""
+    def score(self, embeddings: np.ndarray, index: CodeIndex) -> np.ndarray:
+        """Inner products of unit subvectors with codewords, a position at a time."""
         queries = reference.unit(reference.split(embeddings, self.per_level))
         codewords = [codebook for codebooks in self.levels for codebook in codebooks]
         tables = np.zeros((len(queries), len(codewords), NUM_CODEWORDS))
         for q, position, k in np.ndindex(tables.shape):
             subvector = queries[q, position % self.per_level]
             tables[q, position, k] = reference.inner_product(subvector, codewords[position][k])
-        scores = reference.adc_scores(tables, index.codes[:, : len(codewords)])
-        places = reference.search(scores, TOP_K)
-        assert places.shape[1] == TOP_K and scores.min() > FLOOR_SCORE
-        return Found(index.ids[places], np.take_along_axis(scores, places, axis=1))
+        return reference.adc_scores(tables, index.codes[:, : len(codewords)])
+
+    def search(self, embeddings: np.ndarray, index: CodeIndex) -> Found:
+        return rank(self.score(embeddings, index), index, TOP_K)

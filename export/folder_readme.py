@@ -1,0 +1,82 @@
+"""The `README.txt` of a version folder: what it is, and the lines that serve and ask it."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+# The newest stock image known to exist (August 2026); later ones serve the folder as well.
+IMAGE_TAG = "2.20.0"
+
+TEMPLATE = string.Template("""\
+$name, version $version: a visual search by tfpqn
+$underline
+
+$num_items items, codes of $bytes_per_code bytes; the nearest $top_k are answered. manifest.json
+tells sizes, versions, ops, signatures and checksums. Written with TensorFlow $tensorflow_version.
+
+Serve it with the stock image, from the folder that holds `$name/$version`:
+
+    docker run --rm -p 8500:8500 -p 8501:8501 -v "$$PWD/$name:/models/$name:ro" \\
+        -e MODEL_NAME=$name tensorflow/serving:$image_tag
+
+with server-side batching:
+
+    docker run --rm -p 8500:8500 -p 8501:8501 -v "$$PWD/$name:/models/$name:ro" \\
+        -e MODEL_NAME=$name tensorflow/serving:$image_tag \\
+        --enable_batching --batching_parameters_file=/models/$name/$version/batching_params.pbtxt
+
+or, for a try on this machine without Docker, at the same ports:
+
+    tfpqn serve --model-base-path $name --enable-batching
+
+Ask it (port 8501 is REST, 8500 gRPC):
+
+$curl
+
+    curl -d '{"signature_name": "search_by_id", "inputs": {"item_ids": [$item_id]}}' \\
+        http://localhost:8501/v1/models/$name:predict
+
+    tfpqn query --address localhost:8500 --model $name $example
+
+Signatures: $signatures.
+
+Batching merges requests only where all but the first axis are equal: send exclude_ids and tags
+in lists of one length (fill up with $no_id and ""), clips with one number of frames. A request
+merged with a bad one fails with it; tfpqn's client and local server check requests before.
+search_k has an input without batch axis: send it to a server without batching.
+
+Check the folder: tfpqn verify $name/$version
+A SavedModel is a program: load only what comes from people you trust.
+""")
+
+CURL_IMAGES = """\
+    curl -d "{\\"inputs\\": {\\"images\\": [{\\"b64\\": \\"$(base64 -w0 query.jpg)\\"}]}}" \\
+        http://localhost:8501/v1/models/NAME:predict"""
+CURL_CLIPS = """\
+    curl -d "{\\"inputs\\": {\\"frames\\": [[{\\"b64\\": \\"$(base64 -w0 frame-1.jpg)\\"}, \\
+        {\\"b64\\": \\"$(base64 -w0 frame-2.jpg)\\"}]]}}" \\
+        http://localhost:8501/v1/models/NAME:predict"""
+
+
+def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
+    """The text for the version `version` of the model `name`."""
+    title = f"{name}, version {version}: a visual search by tfpqn"
+    are_clips = manifest["items"] == "clips"
+    is_text = manifest["id_type"] == "string"
+    curl = (CURL_CLIPS if are_clips else CURL_IMAGES).replace("NAME", name)
+    return TEMPLATE.substitute(
+        name=name,
+        version=version,
+        underline="=" * len(title),
+        num_items=f"{manifest['num_items']:,}",
+        bytes_per_code=manifest["quantizer"]["bytes_per_code"],
+        top_k=manifest["top_k"],
+        tensorflow_version=manifest["tensorflow_version"],
+        image_tag=IMAGE_TAG,
+        curl=curl,
+        item_id='"ID"' if is_text else "ID",
+        no_id='""' if is_text else "-1",
+        example="clip.mp4" if are_clips else "query.jpg",
+        signatures=", ".join(sorted(manifest["signatures"])),
+    )

@@ -1,0 +1,220 @@
+"""Checking a version folder as its readers will see it, before it is handed to a server."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from tfpqn.files import sha256_of_file
+
+from .batching_parameters import BatchingParameters
+from .loaders import SavedModelLoader, ServedModel, SessionLoader, StatusError
+from .op_check import check_ops, list_ops, read_saved_model
+from .saved_model import BATCHING_FILE, MANIFEST_FILE, read_manifest, sha256_of_values
+from .warmup import read_warmup_requests
+
+Answers = list[dict[str, np.ndarray]]
+
+# Its own process: switching XLA off, as the stock server does, cannot be undone.
+NATIVE_PROGRAM = (
+    "import sys; from tfpqn.export.verify import replay_natively; replay_natively(*sys.argv[1:])"
+)
+NATIVE_SECONDS = 600
+TOLERANCE = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifyReport:
+    """What was checked and found in order.
+
+    Attributes:
+        num_files: Files compared with their checksums.
+        num_items: Items of the collection.
+        num_ops: Different ops of the graph, all known to the stock server.
+        num_requests: Warm-up requests replayed by each reader.
+        readers: The readers that loaded the folder and gave the same answers.
+    """
+
+    num_files: int
+    num_items: int
+    num_ops: int
+    num_requests: int
+    readers: tuple[str, ...]
+
+
+def verify_version(path: str | os.PathLike[str]) -> VerifyReport:
+    """Check a version folder: files, sizes, codebooks, ops, signatures, warm-up, three readers.
+
+    The folder is loaded by `tf.saved_model.load`, by a TensorFlow 1 session, and by TensorFlow's C
+    API in a process of its own with XLA disabled, as the stock server has it; all must give the
+    same answers to the warm-up requests.
+
+    Args:
+        path: The version folder, `MODEL/NUMBER`.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: Something is not as the manifest says, an op is unknown to the stock server, or
+            a reader refuses the folder or answers differently; the message names it.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    try:
+        num_files = _check_files(folder, manifest)
+        check_ops(folder)
+        _require_equal("ops", manifest["ops"], list_ops(read_saved_model(folder)))
+        _check_variables(folder, manifest)
+    except KeyError as error:
+        raise ValueError(f"manifest.json must hold {error}. Received: one without it") from error
+    BatchingParameters.read(folder / BATCHING_FILE)
+    requests = list(read_warmup_requests(folder))
+    with SavedModelLoader(folder) as model:
+        _check_signatures(model, manifest)
+        expected = _replay(model, requests)
+    with SessionLoader(folder) as session:
+        _require_same_answers("a TensorFlow 1 session", _replay(session, requests), expected)
+    _require_same_answers("the C API", _replay_in_own_process(folder), expected)
+    return VerifyReport(
+        num_files,
+        manifest["num_items"],
+        len(manifest["ops"]),
+        len(requests),
+        ("tf.saved_model.load", "TensorFlow 1 session", "C API without XLA"),
+    )
+
+
+def replay_natively(folder: str, output: str) -> None:
+    """Answer the warm-up requests through the C API; write the answers as prediction logs."""
+    from .native_loader import NativeLoader
+
+    with NativeLoader(folder, disable_xla=True) as model, tf.io.TFRecordWriter(output) as writer:
+        for answer in _replay(model, list(read_warmup_requests(Path(folder)))):
+            log = PredictionLog()
+            for name, values in answer.items():
+                tensor = tf.make_tensor_proto(values)
+                log.predict_log.response.outputs[name].CopyFrom(tensor)
+            writer.write(log.SerializeToString())
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any]) -> int:
+    expected = manifest["files"]
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    found.discard(MANIFEST_FILE)
+    _require_equal("files", sorted(expected), sorted(found))
+    for name, entry in expected.items():
+        file = folder / name
+        _require_equal(f"bytes of {name}", entry["bytes"], file.stat().st_size)
+        _require_equal(f"sha256 of {name}", entry["sha256"], sha256_of_file(file))
+    return len(expected)
+
+
+def _check_variables(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Sizes of codes and ids, and the codebooks."""
+    quantizer = manifest["quantizer"]
+    values = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    shapes = values.get_variable_to_shape_map()
+    num_items = manifest["num_items"]
+    _require_equal(
+        "shape of codes", [quantizer["code_length"], num_items], shapes[_variable("codes")]
+    )
+    _require_equal("number of ids", [num_items], shapes[_variable("ids")])
+    codebooks = values.get_tensor(_variable("quantizer_variables/0"))
+    _require_equal(
+        "sha256 of codebooks", quantizer["codebooks_sha256"], sha256_of_values(codebooks)
+    )
+
+
+def _variable(name: str) -> str:
+    return f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def _check_signatures(model: ServedModel, manifest: Mapping[str, Any]) -> None:
+    found = {
+        name: {
+            side: {n: [info.dtype, list(info.shape or ())] for n, info in infos.items()}
+            for side, infos in signature._asdict().items()
+        }
+        for name, signature in model.signatures.items()
+    }
+    expected = {
+        name: {
+            side: {n: [info["dtype"], list(info["shape"])] for n, info in infos.items()}
+            for side, infos in signature.items()
+        }
+        for name, signature in manifest["signatures"].items()
+    }
+    _require_equal("signatures", expected, found)
+
+
+def _replay(model: ServedModel, requests: list[tuple[str, dict[str, np.ndarray]]]) -> Answers:
+    answers = []
+    for number, (name, inputs) in enumerate(requests):
+        try:
+            answers.append(model.run(name, inputs))
+        except (StatusError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"The model must answer its warm-up requests. Received: warm-up request {number} "
+                f"({name}) refused: {error}"
+            ) from error
+    return answers
+
+
+def _replay_in_own_process(folder: Path) -> Answers:
+    with tempfile.TemporaryDirectory() as temporary:
+        output = str(Path(temporary) / "answers")
+        process = subprocess.run(
+            [sys.executable, "-c", NATIVE_PROGRAM, str(folder), output],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            capture_output=True,
+            text=True,
+            timeout=NATIVE_SECONDS,
+            check=False,
+        )
+        if process.returncode != 0:
+            reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise ValueError(
+                "The folder must load and answer through TensorFlow's C API with XLA disabled, as "
+                f"the stock server runs it. Received: {reason}"
+            )
+        records = tf.data.TFRecordDataset(output).as_numpy_iterator()
+        logs = [PredictionLog.FromString(record).predict_log.response.outputs for record in records]
+    return [{name: tf.make_ndarray(value) for name, value in log.items()} for log in logs]
+
+
+def _require_same_answers(reader: str, received: Answers, expected: Answers) -> None:
+    for number, (one, other) in enumerate(zip(received, expected, strict=True)):
+        for name, values in other.items():
+            if not _is_same(one[name], values):
+                raise ValueError(
+                    f"All readers must answer alike. Received: other {name} through {reader} to "
+                    f"warm-up request {number}"
+                )
+
+
+def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
+    if other.dtype.kind == "f":
+        return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=TOLERANCE)
+    return np.array_equal(one, other)
+
+
+def _require_equal(what: str, expected: Any, received: Any) -> None:
+    if expected != received:
+        raise ValueError(
+            f"The version folder must be as its manifest says: {what}: expected "
+            f"{_short(expected)}. Received: {_short(received)}"
+        )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else text[:200] + "..."
