@@ -1,12 +1,15 @@
 """Training, evaluation and reports. The custom loop and the evaluation need TensorFlow."""
 
+from .calibration import calibrate as calibrate
 from .callbacks import EvaluateRetrieval as EvaluateRetrieval
 from .callbacks import ReviveCodewords as ReviveCodewords
+from .compatibility import compare_networks as compare_networks
 from .evaluation import evaluate as evaluate
 from .initialization import initialize_codebooks as initialize_codebooks
 from .loop import fit as fit
 from .run_config import RunConfig as RunConfig
 from .runs import Run as Run
+from .runs import calibrate_run as calibrate_run
 from .runs import evaluate_run as evaluate_run
 from .runs import train as train
 
@@ -15,6 +18,9 @@ __all__ = [
     "ReviveCodewords",
     "Run",
     "RunConfig",
+    "calibrate",
+    "calibrate_run",
+    "compare_networks",
     "evaluate",
     "evaluate_run",
     "fit",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,15 @@ SCORES_PER_BLOCK = 1 << 24
 SOFT_BLOCK = 1024
 
 
-class _Encoded(NamedTuple):
+class Encoded(NamedTuple):
+    """What a network makes of a set of items.
+
+    Attributes:
+        embeddings: float32 `[items, embedding_dim]`, in the form that search compares.
+        codes: Integers `[items, code_length]`.
+        labels: `[items]`, or multi-hot `[items, num_labels]`.
+    """
+
     embeddings: np.ndarray
     codes: np.ndarray
     labels: np.ndarray
@@ -57,13 +65,13 @@ def evaluate(
         ValueError: Query or database holds no readable image, or an embedding is not finite.
     """
     network.require_item_shape(splits.query.item_shape)
-    query = _encode(network, splits.query, batch_size)
-    database = _encode(network, splits.database, batch_size)
+    query = encode_set(network, splits.query, batch_size)
+    database = encode_set(network, splits.database, batch_size)
     quantizer = network.quantizer
     tables = ops.convert_to_numpy(quantizer.lookup_tables(query.embeddings))
 
     def code_scores(rows: slice) -> np.ndarray:
-        return _adc(tables[rows], database.codes)
+        return score_codes(tables[rows], database.codes)
 
     def raw_scores(rows: slice) -> np.ndarray:
         return query.embeddings[rows] @ database.embeddings.T
@@ -81,11 +89,12 @@ def evaluate(
     }
 
 
-def _adc(tables: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def score_codes(tables: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Scores `[queries, items]` of codes, from the queries' lookup tables."""
     return ops.convert_to_numpy(adc_scores(ops.convert_to_tensor(tables), codes))
 
 
-def _measure_soft(quantizer: Any, query: _Encoded, database: _Encoded) -> float:
+def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float:
     """mAP against items that are reconstructed as in training."""
     blocks = np.array_split(database.embeddings, -(-len(database.embeddings) // SOFT_BLOCK))
     items = np.concatenate(
@@ -102,7 +111,7 @@ def _measure_soft(quantizer: Any, query: _Encoded, database: _Encoded) -> float:
 
 
 def _measure_prefixes(
-    quantizer: Any, tables: np.ndarray, query_labels: np.ndarray, database: _Encoded
+    quantizer: Any, tables: np.ndarray, query_labels: np.ndarray, database: Encoded
 ) -> list[dict[str, Any]]:
     """Figures of the first levels alone, one level, two, .. all; none without levels."""
     if quantizer.num_levels == 1:
@@ -111,17 +120,20 @@ def _measure_prefixes(
     figures = []
     for num_levels in range(1, quantizer.num_levels + 1):
         length = num_levels * per_level
-
-        def scores(rows: slice, length: int = length) -> np.ndarray:
-            return _adc(tables[rows, :length], database.codes[:, :length])
-
-        measured = _measure(scores, query_labels, database.labels, (), ())
+        mean = mean_average_precision(
+            tables[:, :length], query_labels, database.codes[:, :length], database.labels
+        )
         bits = quantizer.bits_per_code * num_levels / quantizer.num_levels
-        figures.append({"num_levels": num_levels, "bits_per_code": bits, "mAP": measured["mAP"]})
+        figures.append({"num_levels": num_levels, "bits_per_code": bits, "mAP": mean})
     return figures
 
 
-def _encode(network: Any, images: ImageSet, batch_size: int) -> _Encoded:
+def encode_set(network: Any, images: ImageSet, batch_size: int = 256) -> Encoded:
+    """Embeddings, codes and labels of the items that can be read.
+
+    Raises:
+        ValueError: No item can be read, or an embedding is not finite.
+    """
     embeddings, codes, positions = [], [], []
     for batch in images.batches(images.items_per_batch(batch_size)):
         outputs = network.predict_on_batch(batch.images)
@@ -133,7 +145,28 @@ def _encode(network: Any, images: ImageSet, batch_size: int) -> _Encoded:
     stacked = np.concatenate(embeddings)
     if not np.isfinite(stacked).all():
         raise ValueError("The network's embeddings must be finite. Received: NaN or infinity")
-    return _Encoded(stacked, np.concatenate(codes), images.labels[np.concatenate(positions)])
+    return Encoded(stacked, np.concatenate(codes), images.labels[np.concatenate(positions)])
+
+
+def mean_average_precision(
+    tables: np.ndarray, query_labels: np.ndarray, codes: np.ndarray, labels: np.ndarray
+) -> float:
+    """mAP over full rankings of codes `[items, code_length]`, from the queries' lookup tables."""
+
+    def scores(rows: slice) -> np.ndarray:
+        return score_codes(tables[rows], codes)
+
+    return _measure(scores, query_labels, labels, (), ())["mAP"]
+
+
+def relevance_blocks(
+    query_labels: np.ndarray, database_labels: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields the queries of a block, and what is relevant to each: boolean `[queries, items]`."""
+    block = max(1, SCORES_PER_BLOCK // len(database_labels))
+    for start in range(0, len(query_labels), block):
+        rows = slice(start, start + block)
+        yield rows, ops.convert_to_numpy(label_relevance(query_labels[rows], database_labels))
 
 
 def _measure(
@@ -144,19 +177,15 @@ def _measure(
     recall_ks: Sequence[int],
 ) -> dict[str, Any]:
     """The figures of one way to score; `scores` maps a slice of queries to `[queries, items]`."""
-    num_queries, num_items = len(query_labels), len(database_labels)
-    block = max(1, SCORES_PER_BLOCK // num_items)
     sums = np.zeros(1 + len(cutoffs) + len(recall_ks))
-    for start in range(0, num_queries, block):
-        rows = slice(start, start + block)
-        relevance = ops.convert_to_numpy(label_relevance(query_labels[rows], database_labels))
+    for rows, relevance in relevance_blocks(query_labels, database_labels):
         for ranking in rank_items(scores(rows), relevance):
             sums += [
                 ranking.average_precision(),
                 *(ranking.average_precision(cutoff) for cutoff in cutoffs),
                 *(ranking.recall(k) for k in recall_ks),
             ]
-    means = [float(mean) for mean in sums / num_queries]
+    means = [float(mean) for mean in sums / len(query_labels)]
     return {
         "mAP": means[0],
         "mAP@R": dict(zip(map(str, cutoffs), means[1:], strict=False)),

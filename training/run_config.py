@@ -50,6 +50,8 @@ class RunConfig:
         backbone: Name for `tfpqn.models.build_backbone`.
         weights: Weights for a `keras.applications` backbone.
         initial_run: Folder of a trained run whose backbone and embedding the network starts from.
+        freeze_codebooks: Whether the network also takes the codebooks of `initial_run` and keeps
+            them as they are, so that codes made by that run stay valid.
         alpha: Hardness of the soft assignment.
         loss_form, loss_scale, loss_margin: Arguments of the asymmetric triplet loss.
         epochs, batch_size, learning_rate: Adam with cosine decay to zero over all epochs.
@@ -78,6 +80,7 @@ class RunConfig:
     backbone: str = "conv3"
     weights: str | None = None
     initial_run: str | None = None
+    freeze_codebooks: bool = False
     alpha: float = 5.0
     loss_form: str = "softplus"
     loss_scale: float = 4.0
@@ -102,6 +105,11 @@ class RunConfig:
         if self.backbone not in backbone_names():
             raise ValueError(
                 f"Unknown backbone. Expected one of {backbone_names()}. Received: {self.backbone!r}"
+            )
+        if self.freeze_codebooks and not self.initial_run:
+            raise ValueError(
+                "freeze_codebooks needs initial_run, the run whose codebooks are kept. "
+                f"Received: initial_run={self.initial_run!r}"
             )
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive. Received: {self.learning_rate}")

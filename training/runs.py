@@ -15,6 +15,7 @@ import numpy as np
 from tfpqn.datasets import ImageSet, Splits, TrainingBatches, load_protocol
 from tfpqn.files import write_file_atomically
 
+from .calibration import calibrate
 from .callbacks import EvaluateRetrieval, ReviveCodewords
 from .evaluation import evaluate
 from .initialization import initialize_codebooks
@@ -31,7 +32,8 @@ class Run:
     """A run's folder.
 
     It holds `run.json` (the settings), `checkpoints/`, `logs/` (TensorBoard), and once training has
-    ended `network.keras`; `metrics.json` after an evaluation.
+    ended `network.keras`; `metrics.json` after an evaluation, `calibration.json` after a
+    calibration.
 
     Attributes:
         folder: The run's folder.
@@ -127,13 +129,22 @@ class Run:
 
     def read_metrics(self) -> dict[str, Any] | None:
         """The content of `metrics.json`, or None before an evaluation."""
-        path = self.folder / "metrics.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        return _read_json(self.folder / "metrics.json")
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
         """Write `metrics.json`; return its path."""
         path = self.folder / "metrics.json"
         _write_json(path, metrics)
+        return path
+
+    def read_calibration(self) -> dict[str, Any] | None:
+        """The content of `calibration.json`, or None before a calibration."""
+        return _read_json(self.folder / "calibration.json")
+
+    def write_calibration(self, calibration: dict[str, Any]) -> Path:
+        """Write `calibration.json`; return its path."""
+        path = self.folder / "calibration.json"
+        _write_json(path, calibration)
         return path
 
 
@@ -147,6 +158,10 @@ def train(
 ) -> Any:
     """Train a run to its end, going on from its last checkpoint if it has one.
 
+    With `freeze_codebooks` the codebooks stay those of the initial run, bit by bit: no k-means, no
+    revival, and `network.quantizer.trainable` is False. The same holds in plain Keras: set
+    `network.quantizer.trainable = False` before `compile`, and `fit` leaves the codebooks alone.
+
     Args:
         run: From `Run.start`.
         splits: The data; `train` is used.
@@ -158,7 +173,8 @@ def train(
         The trained network, which is also saved in the run's folder.
 
     Raises:
-        ValueError: The data does not fit the settings, or the loss became NaN.
+        ValueError: The data does not fit the settings, the initial run's network is another, or
+            the loss became NaN.
     """
     config = run.config
     if run.is_trained:
@@ -169,21 +185,25 @@ def train(
     network = config.build_network(
         splits.train.image_shape, config.epochs * batches.steps_per_epoch
     )
+    network.quantizer.trainable = not config.freeze_codebooks
     checkpoint_dir = run.folder / "checkpoints"
     num_samples = max(FEWEST_SAMPLES, SAMPLES_PER_CODEWORD * network.quantizer.num_codewords)
     if not run.has_begun:
         if config.initial_run:
-            _copy_weights(Run.open(config.initial_run).load_network(), network)
-        initialize_codebooks(
-            network, sample_batches(splits.train, num_samples, 256), seed=config.seed
-        )
-    callbacks: list[keras.callbacks.Callback] = [
-        ReviveCodewords(
+            initial = Run.open(config.initial_run).load_network()
+            _copy_weights(initial, network, config.freeze_codebooks)
+        if not config.freeze_codebooks:
+            initialize_codebooks(
+                network, sample_batches(splits.train, num_samples, 256), seed=config.seed
+            )
+    callbacks: list[keras.callbacks.Callback] = []
+    if not config.freeze_codebooks:
+        revive = ReviveCodewords(
             lambda: sample_batches(splits.train, num_samples, 256),
             last_epoch=config.epochs // 2 - 1,
             seed=config.seed,
         )
-    ]
+        callbacks.append(revive)
     if evaluate_every:
         callbacks.append(EvaluateRetrieval(splits, evaluate_every))
     fit(
@@ -219,6 +239,25 @@ def evaluate_run(
     return metrics
 
 
+def calibrate_run(
+    run: Run,
+    network: Any,
+    splits: Splits,
+    protocol: str | None = None,
+    *,
+    precision: float = 0.95,
+    top_k: int = 10,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Calibrate a run's network; write and return the result, with the protocol."""
+    calibration = {
+        "protocol": protocol or run.config.protocol or run.config.images or run.config.videos,
+        **calibrate(network, splits, precision=precision, top_k=top_k, seed=seed),
+    }
+    run.write_calibration(calibration)
+    return calibration
+
+
 def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np.ndarray]:
     """At most `count` items, evenly spread over the set, in batches as heavy as so many images."""
     batch_size = images.items_per_batch(batch_size)
@@ -226,9 +265,12 @@ def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np
     return (batch.images for batch in images.batches(batch_size, positions))
 
 
-def _copy_weights(source: Any, network: Any) -> None:
-    """Give the network the backbone and the embedding of another."""
-    for part in ("backbone", "embedding"):
+def _copy_weights(source: Any, network: Any, with_codebooks: bool) -> None:
+    """Give the network the backbone and the embedding of another, maybe the codebooks too."""
+    parts = ["backbone", "embedding"]
+    if with_codebooks:
+        parts.append("quantizer")
+    for part in parts:
         weights = getattr(source, part).get_weights()
         expected = [tuple(variable.shape) for variable in getattr(network, part).weights]
         received = [weight.shape for weight in weights]
@@ -238,6 +280,12 @@ def _copy_weights(source: Any, network: Any) -> None:
                 f"{expected}. Received: {received}"
             )
         getattr(network, part).set_weights(weights)
+    fingerprints = [net.quantizer.codebook_fingerprint() for net in (source, network)]
+    if with_codebooks and len(set(fingerprints)) > 1:
+        raise ValueError(
+            "The initial run's quantizer must be like the network's, for its codes to stay valid: "
+            f"expected {network.quantizer.get_config()}. Received: {source.quantizer.get_config()}"
+        )
 
 
 def _save_network(network: Any, path: Path) -> None:
@@ -248,6 +296,10 @@ def _save_network(network: Any, path: Path) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

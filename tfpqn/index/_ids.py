@@ -79,6 +79,16 @@ def convert_ids(ids: Any, id_type: IdType | None = None) -> pa.ChunkedArray:
     return ids_to_arrow(column, id_type or infer_id_type(column) or "int64")
 
 
+def require_known(column: pa.ChunkedArray, is_known: np.ndarray) -> None:
+    """Raises ValueError, naming the first unknown id, unless the index has items of all ids."""
+    if not is_known.all():
+        unknown = column.filter(pa.array(~is_known))
+        raise ValueError(
+            f"ids must be those of items in the index, got {len(unknown)} unknown ids, "
+            f"the first being {unknown[0].as_py()!r}."
+        )
+
+
 def check_unique_ids(column: pa.ChunkedArray) -> None:
     """Raises ValueError, naming the id, if one occurs twice."""
     is_integer = pa.types.is_integer(column.type)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from ._ids import ARROW_ID_TYPES, check_unique_ids
+from ._ids import ARROW_ID_TYPES, IdType, check_unique_ids
 from ._manifest import Manifest, read_manifest
-from ._parts import check_part_files, open_part, read_row_groups
+from ._parts import RowGroup, check_part_files, open_part, read_row_groups
 from .code_layout import CodeLayout
 
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What `CodeIndex.verify` found in an index that is whole."""
+    """What an index on disk holds."""
 
     path: Path
     layout: CodeLayout
-    id_type: str
+    id_type: IdType
     metadata_columns: dict[str, str]
     num_items: int
     num_parts: int
@@ -47,10 +48,23 @@ def verify_index(folder: Path) -> IndexReport:
     manifest = read_manifest(folder)
     check_part_files(folder, manifest, checksums=True)
     ids: list[pa.Array] = []
-    for part in manifest.parts:
-        for group in read_row_groups(folder, part, manifest, list(manifest.metadata_columns)):
-            ids.extend(group.ids.chunks)
+    for group in read_all_row_groups(folder, manifest):
+        ids.extend(group.ids.chunks)
     check_unique_ids(pa.chunked_array(ids, ARROW_ID_TYPES[manifest.id_type]))
+    return _report(folder, manifest)
+
+
+def describe_index(path: str | os.PathLike[str]) -> IndexReport:
+    """What the manifest of an index says; the parts are not looked at, see `CodeIndex.verify`.
+
+    Raises:
+        FileNotFoundError: if the folder is no index.
+        ValueError: if the manifest is torn or foreign.
+    """
+    return _report(Path(path), read_manifest(Path(path)))
+
+
+def _report(folder: Path, manifest: Manifest) -> IndexReport:
     return IndexReport(
         path=folder,
         layout=manifest.layout,
@@ -60,6 +74,34 @@ def verify_index(folder: Path) -> IndexReport:
         num_parts=len(manifest.parts),
         num_bytes=sum(part.bytes for part in manifest.parts),
     )
+
+
+def read_all_row_groups(folder: Path, manifest: Manifest) -> Iterator[RowGroup]:
+    """Yields everything once, one row group at a time.
+
+    Raises:
+        ValueError: if a part is torn or foreign.
+    """
+    for part in manifest.parts:
+        yield from read_row_groups(folder, part, manifest, list(manifest.metadata_columns))
+
+
+def read_labels(path: str | os.PathLike[str]) -> dict[str, int]:
+    """Returns the number in the column `label` of each name in `label_name`, in order of number.
+
+    Raises:
+        ValueError: if the index has no such columns, or a part is torn or foreign.
+    """
+    folder, columns = Path(path), ["label", "label_name"]
+    manifest = read_manifest(folder)
+    _choose_columns(manifest, columns)
+    pairs: set[tuple[int, str]] = set()
+    for part in manifest.parts:
+        for group in read_row_groups(folder, part, manifest, columns):
+            distinct = group.metadata.group_by(columns).aggregate([]).drop_null()
+            pairs.update(tuple(row.values()) for row in distinct.select(columns).to_pylist())
+    # Should a name have several numbers, the first is as good as any.
+    return {name: number for number, name in sorted(pairs, reverse=True)}
 
 
 def read_items(folder: Path, manifest: Manifest, columns: Sequence[str] | None) -> Items:

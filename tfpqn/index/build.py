@@ -1,18 +1,22 @@
-"""From a set of images to an index on disk."""
+"""From a set of images to an index on disk, new or grown."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ._ids import check_unique_ids, convert_ids
+from ._reading import describe_index, read_labels
+from .code_index import CodeIndex
 from .code_index_writer import CodeIndexWriter
 from .code_layout import CodeLayout
+from .rewriting import Growth, update_index
 
-__all__ = ["build_index", "network_layout"]
+__all__ = ["add_to_index", "build_index", "network_layout"]
 
 
 def network_layout(network: Any) -> CodeLayout:
@@ -57,19 +61,80 @@ def build_index(
     network.require_item_shape(images.item_shape)
     check_unique_ids(convert_ids(images.ids))
     with CodeIndexWriter(path, network_layout(network), overwrite=overwrite) as writer:
-        for batch in images.batches(images.items_per_batch(batch_size)):
-            outputs = network.predict_on_batch(batch.images)
-            _require_finite(outputs["embeddings"], images.ids[batch.positions])
-            rows = batch.positions
-            writer.append(outputs["codes"], images.ids[rows], _metadata(images, rows))
+        for codes, rows in _code_batches(network, images, batch_size):
+            writer.append(codes, images.ids[rows], _metadata(images, rows))
             if progress is not None:
                 progress(writer.num_items)
-        if not writer.num_items:
-            raise ValueError(
-                "The collection must hold at least one readable image. "
-                f"Received: {len(images)} images, none readable"
-            )
     return writer.num_items
+
+
+def add_to_index(
+    network: Any,
+    items: Any,
+    path: str | os.PathLike[str],
+    *,
+    batch_size: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> Growth:
+    """Code a set of items and write them into an index that is there, in one step.
+
+    Items whose ids are in the index get new codes and metadata and keep their positions; the others
+    come last. The index keeps its metadata columns, see `update_index`. Where it has labels with
+    names, the items' labels get the numbers that their names have there; new names get new numbers.
+    Memory grows with the codes of `items` alone.
+
+    Args:
+        network: The `ProductQuantizationNetwork` whose codebooks the index was built with.
+        items: An `ImageSet` or `ClipSet`; what cannot be read is left out, as in `build_index`.
+        path: The index folder.
+        batch_size: Images, or frames of clips, coded at once.
+        progress: Called after each batch with the number of items done.
+
+    Returns:
+        How many items were added and updated.
+
+    Raises:
+        FileNotFoundError: There is no index at `path`.
+        TypeError: The index has ids or metadata of other types.
+        ValueError: The index was built with other codebooks, no item could be read, an embedding is
+            not finite, an id occurs twice, or the items have another shape than the network's. The
+            index is then as it was.
+    """
+    report = describe_index(path)
+    layout = network_layout(network)
+    report.layout.require_sizes(layout)
+    report.layout.require_fingerprint(layout.fingerprint)
+    network.require_item_shape(items.item_shape)
+    check_unique_ids(convert_ids(items.ids, report.id_type))
+    codes, rows = [], np.empty(0, np.int64)
+    for batch_codes, batch_rows in _code_batches(network, items, batch_size):
+        codes.append(batch_codes)
+        rows = np.concatenate([rows, batch_rows])
+        if progress is not None:
+            progress(len(rows))
+    metadata = _metadata(items, rows)
+    if _counts_labels(report.metadata_columns) and "label_name" in metadata:
+        metadata["label"] = _known_labels(read_labels(path), metadata)
+    return update_index(
+        path, CodeIndex(layout, np.concatenate(codes), items.ids[rows], _typed(metadata))
+    )
+
+
+def _code_batches(
+    network: Any, images: Any, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the codes of each batch, and the rows of the set that they are of."""
+    none_readable = True
+    for batch in images.batches(images.items_per_batch(batch_size)):
+        outputs = network.predict_on_batch(batch.images)
+        _require_finite(outputs["embeddings"], images.ids[batch.positions])
+        none_readable = False
+        yield outputs["codes"], batch.positions
+    if none_readable:
+        raise ValueError(
+            "The collection must hold at least one readable image. "
+            f"Received: {len(images)} images, none readable"
+        )
 
 
 def _metadata(images: Any, rows: np.ndarray) -> dict[str, Any]:
@@ -80,6 +145,24 @@ def _metadata(images: Any, rows: np.ndarray) -> dict[str, Any]:
         return {"label": labels}
     names = [images.label_names[label] if label >= 0 else None for label in labels]
     return {"label": labels, "label_name": names}
+
+
+def _counts_labels(columns: dict[str, str]) -> bool:
+    return "label_name" in columns and columns.get("label", "").lstrip("u").startswith("int")
+
+
+def _known_labels(known: dict[str, int], metadata: dict[str, Any]) -> np.ndarray:
+    """The items' label numbers as an index counts them; -1 without a name."""
+    numbers = dict(known)
+    for name in sorted({name for name in metadata["label_name"] if name is not None}):
+        numbers.setdefault(name, max(numbers.values(), default=-1) + 1)
+    return np.array([numbers.get(name, -1) for name in metadata["label_name"]], np.int64)
+
+
+def _typed(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The metadata with names as strings, even if no item has one."""
+    names = metadata.get("label_name")
+    return metadata if names is None else {**metadata, "label_name": pa.array(names, pa.string())}
 
 
 def _require_finite(embeddings: np.ndarray, ids: np.ndarray) -> None:

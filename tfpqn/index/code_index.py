@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ._columns import Metadata, metadata_table, type_name
-from ._ids import IdType, check_unique_ids, convert_ids, ids_to_numpy
+from ._ids import IdType, check_unique_ids, convert_ids, ids_to_numpy, require_known
 from ._manifest import read_manifest
 from ._parts import check_part_files
 from ._reading import IndexReport, read_items, verify_index
@@ -26,8 +26,8 @@ __all__ = ["CodeIndex"]
 class CodeIndex:
     """Codes, ids and metadata of a collection of items.
 
-    It does not change: `add`, `remove` and `merge` return new indexes, and `codes` and `ids` are
-    read-only. Arrays of the right dtype are taken as they are, without a copy.
+    It does not change: `add`, `update`, `remove` and `merge` return new indexes, and `codes` and
+    `ids` are read-only. Arrays of the right dtype are taken as they are, without a copy.
 
     Args:
         layout: what the codes look like and which codebooks they belong to.
@@ -107,10 +107,38 @@ class CodeIndex:
             TypeError: if values are of a wrong type.
             ValueError: if shapes, ranges or columns are wrong, or an id would be double.
         """
+        return self.merge(self._like(codes, convert_ids(ids, self.id_type), metadata))
+
+    def update(self, codes: npt.ArrayLike, ids: Any, metadata: Metadata | None = None) -> CodeIndex:
+        """Returns an index in which the items of these ids have new codes and metadata.
+
+        Each item keeps its position.
+
+        Args:
+            codes: integers `[rows, code_length]`.
+            ids: `[rows]`, of items in the index, none twice.
+            metadata: values `[rows]` for each of this index's columns; None keeps those that are
+                there.
+
+        Raises:
+            TypeError: if values are of a wrong type.
+            ValueError: if shapes, ranges or columns are wrong, the index has no item of an id, or
+                an id is given twice.
+        """
         column = convert_ids(ids, self.id_type)
-        kinds = {field.name: field.type for field in self.metadata.schema}
-        table = metadata_table(metadata, len(column), kinds)
-        return self.merge(CodeIndex(self.layout, codes, column, table))
+        positions = self._positions(column)
+        if metadata is None and self.metadata.num_columns:
+            metadata = self.metadata.take(positions)
+        newer = self._like(codes, column, metadata)
+        self._require_same_columns(newer)
+        new_codes = self.codes.copy()
+        new_codes[positions] = newer.codes
+        if not self.metadata.num_columns:
+            return CodeIndex(self.layout, new_codes, self.ids)
+        rows = np.arange(len(self))
+        rows[positions] = len(self) + np.arange(len(newer))
+        both = pa.concat_tables([self.metadata, newer._metadata_like(self)])
+        return CodeIndex(self.layout, new_codes, self.ids, both.take(rows))
 
     def remove(self, ids: Any) -> CodeIndex:
         """Returns an index without the items of these ids; the others keep their order.
@@ -119,17 +147,9 @@ class CodeIndex:
             TypeError: if the ids are not of this index's type.
             ValueError: if the index has no item of an id.
         """
-        wanted = convert_ids(ids, self.id_type)
-        present = convert_ids(self.ids, self.id_type)
-        unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=present)))
-        if len(unknown):
-            raise ValueError(
-                f"ids must be those of items in the index, got {len(unknown)} unknown ids, "
-                f"the first being {unknown[0].as_py()!r}."
-            )
-        kept = pc.invert(pc.is_in(present, value_set=wanted))
-        mask = kept.to_numpy()
-        metadata = self.metadata.filter(kept) if self.metadata.num_columns else None
+        mask = np.ones(len(self), bool)
+        mask[self._positions(convert_ids(ids, self.id_type))] = False
+        metadata = self.metadata.filter(pa.array(mask)) if self.metadata.num_columns else None
         return CodeIndex(self.layout, self.codes[mask], self.ids[mask], metadata)
 
     def merge(self, other: CodeIndex) -> CodeIndex:
@@ -139,18 +159,36 @@ class CodeIndex:
             ValueError: if layout, id type or metadata columns differ, or an id is in both.
         """
         other.require_layout(self.layout)
+        self._require_same_columns(other)
+        return CodeIndex(
+            self.layout,
+            np.concatenate([self.codes, other.codes]),
+            np.concatenate([self.ids, other.ids]),
+            pa.concat_tables([self.metadata, other._metadata_like(self)]),
+        )
+
+    def _like(
+        self, codes: npt.ArrayLike, ids: pa.ChunkedArray, metadata: Metadata | None
+    ) -> CodeIndex:
+        """Returns an index of other items, whose values take the types of this one's."""
+        kinds = {field.name: field.type for field in self.metadata.schema}
+        return CodeIndex(self.layout, codes, ids, metadata_table(metadata, len(ids), kinds))
+
+    def _metadata_like(self, other: CodeIndex) -> pa.Table:
+        return self.metadata.select(other.metadata.column_names)
+
+    def _positions(self, ids: pa.ChunkedArray) -> np.ndarray:
+        """Returns where the items of these ids stand, `[rows]`."""
+        places = pc.index_in(ids, value_set=convert_ids(self.ids, self.id_type))
+        require_known(ids, places.is_valid().to_numpy())
+        return places.to_numpy()
+
+    def _require_same_columns(self, other: CodeIndex) -> None:
         if self._column_types() != other._column_types():
             raise ValueError(
                 f"both indexes must have the same column types, {self._column_types()}, "
                 f"got {other._column_types()}."
             )
-        metadata = other.metadata.select(self.metadata.column_names)
-        return CodeIndex(
-            self.layout,
-            np.concatenate([self.codes, other.codes]),
-            np.concatenate([self.ids, other.ids]),
-            pa.concat_tables([self.metadata, metadata]),
-        )
 
     def _column_types(self) -> dict[str, str]:
         kinds = {field.name: type_name(field.type) for field in self.metadata.schema}
@@ -158,23 +196,12 @@ class CodeIndex:
 
     def require_layout(self, layout: CodeLayout) -> None:
         """Raises ValueError unless codes of `layout` can be searched in this index."""
-        mine, given = self.layout, layout
-        if (mine.code_length, mine.num_codewords) != (given.code_length, given.num_codewords):
-            raise ValueError(
-                f"the index must hold codes of code_length={given.code_length} and "
-                f"num_codewords={given.num_codewords}, got an index with "
-                f"code_length={mine.code_length} and num_codewords={mine.num_codewords}."
-            )
+        self.layout.require_sizes(layout)
         self.check_fingerprint(layout.fingerprint)
 
     def check_fingerprint(self, fingerprint: str) -> None:
         """Raises ValueError unless the index was built with the codebooks of this fingerprint."""
-        if self.layout.fingerprint != fingerprint:
-            raise ValueError(
-                f"the index must be built with the network's codebooks, of fingerprint "
-                f"{fingerprint[:12]}..., got an index built with other codebooks, of fingerprint "
-                f"{self.layout.fingerprint[:12]}...; encode the collection again."
-            )
+        self.layout.require_fingerprint(fingerprint)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Writes the index to a folder, in one step.

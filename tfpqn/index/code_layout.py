@@ -90,6 +90,25 @@ class CodeLayout:
                 f"{self.code_length}, got shape {list(codes.shape)}."
             )
 
+    def require_sizes(self, expected: CodeLayout) -> None:
+        """Raises ValueError unless codes of an index of this layout look like the expected ones."""
+        mine = self.code_length, self.num_codewords
+        if mine != (expected.code_length, expected.num_codewords):
+            raise ValueError(
+                f"the index must hold codes of code_length={expected.code_length} and "
+                f"num_codewords={expected.num_codewords}, got an index with "
+                f"code_length={self.code_length} and num_codewords={self.num_codewords}."
+            )
+
+    def require_fingerprint(self, fingerprint: str) -> None:
+        """Raises ValueError unless an index of this layout has the codebooks of the fingerprint."""
+        if self.fingerprint != fingerprint:
+            raise ValueError(
+                f"the index must be built with the network's codebooks, of fingerprint "
+                f"{fingerprint[:12]}..., got an index built with other codebooks, of fingerprint "
+                f"{self.fingerprint[:12]}...; encode the collection again."
+            )
+
     def _check_range(self, codes: np.ndarray) -> None:
         cannot_leave = codes.dtype == np.uint8 and self.num_codewords >= 2**8
         if codes.size == 0 or cannot_leave:

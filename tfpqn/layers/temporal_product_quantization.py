@@ -102,6 +102,7 @@ class TemporalProductQuantization(Quantizer):
             straight_through=straight_through,
             codebooks_initializer=codebooks_initializer,
             dtype=self.dtype_policy,
+            trainable=self.trainable,
             name="quantizer",
         )
 
