@@ -1,0 +1,243 @@
+"""What callers give, checked and packed as the inputs of a signature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..image_header import check_image_bytes
+from ..items import pack_items
+from ..loaders import TensorInfo
+from .questions import Arrays, Signature
+from .tensor_protos import numpy_dtype
+
+LARGEST_K = 10_000
+MOST_EXCLUSIONS = 1024
+MOST_TAGS = 256
+# A server that merges requests wants lists of one width: few widths merge oftener than many.
+_WIDTHS = (16, 64, 256, 1024)
+
+
+def pack_queries(items: Sequence[Any], signature: Signature) -> Arrays:
+    """Images or clips, whichever the signature takes, as its input.
+
+    Raises:
+        TypeError: An item is of the wrong kind.
+        ValueError: An item is no image file, or a clip has no frame.
+    """
+    name = "frames" if "frames" in signature.inputs else "images"
+    packed = pack_items(items, are_clips=name == "frames")
+    for row, item in enumerate(packed):
+        frames = [frame for frame in item if frame] if name == "frames" else [item]
+        if not frames:
+            raise ValueError(
+                f"{name}: expected at least one frame in each clip. Received none in item {row}"
+            )
+        for frame in frames:
+            _check_image(frame, name, row)
+    return {name: packed}
+
+
+def _check_image(data: bytes, name: str, row: int) -> None:
+    try:
+        check_image_bytes(data)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error} in item {row}") from None
+
+
+def pack_embeddings(embeddings: Any, info: TensorInfo) -> np.ndarray:
+    """Embeddings `[batch, embedding_dim]` as float32.
+
+    Raises:
+        ValueError: Not of that shape, or not finite.
+    """
+    with np.errstate(over="ignore"):
+        array = np.asarray(embeddings, np.float32)
+    _require_width("embeddings", array, info)
+    if not np.isfinite(array).all():
+        rows = np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist()
+        raise ValueError(
+            "embeddings: expected finite values. Received NaN or infinity; rows concerned: "
+            f"{rows[:10]}"
+        )
+    return array
+
+
+def pack_codes(codes: Any, info: TensorInfo) -> np.ndarray:
+    """Codes `[batch, code_length]` as int32.
+
+    Raises:
+        ValueError: Not of that shape, or no whole numbers of int32.
+    """
+    array = np.asarray(codes)
+    if array.size and array.dtype.kind not in "iu":
+        raise ValueError(f"codes: expected whole numbers. Received: {array.dtype}")
+    _require_width("codes", array, info)
+    if array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31:
+        raise ValueError("codes: expected values that fit int32. Received: larger ones")
+    return array.astype(np.int32)
+
+
+def _require_width(name: str, array: np.ndarray, info: TensorInfo) -> None:
+    width = info.shape[1] if info.shape is not None and len(info.shape) == 2 else None
+    if array.ndim != 2 or (width is not None and array.shape[1] != width):
+        raise ValueError(
+            f"{name}: expected the shape [batch, {'width' if width is None else width}]. "
+            f"Received: {list(array.shape)}"
+        )
+
+
+def pack_ids(name: str, ids: Iterable[Any], info: TensorInfo) -> np.ndarray:
+    """Ids of the index's type as an array `[batch]`; text as UTF-8.
+
+    Raises:
+        TypeError: An id is of another type.
+        ValueError: An id does not fit int64, or cannot be written as UTF-8.
+    """
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise TypeError(f"{name} must be a list of ids. Received: {type(ids).__name__}")
+    pack_id = _pack_text if info.dtype == "string" else _pack_integer
+    values = [pack_id(name, id_) for id_ in ids]
+    return np.fromiter(values, numpy_dtype(info.dtype), len(values))
+
+
+def _pack_integer(name: str, value: Any) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected whole numbers. Received: {type(value).__name__}")
+    if not -(2**63) <= int(value) < 2**63:
+        raise ValueError(f"{name}: expected ids that fit int64. Received: {value}")
+    return int(value)
+
+
+def _pack_text(name: str, value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected strings. Received: {type(value).__name__}")
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: expected text that is Unicode. Received: {error}") from None
+
+
+def pack_lists(name: str, lists: Any, num_rows: int, info: TensorInfo, most: int) -> np.ndarray:
+    """Lists of ids or tags, one for each item or one for all, filled up: `[batch, width]`.
+
+    Args:
+        name: Of the input.
+        lists: A list of lists, or one list for all items, or None for empty ones.
+        num_rows: Number of items.
+        info: The input's dtype.
+        most: Longest list that the model takes.
+
+    Raises:
+        TypeError: A value is of another type than the input.
+        ValueError: Not as many lists as items, or too long ones.
+    """
+    rows = [pack_ids(name, row, info) for row in _to_rows(name, lists, num_rows)]
+    longest = max(map(len, rows), default=0)
+    if longest > most:
+        raise ValueError(f"{name}: expected at most {most} for each item. Received: {longest}")
+    width = next(width for width in _WIDTHS if longest <= width)
+    missing: Any = b"" if info.dtype == "string" else -1
+    packed = np.full((num_rows, width), missing, numpy_dtype(info.dtype))
+    for row, values in zip(packed, rows, strict=True):
+        row[: len(values)] = values
+    return packed
+
+
+def _to_rows(name: str, lists: Any, num_rows: int) -> list[Any]:
+    if isinstance(lists, (str, bytes)):
+        raise TypeError(f"{name} must be a list. Received: one {type(lists).__name__}")
+    values = [] if lists is None else list(lists)
+    are_lists = [isinstance(v, Iterable) and not isinstance(v, (str, bytes)) for v in values]
+    if not any(are_lists):
+        return [values] * num_rows
+    if not all(are_lists) or len(values) != num_rows:
+        raise ValueError(
+            f"{name} must be one list for all items, or a list for each of the {num_rows} items. "
+            f"Received: {len(values)} entries, {sum(are_lists)} of them lists"
+        )
+    return values
+
+
+def pack_tags(name: str, lists: Any, num_rows: int, info: TensorInfo) -> np.ndarray:
+    """Tags such as "label=cat" for each item, see `pack_lists`."""
+    packed = pack_lists(name, lists, num_rows, info, MOST_TAGS)
+    wrong = [tag for tag in packed.flat if tag and b"=" not in tag]
+    if wrong:
+        raise ValueError(
+            f"{name}: expected tags of the form COLUMN=VALUE. Received: {wrong[0].decode()!r}"
+        )
+    return packed
+
+
+def pack_k(k: Any) -> np.ndarray:
+    """How many items to return, as a scalar."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise TypeError(f"k must be a whole number. Received: {type(k).__name__}")
+    if not 1 <= k <= LARGEST_K:
+        raise ValueError(f"k must be in 1 .. {LARGEST_K}. Received: k={k}")
+    return np.array(k, np.int32)
+
+
+def split_rows(inputs: Arrays, chunk_size: int, max_bytes: int) -> Iterator[Arrays]:
+    """The inputs in parts of at most so many rows and bytes; scalars go with every part.
+
+    A row that is larger than `max_bytes` makes a part of its own.
+    """
+    sizes = _row_sizes(inputs)
+    start, num_bytes = 0, 0
+    for row, size in enumerate(sizes):
+        if row > start and (row - start == chunk_size or num_bytes + size > max_bytes):
+            yield _take(inputs, slice(start, row))
+            start, num_bytes = row, 0
+        num_bytes += size
+    if start < len(sizes):
+        yield _take(inputs, slice(start, len(sizes)))
+
+
+def _take(inputs: Arrays, rows: slice) -> Arrays:
+    return {name: array[rows] if array.ndim else array for name, array in inputs.items()}
+
+
+def _row_sizes(inputs: Arrays) -> list[int]:
+    """Bytes of each row over all inputs that have rows."""
+    sizes = [[_num_bytes(row) for row in array] for array in inputs.values() if array.ndim]
+    return [sum(of_row) for of_row in zip(*sizes, strict=True)]
+
+
+def _num_bytes(row: Any) -> int:
+    if isinstance(row, bytes):
+        return len(row)
+    if isinstance(row, np.ndarray) and row.dtype == object:
+        return sum(map(len, row.flat))
+    return int(row.nbytes)
+
+
+def prepare_inputs(signature_name: str, signature: Signature, inputs: Any) -> Arrays:
+    """Arrays of the signature's names and dtypes, for any signature.
+
+    Raises:
+        TypeError: A value is of another dtype than the signature's.
+        ValueError: Names are missing or unknown.
+    """
+    expected = signature.inputs
+    if set(expected) != set(inputs):
+        raise ValueError(
+            f"The inputs of signature {signature_name!r} must be {sorted(expected)}. "
+            f"Received: {sorted(inputs)}"
+        )
+    return {name: _prepare_input(name, inputs[name], info) for name, info in expected.items()}
+
+
+def _prepare_input(name: str, value: Any, info: TensorInfo) -> np.ndarray:
+    dtype = numpy_dtype(info.dtype)
+    array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype)
+    if info.dtype == "string":
+        values = [v.encode() if isinstance(v, str) else v for v in array.flat]
+        if all(isinstance(v, bytes) for v in values):
+            return np.fromiter(values, object, len(values)).reshape(array.shape)
+    elif array.dtype == dtype:
+        return array
+    raise TypeError(f"The input {name!r} must be {info.dtype}. Received: {array.dtype}")

@@ -1,0 +1,125 @@
+"""Ids, tags and rows: packed unharmed, or refused with the input's name."""
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from tfpqn.export.client.inputs import (
+    pack_codes,
+    pack_embeddings,
+    pack_ids,
+    pack_k,
+    pack_lists,
+    pack_tags,
+    split_rows,
+)
+from tfpqn.export.loaders import TensorInfo
+
+INTEGERS = TensorInfo("int64", (None, None))
+TEXTS = TensorInfo("string", (None, None))
+
+
+@hypothesis.given(st.lists(st.integers(-(2**63), 2**63 - 1)))
+def test_whole_numbers_are_packed_exactly(ids):
+    assert pack_ids("item_ids", ids, INTEGERS).tolist() == ids
+
+
+@hypothesis.given(st.lists(st.text()))
+def test_text_is_packed_as_utf8(ids):
+    assert [id_.decode() for id_ in pack_ids("item_ids", ids, TEXTS)] == ids
+
+
+@hypothesis.given(st.lists(st.lists(st.integers(0, 2**62), max_size=40), min_size=1, max_size=5))
+def test_lists_of_any_length_are_filled_up(lists):
+    packed = pack_lists("exclude_ids", lists, len(lists), INTEGERS, 1024)
+    assert packed.dtype == np.int64 and packed.shape[1] in (16, 64)
+    for row, ids in zip(packed.tolist(), lists, strict=True):
+        assert row == ids + [-1] * (len(row) - len(ids))
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        (None, [[], []]),
+        ([], [[], []]),
+        (["a"], [["a"], ["a"]]),
+        (np.array(["a", "b"]), [["a", "b"], ["a", "b"]]),
+        ([["a"], []], [["a"], []]),
+        (np.array([["a"], ["b"]]), [["a"], ["b"]]),
+        ((("a",), ["b", "c"]), [["a"], ["b", "c"]]),
+    ],
+)
+def test_one_list_is_for_all_items(lists, expected):
+    packed = pack_lists("exclude_ids", lists, 2, TEXTS, 1024)
+    assert [[id_.decode() for id_ in row if id_] for row in packed] == expected
+
+
+@pytest.mark.parametrize(
+    ("lists", "info", "error", "words"),
+    [
+        ("abc", TEXTS, TypeError, "must be a list. Received: one str"),
+        ([["a"]], TEXTS, ValueError, "each of the 2 items. Received: 1 entries"),
+        ([["a"], "b"], TEXTS, ValueError, "Received: 2 entries, 1 of them lists"),
+        ([1.0], INTEGERS, TypeError, "whole numbers. Received: float"),
+        ([True], INTEGERS, TypeError, "whole numbers. Received: bool"),
+        (["1"], INTEGERS, TypeError, "whole numbers. Received: str"),
+        ([2**63], INTEGERS, ValueError, "fit int64"),
+        ([1], TEXTS, TypeError, "strings. Received: int"),
+        ([b"a"], TEXTS, TypeError, "strings. Received: bytes"),
+        (["\ud800"], TEXTS, ValueError, "Unicode"),
+        (list(range(33)), INTEGERS, ValueError, "at most 32 for each item. Received: 33"),
+    ],
+)
+def test_wrong_lists_are_refused_by_name(lists, info, error, words):
+    with pytest.raises(error, match=f"exclude_ids.*{words}"):
+        pack_lists("exclude_ids", lists, 2, info, 32)
+
+
+def test_a_tag_has_a_column_and_a_value():
+    assert pack_tags("allow_tags", ["label="], 1, TEXTS)[0, 0] == b"label="
+    with pytest.raises(ValueError, match="deny_tags: expected tags.*Received: 'cat'"):
+        pack_tags("deny_tags", ["label=dog", "cat"], 1, TEXTS)
+
+
+@pytest.mark.parametrize("k", [1, 10_000, np.int64(7)])
+def test_k_is_a_scalar_of_int32(k):
+    assert (pack_k(k), pack_k(k).dtype, pack_k(k).shape) == (k, np.int32, ())
+
+
+@pytest.mark.parametrize(("k", "error"), [(0, ValueError), (10_001, ValueError), (1.0, TypeError)])
+def test_other_values_of_k_are_refused(k, error):
+    with pytest.raises(error, match="k must be"):
+        pack_k(k)
+
+
+def test_embeddings_of_any_number_type_become_float32():
+    info = TensorInfo("float32", (None, 2))
+    assert pack_embeddings([[1, 2]], info).dtype == np.float32
+    with pytest.raises(ValueError, match=r"finite.*rows concerned: \[1\]"):
+        pack_embeddings([[0.0, 0.0], [1e300, 0.0]], info)
+    with pytest.raises(ValueError, match=r"\[batch, 2\]. Received: \[2\]"):
+        pack_embeddings([1.0, 2.0], info)
+
+
+def test_codes_keep_their_values():
+    info = TensorInfo("int32", (None, 2))
+    assert pack_codes(np.array([[255, 0]], np.uint8), info).tolist() == [[255, 0]]
+    for codes in ([[2**40, 0]], [[0.5, 1.0]], [[1, 2, 3]]):
+        with pytest.raises(ValueError, match="codes: expected"):
+            pack_codes(codes, info)
+
+
+@hypothesis.given(
+    st.lists(st.binary(max_size=30), max_size=12), st.integers(1, 5), st.integers(1, 60)
+)
+def test_parts_are_whole_in_order_and_within_their_bounds(rows, chunk_size, max_bytes):
+    images = np.fromiter(rows, object, len(rows))
+    inputs = {"images": images, "k": np.array(3, np.int32), "ids": np.arange(len(rows))}
+    parts = list(split_rows(inputs, chunk_size, max_bytes))
+    assert [image for part in parts for image in part["images"]] == rows
+    assert [id_ for part in parts for id_ in part["ids"]] == list(range(len(rows)))
+    for part in parts:
+        assert part["k"] == 3
+        size = sum(map(len, part["images"])) + part["ids"].nbytes
+        assert len(part["images"]) == 1 or (len(part["images"]) <= chunk_size and size <= max_bytes)

@@ -1,0 +1,109 @@
+"""`tfpqn query`: what it prints, and how it refuses."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.client.test_client import IMAGES, ITEMS
+from tests.export.tiny import TOP_K
+from tfpqn.cli.query import query
+
+
+@pytest.fixture
+def run(server):
+    """Runs the command against the fake server; what it raises is raised."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(query)
+
+    def run(*arguments, model="images", address=server.address):
+        arguments = ["--address", address, "--model", model, *map(str, arguments)]
+        result = CliRunner().invoke(app, arguments, standalone_mode=False)
+        if result.exception is not None:
+            raise result.exception
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path):
+    for number, image in enumerate(IMAGES[:2]):
+        (tmp_path / f"{number}.png").write_bytes(image)
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "clip").mkdir()
+    for number, frame in enumerate(ITEMS["clips"][0]):
+        (tmp_path / "clip" / f"{number}.png").write_bytes(frame)
+    return tmp_path
+
+
+def test_json_holds_the_answers_of_the_searcher(run, files, models):
+    paths = [files / "0.png", files / "1.png"]
+    answers = json.loads(run("--json", *paths))
+    assert [answer["file"] for answer in answers] == [str(path) for path in paths]
+    expected = models["images"].searcher(IMAGES[:2])
+    for answer, ids in zip(answers, expected.ids.tolist(), strict=True):
+        assert [neighbour["id"] for neighbour in answer["neighbours"]] == ids
+        assert set(answer["neighbours"][0]) == {"id", "score"}
+
+
+def test_a_table_ranks_the_neighbours(run, files, models):
+    table = run(files / "0.png")
+    expected = models["images"].searcher(IMAGES[:1])
+    for word in ("rank", "id", "score", str(expected.ids[0, 0]), f"{expected.scores[0, 0]:.4f}"):
+        assert word in table
+
+
+def test_clips_are_folders_of_frames(run, files, models):
+    (answer,) = json.loads(run("--json", files / "clip", model="clips"))
+    expected = models["clips"].searcher(ITEMS["clips"][:1]).ids[0].tolist()
+    assert [neighbour["id"] for neighbour in answer["neighbours"]] == expected
+
+
+def test_options_choose_the_signature(run, files, models):
+    best = models["images"].searcher(IMAGES[:1]).ids[0].tolist()
+    image = files / "0.png"
+    ids = lambda *options: [  # noqa: E731
+        neighbour["id"] for neighbour in json.loads(run("--json", image, *options))[0]["neighbours"]
+    ]
+    assert ids("--k", 3) == best[:3]
+    assert ids("--exclude", best[0], "--exclude", best[2])[:2] == [best[1], best[3]]
+    assert len(ids("--allow", "label=1", "--deny", "label=2")) == TOP_K
+
+
+def test_ids_to_leave_out_may_be_text(run, files, models):
+    best = models["clips"].searcher(ITEMS["clips"][:1]).ids[0].tolist()
+    (answer,) = json.loads(run("--json", files / "clip", "--exclude", best[0], model="clips"))
+    assert answer["neighbours"][0]["id"] == best[1]
+
+
+def test_a_token_is_read_from_its_file(run, files, server):
+    (files / "token").write_text("s3cret\n")
+    run("--token-file", files / "token", files / "0.png")
+    assert server.troubles.metadata[-1]["authorization"] == "Bearer s3cret"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (["text.png"], ValueError, "text.png: images: expected the bytes of"),
+        (["none.png"], FileNotFoundError, "image file must exist"),
+        (["0.png", "--exclude", "a"], ValueError, "--exclude must be whole numbers"),
+        (["0.png", "--k", "0"], ValueError, "k must be in"),
+        (["0.png", "--ca-file", "none.pem"], FileNotFoundError, "PEM file must exist"),
+        (["0.png", "--certificate", "0.png"], ValueError, "must be given together"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(run, files, monkeypatch, arguments, error, words):
+    monkeypatch.chdir(files)
+    with pytest.raises(error, match=words):
+        run(*arguments)
+
+
+def test_a_refusal_names_the_file_and_a_missing_server_its_address(run, files):
+    (files / "cut.png").write_bytes(IMAGES[0][:60])
+    with pytest.raises(ValueError, match=r"cut\.png: "):
+        run(files / "cut.png")
+    with pytest.raises(ValueError, match="localhost:1 cannot be reached"):
+        run("--timeout", 0.3, files / "0.png", address="localhost:1")

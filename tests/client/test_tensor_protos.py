@@ -1,0 +1,88 @@
+"""TensorProtos are read and written as TensorFlow does it."""
+
+import hypothesis
+import hypothesis.extra.numpy as npst
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import strategies as st
+
+from tfpqn.export.client.tensor_protos import from_proto, to_proto
+
+DTYPES = (
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64",
+    "uint8", "uint16", "uint32", "uint64", "bool",
+)  # fmt: skip
+shapes = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+numbers = st.sampled_from(DTYPES).flatmap(lambda dtype: npst.arrays(dtype, shapes))
+texts = npst.arrays(object, shapes, elements=st.binary(max_size=9), fill=st.nothing())
+
+
+def assert_same(received: np.ndarray, expected: np.ndarray) -> None:
+    assert (received.dtype, received.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_array_equal(received, expected)
+
+
+@hypothesis.given(st.one_of(numbers, texts))
+def test_tensorflow_reads_what_is_written(array):
+    assert_same(tf.make_ndarray(to_proto(array)), array)
+
+
+@hypothesis.given(st.one_of(numbers, texts))
+def test_what_tensorflow_writes_is_read(array):
+    assert_same(from_proto(tf.make_tensor_proto(array, dtype=tf.as_dtype(array.dtype))), array)
+
+
+@hypothesis.given(st.one_of(numbers, texts))
+def test_what_is_written_is_read_and_may_be_written_to(array):
+    received = from_proto(to_proto(array))
+    assert_same(received, array)
+    assert received.flags.writeable
+
+
+FIELDS = {
+    "float16": "half_val", "float32": "float_val", "float64": "double_val", "int8": "int_val",
+    "int32": "int_val", "int64": "int64_val", "uint64": "uint64_val", "bool": "bool_val",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", FIELDS)
+@pytest.mark.parametrize("num_values", [0, 1, 2, 6])
+def test_of_typed_values_the_last_stands_for_the_rest(dtype, num_values):
+    proto = tf.make_tensor_proto(np.zeros((3, 2), dtype))
+    for field in ("tensor_content", FIELDS[dtype]):
+        proto.ClearField(field)
+    values = [1, 0, 1, 1, 0, 1][:num_values]
+    getattr(proto, FIELDS[dtype]).extend(values)
+    assert_same(from_proto(proto), tf.make_ndarray(proto))
+
+
+def test_of_strings_the_last_stands_for_the_rest():
+    proto = tf.make_tensor_proto(np.full((3, 2), b"", object))
+    del proto.string_val[:]
+    assert from_proto(proto).tolist() == [[b"", b""]] * 3
+    proto.string_val.extend([b"a", b"b"])
+    assert from_proto(proto).tolist() == [[b"a", b"b"], [b"b", b"b"], [b"b", b"b"]]
+
+
+@pytest.mark.parametrize("num_bytes", [8, 23, 40])
+def test_packed_values_must_be_as_many_as_the_shape_says(num_bytes):
+    proto = to_proto(np.zeros(3, np.int64))
+    proto.tensor_content = bytes(num_bytes)
+    with pytest.raises(ValueError):
+        from_proto(proto)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (2**40,), (2**62, 2**62), (1,)])
+def test_a_proto_cannot_claim_a_shape_that_its_values_do_not_have(shape):
+    proto = to_proto(np.zeros(2, np.int64))
+    del proto.tensor_shape.dim[:]
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    with pytest.raises(ValueError, match="must fit its shape"):
+        from_proto(proto)
+
+
+def test_other_dtypes_are_refused_by_number():
+    with pytest.raises(ValueError, match="Received: DataType 8"):
+        from_proto(tf.make_tensor_proto(np.zeros(2, np.complex64)))

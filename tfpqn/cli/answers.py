@@ -1,0 +1,48 @@
+"""What a search found, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import rich.console
+import rich.table
+import typer
+
+
+def describe_answer(file: Path, result: Any) -> dict[str, Any]:
+    """The first row of a `SearchResult` under the name of the file that was searched with."""
+    columns = {"id": result.ids[0].tolist(), "score": result.scores[0].tolist()}
+    matches = getattr(result, "matches", None)
+    if matches is not None:
+        columns["match"] = matches[0].tolist()
+    rows = zip(*columns.values(), strict=True)
+    neighbours = [dict(zip(columns, row, strict=True)) for row in rows]
+    return {"file": str(file), "neighbours": neighbours}
+
+
+def print_answers(
+    answers: list[dict[str, Any]], as_json: bool, console: rich.console.Console
+) -> None:
+    """Print answers of `describe_answer`, a table each, or all as one JSON list."""
+    if as_json:
+        typer.echo(json.dumps(answers, indent=2))
+        return
+    for answer in answers:
+        console.print(_make_table(answer))
+
+
+def _make_table(answer: dict[str, Any]) -> rich.table.Table:
+    neighbours = answer["neighbours"]
+    columns = list(neighbours[0]) if neighbours else ["id", "score"]
+    table = rich.table.Table("rank", *columns, title=answer["file"])
+    for rank, neighbour in enumerate(neighbours, start=1):
+        table.add_row(str(rank), *(_format(neighbour[column]) for column in columns))
+    return table
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

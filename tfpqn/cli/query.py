@@ -1,0 +1,131 @@
+"""`tfpqn query`: search a served model with files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import rich.console
+import typer
+
+from tfpqn.cli.answers import describe_answer, print_answers
+from tfpqn.cli.queries import read_query
+
+if TYPE_CHECKING:
+    from tfpqn.export.client import SearchClient, TlsOptions
+
+
+def query(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Image files; of clips video files, or folders of frames."),
+    ],
+    model: Annotated[str, typer.Option(help="The model's name on the server.")],
+    address: Annotated[
+        str, typer.Option(help="HOST:PORT of gRPC; with --rest of REST, or a URL.")
+    ] = "localhost:8500",
+    version: Annotated[int | None, typer.Option(help="Version to ask; the latest.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label of the version to ask.")] = None,
+    rest: Annotated[bool, typer.Option("--rest", help="Speak REST rather than gRPC.")] = False,
+    k: Annotated[int | None, typer.Option(help="Items to return; the model's number.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Id to leave out; may be given again.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="Tag COLUMN=VALUE that items may have; one of several is enough."),
+    ] = None,
+    deny: Annotated[
+        list[str] | None, typer.Option(help="Tag COLUMN=VALUE that no item may have.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for each file.")] = 10.0,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt, as --ca-file does.")] = False,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="PEM file of authorities, in place of the system's.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM file of the client's own certificate.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of that certificate's key.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File that holds a token.")] = None,
+    allow_insecure_token: Annotated[
+        bool, typer.Option("--allow-insecure-token", help="Send the token without encryption.")
+    ] = False,
+    num_frames: Annotated[
+        int, typer.Option(min=1, help="Frames taken of a video file, best as in training.")
+    ] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Search a served model, by gRPC or REST, with images or clips."""
+    from tfpqn.export.client import SearchClient, ServingError
+
+    try:
+        with SearchClient(
+            address,
+            model,
+            version=version,
+            version_label=label,
+            timeout=timeout,
+            token=_read_token(token_file),
+            tls=_choose_tls(tls, ca_file, certificate, key),
+            rest=rest,
+            allow_insecure_token=allow_insecure_token,
+        ) as client:
+            arguments = {
+                "k": k,
+                "exclude_ids": _read_ids(client, exclude),
+                "allow_tags": allow or None,
+                "deny_tags": deny or None,
+            }
+            answers = _ask(client, files, num_frames, arguments)
+    except ServingError as error:
+        raise ValueError(error.message) from error
+    print_answers(answers, as_json, rich.console.Console())
+
+
+def _ask(
+    client: SearchClient, files: list[Path], num_frames: int, arguments: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """One request a file, so that an error can name the file."""
+    from tfpqn.export.client import ServingError
+
+    takes_clips = client.takes_clips()
+    queries = [read_query(file, takes_clips, num_frames) for file in files]
+    answers = []
+    for file, item in zip(files, queries, strict=True):
+        try:
+            answers.append(describe_answer(file, client.search([item], **arguments)))
+        except ServingError as error:
+            raise ServingError(error.code, f"{file}: {error.message}") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file}: {error}") from error
+    return answers
+
+
+def _read_ids(client: SearchClient, exclude: list[str] | None) -> list[Any] | None:
+    """Ids of the type that the model has."""
+    if not exclude:
+        return None
+    signature = client.signatures().get("search_with_exclusions")
+    if signature is None or signature.inputs["exclude_ids"].dtype == "string":
+        return list(exclude)
+    try:
+        return [int(id_) for id_ in exclude]
+    except ValueError:
+        raise ValueError(f"--exclude must be whole numbers. Received: {exclude}") from None
+
+
+def _choose_tls(
+    tls: bool, ca_file: Path | None, certificate: Path | None, key: Path | None
+) -> bool | TlsOptions:
+    from tfpqn.export.client import TlsOptions
+
+    files = [str(file) if file else None for file in (ca_file, certificate, key)]
+    for file in filter(None, files):
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"The PEM file must exist. Received: {file!r}")
+    return TlsOptions(*files) if any(files) else tls
+
+
+def _read_token(file: Path | None) -> str | None:
+    return file.read_text(encoding="utf-8").strip() if file else None
