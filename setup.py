@@ -15,6 +15,7 @@ FOLDER_OF = {"tfpqn": "tfpqn", "tfpqn.export": "export", "tfpqn.training": "trai
 TEST = ["pytest>=8", "hypothesis>=6.100"]
 BENCHMARK = ["faiss-cpu>=1.8"]
 VIDEO = ["av>=12"]
+DEPLOY = ["check-jsonschema>=0.29", "kubernetes-validate>=1.31", "pyyaml>=6"]
 DEVELOP = ["ruff>=0.9", "mypy>=1.14", "jax>=0.4.30"]
 
 
@@ -55,8 +56,16 @@ setup(
         "importlib_resources",  # tensorflow-datasets imports it without declaring it
         "tensorflow-metadata>=1.13",  # or Python 3.10 ends up with 0.5, which tfds cannot use
         "tensorflow-serving-api>=2.19",
+        # The local server and the client over REST.
+        "grpcio-health-checking>=1.60",
+        "httptools>=0.6",
+        "httpx>=0.27",
+        "prometheus_client>=0.20",
+        "starlette>=0.40",
+        "uvicorn>=0.30",
         "tensorboard>=2.19",  # tf.summary writes through it; tensorflow no longer brings it
         "numpy>=1.26",
+        "pillow>=10",
         "pyarrow>=16",
         "scikit-learn>=1.4",
         "matplotlib>=3.8",
@@ -67,7 +76,7 @@ setup(
         "test": TEST,
         "benchmark": BENCHMARK,
         "video": VIDEO,
-        "dev": [*TEST, *BENCHMARK, *VIDEO, *DEVELOP],
+        "dev": [*TEST, *BENCHMARK, *VIDEO, *DEPLOY, *DEVELOP],
     },
     entry_points={"console_scripts": ["tfpqn = tfpqn.cli:main"]},
     classifiers=[

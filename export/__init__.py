@@ -4,6 +4,7 @@ from .batching_parameters import BatchingParameters as BatchingParameters
 from .loaders import StatusError as StatusError
 from .op_check import check_ops as check_ops
 from .saved_model import SavedSearcher as SavedSearcher
+from .saved_model import default_batching as default_batching
 from .saved_model import load_searcher as load_searcher
 from .saved_model import save_searcher as save_searcher
 from .searcher import Searcher as Searcher
@@ -19,6 +20,7 @@ __all__ = [
     "StatusError",
     "VerifyReport",
     "check_ops",
+    "default_batching",
     "load_searcher",
     "save_searcher",
     "verify_version",

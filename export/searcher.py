@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -142,9 +143,10 @@ class Searcher(tf.Module):
         id_dtype = tf.string if index.id_type == "string" else tf.int64
         self.ids = tf.Variable(tf.constant(index.ids, id_dtype), trainable=False, name="ids")
         self.tag_columns = tuple(tag_columns)
-        self.tag_filter = (
-            TagFilter(make_tag_sets(index.metadata, self.tag_columns)) if tag_columns else None
-        )
+        # Tags take memory, so only where there are some.
+        self.tag_filter: TagFilter | None = None
+        if tag_columns:
+            self.tag_filter = TagFilter(make_tag_sets(index.metadata, self.tag_columns))
         self._functions = self._make_functions()
 
     def __call__(self, items: Sequence[Any]) -> SearchResult:
@@ -201,7 +203,7 @@ class Searcher(tf.Module):
         exclude_ids = tf.TensorSpec([None, None], self.ids.dtype, name="exclude_ids")
         k = tf.TensorSpec([], tf.int32, name="k")
         tags = [tf.TensorSpec([None, None], tf.string, name=f"{verb}_tags") for verb in FILTERS]
-        bodies = {
+        bodies: dict[str, tuple[Callable[..., Outputs], list[tf.TensorSpec]]] = {
             "search": (lambda items: self._search(self._embed(items)), [items]),
             "search_by_embedding": (
                 lambda embeddings: self._search(check_embeddings(embeddings)),
@@ -218,7 +220,8 @@ class Searcher(tf.Module):
             "decode": (lambda codes: {"embeddings": self._decode(codes)}, [codes]),
         }
         if self.tag_filter is not None:
-            bodies["search_with_filters"] = (self._search_with_filters, [items, *tags])
+            search = functools.partial(self._search_with_filters, self.tag_filter)
+            bodies["search_with_filters"] = (search, [items, *tags])
         return {
             name: tf.function(body, input_signature=inputs, autograph=False)
             for name, (body, inputs) in bodies.items()
@@ -282,9 +285,12 @@ class Searcher(tf.Module):
         return self._answer(self._without(found, is_excluded))
 
     def _search_with_filters(
-        self, items: tf.Tensor, allow_tags: tf.Tensor, deny_tags: tf.Tensor
+        self,
+        tag_filter: TagFilter,
+        items: tf.Tensor,
+        allow_tags: tf.Tensor,
+        deny_tags: tf.Tensor,
     ) -> Outputs:
-        tag_filter = self.tag_filter
         items, allow_tags, deny_tags = check_batches(
             **{self.items_name: items, "allow_tags": allow_tags, "deny_tags": deny_tags}
         )

@@ -25,7 +25,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
 
 
 def test_the_program_on_the_first_screen_runs_and_finds_the_right_digit(tmp_path: Path) -> None:
-    program, _ = read_blocks("python")
+    program, *_ = read_blocks("python")
     assert len(program.splitlines()) <= 20
     check = (
         "assert codes_shape == (1437, 4)\n"
@@ -41,7 +41,7 @@ def test_the_program_on_the_first_screen_runs_and_finds_the_right_digit(tmp_path
 
 @pytest.mark.slow
 def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path: Path) -> None:
-    _, program = read_blocks("python")
+    _, program, _ = read_blocks("python")
     check = (
         "assert index.codes.shape == (len(splits.database), 4)\n"
         "assert ids.shape == scores.shape == (1, 5)\n"
@@ -65,3 +65,20 @@ def test_the_commands_run_in_the_order_given(tmp_path: Path) -> None:
         finished = run([sys.executable, "-m", "tfpqn", *arguments], tmp_path)
         assert finished.returncode == 0, f"{line}\n{finished.stderr}"
     assert "score" in finished.stdout
+
+
+def test_the_program_that_asks_a_server_is_answered(tmp_path: Path) -> None:
+    from tests.export.tiny import make_images, make_network, make_searcher
+    from tfpqn.export import load_searcher, save_searcher
+    from tfpqn.export.server import running_server
+
+    folder = save_searcher(make_searcher(make_network()), tmp_path / "digits" / "1")
+    (tmp_path / "digit.png").write_bytes(make_images(1)[0])
+    *_, program = read_blocks("python")
+    check = "print(ids.tolist(), more.ids.shape)"
+    with running_server(folder.parent, port=0, rest_api_port=None) as server:
+        program = program.replace("localhost:8500", f"localhost:{server.port}")
+        finished = run([sys.executable, "-c", f"{program}\n{check}"], tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    ids, _ = load_searcher(folder)(make_images(1))
+    assert finished.stdout.strip() == f"{ids.tolist()} (1, {ids.shape[1]})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +11,16 @@ import rich.table
 import typer
 
 from tfpqn import __version__
+from tfpqn.cli.answers import describe_answer, print_answers
+from tfpqn.cli.collections import calibrate, compact, compat, remove
+from tfpqn.cli.query import query
+from tfpqn.cli.serve import serve
 
 if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet
 
 app = typer.Typer(
-    help="Product quantization networks: train, index, evaluate, export, search.",
+    help="Product quantization networks: train, index, evaluate, export, search, serve.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -123,6 +126,10 @@ def train(
     initial_run: Annotated[
         Path | None, typer.Option(help="Trained run whose backbone and embedding are the start.")
     ] = None,
+    freeze_codebooks: Annotated[
+        bool,
+        typer.Option(help="Keep the initial run's codebooks, so that its codes stay valid."),
+    ] = False,
     alpha: Annotated[float, typer.Option(help="Hardness of the soft assignment.")] = 5.0,
     loss_form: Annotated[str, typer.Option(help="sigmoid, softplus or hinge.")] = "softplus",
     loss_scale: Annotated[float, typer.Option(help="Factor on the score difference.")] = 4.0,
@@ -162,6 +169,7 @@ def train(
         backbone=backbone,
         weights=weights,
         initial_run=str(initial_run) if initial_run else None,
+        freeze_codebooks=freeze_codebooks,
         alpha=alpha,
         loss_form=loss_form,
         loss_scale=loss_scale,
@@ -190,17 +198,22 @@ def index(
     data_dir: DataDir = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images coded at once.")] = 256,
     overwrite: Annotated[bool, typer.Option(help="Replace an index at --output.")] = False,
+    add: Annotated[
+        bool, typer.Option(help="Add to the index at --output; items it has are coded anew.")
+    ] = False,
 ) -> None:
     """Code a collection: the run's own database, a protocol's, or a folder of images or videos."""
     from tfpqn.datasets import ImageFolder, open_clips
-    from tfpqn.index import build_index
+    from tfpqn.index import add_to_index, build_index
     from tfpqn.training import Run
 
     if sum(map(bool, (protocol, images, videos))) > 1:
         raise ValueError("Index one of --protocol, --images and --videos. Received: several")
-    if output.exists() and not overwrite:
+    if add and overwrite:
+        raise ValueError("Either add to the index or replace it. Received: --add and --overwrite")
+    if output.exists() and not (overwrite or add):
         raise FileExistsError(
-            "The output folder must not exist yet, unless --overwrite is given. "
+            "The output folder must not exist yet, unless --overwrite or --add is given. "
             f"Received: {str(output)!r}"
         )
     run = Run.open(run_dir)
@@ -216,17 +229,19 @@ def index(
     with rich.progress.Progress(console=rich.console.Console(stderr=True)) as bar:
         # Not shown before the first batch is through: an error should be one line.
         task = bar.add_task("Coding", total=len(collection), visible=False)
-        num_items = build_index(
-            network,
-            collection,
-            output,
-            batch_size=batch_size,
-            overwrite=overwrite,
-            progress=lambda done: bar.update(task, completed=done, visible=True),
-        )
+        options: dict[str, Any] = {
+            "batch_size": batch_size,
+            "progress": lambda done: bar.update(task, completed=done, visible=True),
+        }
+        if add:
+            growth = add_to_index(network, collection, output, **options)
+            summary = f"{growth.num_added:,} items added, {growth.num_updated:,} coded anew"
+        else:
+            num_items = build_index(network, collection, output, overwrite=overwrite, **options)
+            summary = f"{num_items:,} items coded"
         bar.update(task, completed=len(collection))
     _report_skipped(collection)
-    console.print(f"{num_items:,} items coded. The index is in {output}")
+    console.print(f"{summary}. The index is in {output}")
 
 
 @app.command()
@@ -253,17 +268,57 @@ def export(
     num_levels: Annotated[
         int | None, typer.Option(help="Residual levels to ship; all of them by default.")
     ] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option(help="Metadata column of the index to filter by, such as label; repeatable."),
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Largest width x height of an image: 33 million.")
+    ] = None,
+    max_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows that a server may merge: 32, of clips 8.")
+    ] = None,
 ) -> None:
     """Write network and index as one SavedModel for TensorFlow Serving."""
-    from tfpqn.export import Searcher, save_searcher
+    import dataclasses
+
+    from tfpqn.export import Searcher, default_batching, save_searcher
     from tfpqn.index import CodeIndex
     from tfpqn.training import Run
 
     run = Run.open(run_dir)
-    collection = CodeIndex.load(index, columns=[])
-    searcher = Searcher(run.load_network(), collection, num_levels=num_levels, top_k=top_k)
-    path = save_searcher(searcher, output, metrics=run.read_metrics())
+    collection = CodeIndex.load(index, columns=tags or [])
+    searcher = Searcher(
+        run.load_network(),
+        collection,
+        num_levels=num_levels,
+        top_k=top_k,
+        tag_columns=tags or (),
+        # A threshold holds for the codes that it was found with: those of all levels.
+        calibration=run.read_calibration() if num_levels is None else None,
+        **({"max_pixels": max_pixels} if max_pixels else {}),
+    )
+    batching = default_batching(searcher)
+    if max_batch_size:
+        batching = dataclasses.replace(batching, max_batch_size=max_batch_size)
+    path = save_searcher(searcher, output, metrics=run.read_metrics(), batching=batching)
     console.print(f"Exported {searcher.num_items:,} items to {path}")
+
+
+@app.command()
+def verify(
+    model: Annotated[Path, typer.Argument(help="Version folder: models/NAME/VERSION.")],
+) -> None:
+    """Check a version folder: files, ops, codebooks, and that three readers load and answer it."""
+    from tfpqn.export import verify_version
+
+    report = verify_version(model)
+    console.print(
+        f"{model} is whole: {report.num_files} files, {report.num_items:,} items, "
+        f"{report.num_ops} ops, {report.num_requests} warm-up requests answered alike by "
+        f"{', '.join(report.readers)}",
+        highlight=False,
+    )
 
 
 @app.command()
@@ -286,18 +341,18 @@ def search(
     searcher = load_searcher(model)
     queries = [read_query(file, searcher.takes_clips, num_frames) for file in files]
     answers = []
-    for file, query in zip(files, queries, strict=True):
+    for file, item in zip(files, queries, strict=True):
         try:
-            result = searcher([query])
+            answers.append(describe_answer(file, searcher([item])))
         except StatusError as error:
             raise ValueError(f"{file}: {plain_sentence(error.message)}") from error
-        found = zip(result.ids[0].tolist(), result.scores[0].tolist(), strict=True)
-        neighbours = [{"id": id_, "score": score} for id_, score in found]
-        answers.append({"file": str(file), "neighbours": neighbours})
-    if as_json:
-        typer.echo(json.dumps(answers, indent=2))
-    else:
-        _print_answers(answers)
+    print_answers(answers, as_json, console)
+
+
+app.command()(serve)
+app.command()(query)
+for command in (remove, compact, compat, calibrate):
+    app.command()(command)
 
 
 def _read_segments(text: str) -> tuple[int, ...]:
@@ -335,13 +390,3 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
             f"{prefix['bits_per_code']:g} bits: mAP {prefix['mAP']:.4f}"
         )
     console.print(f"Ties: {metrics['ties']}.")
-
-
-def _print_answers(answers: list[dict[str, Any]]) -> None:
-    for answer in answers:
-        table = rich.table.Table(title=answer["file"])
-        for column in ("rank", "id", "score"):
-            table.add_column(column)
-        for rank, neighbour in enumerate(answer["neighbours"], start=1):
-            table.add_row(str(rank), str(neighbour["id"]), f"{neighbour['score']:.4f}")
-        console.print(table)

@@ -1,0 +1,337 @@
+"""The gRPC side: TensorFlow Serving's services, and the standard health service."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2,
+    predict_pb2,
+    prediction_service_pb2,
+)
+
+from .errors import ServingError, as_serving_error
+from .metrics import Metrics
+from .model_version import DEFAULT_SIGNATURE, read_inputs_of_any_size
+from .predictor import ModelSpec, Prediction, Predictor
+from .security import TokenCheck
+from .tensors import write_tensor
+from .versions import VersionStatus
+
+__all__ = ["Health", "add_services", "make_grpc_server"]
+
+logger = logging.getLogger(__name__)
+
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+HEALTH_SERVICE = "grpc.health.v1.Health"
+SIGNATURE_DEF = "signature_def"
+ONLY_PREDICT = (
+    "The model has no signature for {method}: it searches images or embeddings, not tf.Examples. "
+    "Use Predict; GetModelMetadata lists the signatures"
+)
+
+
+def make_grpc_server(max_message_bytes: int, max_requests: int, token: TokenCheck) -> Any:
+    """A `grpc.aio` server with bounded messages and requests, and without services yet."""
+    options = [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # A second server on the same port is an error, not a partner.
+        ("grpc.so_reuseport", 0),
+        # Clients may keep idle connections alive.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+        ("grpc.http2.max_ping_strikes", 0),
+    ]
+    interceptors = [_TokenInterceptor(token)] if token.is_needed else []
+    return grpc.aio.server(
+        interceptors=interceptors, options=options, maximum_concurrent_rpcs=max_requests
+    )
+
+
+def add_services(server: Any, predictor: Predictor, metrics: Metrics, health: Health) -> None:
+    """Register all services."""
+    for descriptor, service in (
+        (prediction_service_pb2.DESCRIPTOR, PredictionService(predictor, metrics)),
+        (model_service_pb2.DESCRIPTOR, ModelService(predictor)),
+    ):
+        for description in descriptor.services_by_name.values():
+            server.add_generic_rpc_handlers((_make_handlers(description, service),))
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+
+
+def _make_handlers(description: Any, service: Any) -> Any:
+    """Handlers of a service's methods.
+
+    Those of the generated code would answer bytes that cannot be parsed with UNKNOWN and a
+    traceback in the log; the stock server answers INTERNAL.
+    """
+    handlers = {
+        method.name: grpc.unary_unary_rpc_method_handler(
+            _refusing_garbage(getattr(service, method.name), method.input_type.name),
+            request_deserializer=_reader(GetMessageClass(method.input_type)),
+            response_serializer=GetMessageClass(method.output_type).SerializeToString,
+        )
+        for method in description.methods
+    }
+    return grpc.method_handlers_generic_handler(description.full_name, handlers)
+
+
+def _reader(message_class: Any) -> Callable[[bytes], Any]:
+    """A parser that gives None where the bytes are no such message."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return message_class.FromString(data)
+        except DecodeError:
+            return None
+
+    return read
+
+
+def _refusing_garbage(method: Callable[..., Awaitable[Any]], name: str) -> Any:
+    async def call(request: Any, context: Any) -> Any:
+        if request is None:
+            await _abort(context, ServingError("INTERNAL", f"The bytes must be a {name}"))
+        return await method(request, context)
+
+    return call
+
+
+class PredictionService:
+    """`tensorflow.serving.PredictionService`.
+
+    Args:
+        predictor: What answers.
+        metrics: What counts.
+    """
+
+    def __init__(self, predictor: Predictor, metrics: Metrics) -> None:
+        self._predictor = predictor
+        self._metrics = metrics
+
+    async def Predict(self, request: Any, context: Any) -> Any:
+        """Run one signature."""
+        start, status = time.perf_counter(), "CANCELLED"
+        try:
+            response = await self._predict(request)
+            status = "OK"
+            return response
+        except Exception as error:
+            refusal = _as_refusal(error)
+            status = refusal.code
+            await _abort(context, refusal)
+        finally:
+            seconds = time.perf_counter() - start
+            self._metrics.count_request("GRPC", request.model_spec.name, status, seconds)
+
+    async def _predict(self, request: Any) -> Any:
+        spec = request.model_spec
+        with self._predictor.using(_read_spec(spec)) as version:
+            checker = version.checker(spec.signature_name)
+            if checker is None:
+                raise ServingError(
+                    "FAILED_PRECONDITION",
+                    f'Serving signature key "{spec.signature_name}" not found. '
+                    f"Expected one of {sorted(version.checkers)}",
+                )
+            checker.check_output_filter(request.output_filter)
+            arrays, rows = await read_inputs_of_any_size(request, checker)
+            prediction = await self._predictor.predict(
+                version, checker, arrays, rows, request.output_filter
+            )
+        return _make_response(spec.name, prediction)
+
+    async def GetModelMetadata(self, request: Any, context: Any) -> Any:
+        """Describe the signatures."""
+        return await _answer(context, lambda: self._get_model_metadata(request))
+
+    async def _get_model_metadata(self, request: Any) -> Any:
+        fields = list(request.metadata_field)
+        if fields != [SIGNATURE_DEF]:
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f'metadata_field must be ["{SIGNATURE_DEF}"]. Received: {fields}',
+            )
+        return make_metadata(self._predictor, _read_spec(request.model_spec))
+
+    async def Classify(self, request: Any, context: Any) -> Any:
+        """Refused: the model has no such signature."""
+        await self._refuse(request.model_spec, "Classify", context)
+
+    async def Regress(self, request: Any, context: Any) -> Any:
+        """Refused: the model has no such signature."""
+        await self._refuse(request.model_spec, "Regress", context)
+
+    async def MultiInference(self, request: Any, context: Any) -> Any:
+        """Refused: the model has no such signature."""
+        specs = [task.model_spec for task in request.tasks[:1]]
+        await self._refuse(specs[0] if specs else None, "MultiInference", context)
+
+    async def _refuse(self, spec: Any, method: str, context: Any) -> None:
+        async def refuse() -> None:
+            if spec is not None:
+                self._predictor.find(_read_spec(spec))
+            raise only_predict(method)
+
+        await _answer(context, refuse)
+
+
+class ModelService:
+    """`tensorflow.serving.ModelService`.
+
+    Args:
+        predictor: What knows the versions.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    async def GetModelStatus(self, request: Any, context: Any) -> Any:
+        """Where the versions stand."""
+
+        async def answer() -> Any:
+            return make_status(self._predictor, _read_spec(request.model_spec))
+
+        return await _answer(context, answer)
+
+    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
+        """Refused: there is one model, and its folder is watched."""
+        await _abort(
+            context,
+            ServingError(
+                "UNIMPLEMENTED",
+                "This server has one model and watches its folder. Write a new version there",
+            ),
+        )
+
+
+class Health:
+    """The state that the health service tells: of the whole server, and of each service."""
+
+    def __init__(self) -> None:
+        self.servicer = health.aio.HealthServicer()
+
+    async def set_serving(self, is_serving: bool) -> None:
+        """Tell whether a version is available."""
+        states = health_pb2.HealthCheckResponse
+        state = states.SERVING if is_serving else states.NOT_SERVING
+        for name in ("", PREDICTION_SERVICE, MODEL_SERVICE):
+            await self.servicer.set(name, state)
+
+
+def only_predict(method: str) -> ServingError:
+    """The refusal of what needs `tf.Example` signatures."""
+    return ServingError("INVALID_ARGUMENT", ONLY_PREDICT.format(method=method))
+
+
+def make_metadata(predictor: Predictor, spec: ModelSpec) -> Any:
+    """The signatures of a version as a `GetModelMetadataResponse`.
+
+    Raises:
+        ServingError: The version is not there.
+    """
+    version = predictor.find(spec)
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = spec.name
+    response.model_spec.version.value = version.number
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    for name, definition in version.model.signature_definitions.items():
+        signatures.signature_def[name].CopyFrom(definition)
+    response.metadata[SIGNATURE_DEF].Pack(signatures)
+    return response
+
+
+def make_status(predictor: Predictor, spec: ModelSpec) -> Any:
+    """Where the versions stand as a `GetModelStatusResponse`.
+
+    Raises:
+        ServingError: The model or the version is unknown.
+    """
+    if spec.name != predictor.versions.name and spec.name:
+        raise ServingError("NOT_FOUND", f"Could not find any versions of model {spec.name}")
+    predictor.require_model(spec.name)
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for status in predictor.versions.statuses(spec.number, spec.label):
+        _write_status(status, response.model_version_status.add())
+    return response
+
+
+def _write_status(status: VersionStatus, proto: Any) -> None:
+    proto.version = status.number
+    proto.state = get_model_status_pb2.ModelVersionStatus.State.Value(status.state)
+    proto.status.error_code = (
+        proto.status.DESCRIPTOR.fields_by_name["error_code"]
+        .enum_type.values_by_name[status.error_code]
+        .number
+    )
+    proto.status.error_message = status.error_message
+
+
+def _read_spec(proto: Any) -> ModelSpec:
+    number = proto.version.value if proto.HasField("version") else None
+    return ModelSpec(proto.name, number, proto.version_label)
+
+
+def _make_response(name: str, prediction: Prediction) -> Any:
+    response = predict_pb2.PredictResponse()
+    spec = response.model_spec
+    spec.name = name
+    spec.version.value = prediction.number
+    spec.signature_name = prediction.signature_name or DEFAULT_SIGNATURE
+    for key, array in prediction.outputs.items():
+        write_tensor(array, response.outputs[key])
+    return response
+
+
+async def _answer(context: Any, call: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await call()
+    except Exception as error:
+        await _abort(context, _as_refusal(error))
+
+
+def _as_refusal(error: Exception) -> ServingError:
+    refusal = as_serving_error(error)
+    if refusal is None:
+        logger.error("A request failed", exc_info=error)
+        refusal = ServingError("INTERNAL", "The server failed; its log says why")
+    return refusal
+
+
+async def _abort(context: Any, refusal: ServingError) -> None:
+    await context.abort(grpc.StatusCode[refusal.code], refusal.message)
+
+
+class _TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses calls without the token; health checks alone need none, for probes have none."""
+
+    def __init__(self, token: TokenCheck) -> None:
+        self._token = token
+        self._refusal = grpc.unary_unary_rpc_method_handler(_refuse_call)
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Let a call through to its handler, or answer UNAUTHENTICATED."""
+        is_health = details.method.startswith(f"/{HEALTH_SERVICE}/")
+        given = dict(details.invocation_metadata).get("authorization")
+        if is_health or self._token.accepts(given):
+            return await continuation(details)
+        return self._refusal
+
+
+async def _refuse_call(request: Any, context: Any) -> None:
+    await context.abort(
+        grpc.StatusCode.UNAUTHENTICATED, "The call must carry the server's bearer token"
+    )

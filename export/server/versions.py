@@ -1,0 +1,206 @@
+"""Watches a model's folder and keeps the right versions loaded.
+
+The newest version is served, and those that labels name. A new one is loaded and warmed up in a
+thread while the old one serves; then it takes over in one step, and the old one is unloaded when
+its last request is through. A version that cannot be loaded is refused until its folder changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from .errors import ServingError, as_serving_error
+from .model_version import ModelVersion
+from .version_folder import Stamp, find_versions, take_stamp
+
+__all__ = ["ModelVersions", "VersionStatus"]
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class VersionStatus(NamedTuple):
+    """Where a version stands.
+
+    Attributes:
+        number: The version's number.
+        state: START, LOADING, AVAILABLE, UNLOADING or END.
+        error_code: Name of a status code, "OK" unless the version was refused.
+        error_message: Why it was refused.
+    """
+
+    number: int
+    state: str
+    error_code: str = "OK"
+    error_message: str = ""
+
+
+class ModelVersions:
+    """The versions of one model.
+
+    Args:
+        name: The model's name.
+        base_path: Its folder of numbered versions.
+        labels: Version numbers by label.
+        poll_seconds: Time between two looks at the folder.
+        on_change: Called with the numbers of the available versions whenever they change.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_path: Path,
+        *,
+        labels: Mapping[str, int],
+        poll_seconds: float,
+        on_change: Callable[[list[int]], None],
+    ) -> None:
+        self.name = name
+        self._base_path = base_path
+        self._labels = dict(labels)
+        self._poll_seconds = poll_seconds
+        self._on_change = on_change
+        self._statuses: dict[int, VersionStatus] = {}
+        self._available: dict[int, ModelVersion] = {}
+        self._refused: dict[int, Stamp] = {}
+        self._unloading: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
+        # One thread: two loads at a time would take memory and time from the requests.
+        self._thread = ThreadPoolExecutor(1, "tfpqn-load")
+
+    @property
+    def available(self) -> list[int]:
+        """Numbers of the versions that are served, ascending."""
+        return sorted(self._available)
+
+    async def start(self) -> None:
+        """Load what is there, then keep watching."""
+        await self.poll()
+        self._watching = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Stop watching and unload everything; requests should be through."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        for number in list(self._available):
+            self._retire(number)
+        await asyncio.gather(*self._unloading)
+        self._thread.shutdown()
+
+    def find(self, number: int | None = None, label: str | None = None) -> ModelVersion:
+        """The available version that a request asks for, the newest by default.
+
+        Raises:
+            ServingError: As TensorFlow Serving has it, INVALID_ARGUMENT for an unknown label and
+                NOT_FOUND for a version that is not available.
+        """
+        if label:
+            if label not in self._labels:
+                raise ServingError(
+                    "INVALID_ARGUMENT", f"Unrecognized servable version label: {label}"
+                )
+            number = self._labels[label]
+        if number is None and self._available:
+            return self._available[max(self._available)]
+        if number in self._available:
+            return self._available[number]
+        wanted = f"Latest({self.name})" if number is None else f"Specific({self.name}, {number})"
+        raise ServingError("NOT_FOUND", f"Servable not found for request: {wanted}")
+
+    def statuses(self, number: int | None = None, label: str | None = None) -> list[VersionStatus]:
+        """Where the versions stand, newest first; of one if a number or a label is given.
+
+        Raises:
+            ServingError: NOT_FOUND or INVALID_ARGUMENT, as `find`.
+        """
+        if label:
+            number = self._labels.get(label)
+            if number is None:
+                self.find(label=label)
+        if number is None:
+            if not self._statuses:
+                raise ServingError("NOT_FOUND", f"Could not find any versions of model {self.name}")
+            return [self._statuses[number] for number in sorted(self._statuses, reverse=True)]
+        if number not in self._statuses:
+            raise ServingError("NOT_FOUND", f"Could not find version {number} of model {self.name}")
+        return [self._statuses[number]]
+
+    async def poll(self) -> None:
+        """Look at the folder once, and load and unload what that asks for."""
+        folders = await self._in_thread(find_versions, self._base_path)
+        for number in sorted(self._labels.values()):
+            if number in folders:
+                await self._load(number, folders[number])
+        for number in sorted(folders, reverse=True):
+            if await self._load(number, folders[number]):
+                self._retire_others(number)
+                return
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            try:
+                await self.poll()
+            except Exception:
+                # What is loaded goes on serving, whatever became of the folder.
+                logger.exception("The folder of model %r could not be read", self.name)
+
+    async def _load(self, number: int, folder: Path) -> bool:
+        """Make a version available; False if it is refused."""
+        if number in self._available:
+            return True
+        stamp = await self._in_thread(take_stamp, folder)
+        if self._refused.get(number) == stamp:
+            return False
+        self._statuses[number] = VersionStatus(number, "LOADING")
+        try:
+            version = await self._in_thread(ModelVersion.load, number, folder, self._base_path)
+        except Exception as error:
+            self._refuse(number, stamp, error)
+            return False
+        self._refused.pop(number, None)
+        self._available[number] = version
+        self._statuses[number] = VersionStatus(number, "AVAILABLE")
+        logger.info("Serving version %d of model %r", number, self.name)
+        self._on_change(self.available)
+        return True
+
+    def _refuse(self, number: int, stamp: Stamp, error: Exception) -> None:
+        self._refused[number] = stamp
+        known = as_serving_error(error)
+        code = known.code if known else "INVALID_ARGUMENT"
+        message = known.message if known else str(error) or type(error).__name__
+        self._statuses[number] = VersionStatus(number, "END", code, message)
+        logger.error("Version %d of model %r is refused: %s", number, self.name, message)
+
+    def _retire_others(self, latest: int) -> None:
+        wanted = {latest, *self._labels.values()}
+        for number in [number for number in self._available if number not in wanted]:
+            self._retire(number)
+
+    def _retire(self, number: int) -> None:
+        version = self._available.pop(number)
+        self._statuses[number] = VersionStatus(number, "UNLOADING")
+        self._on_change(self.available)
+        task = asyncio.create_task(self._unload(version))
+        self._unloading.add(task)
+        task.add_done_callback(self._unloading.discard)
+
+    async def _unload(self, version: ModelVersion) -> None:
+        await version.wait_until_unused()
+        await self._in_thread(version.close)
+        # It may have come back meanwhile.
+        if version.number not in self._available:
+            self._statuses[version.number] = VersionStatus(version.number, "END")
+        logger.info("Unloaded version %d of model %r", version.number, self.name)
+
+    async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, function, *arguments)

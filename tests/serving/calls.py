@@ -1,0 +1,156 @@
+"""Calls to a running server, written against the published protos alone."""
+
+import http.client
+import json
+from typing import Any, NamedTuple
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from tests.export.tiny import EMBEDDING_DIM, NUM_SUBSPACES, make_embeddings, make_images
+
+TIMEOUT = 60.0
+
+
+def make_inputs(infos: dict[str, Any], num_rows: int, ids: Any, seed: int = 0) -> dict[str, Any]:
+    """Valid inputs for any signature of the tiny models, by its description in the manifest."""
+    rng = np.random.default_rng(seed)
+    known = np.asarray(ids)[rng.integers(0, len(ids), (num_rows, 3))]
+    if known.dtype == object:
+        known = np.array([id_.encode() for id_ in known.flat], object).reshape(known.shape)
+    makers = {
+        "images": lambda: np.array(make_images(num_rows, seed), object),
+        "embeddings": lambda: make_embeddings(num_rows, seed),
+        "codes": lambda: rng.integers(0, 16, (num_rows, NUM_SUBSPACES), dtype=np.int32),
+        "item_ids": lambda: known[:, 0],
+        "exclude_ids": lambda: known,
+        "allow_tags": lambda: np.full((num_rows, 1), b"", object),
+        "deny_tags": lambda: np.full((num_rows, 1), b"", object),
+        "k": lambda: np.array(3, np.int32),
+    }
+    return {name: makers[name]() for name in infos}
+
+
+def make_request(
+    model: str, signature: str, inputs: dict[str, Any], version: int | None = None, label: str = ""
+) -> Any:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model
+    request.model_spec.signature_name = signature
+    if version is not None:
+        request.model_spec.version.value = version
+    if label:
+        request.model_spec.version_label = label
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+class Caller:
+    """Stubs on one channel."""
+
+    def __init__(self, port: int, credentials: Any = None, options: Any = ()) -> None:
+        address = f"localhost:{port}" if credentials else f"127.0.0.1:{port}"
+        options = [("grpc.max_receive_message_length", -1), *options]
+        self.channel = (
+            grpc.secure_channel(address, credentials, options)
+            if credentials
+            else grpc.insecure_channel(address, options)
+        )
+        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self.model = model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+    def __enter__(self) -> "Caller":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.channel.close()
+
+    def predict(self, *arguments: Any, metadata: Any = None, **options: Any) -> dict[str, Any]:
+        request = make_request(*arguments, **options)
+        response = self.prediction.Predict(request, timeout=TIMEOUT, metadata=metadata)
+        return {name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}
+
+    def status(self, model: str, version: int | None = None, label: str = "") -> dict[int, Any]:
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.CopyFrom(make_request(model, "", {}, version, label).model_spec)
+        response = self.model.GetModelStatus(request, timeout=TIMEOUT)
+        return {status.version: status for status in response.model_version_status}
+
+    def metadata(self, model: str, field: str = "signature_def") -> Any:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=[field])
+        request.model_spec.name = model
+        return self.prediction.GetModelMetadata(request, timeout=TIMEOUT)
+
+
+class Answer(NamedTuple):
+    """An answer of the REST API."""
+
+    status: int
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def call_rest(
+    port: int,
+    path: str,
+    body: Any = None,
+    headers: dict[str, str] | None = None,
+    context: Any = None,
+) -> Answer:
+    """GET, or POST where there is a body: bytes, or what JSON can hold."""
+    connection: Any = (
+        http.client.HTTPSConnection("localhost", port, timeout=TIMEOUT, context=context)
+        if context
+        else http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    )
+    try:
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        connection.request("GET" if body is None else "POST", path, body, headers or {})
+        response = connection.getresponse()
+        return Answer(response.status, response.read())
+    finally:
+        connection.close()
+
+
+def to_json(value: np.ndarray) -> Any:
+    """An array as the REST API takes it: bytes in b64."""
+    import base64
+
+    if value.dtype == object:
+        flat = [{"b64": base64.b64encode(item).decode()} for item in value.flat]
+        return np.array(flat, object).reshape(value.shape).tolist()
+    return value.tolist()
+
+
+def embeddings_of(num_rows: int, seed: int = 3) -> np.ndarray:
+    embeddings = make_embeddings(num_rows, seed)
+    assert embeddings.shape == (num_rows, EMBEDDING_DIM)
+    return embeddings
+
+
+def assert_same(received: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Floats within 1e-5, all else exactly."""
+    assert received.keys() == expected.keys()
+    for name, values in expected.items():
+        values = np.asarray(values)
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(received[name], values, rtol=1e-5, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(received[name], values)

@@ -1,0 +1,81 @@
+"""`tfpqn serve`: one line when ready, a clean end, one line for an error."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from tests.serving.calls import Caller, call_rest, embeddings_of
+from tfpqn.cli.serve import serve
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = "import typer; from tfpqn.cli.serve import serve; typer.run(serve)"
+
+
+@pytest.mark.parametrize(
+    "stop", (signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow))
+)
+def test_the_command_serves_until_a_signal_and_ends_with_status_0(models, tmp_path, stop):
+    model = models["int64"]
+    parameters = tmp_path / "batching.pbtxt"
+    parameters.write_text("max_batch_size { value: 8 }\nbatch_timeout_micros { value: 1000 }\n")
+    arguments = [
+        *("--model-base-path", model.folder, "--port", 0, "--rest-api-port", 0),
+        *("--enable-batching", "--batching-parameters-file", parameters),
+        *("--version-label", "stable=1"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    try:
+        line = process.stdout.readline()
+        assert line.startswith(f"Serving {model.folder.name} (version 1): gRPC on 127.0.0.1:"), line
+        port, rest_port = (
+            int(part.split(":")[1].split()[0].strip(",")) for part in line.split(" on ")[1:]
+        )
+        with Caller(port) as caller:
+            inputs = {"embeddings": embeddings_of(2)}
+            caller.predict(model.folder.name, "search_by_embedding", inputs, label="stable")
+        assert call_rest(rest_port, f"/v1/models/{model.folder.name}").status == 200
+        process.send_signal(stop)
+        rest, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, errors
+    assert rest == ""
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({}, FileNotFoundError, "base path must be a folder"),
+        ({"version_label": ["stable"]}, ValueError, "--version-label must be LABEL=NUMBER"),
+        ({"batching_parameters_file": Path("x")}, ValueError, "come with --enable-batching"),
+        ({"ssl_key": Path("x")}, ValueError, "must come together"),
+        ({"token_file": Path("no-token")}, FileNotFoundError, "no-token"),
+        ({"port": 70000}, ValueError, "port must be in"),
+    ],
+)
+def test_wrong_options_are_one_error(tmp_path, options, error, words):
+    with pytest.raises(error, match=words):
+        serve(tmp_path / "birds", **options)
+
+
+def test_every_option_is_explained(capsys):
+    app = typer.Typer(add_completion=False)
+    app.command()(serve)
+    app(["--help"], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert "development" in text

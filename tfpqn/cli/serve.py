@@ -1,0 +1,133 @@
+"""`tfpqn serve`: a local server for an exported model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tfpqn.export.batching_parameters import BatchingParameters
+    from tfpqn.export.server import ModelServer, TlsFiles
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def serve(
+    model_base_path: Annotated[Path, typer.Option(help="The model's folder: models/NAME.")],
+    model_name: Annotated[
+        str | None, typer.Option(help="Name of the model: the folder's name.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback are open to all.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of gRPC; 0 for any free one.")] = 8500,
+    rest_api_port: Annotated[
+        int, typer.Option(help="Port of REST; 0 for any free one, -1 for no REST.")
+    ] = 8501,
+    enable_batching: Annotated[
+        bool, typer.Option("--enable-batching", help="Merge requests that arrive together.")
+    ] = False,
+    batching_parameters_file: Annotated[
+        Path | None, typer.Option(help="How to merge them, such as VERSION/batching_params.pbtxt.")
+    ] = None,
+    file_system_poll_wait_seconds: Annotated[
+        float, typer.Option(help="Seconds between two looks for a new version.")
+    ] = 1.0,
+    version_label: Annotated[
+        list[str] | None, typer.Option(help="LABEL=NUMBER, a name for a version; may be repeated.")
+    ] = None,
+    max_message_bytes: Annotated[
+        int, typer.Option(help="Largest request and answer, in bytes.")
+    ] = 64 * 2**20,
+    ssl_certificate: Annotated[
+        Path | None, typer.Option(help="Certificate for TLS, in PEM.")
+    ] = None,
+    ssl_key: Annotated[Path | None, typer.Option(help="Its private key, in PEM.")] = None,
+    ssl_client_ca: Annotated[
+        Path | None, typer.Option(help="Authority of the certificates that clients must show.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the bearer token that callers must send.")
+    ] = None,
+) -> None:
+    """Serve a model through gRPC and REST as TensorFlow Serving does: for development and tests."""
+    from tfpqn.export.server import ModelServer
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("tfpqn").setLevel(logging.INFO)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    server = ModelServer(
+        model_base_path,
+        model_name=model_name,
+        host=host,
+        port=port,
+        rest_api_port=None if rest_api_port == -1 else rest_api_port,
+        batching=_read_batching(enable_batching, batching_parameters_file),
+        file_system_poll_wait_seconds=file_system_poll_wait_seconds,
+        version_labels=dict(_read_label(text) for text in version_label or []),
+        max_message_bytes=max_message_bytes,
+        tls=_read_tls(ssl_certificate, ssl_key, ssl_client_ca),
+        token=token_file.read_text(encoding="utf-8").strip() if token_file else None,
+    )
+    asyncio.run(_serve(server, host))
+
+
+async def _serve(server: ModelServer, host: str) -> None:
+    """Serve until a signal comes; one that comes while the model loads stops as well."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    starting = asyncio.create_task(server.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    await starting
+    if not stop.is_set():
+        rest = "" if server.rest_port is None else f", REST on {host}:{server.rest_port}"
+        versions = ", ".join(map(str, server.available_versions)) or "none yet"
+        typer.echo(
+            f"Serving {server.model_name} (version {versions}): gRPC on {host}:{server.port}{rest}"
+        )
+        await stopping
+    stopping.cancel()
+    await server.stop()
+
+
+def _read_batching(is_enabled: bool, path: Path | None) -> BatchingParameters | None:
+    from tfpqn.export.batching_parameters import BatchingParameters
+
+    if path is None:
+        return BatchingParameters() if is_enabled else None
+    if not is_enabled:
+        raise ValueError(
+            "--batching-parameters-file must come with --enable-batching. "
+            f"Received: {str(path)!r} alone"
+        )
+    return BatchingParameters.read(path)
+
+
+def _read_label(text: str) -> tuple[str, int]:
+    label, _, number = text.rpartition("=")
+    if not (label and number.isascii() and number.isdigit()):
+        raise ValueError(f"--version-label must be LABEL=NUMBER. Received: {text!r}")
+    return label, int(number)
+
+
+def _read_tls(
+    certificate: Path | None, key: Path | None, client_ca: Path | None
+) -> TlsFiles | None:
+    from tfpqn.export.server import TlsFiles
+
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        raise ValueError(
+            "--ssl-certificate and --ssl-key must come together. "
+            f"Received: {certificate and str(certificate)!r} and {key and str(key)!r}"
+        )
+    return TlsFiles(certificate, key, client_ca)
