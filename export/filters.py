@@ -160,10 +160,10 @@ class TagFilter(tf.Module):
         is_allowed = self._sets_with(allow_tags) | ~allows_some
         return is_allowed & ~self._sets_with(deny_tags)
 
-    def admits_items(self, admitted: tf.Tensor, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-        """Which of the items `start .. end - 1` each query admits: bool `[queries, rows]`."""
-        sets = tf.cast(self.set_of_item[start:end], tf.int32)
-        return tf.transpose(tf.gather(admitted, sets))
+    def admits_items(self, admitted: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        """Which of the items at `positions` `[rows]` each query admits: bool `[rows, queries]`."""
+        sets = tf.cast(tf.gather(self.set_of_item, positions), tf.int32)
+        return tf.gather(admitted, sets)
 
     def _sets_with(self, wanted: tf.Tensor) -> tf.Tensor:
         """Which sets hold one of each query's tags: bool `[num_sets, queries]`."""

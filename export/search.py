@@ -1,4 +1,8 @@
-"""Exhaustive asymmetric search over codes in a TensorFlow graph, with standard ops alone."""
+"""Exhaustive asymmetric search over codes in a TensorFlow graph, with standard ops alone.
+
+Sorting all scores would cost more than computing them. So the scan keeps of each group of
+neighbouring items the best score alone, finds the best groups, and scores their items again.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,18 @@ import tensorflow as tf
 FLOOR_SCORE = tf.float32.min
 NO_POSITION = -1
 
-# Rows scored at once: their scores stay in the processor's cache, for one query and for many.
-ROWS_PER_BLOCK = 16_384
+# Items scored at once for one query; for more queries so many fewer that the block's scores stay in
+# the processor's cache.
+ROWS_PER_BLOCK = 65_536
+SCORES_PER_BLOCK = 2**19
+ROWS_PER_GROUP = 32
+# A query alone looks up several positions at once, in tables of so many entries at most.
+MAX_FUSED_ENTRIES = 2**16
+# Sums in another order round otherwise: so many more groups than needed are scored again.
+SPARE_GROUPS = 8
+
+Admits = Callable[[tf.Tensor], tf.Tensor]
+ScoreBlock = Callable[[tf.Tensor], tf.Tensor]
 
 
 class Neighbours(NamedTuple):
@@ -32,70 +46,160 @@ def search_codes(
     codes: Any,
     top_k: int | tf.Tensor,
     rows_per_block: int = ROWS_PER_BLOCK,
-    admits: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    admits: Admits | None = None,
 ) -> Neighbours:
     """Find the items with the largest sums of table entries.
 
-    Codes are scanned block by block while the best so far are kept, so memory does not grow with
-    the collection: it takes `queries * rows_per_block` scores at a time.
+    Memory hardly grows with the collection: it takes the scores of a block, and in the end those
+    of about `top_k * ROWS_PER_GROUP` items of one query at a time.
 
     Args:
         tables: float32 `[queries, code_length, num_codewords]`.
         codes: Integers `[code_length, num_items]`, a tensor or variable: position by position, so
             that each block is read in order.
         top_k: Number of items to find, at least 1; a scalar tensor if it is not known yet.
-        rows_per_block: Items scored at once.
-        admits: Called with the first row of a block and the row after its last, says which items
-            may be found: bool `[queries, rows]`. All if None.
+        rows_per_block: Items scored at once, at most.
+        admits: Says which items may be found: for positions `[rows]` bool `[rows, queries]`. All
+            may if None.
 
     Returns:
         The best items. Scores are summed in the order of the code positions, like
         `tfpqn.ops.adc_scores`.
     """
+    groups = _find_groups(tables, codes, top_k, rows_per_block, admits)
+    num_items = tf.shape(codes)[1]
+
+    def find_items(query: tf.Tensor) -> Neighbours:
+        rows = groups[query][:, tf.newaxis] * ROWS_PER_GROUP + tf.range(ROWS_PER_GROUP)
+        rows = tf.reshape(rows, [-1])
+        # The last group may be a short one.
+        rows = tf.boolean_mask(rows, rows < num_items)
+        own_codes = tf.cast(tf.gather(codes, rows, axis=1), tf.int32)
+        scores = _score_positions(tables[query], own_codes)
+        if admits is not None:
+            scores = tf.where(admits(rows)[:, query], scores, FLOOR_SCORE)
+        scores, order = tf.math.top_k(scores, tf.minimum(top_k, tf.shape(rows)[0]))
+        # Items that are not admitted fill up where too few are.
+        positions = tf.where(scores > FLOOR_SCORE, tf.gather(rows, order), NO_POSITION)
+        missing = [[0, top_k - tf.shape(scores)[0]]]
+        return Neighbours(
+            tf.pad(scores, missing, constant_values=FLOOR_SCORE),
+            tf.pad(positions, missing, constant_values=NO_POSITION),
+        )
+
+    width = None if tf.is_tensor(top_k) else top_k
+    return tf.map_fn(
+        find_items,
+        tf.range(tf.shape(tables)[0]),
+        fn_output_signature=Neighbours(
+            tf.TensorSpec([width], tf.float32), tf.TensorSpec([width], tf.int32)
+        ),
+    )
+
+
+def _find_groups(
+    tables: tf.Tensor,
+    codes: Any,
+    top_k: int | tf.Tensor,
+    rows_per_block: int,
+    admits: Admits | None,
+) -> tf.Tensor:
+    """Numbers `[queries, count]` of the groups that hold the best items, ascending.
+
+    The `top_k` best items lie in the `top_k` groups whose best items are best: whatever lies in
+    another group is beaten by an item of each of these, or equal to it and behind it.
+    """
     num_items = tf.shape(codes)[1]
     num_queries = tf.shape(tables)[0]
-    # [code_length, num_codewords, queries]: one entry for all queries lies together.
+    num_groups = -(-num_items // ROWS_PER_GROUP)
+    num_wanted = tf.minimum(top_k + SPARE_GROUPS, num_groups)
+    rows = tf.minimum(rows_per_block, SCORES_PER_BLOCK // tf.maximum(num_queries, 1))
+    rows = tf.maximum(rows // ROWS_PER_GROUP, 1) * ROWS_PER_GROUP
+
+    def scan(score_block: ScoreBlock) -> tf.Tensor:
+        def add_block(start: tf.Tensor, best: Neighbours) -> tuple[tf.Tensor, Neighbours]:
+            scores = score_block(codes[:, start : start + rows])
+            if admits is not None:
+                positions = start + tf.range(tf.shape(scores)[0])
+                scores = tf.where(admits(positions), scores, FLOOR_SCORE)
+            maxima = tf.transpose(_group_maxima(scores))
+            numbers = start // ROWS_PER_GROUP + tf.range(tf.shape(maxima)[1])
+            # What is found first stands first: `top_k` prefers the earlier of equals.
+            maxima = tf.concat([best.scores, maxima], axis=1)
+            numbers = tf.broadcast_to(numbers, [num_queries, tf.shape(numbers)[0]])
+            numbers = tf.concat([best.positions, numbers], axis=1)
+            scores, order = tf.math.top_k(maxima, tf.minimum(num_wanted, tf.shape(maxima)[1]))
+            found = Neighbours(scores, tf.gather(numbers, order, batch_dims=1))
+            return start + rows, found
+
+        nothing = Neighbours(tf.zeros([num_queries, 0]), tf.zeros([num_queries, 0], tf.int32))
+        any_width = tf.TensorShape([None, None])
+        _, best = tf.while_loop(
+            lambda start, best: start < num_items,
+            add_block,
+            (tf.constant(0), nothing),
+            shape_invariants=(tf.TensorShape([]), Neighbours(any_width, any_width)),
+            # Blocks in parallel would each hold their scores.
+            parallel_iterations=1,
+        )
+        return tf.sort(best.positions, axis=1)
+
+    return tf.cond(
+        tf.equal(num_queries, 1),
+        lambda: scan(_score_fused(tables[0])),
+        lambda: scan(_score_together(tables)),
+    )
+
+
+def _group_maxima(scores: tf.Tensor) -> tf.Tensor:
+    """The best of each group `[groups, queries]`, of scores `[rows, queries]`."""
+    num_whole = tf.shape(scores)[0] // ROWS_PER_GROUP
+    end = num_whole * ROWS_PER_GROUP
+    grouped = tf.reshape(scores[:end], [num_whole, ROWS_PER_GROUP, tf.shape(scores)[1]])
+    rest = scores[end:]
+    num_short = tf.minimum(tf.shape(rest)[0], 1)
+    short = tf.reduce_max(rest, axis=0, keepdims=True)[:num_short]
+    return tf.concat([tf.reduce_max(grouped, axis=1), short], axis=0)
+
+
+def _score_positions(tables: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
+    """Sums `[rows, ...]` of the entries of `[code_length, num_codewords, ...]` that codes name."""
+    scores = tf.gather(tables[0], codes[0])
+    for position in range(1, tables.shape[0]):
+        scores += tf.gather(tables[position], codes[position])
+    return scores
+
+
+def _score_together(tables: tf.Tensor) -> ScoreBlock:
+    """Scores `[rows, queries]` of a block: the entries of all queries lie together."""
     entries = tf.transpose(tables, [1, 2, 0])
-
-    def scan(start: tf.Tensor, best: Neighbours) -> tuple[tf.Tensor, Neighbours]:
-        block = codes[:, start : start + rows_per_block]
-        block_scores = _score_block(entries, block)
-        num_rows = tf.shape(block)[1]
-        if admits is not None:
-            block_scores = tf.where(admits(start, start + num_rows), block_scores, FLOOR_SCORE)
-        scores, rows = tf.math.top_k(block_scores, tf.minimum(top_k, num_rows))
-        # What is found first stands first: `top_k` prefers the earlier of equals.
-        merged_scores = tf.concat([best.scores, scores], axis=1)
-        merged_positions = tf.concat([best.positions, rows + start], axis=1)
-        scores, order = tf.math.top_k(merged_scores, top_k)
-        positions = tf.gather(merged_positions, order, batch_dims=1)
-        return start + rows_per_block, Neighbours(scores, positions)
-
-    nothing = Neighbours(
-        tf.fill([num_queries, top_k], FLOOR_SCORE), tf.fill([num_queries, top_k], NO_POSITION)
-    )
-    width = None if tf.is_tensor(top_k) else top_k
-    _, best = tf.while_loop(
-        lambda start, best: start < num_items,
-        scan,
-        (tf.constant(0), nothing),
-        shape_invariants=(
-            tf.TensorShape([]),
-            Neighbours(tf.TensorShape([None, width]), tf.TensorShape([None, width])),
-        ),
-        # Blocks in parallel would each hold their scores.
-        parallel_iterations=1,
-    )
-    if admits is None:
-        return best
-    # Items that are not admitted fill up where too few are.
-    is_item = best.scores > FLOOR_SCORE
-    return best._replace(positions=tf.where(is_item, best.positions, NO_POSITION))
+    return lambda block: _score_positions(entries, tf.cast(block, tf.int32))
 
 
-def _score_block(entries: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
-    """Scores `[queries, rows]` of codes `[code_length, rows]`."""
-    scores = tf.gather(entries[0], tf.cast(block[0], tf.int32))
-    for position in range(1, entries.shape[0]):
-        scores += tf.gather(entries[position], tf.cast(block[position], tf.int32))
-    return tf.transpose(scores)
+def _score_fused(table: tf.Tensor) -> ScoreBlock:
+    """Scores `[rows, 1]` of a block: several positions have one table of all their sums."""
+    code_length, num_codewords = table.shape
+    width = 1
+    while width < code_length and num_codewords ** (width + 1) <= MAX_FUSED_ENTRIES:
+        width += 1
+    spans = [
+        range(first, min(first + width, code_length)) for first in range(0, code_length, width)
+    ]
+    sums = []
+    for span in spans:
+        entries = table[span[0]]
+        for position in span[1:]:
+            entries = tf.reshape(entries[:, tf.newaxis] + table[position], [-1])
+        sums.append(entries)
+
+    def score_block(block: tf.Tensor) -> tf.Tensor:
+        codes = tf.cast(block, tf.int32)
+        scores = tf.zeros([])
+        for entries, span in zip(sums, spans, strict=True):
+            numbers = codes[span[0]]
+            for position in span[1:]:
+                numbers = numbers * num_codewords + codes[position]
+            scores += tf.gather(entries, numbers)
+        return scores[:, tf.newaxis]
+
+    return score_block

@@ -28,7 +28,7 @@ from .input_checks import (
     check_width,
 )
 from .items import pack_items
-from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Neighbours, search_codes
+from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Admits, Neighbours, search_codes
 
 Outputs = dict[str, tf.Tensor]
 
@@ -85,7 +85,7 @@ class Searcher(tf.Module):
         calibration: What `tfpqn.training.calibrate` found; searches then also say which items
             reach its score threshold.
         max_pixels: Largest width times height of an image; larger ones are refused undecoded.
-        rows_per_block: Items scored at once, see `search_codes`.
+        rows_per_block: Items scored at once at most, see `search_codes`.
 
     Raises:
         ValueError: The index was built with other codebooks, the calibration is that of others,
@@ -259,7 +259,7 @@ class Searcher(tf.Module):
         self,
         embeddings: tf.Tensor,
         top_k: int | tf.Tensor | None = None,
-        admits: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+        admits: Admits | None = None,
     ) -> Outputs:
         top_k = self.top_k if top_k is None else top_k
         return self._answer(self._find(embeddings, top_k, admits))
@@ -300,14 +300,14 @@ class Searcher(tf.Module):
         )
         return self._search(
             self._embed(items),
-            admits=lambda start, end: tag_filter.admits_items(admitted, start, end),
+            admits=lambda positions: tag_filter.admits_items(admitted, positions),
         )
 
     def _find(
         self,
         embeddings: tf.Tensor,
         top_k: int | tf.Tensor,
-        admits: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+        admits: Admits | None = None,
     ) -> Neighbours:
         tables = self._quantizer.value.lookup_tables(embeddings)
         return search_codes(tables, self.codes, top_k, self.rows_per_block, admits)
