@@ -16,6 +16,7 @@ import numpy as np
 
 from ..loaders import Signature, TensorInfo
 from ..searcher import SearchResult
+from ..tensor_protos import numpy_dtype
 from .errors import INTERNAL, UNAVAILABLE, ServingError
 from .inputs import (
     MOST_EXCLUSIONS,
@@ -42,7 +43,6 @@ from .questions import (
     VersionStatus,
 )
 from .retries import Backoff, Clock, Deadline
-from .tensor_protos import numpy_dtype
 
 Result = TypeVar("Result")
 Steps: TypeAlias = Generator[Send | Pause, Any, Result]

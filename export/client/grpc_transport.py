@@ -24,10 +24,10 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
+from ..tensor_protos import from_proto, read_signature, to_proto
 from .errors import INTERNAL, ServingError, read_refusal
 from .options import ClientOptions, TlsOptions
 from .questions import Arrays, GetStatus, Predict, Question, Signatures, VersionStatus
-from .tensor_protos import from_proto, read_signature, to_proto
 
 # TensorFlow runs these itself.
 _HIDDEN = frozenset({"__saved_model_init_op", "__saved_model_train_op"})

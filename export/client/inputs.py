@@ -10,8 +10,8 @@ import numpy as np
 from ..image_header import check_image_bytes
 from ..items import pack_items
 from ..loaders import TensorInfo
+from ..tensor_protos import numpy_dtype
 from .questions import Arrays, Signature
-from .tensor_protos import numpy_dtype
 
 LARGEST_K = 10_000
 MOST_EXCLUSIONS = 1024

@@ -20,12 +20,12 @@ from tensorflow_serving.apis import (
     prediction_service_pb2,
 )
 
+from ..tensor_protos import write_values
 from .errors import ServingError, as_serving_error
 from .metrics import Metrics
 from .model_version import DEFAULT_SIGNATURE, read_inputs_of_any_size
 from .predictor import ModelSpec, Prediction, Predictor
 from .security import TokenCheck
-from .tensors import write_tensor
 from .versions import VersionStatus
 
 __all__ = ["Health", "add_services", "make_grpc_server"]
@@ -292,7 +292,7 @@ def _make_response(name: str, prediction: Prediction) -> Any:
     spec.version.value = prediction.number
     spec.signature_name = prediction.signature_name or DEFAULT_SIGNATURE
     for key, array in prediction.outputs.items():
-        write_tensor(array, response.outputs[key])
+        write_values(array, response.outputs[key])
     return response
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from ..loaders import Arrays
+from ..tensor_protos import dtype_name, from_proto, tensor_shape
 from .errors import ServingError
 from .session_model import SessionModel
-from .tensors import dtype_name, read_tensor, tensor_shape
 from .validation import SignatureChecker
 from .version_folder import check_version, read_warmup_requests
 
@@ -118,8 +118,11 @@ def read_inputs(protos: Mapping[str, Any], checker: SignatureChecker) -> tuple[A
     checker.check_names(protos)
     arrays = {}
     for name, proto in protos.items():
-        checker.check_tensor(name, dtype_name(proto), tensor_shape(proto))
-        arrays[name] = read_tensor(name, proto)
+        try:
+            checker.check_tensor(name, dtype_name(proto), tensor_shape(proto))
+            arrays[name] = from_proto(proto)
+        except ValueError as error:
+            raise ServingError("INVALID_ARGUMENT", f"{name}: {error}") from error
     return arrays, checker.check_values(arrays)
 
 

@@ -4,17 +4,14 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
-from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from tests.serving.calls import to_json
 from tfpqn.export.loaders import TensorInfo
 from tfpqn.export.server.errors import ServingError
 from tfpqn.export.server.json_tensors import Body, parse_body, read_arrays, write_outputs
-from tfpqn.export.server.tensors import make_tensor, read_tensor
 
 NUMBERS = ("float32", "float64", "int32", "int64", "uint8", "bool")
 shapes = numpy_st.array_shapes(min_dims=1, max_dims=3, max_side=4)
@@ -157,36 +154,3 @@ def test_any_bytes_parse_or_raise_one_kind_of_error(data):
         parse_body(data)
     except ServingError as error:
         assert error.http_status == 400
-
-
-@given(array=any_array)
-def test_protos_are_those_that_tensorflow_reads_and_writes(array):
-    proto = make_tensor(array)
-    assert not proto.tensor_content
-    assert_equal(tf.make_ndarray(proto), array)
-    assert_equal(read_tensor("x", proto), array)
-    theirs = tf.make_tensor_proto(array)
-    assert_equal(read_tensor("x", theirs), array)
-
-
-@given(
-    value=st.integers(-5, 5),
-    number=st.integers(1, 3),
-    shape=numpy_st.array_shapes(max_dims=2, max_side=4),
-)
-def test_the_last_of_too_few_values_fills_the_shape_as_in_tensorflow(value, number, shape):
-    proto = TensorProto(dtype=tf.int64.as_datatype_enum, int64_val=range(value, value + number))
-    for size in shape:
-        proto.tensor_shape.dim.add(size=size)
-    if number > int(np.prod(shape)):
-        with pytest.raises(ServingError, match="x must hold"):
-            read_tensor("x", proto)
-    else:
-        assert_equal(read_tensor("x", proto), tf.make_ndarray(proto))
-
-
-def test_values_that_the_dtype_cannot_hold_are_refused():
-    proto = TensorProto(dtype=tf.uint8.as_datatype_enum, int_val=[300])
-    proto.tensor_shape.dim.add(size=1)
-    with pytest.raises(ServingError, match="values within uint8"):
-        read_tensor("x", proto)

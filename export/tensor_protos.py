@@ -1,4 +1,7 @@
-"""TensorProto to numpy and back, without TensorFlow's runtime."""
+"""TensorProto to numpy and back, without TensorFlow's runtime.
+
+`tf.make_ndarray` and `tf.make_tensor_proto` cost more than a small search.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from ..loaders import Signature, TensorInfo
+from .loaders import Signature, TensorInfo
 
 # Name of the dtype in signatures -> enum of the proto, its field of values.
 _KINDS = {
@@ -30,7 +33,7 @@ _KINDS = {
 }
 _NAME_OF = {enum: name for name, (enum, _) in _KINDS.items()}
 # A proto of a few bytes may name a shape of many: what is filled up stays below this.
-_MOST_FILLED_BYTES = 2**30
+_MOST_FILLED_BYTES = 2**26
 
 
 def numpy_dtype(name: str) -> np.dtype:
@@ -53,22 +56,46 @@ def to_proto(array: np.ndarray) -> TensorProto:
     return proto
 
 
+def write_values(array: np.ndarray, proto: Any) -> None:
+    """Write an array into an empty proto, in the field of its dtype as TensorFlow Serving does."""
+    name = "string" if array.dtype == object else array.dtype.name
+    proto.dtype, field = _KINDS[name]
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    values = array.view(np.uint16) if name == "float16" else array  # its bits as integers
+    getattr(proto, field).extend(values.ravel().tolist())
+
+
+def dtype_name(proto: Any) -> str:
+    """Name of a proto's dtype, such as "float32"."""
+    return _NAME_OF.get(proto.dtype, f"data type {proto.dtype}")
+
+
+def tensor_shape(proto: Any) -> tuple[int, ...]:
+    """Sizes of a proto's axes.
+
+    Raises:
+        ValueError: The rank or a size is left open.
+    """
+    sizes = tuple(axis.size for axis in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
+        raise ValueError(f"A tensor must have a whole shape. Received: {list(sizes)}")
+    return sizes
+
+
 def from_proto(proto: TensorProto) -> np.ndarray:
     """The array of a proto, strings as an object array of bytes.
 
     Raises:
         ValueError: The dtype is none of a search's, or values and shape do not fit.
     """
-    if proto.dtype not in _NAME_OF:
-        raise ValueError(
-            f"A tensor must be of one of the dtypes {sorted(_KINDS)}. "
-            f"Received: DataType {proto.dtype}"
-        )
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    values = _read_values(proto, _NAME_OF[proto.dtype])
+    name = dtype_name(proto)
+    numpy_dtype(name)
+    shape = tensor_shape(proto)
+    values = _read_values(proto, name)
     if not proto.tensor_content:
         values = _fill_up(values, shape)
-    if min(shape, default=0) < 0 or len(values) != math.prod(shape):
+    if len(values) != math.prod(shape):
         raise _misfit(values, shape)
     return values.reshape(shape)
 
@@ -82,7 +109,12 @@ def _read_values(proto: TensorProto, name: str) -> np.ndarray:
         return np.fromiter(values, object, len(values))
     if name == "float16":  # its bits as integers
         return np.array(values, np.uint16).view(np.float16)
-    return np.array(values, dtype)
+    # The field may be wider than the dtype.
+    wide = np.array(values, None if values else dtype)
+    array = wide.astype(dtype)
+    if dtype.kind in "iu" and not np.array_equal(array, wide):
+        raise ValueError(f"The values of a tensor must fit {name}. Received: larger ones")
+    return array
 
 
 def _fill_up(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
