@@ -6,6 +6,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
+# Two processes, each with files of its own: fixtures of a file are made once.
+PYTEST := $(RUN) pytest --numprocesses=2 --dist=loadfile
+
 export PIP_NO_INPUT := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -16,14 +19,14 @@ demo: $(VENV)/installed
 	$(VENV)/bin/tfpqn demo
 
 test: $(VENV)/installed-dev
-	@$(RUN) pytest
+	@$(PYTEST)
 
 test-jax: $(VENV)/installed-dev
-	KERAS_BACKEND=jax $(RUN) pytest tests/core
+	KERAS_BACKEND=jax $(PYTEST) tests/core
 
 # pytest leaves with 5 when it finds no test: no slow test is no failure.
 test-slow: $(VENV)/installed-dev
-	$(RUN) pytest -m slow || [ $$? -eq 5 ]
+	$(PYTEST) -m slow || [ $$? -eq 5 ]
 
 lint: $(VENV)/installed-dev
 	$(RUN) ruff check .
