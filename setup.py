@@ -63,6 +63,7 @@ setup(
         "prometheus_client>=0.20",
         "starlette>=0.40",
         "uvicorn>=0.30",
+        "uvloop>=0.19; sys_platform != 'win32'",
         "tensorboard>=2.19",  # tf.summary writes through it; tensorflow no longer brings it
         "numpy>=1.26",
         "pillow>=10",

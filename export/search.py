@@ -20,6 +20,8 @@ NO_POSITION = -1
 ROWS_PER_BLOCK = 65_536
 SCORES_PER_BLOCK = 2**19
 ROWS_PER_GROUP = 32
+# From so many queries on, adding the entries up row by row is faster than storing them first.
+MANY_QUERIES = 32
 # A query alone looks up several positions at once, in tables of so many entries at most.
 MAX_FUSED_ENTRIES = 2**16
 # Sums in another order round otherwise: so many more groups than needed are scored again.
@@ -144,10 +146,12 @@ def _find_groups(
         )
         return tf.sort(best.positions, axis=1)
 
-    return tf.cond(
-        tf.equal(num_queries, 1),
-        lambda: scan(_score_fused(tables[0])),
-        lambda: scan(_score_together(tables)),
+    return tf.case(
+        [
+            (tf.equal(num_queries, 1), lambda: scan(_score_fused(tables[0]))),
+            (num_queries < MANY_QUERIES, lambda: scan(_score_together(tables))),
+        ],
+        default=lambda: scan(_score_by_rows(tables, rows)),
     )
 
 
@@ -164,9 +168,11 @@ def _group_maxima(scores: tf.Tensor) -> tf.Tensor:
 
 def _score_positions(tables: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
     """Sums `[rows, ...]` of the entries of `[code_length, num_codewords, ...]` that codes name."""
-    scores = tf.gather(tables[0], codes[0])
-    for position in range(1, tables.shape[0]):
-        scores += tf.gather(tables[position], codes[position])
+    entries = [tf.gather(tables[p], codes[p]) for p in range(tables.shape[0])]
+    scores = entries[0]
+    # Eight at a time are added in one pass, from the first to the last.
+    for start in range(1, len(entries), 7):
+        scores = tf.add_n([scores, *entries[start : start + 7]])
     return scores
 
 
@@ -174,6 +180,23 @@ def _score_together(tables: tf.Tensor) -> ScoreBlock:
     """Scores `[rows, queries]` of a block: the entries of all queries lie together."""
     entries = tf.transpose(tables, [1, 2, 0])
     return lambda block: _score_positions(entries, tf.cast(block, tf.int32))
+
+
+def _score_by_rows(tables: tf.Tensor, rows_per_block: tf.Tensor) -> ScoreBlock:
+    """As `_score_together`, on one processor core and without temporary tensors of that size."""
+    code_length, num_codewords = tables.shape[1:]
+    entries = tf.transpose(tables, [1, 2, 0])
+    entries = tf.reshape(entries, [code_length * num_codewords, -1])
+    firsts = tf.range(code_length) * num_codewords
+    rows = tf.repeat(tf.range(rows_per_block), code_length)
+
+    def score_block(block: tf.Tensor) -> tf.Tensor:
+        numbers = tf.reshape(tf.cast(tf.transpose(block), tf.int32) + firsts, [-1])
+        return tf.raw_ops.SparseSegmentSum(
+            data=entries, indices=numbers, segment_ids=rows[: tf.shape(numbers)[0]]
+        )
+
+    return score_block
 
 
 def _score_fused(table: tf.Tensor) -> ScoreBlock:

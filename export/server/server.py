@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..batching_parameters import BatchingParameters
+from . import event_loop
 from .grpc_service import Health, add_services, make_grpc_server
 from .metrics import Metrics
 from .predictor import Predictor
@@ -219,7 +220,7 @@ def running_server(*arguments: Any, **options: Any) -> Iterator[ModelServer]:
 
     def run() -> None:
         try:
-            asyncio.run(serve())
+            event_loop.run(serve())
         except BaseException as error:
             started["error"] = error
         finally:

@@ -56,7 +56,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model through gRPC and REST as TensorFlow Serving does: for development and tests."""
-    from tfpqn.export.server import ModelServer
+    from tfpqn.export.server import ModelServer, event_loop
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("tfpqn").setLevel(logging.INFO)
@@ -74,7 +74,7 @@ def serve(
         tls=_read_tls(ssl_certificate, ssl_key, ssl_client_ca),
         token=token_file.read_text(encoding="utf-8").strip() if token_file else None,
     )
-    asyncio.run(_serve(server, host))
+    event_loop.run(_serve(server, host))
 
 
 async def _serve(server: ModelServer, host: str) -> None:
