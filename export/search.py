@@ -21,7 +21,7 @@ ROWS_PER_BLOCK = 65_536
 SCORES_PER_BLOCK = 2**19
 ROWS_PER_GROUP = 32
 # From so many queries on, adding the entries up row by row is faster than storing them first.
-MANY_QUERIES = 32
+MANY_QUERIES = 24
 # A query alone looks up several positions at once, in tables of so many entries at most.
 MAX_FUSED_ENTRIES = 2**16
 # Sums in another order round otherwise: so many more groups than needed are scored again.

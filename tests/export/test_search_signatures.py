@@ -99,6 +99,14 @@ def make_calls(model: Model) -> dict[Any, Call]:
             {**model.items, "exclude_ids": np.zeros((NUM_QUERIES, 0), dtype)},
         ),
     }
+    calls["search"] = Call("search", model.items)
+    calls["default"] = Call("serving_default", model.items)
+    calls["embedding"] = Call(
+        "search_by_embedding", {"embeddings": model.embeddings.astype(np.float32)}
+    )
+    calls["embed"] = Call("embed", model.items)
+    calls["encode"] = Call("encode", model.items)
+    calls["decode"] = Call("decode", {"codes": model.index.codes[:5].astype(np.int32)})
     for k in KS:
         calls["k", k] = Call("search_k", {**model.items, "k": np.array(k, np.int32)})
     for name, (allowed, denied) in FILTERS.items():
@@ -167,7 +175,7 @@ def expect(model: Model, name: Any) -> Any:
     if name == "excluded":
         admitted = [[item not in row for item in items] for row in EXCLUDED]
         return rank(scores, model.index, TOP_K, admitted)
-    if name == "none excluded":
+    if name in ("none excluded", "search", "default", "embedding"):
         return rank(scores, model.index, TOP_K)
     kind, detail = name
     if kind == "k":
@@ -185,6 +193,9 @@ def expect(model: Model, name: Any) -> Any:
 
 KINDS = ("pqn", "rpqn", "tpqn")
 NAMES = [
+    "search",
+    "default",
+    "embedding",
     "by id",
     "excluded",
     "none excluded",
@@ -236,6 +247,24 @@ def test_every_reader_finds_what_a_loop_over_all_scores_finds(answers, models, k
     # Scores near the threshold may round to either side; there are none.
     assert np.abs(found.scores - THRESHOLD).min() > 1e-5
     np.testing.assert_array_equal(found.matches, found.scores >= THRESHOLD)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_reader_embeds_and_codes_as_a_loop_over_the_weights_does(
+    answers, models, kind, loader
+):
+    model, results = models[kind], answers[kind, loader].results
+    codes = results["encode"]["codes"]
+    for name, received, expected in (
+        ("embed", results["embed"]["embeddings"], model.embeddings),
+        ("decode", results["decode"]["embeddings"], model.slow.decode(model.index.codes[:5])),
+    ):
+        np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5, err_msg=name)
+    if kind == "pqn":
+        np.testing.assert_array_equal(codes, model.slow.encode(make_pixels(NUM_QUERIES)))
+    else:
+        np.testing.assert_array_equal(codes, model.slow.encode(model.embeddings))
 
 
 @pytest.mark.parametrize("loader", LOADERS)
