@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import threading
@@ -81,7 +82,7 @@ class ModelServer:
         self._wanted_ports = (_checked_port("port", port), _checked_rest_port(rest_api_port))
         self.port: int | None = None
         self.rest_port: int | None = None
-        self._batching = batching
+        self._batching = batching and _leave_a_core(batching)
         self._tls = tls
         self._token = TokenCheck(token)
         self._max_message_bytes = _checked_size(max_message_bytes)
@@ -249,6 +250,12 @@ def _checked_port(name: str, port: int) -> int:
 
 def _checked_rest_port(port: int | None) -> int | None:
     return None if port is None else _checked_port("rest_api_port", port)
+
+
+def _leave_a_core(batching: BatchingParameters) -> BatchingParameters:
+    """Requests are read and answered in one thread, which needs a core besides the batches."""
+    cores = max((os.cpu_count() or 1) - 1, 1)
+    return dataclasses.replace(batching, num_batch_threads=min(batching.num_batch_threads, cores))
 
 
 def _checked_size(size: int) -> int:
