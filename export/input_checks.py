@@ -8,6 +8,9 @@ import tensorflow as tf
 IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 
 
+LARGEST_EMBEDDING = 1e15
+
+
 def check_images(images: tf.Tensor) -> tf.Tensor:
     """Encoded images `[batch]`, refused where they do not begin like one."""
     is_image = _begins_like_an_image(images)
@@ -152,7 +155,10 @@ def check_embeddings(embeddings: tf.Tensor) -> tf.Tensor:
         ],
     )
     with tf.control_dependencies([has_width, all_finite]):
-        return tf.ensure_shape(tf.identity(given), [None, width])
+        # Only directions count; the squares of such large values would overflow.
+        largest = tf.reduce_max(tf.abs(given), axis=1, keepdims=True)
+        given /= tf.where(largest > LARGEST_EMBEDDING, largest, 1.0)
+        return tf.ensure_shape(given, [None, width])
 
 
 def check_count(k: tf.Tensor, largest: int) -> tf.Tensor:

@@ -27,10 +27,11 @@ from .searcher import Searcher, SearchResult
 from .warmup import write_warmup_requests
 
 MANIFEST_FILE = "manifest.json"
+FORMAT_VERSION = 1
 BATCHING_FILE = "batching_params.pbtxt"
 README_FILE = "README.txt"
 # What the server takes for a version; it reads a 64-bit number, and ASCII alone.
-VERSION = re.compile("[0-9]{1,18}")
+VERSION = re.compile("0|[1-9][0-9]{0,17}")
 
 
 def save_searcher(
@@ -142,7 +143,7 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
             for name, signature in loaded.signatures.items()
         }
     return {
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "tfpqn_version": __version__,
         "tensorflow_version": tf.__version__,
         "keras_version": keras.__version__,
@@ -189,6 +190,8 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
         content = json.loads(manifest.read_text())
         if not isinstance(content, dict):
             raise ValueError("expected a JSON object")
+        if content.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise ValueError(f"expected format_version {FORMAT_VERSION}")
     except ValueError as error:
         raise ValueError(
             "The model folder's manifest.json must be whole, as `tfpqn export` writes it. "

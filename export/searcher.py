@@ -79,7 +79,7 @@ class Searcher(tf.Module):
         index: The collection, coded by this network's codebooks.
         num_levels: Residual levels of the codes that are searched; fewer than the quantizer has
             make a smaller, faster and coarser search out of the same index. None for all.
-        top_k: Number of items that a search returns.
+        top_k: Number of items that a search returns, at most 10,000.
         tag_columns: Metadata columns of the index whose values become tags, `"COLUMN=VALUE"`, for
             `search_with_filters`.
         calibration: What `tfpqn.training.calibrate` found; searches then also say which items
@@ -111,7 +111,7 @@ class Searcher(tf.Module):
         rows_per_block: int = ROWS_PER_BLOCK,
     ) -> None:
         super().__init__(name="searcher")
-        self.top_k = _checked_count("top_k", top_k)
+        self.top_k = _checked_count("top_k", top_k, MAX_K)
         self.rows_per_block = _checked_count("rows_per_block", rows_per_block)
         self.max_pixels = _checked_count("max_pixels", max_pixels)
         index.require_layout(network_layout(network))
@@ -147,6 +147,18 @@ class Searcher(tf.Module):
         self.tag_filter: TagFilter | None = None
         if tag_columns:
             self.tag_filter = TagFilter(make_tag_sets(index.metadata, self.tag_columns))
+        # One function each for all signatures: the graph would hold a copy for each otherwise.
+        self._embed = tf.function(
+            self._embed_items, input_signature=[self._items_spec()], autograph=False
+        )
+        self._scan = tf.function(
+            lambda tables, top_k: search_codes(tables, self.codes, top_k, self.rows_per_block),
+            input_signature=[
+                tf.TensorSpec([None, self.code_length, self.layout.num_codewords], tf.float32),
+                tf.TensorSpec([], tf.int32),
+            ],
+            autograph=False,
+        )
         self._functions = self._make_functions()
 
     def __call__(self, items: Sequence[Any]) -> SearchResult:
@@ -194,9 +206,7 @@ class Searcher(tf.Module):
 
     def _make_functions(self) -> dict[str, tf.types.experimental.GenericFunction]:
         """One traced function a signature; each input has a name, and but for `k` a batch axis."""
-        items = tf.TensorSpec([None], tf.string, name="images")
-        if self.takes_clips:
-            items = tf.TensorSpec([None, None], tf.string, name="frames")
+        items = self._items_spec()
         embeddings = tf.TensorSpec([None, self.embedding_dim], tf.float32, name="embeddings")
         codes = tf.TensorSpec([None, self.code_length], tf.int32, name="codes")
         item_ids = tf.TensorSpec([None], self.ids.dtype, name="item_ids")
@@ -227,7 +237,11 @@ class Searcher(tf.Module):
             for name, (body, inputs) in bodies.items()
         }
 
-    def _embed(self, items: tf.Tensor) -> tf.Tensor:
+    def _items_spec(self) -> tf.TensorSpec:
+        shape = [None, None] if self.takes_clips else [None]
+        return tf.TensorSpec(shape, tf.string, name=self.items_name)
+
+    def _embed_items(self, items: tf.Tensor) -> tf.Tensor:
         network = self._network.value
         if not self.takes_clips:
             return network.embed(self._decode_images(check_images(items)), training=False)
@@ -271,7 +285,8 @@ class Searcher(tf.Module):
         embeddings = self._quantizer.value.decode(tf.transpose(tf.cast(codes, tf.int32)))
         found = self._find(embeddings, self.top_k + 1)
         is_itself = tf.equal(found.positions, positions[:, tf.newaxis])
-        return self._answer(self._without(found, is_itself))
+        # The threshold is one for raw queries; a reconstruction scores higher.
+        return self._answer(self._without(found, is_itself), has_matches=False)
 
     def _search_with_exclusions(self, items: tf.Tensor, exclude_ids: tf.Tensor) -> Outputs:
         items, exclude_ids = check_batches(**{self.items_name: items, "exclude_ids": exclude_ids})
@@ -310,7 +325,13 @@ class Searcher(tf.Module):
         admits: Admits | None = None,
     ) -> Neighbours:
         tables = self._quantizer.value.lookup_tables(embeddings)
-        return search_codes(tables, self.codes, top_k, self.rows_per_block, admits)
+        if admits is not None:
+            return search_codes(tables, self.codes, top_k, self.rows_per_block, admits)
+        found = self._scan(tables, tf.convert_to_tensor(top_k))
+        if not tf.is_tensor(top_k):
+            for values in found:
+                values.set_shape([None, top_k])
+        return found
 
     def _without(self, found: Neighbours, is_out: tf.Tensor) -> Neighbours:
         """The first `top_k` of those that are not out; the others keep their order."""
@@ -323,7 +344,7 @@ class Searcher(tf.Module):
             tf.where(is_out, FLOOR_SCORE, scores), tf.where(is_out, NO_POSITION, positions)
         )
 
-    def _answer(self, found: Neighbours) -> Outputs:
+    def _answer(self, found: Neighbours, has_matches: bool = True) -> Outputs:
         missing = tf.constant("" if self.id_type == "string" else -1, self.ids.dtype)
         if self.num_items:
             ids = tf.gather(self.ids, tf.maximum(found.positions, 0))
@@ -331,7 +352,7 @@ class Searcher(tf.Module):
         else:
             ids = tf.fill(tf.shape(found.positions), missing)
         outputs = {"ids": ids, "scores": found.scores}
-        if self.calibration:
+        if self.calibration and has_matches:
             threshold = np.float32(self.calibration["score_threshold"])
             outputs["matches"] = found.scores >= threshold
         return outputs
@@ -362,13 +383,13 @@ class _Untracked:
         self.value = value
 
 
-def _checked_count(name: str, value: Any) -> int:
+def _checked_count(name: str, value: Any, largest: int = MAX_COUNT) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer. Received: {name}={value!r}")
     # Positions are int32, and a scan goes one block beyond the last.
-    if not 1 <= value <= MAX_COUNT:
+    if not 1 <= value <= largest:
         raise ValueError(
-            f"{name} must be at least 1 and at most {MAX_COUNT}. Received: {name}={value}"
+            f"{name} must be at least 1 and at most {largest}. Received: {name}={value}"
         )
     return int(value)
 

@@ -154,6 +154,22 @@ def _check_signatures(model: ServedModel, manifest: Mapping[str, Any]) -> None:
         for name, signature in manifest["signatures"].items()
     }
     _require_equal("signatures", expected, found)
+    search = model.signatures["search"]
+    ids = search.outputs["ids"]
+    calibration = manifest["calibration"]
+    facts = {
+        "items": "clips" if "frames" in search.inputs else "images",
+        "id_type": ids.dtype,
+        "top_k": (ids.shape or (None,))[-1],
+        "tag_columns": bool("search_with_filters" in model.signatures),
+        "calibration": "matches" in search.outputs,
+    }
+    said = {
+        **{name: manifest[name] for name in ("items", "id_type", "top_k")},
+        "tag_columns": bool(manifest["tag_columns"]),
+        "calibration": calibration is not None and "score_threshold" in calibration,
+    }
+    _require_equal("facts", said, facts)
 
 
 def _replay(model: ServedModel, requests: list[tuple[str, dict[str, np.ndarray]]]) -> Answers:

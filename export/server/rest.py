@@ -382,7 +382,8 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise OSError(
-            f"The address for REST must be free. Received: {host}:{port} ({error.strerror})"
+            "The address for REST must be one of this machine, and free. "
+            f"Received: {host}:{port} ({error.strerror})"
         ) from error
     return bound
 

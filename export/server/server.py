@@ -116,6 +116,11 @@ class ModelServer:
             OSError: A port is in use, or a file for TLS cannot be read.
             ValueError: The files for TLS are not usable.
         """
+        if (self._base_path / "saved_model.pb").is_file():
+            raise ValueError(
+                "The model's base path must be the folder that holds the versions, models/NAME. "
+                f"Received: a version, {str(self._base_path)!r}"
+            )
         if not self._base_path.is_dir():
             raise FileNotFoundError(
                 "The model's base path must be a folder with numbered versions in it. "
@@ -169,10 +174,13 @@ class ModelServer:
                 bound = self._grpc.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(
-                f"The address for gRPC must be free. Received: {address} ({error})"
+                "The address for gRPC must be one of this machine, and free. "
+                f"Received: {address} ({error})"
             ) from error
         if not bound:
-            raise OSError(f"The address for gRPC must be free. Received: {address}")
+            raise OSError(
+                f"The address for gRPC must be one of this machine, and free. Received: {address}"
+            )
         return int(bound)
 
     async def stop(self, grace_seconds: float = 5.0) -> None:

@@ -162,7 +162,7 @@ def test_the_manifest_lists_signatures_and_ops(loaded):
 # What is refused
 
 
-@pytest.mark.parametrize("name", ["latest", "v1", "1.0", "-1", "1a", "١", "9" * 19])
+@pytest.mark.parametrize("name", ["latest", "v1", "1.0", "-1", "1a", "١", "9" * 19, "007"])
 def test_a_name_that_is_no_version_number_is_refused(searcher, tmp_path, name):
     with pytest.raises(ValueError, match=rf"version number.*birds/{re.escape(name)}'"):
         save_searcher(searcher, tmp_path / "birds" / name)

@@ -200,3 +200,11 @@ def test_what_cannot_be_searched_with_is_an_invalid_argument(searcher):
     broken[1, 2] = np.nan
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"embeddings: .* NaN .*\[1\]"):
         searcher.search_by_embedding(broken)
+
+
+def test_embeddings_too_large_to_be_squared_find_what_their_direction_finds(searcher):
+    embeddings = make_embeddings(3)
+    expected = searcher.search_by_embedding(embeddings)
+    found = searcher.search_by_embedding(embeddings * np.float32(1e37))
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-5)

@@ -188,3 +188,20 @@ def test_a_request_that_the_model_refuses_is_named(copy):
     refresh_checksums(copy)
     with pytest.raises(ValueError, match="warm-up request 0 .*embeddings: expected finite"):
         verify_version(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"id_type": "int64"}, {"top_k": -4}, {"items": "clips"}, {"calibration": {"a": 1}}],
+    ids=str,
+)
+def test_a_manifest_that_contradicts_the_model_is_named(copy, change):
+    change_manifest(copy, **change)
+    with pytest.raises(ValueError, match="as its manifest says: facts"):
+        verify_version(copy)
+
+
+def test_a_manifest_of_another_format_is_refused(copy):
+    change_manifest(copy, format_version=99)
+    with pytest.raises(ValueError, match="expected format_version 1"):
+        verify_version(copy)

@@ -18,6 +18,7 @@ from tfpqn.cli.serve import serve
 
 if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet
+    from tfpqn.index import Growth
 
 app = typer.Typer(
     help="Product quantization networks: train, index, evaluate, export, search, serve.",
@@ -204,7 +205,7 @@ def index(
 ) -> None:
     """Code a collection: the run's own database, a protocol's, or a folder of images or videos."""
     from tfpqn.datasets import ImageFolder, open_clips
-    from tfpqn.index import add_to_index, build_index
+    from tfpqn.index import build_index
     from tfpqn.training import Run
 
     if sum(map(bool, (protocol, images, videos))) > 1:
@@ -234,7 +235,7 @@ def index(
             "progress": lambda done: bar.update(task, completed=done, visible=True),
         }
         if add:
-            growth = add_to_index(network, collection, output, **options)
+            growth = _add(network, collection, output, **options)
             summary = f"{growth.num_added:,} items added, {growth.num_updated:,} coded anew"
         else:
             num_items = build_index(network, collection, output, overwrite=overwrite, **options)
@@ -363,6 +364,19 @@ def _read_segments(text: str) -> tuple[int, ...]:
             "--num-segments must be a number, or several with commas between them, as in 1,2,4. "
             f"Received: {text!r}"
         ) from None
+
+
+def _add(network: Any, collection: ImageSet, output: Path, **options: Any) -> Growth:
+    """Add to an index; one with ids of another type is the user's error here, not the program's."""
+    from tfpqn.index import add_to_index
+
+    try:
+        return add_to_index(network, collection, output, **options)
+    except TypeError as error:
+        raise ValueError(
+            f"The items must have ids and labels of the index's types; a folder's ids are paths, a "
+            f"protocol's are numbers. Received: {error}"
+        ) from error
 
 
 def _report_skipped(images: ImageSet) -> None:
