@@ -68,6 +68,11 @@ def search_codes(
         The best items. Scores are summed in the order of the code positions, like
         `tfpqn.ops.adc_scores`.
     """
+    num_queries = tf.shape(tables)[0]
+    # Rows that no query gives cannot be stacked, so no query becomes one, which is cut off again.
+    tables = tf.pad(tables, [[0, tf.cast(tf.equal(num_queries, 0), tf.int32)], [0, 0], [0, 0]])
+    if admits is not None:
+        admits = _pad_queries(admits)
     groups = _find_groups(tables, codes, top_k, rows_per_block, admits)
     num_items = tf.shape(codes)[1]
 
@@ -90,13 +95,25 @@ def search_codes(
         )
 
     width = None if tf.is_tensor(top_k) else top_k
-    return tf.map_fn(
+    found = tf.map_fn(
         find_items,
         tf.range(tf.shape(tables)[0]),
         fn_output_signature=Neighbours(
             tf.TensorSpec([width], tf.float32), tf.TensorSpec([width], tf.int32)
         ),
     )
+    return Neighbours(found.scores[:num_queries], found.positions[:num_queries])
+
+
+def _pad_queries(admits: Admits) -> Admits:
+    """The same for one query where there is none."""
+
+    def padded(positions: tf.Tensor) -> tf.Tensor:
+        admitted = admits(positions)
+        is_empty = tf.cast(tf.equal(tf.shape(admitted)[1], 0), tf.int32)
+        return tf.pad(admitted, [[0, 0], [0, is_empty]])
+
+    return padded
 
 
 def _find_groups(

@@ -1,6 +1,7 @@
 """Laws of the version folder: whole or not there, and its answers are the searcher's own."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -127,7 +128,9 @@ def test_weights_codes_and_ids_are_variables_and_not_constants(network, tmp_path
 def test_the_manifest_says_what_the_folder_holds(version, loaded, network):
     manifest = json.loads((version / "manifest.json").read_text())
     assert manifest == loaded.manifest
+    codebooks = np.asarray(network.quantizer.codebooks, "<f4")
     assert manifest["quantizer"] == {
+        "codebooks_sha256": hashlib.sha256(codebooks.tobytes()).hexdigest(),
         "kind": "ProductQuantization",
         "code_length": NUM_SUBSPACES,
         "num_levels": 1,

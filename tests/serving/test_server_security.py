@@ -157,7 +157,7 @@ def test_a_port_in_use_is_an_os_error_that_names_it(models, option):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         options = {"port": 0, "rest_api_port": 0, option: port}
-        with pytest.raises(OSError, match=f"must be free. Received: 127.0.0.1:{port}"):
+        with pytest.raises(OSError, match=f"and free. Received: 127.0.0.1:{port}"):
             with running_server(models["int64"].folder, **options):
                 pass
 
