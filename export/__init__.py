@@ -7,8 +7,8 @@ from .saved_model import SavedSearcher as SavedSearcher
 from .saved_model import default_batching as default_batching
 from .saved_model import load_searcher as load_searcher
 from .saved_model import save_searcher as save_searcher
+from .search_result import SearchResult as SearchResult
 from .searcher import Searcher as Searcher
-from .searcher import SearchResult as SearchResult
 from .verify import VerifyReport as VerifyReport
 from .verify import verify_version as verify_version
 

@@ -14,8 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-# Tags that one query may allow, and deny.
-MAX_TAGS_PER_QUERY = 256
 _NUM_HASHES = 2**63 - 1
 
 

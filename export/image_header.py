@@ -11,9 +11,9 @@ import warnings
 
 from PIL import Image, UnidentifiedImageError
 
+from .limits import MAX_PIXELS
+
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-# 33 million: decoded and resized, such an image takes half a gigabyte for a moment.
-MAX_PIXELS = 2**25
 
 
 def check_image_bytes(data: bytes, max_pixels: int = MAX_PIXELS) -> None:

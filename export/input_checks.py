@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+# Larger values are scaled before they are squared.
+LARGEST_EMBEDDING = 1e15
 # First bytes of what the decoder takes: JPEG, PNG, GIF, BMP, WebP.
 IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
-
-
-LARGEST_EMBEDDING = 1e15
 
 
 def check_images(images: tf.Tensor) -> tf.Tensor:

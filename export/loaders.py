@@ -86,7 +86,7 @@ class ServedModel(ABC):
             raise RuntimeError(
                 "The model is closed. Expected `run` before `close`. Received: after"
             )
-        return self._run(signature_name, _prepare_inputs(self.signatures, signature_name, inputs))
+        return self._run(signature_name, prepare_inputs(self.signatures, signature_name, inputs))
 
     def close(self) -> None:
         """Let go of the model; it cannot be run afterwards. Closing twice does no harm."""
@@ -176,7 +176,7 @@ class SessionLoader(ServedModel):
         self._session.close()
 
 
-def _prepare_inputs(
+def prepare_inputs(
     signatures: Mapping[str, Signature], signature_name: str, inputs: Mapping[str, Any]
 ) -> Arrays:
     """Check names and dtypes of the inputs and make arrays of them, see `ServedModel.run`."""

@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,25 @@ import numpy as np
 import tensorflow as tf
 
 from tfpqn import __version__
-from tfpqn.files import atomic_directory, sha256_of_file
+from tfpqn.files import atomic_directory
 
 from .batching_parameters import BatchingParameters
 from .folder_readme import write_readme
 from .items import pack_items
 from .loaders import SavedModelLoader
 from .op_check import check_ops, list_ops, read_saved_model
-from .searcher import Searcher, SearchResult
+from .search_result import SearchResult
+from .searcher import Searcher
+from .version_folder import (
+    BATCHING_FILE,
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    README_FILE,
+    VERSION,
+    list_files,
+    read_manifest,
+)
 from .warmup import write_warmup_requests
-
-MANIFEST_FILE = "manifest.json"
-FORMAT_VERSION = 1
-BATCHING_FILE = "batching_params.pbtxt"
-README_FILE = "README.txt"
-# What the server takes for a version; it reads a 64-bit number, and ASCII alone.
-VERSION = re.compile("0|[1-9][0-9]{0,17}")
 
 
 def save_searcher(
@@ -85,7 +87,7 @@ def save_searcher(
         (folder / BATCHING_FILE).write_text(batching.to_text())
         manifest = _describe(searcher, folder, metrics)
         (folder / README_FILE).write_text(write_readme(manifest, model_name, path.name))
-        manifest["files"] = _list_files(folder)
+        manifest["files"] = list_files(folder)
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
     return path
 
@@ -104,18 +106,6 @@ def default_batching(searcher: Searcher) -> BatchingParameters:
 
 def _warmup_sizes(batching: BatchingParameters) -> tuple[int, ...]:
     return batching.allowed_batch_sizes or tuple(sorted({1, batching.max_batch_size}))
-
-
-def _list_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of each file by its path in the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": sha256_of_file(path),
-        }
-        for path in files
-    }
 
 
 def sha256_of_values(values: np.ndarray) -> str:
@@ -171,33 +161,6 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
         "ops": list_ops(read_saved_model(folder)),
         "metrics": metrics,
     }
-
-
-def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The manifest of a version folder.
-
-    Raises:
-        FileNotFoundError: The folder holds none.
-        ValueError: It is torn.
-    """
-    manifest = Path(path) / MANIFEST_FILE
-    if not manifest.is_file():
-        raise FileNotFoundError(
-            "The model folder must be a version folder with manifest.json, as `tfpqn export` "
-            f"writes it (models/NAME/VERSION). Received: {str(path)!r}"
-        )
-    try:
-        content = json.loads(manifest.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("expected a JSON object")
-        if content.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
-            raise ValueError(f"expected format_version {FORMAT_VERSION}")
-    except ValueError as error:
-        raise ValueError(
-            "The model folder's manifest.json must be whole, as `tfpqn export` writes it. "
-            f"Received: {str(manifest)!r} ({error})"
-        ) from error
-    return content
 
 
 class SavedSearcher:

@@ -2,69 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfpqn.datasets import decode_image
 from tfpqn.index import CodeIndex, network_layout
 
-from .filters import MAX_TAGS_PER_QUERY, TagFilter, make_tag_sets
-from .image_header import MAX_PIXELS
+from .filters import TagFilter, make_tag_sets
 from .input_checks import (
     check_batches,
     check_codes,
     check_count,
     check_embeddings,
-    check_frames,
-    check_images,
     check_known,
-    check_pixels,
-    check_whole_clips,
     check_width,
 )
+from .item_embedding import embed_items, items_spec
 from .items import pack_items
+from .limits import MAX_EXCLUSIONS, MAX_K, MAX_PIXELS, MAX_TAGS_PER_QUERY
 from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Admits, Neighbours, search_codes
+from .search_result import SearchResult
 
 Outputs = dict[str, tf.Tensor]
 
 # With as many items and as large a block at most, no position overflows int32.
 MAX_COUNT = 2**30
-# What one request may ask of memory.
-MAX_K = 10_000
-MAX_EXCLUSIONS = 1024
 FILTERS = ("allow", "deny")
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchResult:
-    """What a search found, best first; iterates as `ids, scores`.
-
-    Attributes:
-        ids: `[batch, top_k]`, int64 or object array of str; -1 or "" where there are fewer items.
-        scores: float32 `[batch, top_k]`, larger is nearer.
-        matches: bool `[batch, top_k]`, whether the score reaches the calibrated threshold; None
-            without calibration.
-    """
-
-    ids: np.ndarray
-    scores: np.ndarray
-    matches: np.ndarray | None = None
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter((self.ids, self.scores))
-
-    @classmethod
-    def from_outputs(cls, outputs: Mapping[str, np.ndarray]) -> SearchResult:
-        """A signature's outputs, string ids still as UTF-8 bytes."""
-        ids = outputs["ids"]
-        if ids.dtype == object:
-            ids = np.array([id_.decode() for id_ in ids.flat], object).reshape(ids.shape)
-        return cls(ids, outputs["scores"], outputs.get("matches"))
 
 
 class Searcher(tf.Module):
@@ -149,7 +115,9 @@ class Searcher(tf.Module):
             self.tag_filter = TagFilter(make_tag_sets(index.metadata, self.tag_columns))
         # One function each for all signatures: the graph would hold a copy for each otherwise.
         self._embed = tf.function(
-            self._embed_items, input_signature=[self._items_spec()], autograph=False
+            lambda items: embed_items(network, items, self.max_pixels),
+            input_signature=[items_spec(network)],
+            autograph=False,
         )
         self._scan = tf.function(
             lambda tables, top_k: search_codes(tables, self.codes, top_k, self.rows_per_block),
@@ -187,7 +155,7 @@ class Searcher(tf.Module):
     @property
     def items_name(self) -> str:
         """Name of the input that holds the items."""
-        return "frames" if self.takes_clips else "images"
+        return items_spec(self._network.value).name
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
@@ -206,7 +174,7 @@ class Searcher(tf.Module):
 
     def _make_functions(self) -> dict[str, tf.types.experimental.GenericFunction]:
         """One traced function a signature; each input has a name, and but for `k` a batch axis."""
-        items = self._items_spec()
+        items = items_spec(self._network.value)
         embeddings = tf.TensorSpec([None, self.embedding_dim], tf.float32, name="embeddings")
         codes = tf.TensorSpec([None, self.code_length], tf.int32, name="codes")
         item_ids = tf.TensorSpec([None], self.ids.dtype, name="item_ids")
@@ -236,38 +204,6 @@ class Searcher(tf.Module):
             name: tf.function(body, input_signature=inputs, autograph=False)
             for name, (body, inputs) in bodies.items()
         }
-
-    def _items_spec(self) -> tf.TensorSpec:
-        shape = [None, None] if self.takes_clips else [None]
-        return tf.TensorSpec(shape, tf.string, name=self.items_name)
-
-    def _embed_items(self, items: tf.Tensor) -> tf.Tensor:
-        network = self._network.value
-        if not self.takes_clips:
-            return network.embed(self._decode_images(check_images(items)), training=False)
-        frames = check_frames(items)
-        shape = tf.cast(tf.concat([tf.shape(frames), self.image_shape], axis=0), tf.int64)
-        if not network.folds_frames:
-            frames = check_whole_clips(frames, network.num_frames)
-            clips = tf.reshape(self._decode_images(tf.reshape(frames, [-1])), shape)
-            clips = tf.ensure_shape(clips, [None, network.num_frames, *self.image_shape])
-            return network.embed(clips, training=False)
-        is_frame = tf.not_equal(frames, "")
-        pixels = self._decode_images(tf.boolean_mask(frames, is_frame))
-        clips = tf.scatter_nd(tf.where(is_frame), pixels, shape)
-        clips = tf.ensure_shape(clips, [None, None, *self.image_shape])
-        return network.embed({"frames": clips, "mask": is_frame}, training=False)
-
-    def _decode_images(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.map_fn(
-            lambda data: decode_image(
-                check_pixels(data, self.max_pixels, self.items_name), self.image_shape
-            ),
-            images,
-            fn_output_signature=tf.TensorSpec(self.image_shape, tf.uint8),
-            # The decoder's own errors name the input by the node that fails.
-            name=self.items_name,
-        )
 
     def _search(
         self,

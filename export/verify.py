@@ -15,12 +15,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from tfpqn.files import sha256_of_file
-
 from .batching_parameters import BatchingParameters
 from .loaders import SavedModelLoader, ServedModel, SessionLoader, StatusError
 from .op_check import check_ops, list_ops, read_saved_model
-from .saved_model import BATCHING_FILE, MANIFEST_FILE, read_manifest, sha256_of_values
+from .saved_model import sha256_of_values
+from .version_folder import BATCHING_FILE, check_files, find_files, read_manifest
 from .warmup import read_warmup_requests
 
 Answers = list[dict[str, np.ndarray]]
@@ -108,13 +107,8 @@ def replay_natively(folder: str, output: str) -> None:
 
 def _check_files(folder: Path, manifest: Mapping[str, Any]) -> int:
     expected = manifest["files"]
-    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    found.discard(MANIFEST_FILE)
-    _require_equal("files", sorted(expected), sorted(found))
-    for name, entry in expected.items():
-        file = folder / name
-        _require_equal(f"bytes of {name}", entry["bytes"], file.stat().st_size)
-        _require_equal(f"sha256 of {name}", entry["sha256"], sha256_of_file(file))
+    _require_equal("files", sorted(expected), find_files(folder))
+    check_files(folder, expected)
     return len(expected)
 
 
@@ -156,21 +150,19 @@ def _check_signatures(model: ServedModel, manifest: Mapping[str, Any]) -> None:
     _require_equal("signatures", expected, found)
     search = model.signatures["search"]
     ids = search.outputs["ids"]
-    calibration = manifest["calibration"]
-    facts = {
+    found_facts = {
         "items": "clips" if "frames" in search.inputs else "images",
         "id_type": ids.dtype,
         "top_k": (ids.shape or (None,))[-1],
-        "tag_columns": bool("search_with_filters" in model.signatures),
-        "calibration": "matches" in search.outputs,
+        "has tags": "search_with_filters" in model.signatures,
+        "is calibrated": "matches" in search.outputs,
     }
-    said = {
+    said_facts = {
         **{name: manifest[name] for name in ("items", "id_type", "top_k")},
-        "tag_columns": bool(manifest["tag_columns"]),
-        # Whatever is there must be a calibration, and only a calibrated model may have one.
-        "calibration": calibration is not None,
+        "has tags": bool(manifest["tag_columns"]),
+        "is calibrated": manifest["calibration"] is not None,
     }
-    _require_equal("facts", said, facts)
+    _require_equal("facts", said_facts, found_facts)
 
 
 def _replay(model: ServedModel, requests: list[tuple[str, dict[str, np.ndarray]]]) -> Answers:

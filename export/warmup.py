@@ -9,16 +9,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from .searcher import FILTERS, Searcher
-
-# Where a server looks, inside the version folder. It reads at most so many records.
-WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
-MAX_RECORDS = 1000
+from .tensor_protos import from_proto
+from .version_folder import WARMUP_FILE, read_warmup_records
 
 
 def write_warmup_requests(
@@ -40,29 +37,10 @@ def write_warmup_requests(
 
 
 def read_warmup_requests(folder: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Signature name and inputs of each record; nothing where there is no file.
-
-    Raises:
-        ValueError: The file is torn, holds something else than predict requests, or too many.
-    """
-    path = folder / WARMUP_FILE
-    if not path.is_file():
-        return
-    try:
-        for number, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
-            if number >= MAX_RECORDS:
-                raise ValueError(f"expected at most {MAX_RECORDS} records")
-            log = PredictionLog.FromString(record)
-            if not log.HasField("predict_log"):
-                raise ValueError("expected records of predict requests")
-            request = log.predict_log.request
-            inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-            yield request.model_spec.signature_name, inputs
-    except (ValueError, TypeError, tf.errors.OpError, DecodeError) as error:
-        raise ValueError(
-            "The warm-up requests must be a TFRecord file of PredictionLog. "
-            f"Received: {str(path)!r} ({error})"
-        ) from error
+    """Signature name and inputs of each record; see `read_warmup_records`."""
+    for request in read_warmup_records(folder):
+        inputs = {name: from_proto(value) for name, value in request.inputs.items()}
+        yield request.model_spec.signature_name, inputs
 
 
 def _make_requests(

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from ..loaders import Signature, TensorInfo
-from ..searcher import SearchResult
+from ..limits import MAX_EXCLUSIONS
+from ..loaders import Signature, TensorInfo, prepare_inputs
+from ..search_result import SearchResult
 from ..tensor_protos import numpy_dtype
 from .errors import INTERNAL, UNAVAILABLE, ServingError
 from .inputs import (
-    MOST_EXCLUSIONS,
     pack_codes,
     pack_embeddings,
     pack_ids,
@@ -27,7 +27,6 @@ from .inputs import (
     pack_lists,
     pack_queries,
     pack_tags,
-    prepare_inputs,
     split_rows,
 )
 from .options import ClientOptions
@@ -95,7 +94,7 @@ class Conversation:
                 inputs["k"] = pack_k(k)
             elif name == "search_with_exclusions":
                 inputs["exclude_ids"] = pack_lists(
-                    "exclude_ids", exclude_ids, num_rows, infos["exclude_ids"], MOST_EXCLUSIONS
+                    "exclude_ids", exclude_ids, num_rows, infos["exclude_ids"], MAX_EXCLUSIONS
                 )
             elif name == "search_with_filters":
                 for tags, lists in (("allow_tags", allow_tags), ("deny_tags", deny_tags)):
@@ -146,7 +145,7 @@ class Conversation:
         deadline = self._start()
         question = yield from self._prepare(
             (signature_name,),
-            lambda signature: prepare_inputs(signature_name, signature, inputs),
+            lambda signature: prepare_inputs({signature_name: signature}, signature_name, inputs),
             deadline,
         )
         return (yield from self._ask(question, deadline))

@@ -9,13 +9,11 @@ import numpy as np
 
 from ..image_header import check_image_bytes
 from ..items import pack_items
+from ..limits import MAX_K, MAX_TAGS_PER_QUERY
 from ..loaders import TensorInfo
 from ..tensor_protos import numpy_dtype
 from .questions import Arrays, Signature
 
-LARGEST_K = 10_000
-MOST_EXCLUSIONS = 1024
-MOST_TAGS = 256
 # A server that merges requests wants lists of one width: few widths merge oftener than many.
 _WIDTHS = (16, 64, 256, 1024)
 
@@ -163,7 +161,7 @@ def _to_rows(name: str, lists: Any, num_rows: int) -> list[Any]:
 
 def pack_tags(name: str, lists: Any, num_rows: int, info: TensorInfo) -> np.ndarray:
     """Tags such as "label=cat" for each item, see `pack_lists`."""
-    packed = pack_lists(name, lists, num_rows, info, MOST_TAGS)
+    packed = pack_lists(name, lists, num_rows, info, MAX_TAGS_PER_QUERY)
     wrong = [tag for tag in packed.flat if tag and b"=" not in tag]
     if wrong:
         raise ValueError(
@@ -176,8 +174,8 @@ def pack_k(k: Any) -> np.ndarray:
     """How many items to return, as a scalar."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
         raise TypeError(f"k must be a whole number. Received: {type(k).__name__}")
-    if not 1 <= k <= LARGEST_K:
-        raise ValueError(f"k must be in 1 .. {LARGEST_K}. Received: k={k}")
+    if not 1 <= k <= MAX_K:
+        raise ValueError(f"k must be in 1 .. {MAX_K}. Received: k={k}")
     return np.array(k, np.int32)
 
 
@@ -213,31 +211,3 @@ def _num_bytes(row: Any) -> int:
     if isinstance(row, np.ndarray) and row.dtype == object:
         return sum(map(len, row.flat))
     return int(row.nbytes)
-
-
-def prepare_inputs(signature_name: str, signature: Signature, inputs: Any) -> Arrays:
-    """Arrays of the signature's names and dtypes, for any signature.
-
-    Raises:
-        TypeError: A value is of another dtype than the signature's.
-        ValueError: Names are missing or unknown.
-    """
-    expected = signature.inputs
-    if set(expected) != set(inputs):
-        raise ValueError(
-            f"The inputs of signature {signature_name!r} must be {sorted(expected)}. "
-            f"Received: {sorted(inputs)}"
-        )
-    return {name: _prepare_input(name, inputs[name], info) for name, info in expected.items()}
-
-
-def _prepare_input(name: str, value: Any, info: TensorInfo) -> np.ndarray:
-    dtype = numpy_dtype(info.dtype)
-    array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype)
-    if info.dtype == "string":
-        values = [v.encode() if isinstance(v, str) else v for v in array.flat]
-        if all(isinstance(v, bytes) for v in values):
-            return np.fromiter(values, object, len(values)).reshape(array.shape)
-    elif array.dtype == dtype:
-        return array
-    raise TypeError(f"The input {name!r} must be {info.dtype}. Received: {array.dtype}")

@@ -11,10 +11,11 @@ from google.protobuf.message import DecodeError
 
 from ..loaders import Arrays
 from ..tensor_protos import dtype_name, from_proto, tensor_shape
+from ..version_folder import read_warmup_records
 from .errors import ServingError
 from .session_model import SessionModel
 from .validation import SignatureChecker
-from .version_folder import check_version, read_warmup_requests
+from .version_folder import check_version
 
 __all__ = ["DEFAULT_SIGNATURE", "ModelVersion", "read_inputs", "read_inputs_of_any_size"]
 
@@ -95,7 +96,7 @@ class ModelVersion:
 
     def _warm_up(self, folder: Path) -> None:
         try:
-            for request in read_warmup_requests(folder):
+            for request in read_warmup_records(folder):
                 name = request.model_spec.signature_name
                 checker = self.checker(name)
                 if checker is None:

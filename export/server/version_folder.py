@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
-
-from tfpqn.files import sha256_of_file
-
 from ..op_check import check_ops
+from ..version_folder import VERSION, check_files, read_manifest
 
-__all__ = ["check_version", "find_versions", "read_warmup_requests", "take_stamp"]
-
-MANIFEST_FILE = "manifest.json"
-WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
-# The bound that TensorFlow Serving sets itself.
-MAX_WARMUP_RECORDS = 1000
-_VERSION = re.compile("[0-9]{1,18}")
+__all__ = ["check_version", "find_versions", "take_stamp"]
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -32,7 +20,7 @@ def find_versions(base_path: Path) -> dict[int, Path]:
     folders: dict[int, Path] = {}
     with os.scandir(base_path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if _VERSION.fullmatch(entry.name) and entry.is_dir():
+            if VERSION.fullmatch(entry.name) and entry.is_dir():
                 folders.setdefault(int(entry.name), Path(entry.path))
     return folders
 
@@ -53,14 +41,15 @@ def check_version(folder: Path, base_path: Path) -> dict[str, Any]:
         Its manifest.
 
     Raises:
-        ValueError: The folder or a file in it leads out of the model's folder, the manifest is
-            missing or does not describe the files that are there, or the graph holds an op that
+        FileNotFoundError: There is no manifest.
+        ValueError: The folder or a file in it leads out of the model's folder, the manifest
+            does not describe the files that are there, or the graph holds an op that
             the stock server lacks.
         OSError: A file cannot be read.
     """
     _require_within(folder, base_path.resolve())
-    manifest = _read_manifest(folder)
-    _check_files(folder, manifest.get("files", {}))
+    manifest = read_manifest(folder)
+    check_files(folder, manifest.get("files", {}))
     check_ops(folder)
     return manifest
 
@@ -79,72 +68,3 @@ def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             yield Path(parent, name)
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST_FILE
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(
-            f"A version must hold {MANIFEST_FILE}, as `tfpqn export` writes it. "
-            f"Received: {str(folder)!r} without it"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{MANIFEST_FILE} must be whole. Received: {str(path)!r} ({error})"
-        ) from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files", {}), dict):
-        raise ValueError(f"{MANIFEST_FILE} must be a description. Received: {str(path)!r}")
-    return manifest
-
-
-def _check_files(folder: Path, files: Mapping[str, Any]) -> None:
-    """Compare files with the sizes and fingerprints that the manifest gives for them."""
-    for name, expected in files.items():
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(
-                f"{MANIFEST_FILE} must name files within the version folder. Received: {name!r}"
-            )
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"The version must hold the file {name!r}. Received: none")
-        size = path.stat().st_size
-        if size != expected["bytes"]:
-            raise ValueError(
-                f"The file {name!r} must have {expected['bytes']} bytes. Received: {size}"
-            )
-        if sha256_of_file(path) != expected["sha256"]:
-            raise ValueError(
-                f"The file {name!r} must have the SHA-256 that {MANIFEST_FILE} gives. "
-                "Received: another one"
-            )
-
-
-def read_warmup_requests(folder: Path) -> Iterator[Any]:
-    """The version's warm-up requests as `PredictRequest` protos, if it has any.
-
-    Raises:
-        ValueError: A record is torn or is no request for Predict, or there are too many.
-    """
-    path = folder / WARMUP_FILE
-    if not path.is_file():
-        return
-    records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-    try:
-        for number, record in enumerate(records, start=1):
-            if number > MAX_WARMUP_RECORDS:
-                raise ValueError(
-                    f"The warm-up requests must be at most {MAX_WARMUP_RECORDS}. Received: more"
-                )
-            log = PredictionLog.FromString(record)
-            if log.WhichOneof("log_type") != "predict_log":
-                raise ValueError(
-                    "The warm-up requests must be for Predict. "
-                    f"Received: {log.WhichOneof('log_type')} in record {number}"
-                )
-            yield log.predict_log.request
-    except tf.errors.OpError as error:
-        raise ValueError(
-            f"The warm-up requests must be a whole TFRecord file. Received: {error.message}"
-        ) from error

@@ -286,7 +286,7 @@ def test_what_is_wrong_is_not_sent(connect, troubles, way):
         (lambda: client.search(IMAGES, exclude_ids=["a"]), "exclude_ids: expected whole"),
         (lambda: client.search(IMAGES, deny_tags=["cat"]), "COLUMN=VALUE"),
         (lambda: client.decode([[0.5]]), "whole numbers"),
-        (lambda: client.predict("search", {"image": IMAGES}), r"must be \['images'\]"),
+        (lambda: client.predict("search", {"image": IMAGES}), r"Expected the names \['images'\]"),
         (lambda: client.predict("look", {}), "must have the signature 'look'"),
     ):
         with pytest.raises((TypeError, ValueError), match=words):

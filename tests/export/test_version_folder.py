@@ -116,10 +116,10 @@ def change_manifest(folder, **changes):
 
 def refresh_checksums(folder):
     """What somebody would do who means harm, or writes folders of his own."""
-    from tfpqn.export.saved_model import _list_files
+    from tfpqn.export.version_folder import list_files
 
     (folder / "manifest.json").rename(folder.parent / "manifest.json")
-    files = _list_files(folder)
+    files = list_files(folder)
     (folder.parent / "manifest.json").rename(folder / "manifest.json")
     change_manifest(folder, files=files)
 

@@ -1,0 +1,58 @@
+"""From encoded images or clips to embeddings, in the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfpqn.datasets import decode_image
+
+from .input_checks import check_frames, check_images, check_pixels, check_whole_clips
+
+
+def items_spec(network: Any) -> tf.TensorSpec:
+    """The input of a network's items: `images` `[batch]` or `frames` `[batch, num_frames]`."""
+    if network.takes_clips:
+        return tf.TensorSpec([None, None], tf.string, name="frames")
+    return tf.TensorSpec([None], tf.string, name="images")
+
+
+def embed_items(network: Any, items: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Check, decode and embed items.
+
+    Args:
+        network: A built `ProductQuantizationNetwork`.
+        items: Encoded images string `[batch]`, or of clips frames string `[batch, num_frames]`
+            among which empty strings are no frames.
+        max_pixels: Largest width times height; larger images are refused undecoded.
+
+    Returns:
+        Embeddings float32 `[batch, embedding_dim]`.
+    """
+    if not network.takes_clips:
+        return network.embed(_decode(network, check_images(items), max_pixels), training=False)
+    frames = check_frames(items)
+    image_shape = network.image_shape
+    shape = tf.cast(tf.concat([tf.shape(frames), image_shape], axis=0), tf.int64)
+    if not network.folds_frames:
+        frames = check_whole_clips(frames, network.num_frames)
+        clips = tf.reshape(_decode(network, tf.reshape(frames, [-1]), max_pixels), shape)
+        clips = tf.ensure_shape(clips, [None, network.num_frames, *image_shape])
+        return network.embed(clips, training=False)
+    is_frame = tf.not_equal(frames, "")
+    pixels = _decode(network, tf.boolean_mask(frames, is_frame), max_pixels)
+    clips = tf.scatter_nd(tf.where(is_frame), pixels, shape)
+    clips = tf.ensure_shape(clips, [None, None, *image_shape])
+    return network.embed({"frames": clips, "mask": is_frame}, training=False)
+
+
+def _decode(network: Any, images: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    # The decoder's own errors name the input by the node that fails.
+    name = items_spec(network).name
+    return tf.map_fn(
+        lambda data: decode_image(check_pixels(data, max_pixels, name), network.image_shape),
+        images,
+        fn_output_signature=tf.TensorSpec(network.image_shape, tf.uint8),
+        name=name,
+    )

@@ -1,0 +1,35 @@
+"""What a search answers, whoever ran it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found, best first; iterates as `ids, scores`.
+
+    Attributes:
+        ids: `[batch, top_k]`, int64 or object array of str; -1 or "" where there are fewer items.
+        scores: float32 `[batch, top_k]`, larger is nearer.
+        matches: bool `[batch, top_k]`, whether the score reaches the calibrated threshold; None
+            without calibration.
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+    matches: np.ndarray | None = None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter((self.ids, self.scores))
+
+    @classmethod
+    def from_outputs(cls, outputs: Mapping[str, np.ndarray]) -> SearchResult:
+        """A signature's outputs, string ids still as UTF-8 bytes."""
+        ids = outputs["ids"]
+        if ids.dtype == object:
+            ids = np.array([id_.decode() for id_ in ids.flat], object).reshape(ids.shape)
+        return cls(ids, outputs["scores"], outputs.get("matches"))

@@ -1,0 +1,114 @@
+"""What lies in a version folder, and reading it: the one place that knows names and formats."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from tfpqn.files import sha256_of_file
+
+MANIFEST_FILE = "manifest.json"
+BATCHING_FILE = "batching_params.pbtxt"
+README_FILE = "README.txt"
+# Where a server looks for requests to replay. It reads at most so many records.
+WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
+MAX_WARMUP_RECORDS = 1000
+FORMAT_VERSION = 1
+# What the server takes for a version; it reads a 64-bit number, and ASCII alone.
+VERSION = re.compile("0|[1-9][0-9]{0,17}")
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The manifest of a version folder.
+
+    Raises:
+        FileNotFoundError: The folder holds none.
+        ValueError: It is torn, or of another format.
+    """
+    manifest = Path(path) / MANIFEST_FILE
+    if not manifest.is_file():
+        raise FileNotFoundError(
+            "The model folder must be a version folder with manifest.json, as `tfpqn export` "
+            f"writes it (models/NAME/VERSION). Received: {str(path)!r}"
+        )
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not isinstance(content.get("files", {}), dict):
+            raise ValueError("expected a JSON object")
+        if content.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise ValueError(f"expected format_version {FORMAT_VERSION}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            "The model folder's manifest.json must be whole, as `tfpqn export` writes it. "
+            f"Received: {str(manifest)!r} ({error})"
+        ) from error
+    return content
+
+
+def list_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of each file but the manifest, by its path in the folder."""
+    return {name: _describe_file(folder / name) for name in find_files(folder)}
+
+
+def find_files(folder: Path) -> list[str]:
+    """Paths in the folder of all its files but the manifest, sorted."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix() for path in files}
+    return sorted(names - {MANIFEST_FILE})
+
+
+def check_files(folder: Path, files: Mapping[str, Any]) -> None:
+    """Compare files with the sizes and checksums that a manifest gives for them.
+
+    Raises:
+        ValueError: A file is missing, changed, or not within the folder; it is named.
+    """
+    for name, expected in files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(
+                f"{MANIFEST_FILE} must name files within the version folder. Received: {name!r}"
+            )
+        if not (folder / name).is_file():
+            raise ValueError(f"The version folder must hold the file {name!r}. Received: none")
+        received = _describe_file(folder / name)
+        if received != expected:
+            raise ValueError(
+                f"The version folder must be as its manifest says: file {name}: expected "
+                f"{expected}. Received: {received}"
+            )
+
+
+def _describe_file(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+
+
+def read_warmup_records(folder: Path) -> Iterator[Any]:
+    """The warm-up requests as `PredictRequest` protos; nothing where there is no file.
+
+    Raises:
+        ValueError: The file is torn, holds something else than predict requests, or too many.
+    """
+    path = folder / WARMUP_FILE
+    if not path.is_file():
+        return
+    try:
+        for number, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
+            if number >= MAX_WARMUP_RECORDS:
+                raise ValueError(f"expected at most {MAX_WARMUP_RECORDS} records")
+            log = PredictionLog.FromString(record)
+            if not log.HasField("predict_log"):
+                raise ValueError(f"expected predict requests, record {number} is none")
+            yield log.predict_log.request
+    except (ValueError, tf.errors.OpError, DecodeError) as error:
+        raise ValueError(
+            "The warm-up requests must be a TFRecord file of PredictionLog. "
+            f"Received: {str(path)!r} ({error})"
+        ) from error
