@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import serving_tools as tools
+from machine import describe_machine
 
 from tfpqn.export import Searcher, save_searcher
 from tfpqn.export.loaders import SavedModelLoader, ServedModel, SessionLoader
@@ -68,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    machine = tools.describe_machine()
+    machine = describe_machine(tools.LIBRARIES)
     base = run_stages(arguments.base_items, arguments.work_dir)
     large = run_stages(arguments.items, arguments.work_dir)
     rows = [{**foretell(own, base[name], arguments), "stage": name} for name, own in large.items()]

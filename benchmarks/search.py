@@ -12,23 +12,20 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import datetime
 import json
 import os
-import platform
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
+from machine import describe_machine
 
 import tfpqn
 from tfpqn.export import Searcher, save_searcher
@@ -111,7 +108,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures of one run."""
-    machine = describe_machine()
+    machine = describe_machine(LIBRARIES)
     # Read when the first device is made, here and in child processes.
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = str(arguments.threads)
@@ -247,19 +244,6 @@ def read_memory(name: str) -> float:
     """One figure of this process in MB."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[name].split()[0]) / 1024
-
-
-def describe_machine() -> dict[str, Any]:
-    models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "tfpqn": tfpqn.__version__,
-        **{name: metadata.version(name) for name in LIBRARIES},
-    }
 
 
 def format_table(results: list[dict[str, Any]]) -> list[str]:

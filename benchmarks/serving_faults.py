@@ -32,6 +32,7 @@ import numpy as np
 import serving_tools as tools
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from machine import describe_machine
 
 from tfpqn.export.client import SearchClient
 
@@ -160,7 +161,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    machine = tools.describe_machine()
+    machine = describe_machine(tools.LIBRARIES)
     rows = []
     with tools.work_folder(None) as folder:
         base_path, spare = folder / tools.NAME, folder / "spare"

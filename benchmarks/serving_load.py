@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import grpc.aio
 import numpy as np
 import serving_tools as tools
+from machine import describe_machine
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "serving_load.json"
@@ -75,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    machine = tools.describe_machine()
+    machine = describe_machine(tools.LIBRARIES)
     with tools.work_folder(arguments.work_dir) as folder:
         base_path = folder / f"items-{arguments.items}" / tools.NAME
         path = tools.make_version(base_path, tools.build_network(), arguments.items, 1)

@@ -8,12 +8,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import datetime
 import io
 import json
 import os
-import platform
-import re
 import socket
 import subprocess
 import sys
@@ -21,7 +18,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -303,16 +299,3 @@ def work_folder(path: Path | None) -> Iterator[Path]:
     else:
         path.mkdir(parents=True, exist_ok=True)
         yield path.resolve()
-
-
-def describe_machine() -> dict[str, Any]:
-    models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "tfpqn": tfpqn.__version__,
-        **{name: metadata.version(name) for name in LIBRARIES},
-    }

@@ -1,5 +1,6 @@
 """What must happen before TensorFlow is imported, when this process is the command line."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -18,6 +19,9 @@ def import_keras_quietly() -> None:
     of the command line should be one line. If the import fails, what was held back is shown.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Both say on stderr, in several lines, what comes as an error besides.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held_back:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tfpqn.datasets import plain_sentence
+
 from ..loaders import StatusError
 
 __all__ = ["HTTP_STATUS_OF", "ServingError", "as_serving_error"]
@@ -51,5 +53,5 @@ def as_serving_error(error: BaseException) -> ServingError | None:
     if isinstance(error, ServingError):
         return error
     if isinstance(error, StatusError):
-        return ServingError(error.code, error.message)
+        return ServingError(error.code, plain_sentence(error.message))
     return None

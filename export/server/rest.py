@@ -8,23 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import re
-import socket
-import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-import uvicorn
 from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..loaders import Arrays
 from .errors import ServingError, as_serving_error
@@ -32,10 +27,10 @@ from .grpc_service import SIGNATURE_DEF, make_metadata, make_status, only_predic
 from .json_tensors import Body, parse_body, read_arrays, write_outputs
 from .metrics import Metrics
 from .predictor import ModelSpec, Predictor
-from .security import TlsFiles, TokenCheck
+from .security import TokenCheck
 from .validation import SignatureChecker
 
-__all__ = ["RestServer", "make_app"]
+__all__ = ["make_app"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +48,6 @@ _LARGE_SIZE = 2**13
 _MAX_BODIES = 4
 # Of a body that is too large so many times the largest one is read and forgotten.
 _MAX_FORGOTTEN = 16
-_MAX_HEAD_BYTES = 2**16
 _BODY_SECONDS = 60.0
 
 
@@ -283,116 +277,3 @@ def _refuse(status: int, message: str, headers: dict[str, str] | None = None) ->
 def _refuse_token() -> Response:
     headers = {"www-authenticate": "Bearer", "connection": "close"}
     return _refuse(401, "The request must carry the server's bearer token", headers)
-
-
-class RestServer:
-    """uvicorn in the event loop that runs already, on a socket that is bound at once.
-
-    Args:
-        app: What answers.
-        host: Address to listen on.
-        port: Port; 0 for any free one.
-        tls: Certificate and key; None for plain connections.
-        max_requests: Connections at the same time; more are answered 503.
-
-    Attributes:
-        port: The port that it is bound to.
-
-    Raises:
-        OSError: The port is in use.
-    """
-
-    def __init__(
-        self, app: Starlette, host: str, port: int, tls: TlsFiles | None, max_requests: int
-    ) -> None:
-        self._socket = _bind(host, port)
-        self.port = int(self._socket.getsockname()[1])
-        self._server = _Uvicorn(
-            uvicorn.Config(
-                app,
-                http=_BoundedProtocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                limit_concurrency=max_requests,
-                **(_tls_options(tls) if tls else {}),
-            )
-        )
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Listen."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
-        while not self._server.started and not self._task.done():
-            await asyncio.sleep(0.001)
-        if self._task.done():
-            await self._task
-
-    async def stop(self, grace_seconds: float) -> None:
-        """Close the socket; requests in flight have some time."""
-        self._server.config.timeout_graceful_shutdown = max(1, round(grace_seconds))
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
-        self._socket.close()
-
-
-class _Uvicorn(uvicorn.Server):
-    """Signals are left to the program."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-class _BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose request head never ends; the parser itself would keep all of it."""
-
-    _head_bytes = 0
-
-    def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head."""
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        """The head is through: what follows is the body."""
-        self._head_bytes = -(2**62)
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """The next head begins."""
-        self._head_bytes = 0
-        super().on_message_complete()
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise OSError(
-            "The address for REST must be one of this machine, and free. "
-            f"Received: {host}:{port} ({error.strerror})"
-        ) from error
-    return bound
-
-
-def _tls_options(tls: TlsFiles) -> dict[str, Any]:
-    options: dict[str, Any] = {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
-    if tls.client_authority:
-        options |= {
-            "ssl_ca_certs": os.fspath(tls.client_authority),
-            "ssl_cert_reqs": ssl.CERT_REQUIRED,
-        }
-    return options

@@ -17,7 +17,8 @@ from . import event_loop
 from .grpc_service import Health, add_services, make_grpc_server
 from .metrics import Metrics
 from .predictor import Predictor
-from .rest import RestServer, make_app
+from .rest import make_app
+from .rest_server import RestServer
 from .runner import Runner
 from .security import TlsFiles, TokenCheck, is_loopback
 from .versions import ModelVersions

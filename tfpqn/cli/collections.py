@@ -1,4 +1,4 @@
-"""Commands that tend a collection: shrink it, tidy it, judge whether it still fits its network."""
+"""Commands that make and tend a collection: code, grow, shrink and tidy it; judge its codes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,85 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import rich.console
+import rich.progress
 import rich.table
 import typer
 
+from tfpqn.cli.shared import (
+    DataDir,
+    ImagesFolder,
+    NumFrames,
+    ProtocolName,
+    RunDir,
+    VideosFolder,
+    console,
+    report_skipped,
+)
+
 if TYPE_CHECKING:
-    from tfpqn.index import IndexReport
+    from tfpqn.datasets import ImageSet
+    from tfpqn.index import Growth, IndexReport
 
 IndexFolder = Annotated[Path, typer.Option(help="Folder of the index.")]
-RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder of tensorflow-datasets' prepared data sets.")
-]
-ProtocolName = Annotated[
-    str | None, typer.Option(help="Protocol to take queries and database of; the run's own.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-console = rich.console.Console()
+FOLDER_FRAMES = 16
+
+
+def index(
+    run_dir: RunDir,
+    output: Annotated[Path, typer.Option(help="Folder of the index to write.")],
+    protocol: ProtocolName = None,
+    images: ImagesFolder = None,
+    videos: VideosFolder = None,
+    num_frames: NumFrames = None,
+    data_dir: DataDir = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images coded at once.")] = 256,
+    overwrite: Annotated[bool, typer.Option(help="Replace an index at --output.")] = False,
+    add: Annotated[
+        bool, typer.Option(help="Add to the index at --output; items it has are coded anew.")
+    ] = False,
+) -> None:
+    """Code a collection: the run's own database, a protocol's, or a folder of images or videos."""
+    from tfpqn.datasets import ImageFolder, open_clips
+    from tfpqn.index import build_index
+    from tfpqn.training import Run
+
+    if sum(map(bool, (protocol, images, videos))) > 1:
+        raise ValueError("Index one of --protocol, --images and --videos. Received: several")
+    if add and overwrite:
+        raise ValueError("Either add to the index or replace it. Received: --add and --overwrite")
+    if output.exists() and not (overwrite or add):
+        raise FileExistsError(
+            "The output folder must not exist yet, unless --overwrite or --add is given. "
+            f"Received: {str(output)!r}"
+        )
+    run = Run.open(run_dir)
+    network = run.load_network()
+    frames = num_frames or run.config.num_frames
+    if images:
+        collection: ImageSet = ImageFolder(images, network.image_shape)
+    elif videos:
+        collection = open_clips(videos, network.image_shape, frames or FOLDER_FRAMES)
+    else:
+        collection = run.load_splits(data_dir, protocol, num_frames).database
+    network.require_item_shape(collection.item_shape)
+    with rich.progress.Progress(console=rich.console.Console(stderr=True)) as bar:
+        # Not shown before the first batch is through: an error should be one line.
+        task = bar.add_task("Coding", total=len(collection), visible=False)
+        options: dict[str, Any] = {
+            "batch_size": batch_size,
+            "progress": lambda done: bar.update(task, completed=done, visible=True),
+        }
+        if add:
+            growth = _add(network, collection, output, **options)
+            summary = f"{growth.num_added:,} items added, {growth.num_updated:,} coded anew"
+        else:
+            num_items = build_index(network, collection, output, overwrite=overwrite, **options)
+            summary = f"{num_items:,} items coded"
+        bar.update(task, completed=len(collection))
+    report_skipped(collection)
+    console.print(f"{summary}. The index is in {output}")
 
 
 def remove(
@@ -101,6 +163,19 @@ def calibrate(
     else:
         _print_calibration(calibration)
         console.print(f"Written to {run.folder / 'calibration.json'}")
+
+
+def _add(network: Any, collection: ImageSet, output: Path, **options: Any) -> Growth:
+    """Add to an index; one with ids of another type is the user's error here, not the program's."""
+    from tfpqn.index import add_to_index
+
+    try:
+        return add_to_index(network, collection, output, **options)
+    except TypeError as error:
+        raise ValueError(
+            f"The items must have ids and labels of the index's types; a folder's ids are paths, a "
+            f"protocol's are numbers. Received: {error}"
+        ) from error
 
 
 def _read_ids(ids: list[str], id_type: str) -> list[Any]:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import rich.console
-import rich.progress
 import rich.table
 import typer
 
 from tfpqn import __version__
 from tfpqn.cli.answers import describe_answer, print_answers
-from tfpqn.cli.collections import calibrate, compact, compat, remove
+from tfpqn.cli.collections import calibrate, compact, compat, index, remove
 from tfpqn.cli.query import query
 from tfpqn.cli.serve import serve
-
-if TYPE_CHECKING:
-    from tfpqn.datasets import ImageSet
-    from tfpqn.index import Growth
+from tfpqn.cli.shared import (
+    DataDir,
+    ImagesFolder,
+    NumFrames,
+    ProtocolName,
+    RunDir,
+    VideosFolder,
+    console,
+    report_skipped,
+)
 
 app = typer.Typer(
     help="Product quantization networks: train, index, evaluate, export, search, serve.",
@@ -26,32 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = rich.console.Console()
-
-FOLDER_FRAMES = 16
 DEFAULT_PROTOCOLS = {"tpqn": "moving-digits"}
-
-RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder of tensorflow-datasets' prepared data sets.")
-]
-ProtocolName = Annotated[
-    str | None,
-    typer.Option(
-        help="digits, cifar10-full, cifar10-5k, cifar10-10kq; of clips moving-digits, "
-        "msr-action3d, ucf101-1 or hmdb51-1."
-    ),
-]
-ImagesFolder = Annotated[
-    Path | None, typer.Option(help="Folder of images, one subfolder per label.")
-]
-VideosFolder = Annotated[
-    Path | None, typer.Option(help="Folder of videos, one subfolder per label; or .npz set.")
-]
-NumFrames = Annotated[
-    int | None,
-    typer.Option(min=1, help="Frames taken of each clip: the run's or protocol's number, or 16."),
-]
 
 
 def _show_version(wanted: bool) -> None:
@@ -183,66 +162,12 @@ def train(
     )
     run = Run.start(run_dir, config)
     splits = config.load_splits(data_dir)
-    _report_skipped(splits.train)
+    report_skipped(splits.train)
     train_run(run, splits, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every)
     console.print(f"Trained. The network is in {run.folder / 'network.keras'}")
 
 
-@app.command()
-def index(
-    run_dir: RunDir,
-    output: Annotated[Path, typer.Option(help="Folder of the index to write.")],
-    protocol: ProtocolName = None,
-    images: ImagesFolder = None,
-    videos: VideosFolder = None,
-    num_frames: NumFrames = None,
-    data_dir: DataDir = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images coded at once.")] = 256,
-    overwrite: Annotated[bool, typer.Option(help="Replace an index at --output.")] = False,
-    add: Annotated[
-        bool, typer.Option(help="Add to the index at --output; items it has are coded anew.")
-    ] = False,
-) -> None:
-    """Code a collection: the run's own database, a protocol's, or a folder of images or videos."""
-    from tfpqn.datasets import ImageFolder, open_clips
-    from tfpqn.index import build_index
-    from tfpqn.training import Run
-
-    if sum(map(bool, (protocol, images, videos))) > 1:
-        raise ValueError("Index one of --protocol, --images and --videos. Received: several")
-    if add and overwrite:
-        raise ValueError("Either add to the index or replace it. Received: --add and --overwrite")
-    if output.exists() and not (overwrite or add):
-        raise FileExistsError(
-            "The output folder must not exist yet, unless --overwrite or --add is given. "
-            f"Received: {str(output)!r}"
-        )
-    run = Run.open(run_dir)
-    network = run.load_network()
-    frames = num_frames or run.config.num_frames
-    if images:
-        collection: ImageSet = ImageFolder(images, network.image_shape)
-    elif videos:
-        collection = open_clips(videos, network.image_shape, frames or FOLDER_FRAMES)
-    else:
-        collection = run.load_splits(data_dir, protocol, num_frames).database
-    network.require_item_shape(collection.item_shape)
-    with rich.progress.Progress(console=rich.console.Console(stderr=True)) as bar:
-        # Not shown before the first batch is through: an error should be one line.
-        task = bar.add_task("Coding", total=len(collection), visible=False)
-        options: dict[str, Any] = {
-            "batch_size": batch_size,
-            "progress": lambda done: bar.update(task, completed=done, visible=True),
-        }
-        if add:
-            growth = _add(network, collection, output, **options)
-            summary = f"{growth.num_added:,} items added, {growth.num_updated:,} coded anew"
-        else:
-            num_items = build_index(network, collection, output, overwrite=overwrite, **options)
-            summary = f"{num_items:,} items coded"
-        bar.update(task, completed=len(collection))
-    _report_skipped(collection)
-    console.print(f"{summary}. The index is in {output}")
+app.command()(index)
 
 
 @app.command()
@@ -364,28 +289,6 @@ def _read_segments(text: str) -> tuple[int, ...]:
             "--num-segments must be a number, or several with commas between them, as in 1,2,4. "
             f"Received: {text!r}"
         ) from None
-
-
-def _add(network: Any, collection: ImageSet, output: Path, **options: Any) -> Growth:
-    """Add to an index; one with ids of another type is the user's error here, not the program's."""
-    from tfpqn.index import add_to_index
-
-    try:
-        return add_to_index(network, collection, output, **options)
-    except TypeError as error:
-        raise ValueError(
-            f"The items must have ids and labels of the index's types; a folder's ids are paths, a "
-            f"protocol's are numbers. Received: {error}"
-        ) from error
-
-
-def _report_skipped(images: ImageSet) -> None:
-    """Name the files that could not be read, on stderr."""
-    if not images.skipped:
-        return
-    typer.echo(f"Skipped {len(images.skipped)} files that could not be read:", err=True)
-    for id_, reason in images.skipped.items():
-        typer.echo(f"  {id_}: {reason}", err=True)
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

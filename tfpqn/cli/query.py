@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import rich.console
 import typer
 
 from tfpqn.cli.answers import describe_answer, print_answers
 from tfpqn.cli.queries import read_query
+from tfpqn.cli.shared import console, read_token
 
 if TYPE_CHECKING:
     from tfpqn.export.client import SearchClient, TlsOptions
@@ -66,7 +66,7 @@ def query(
             version=version,
             version_label=label,
             timeout=timeout,
-            token=_read_token(token_file),
+            token=read_token(token_file),
             tls=_choose_tls(tls, ca_file, certificate, key),
             rest=rest,
             allow_insecure_token=allow_insecure_token,
@@ -80,7 +80,7 @@ def query(
             answers = _ask(client, files, num_frames, arguments)
     except ServingError as error:
         raise ValueError(error.message) from error
-    print_answers(answers, as_json, rich.console.Console())
+    print_answers(answers, as_json, console)
 
 
 def _ask(
@@ -124,8 +124,8 @@ def _choose_tls(
     for file in filter(None, files):
         if not Path(file).is_file():
             raise FileNotFoundError(f"The PEM file must exist. Received: {file!r}")
-    return TlsOptions(*files) if any(files) else tls
-
-
-def _read_token(file: Path | None) -> str | None:
-    return file.read_text(encoding="utf-8").strip() if file else None
+    options = TlsOptions(*files) if any(files) else tls
+    for file in filter(None, files):
+        if b"-----BEGIN" not in Path(file).read_bytes():
+            raise ValueError(f"The file must be in PEM format. Received: {file!r}")
+    return options

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tfpqn.cli.shared import read_token
+
 if TYPE_CHECKING:
     from tfpqn.export.batching_parameters import BatchingParameters
     from tfpqn.export.server import ModelServer, TlsFiles
@@ -72,7 +74,7 @@ def serve(
         version_labels=dict(_read_label(text) for text in version_label or []),
         max_message_bytes=max_message_bytes,
         tls=_read_tls(ssl_certificate, ssl_key, ssl_client_ca),
-        token=token_file.read_text(encoding="utf-8").strip() if token_file else None,
+        token=read_token(token_file),
     )
     event_loop.run(_serve(server, host))
 

@@ -1,0 +1,54 @@
+"""Options that several commands have, and what they say alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import rich.console
+import typer
+
+if TYPE_CHECKING:
+    from tfpqn.datasets import ImageSet
+
+console = rich.console.Console()
+
+RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of tensorflow-datasets' prepared data sets.")
+]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        help="digits, cifar10-full, cifar10-5k, cifar10-10kq; of clips moving-digits, "
+        "msr-action3d, ucf101-1 or hmdb51-1."
+    ),
+]
+ImagesFolder = Annotated[
+    Path | None, typer.Option(help="Folder of images, one subfolder per label.")
+]
+VideosFolder = Annotated[
+    Path | None, typer.Option(help="Folder of videos, one subfolder per label; or .npz set.")
+]
+NumFrames = Annotated[
+    int | None,
+    typer.Option(min=1, help="Frames taken of each clip: the run's or protocol's number, or 16."),
+]
+
+
+def read_token(file: Path | None) -> str | None:
+    """The bearer token that a file holds; None without a file."""
+    if file is None:
+        return None
+    if not file.is_file():
+        raise FileNotFoundError(f"--token-file must be a file. Received: {str(file)!r}")
+    return file.read_text(encoding="utf-8").strip()
+
+
+def report_skipped(images: ImageSet) -> None:
+    """Name the files that could not be read, on stderr."""
+    if not images.skipped:
+        return
+    typer.echo(f"Skipped {len(images.skipped)} files that could not be read:", err=True)
+    for id_, reason in images.skipped.items():
+        typer.echo(f"  {id_}: {reason}", err=True)
