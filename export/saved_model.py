@@ -149,6 +149,9 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
             "codebooks_sha256": sha256_of_values(searcher.quantizer_variables[0].numpy()),
         },
         "num_items": searcher.num_items,
+        "storage": searcher.storage.describe(),
+        "bytes_per_item": _bytes_per_item(searcher),
+        "variables": stored_shapes(folder),
         "id_type": searcher.id_type,
         "top_k": searcher.top_k,
         "items": "clips" if searcher.takes_clips else "images",
@@ -160,6 +163,32 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
         "signatures": signatures,
         "ops": list_ops(read_saved_model(folder)),
         "metrics": metrics,
+    }
+
+
+def _bytes_per_item(searcher: Searcher) -> dict[str, float]:
+    """What the collection takes in memory, exactly; of string ids their characters alone."""
+    sizes = {"codes": searcher.storage.variables, "ids": searcher.ids.variables}
+    return {
+        name: sum(_num_bytes(variable) for variable in variables) / max(searcher.num_items, 1)
+        for name, variables in sizes.items()
+    }
+
+
+def _num_bytes(variable: tf.Variable) -> int:
+    if variable.dtype == tf.string:
+        return int(tf.reduce_sum(tf.strings.length(variable)))
+    return int(np.prod(variable.shape)) * variable.dtype.size
+
+
+def stored_shapes(folder: Path) -> dict[str, list[int]]:
+    """Shapes of the collection's variables by their names in the version folder."""
+    values = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
+    return {
+        name.removesuffix(suffix): shape
+        for name, shape in sorted(values.get_variable_to_shape_map().items())
+        if name.startswith(("storage/", "ids/")) and name.endswith(suffix)
     }
 
 

@@ -82,7 +82,7 @@ def search_codes(
         # The last group may be a short one.
         rows = tf.boolean_mask(rows, rows < num_items)
         own_codes = tf.cast(tf.gather(codes, rows, axis=1), tf.int32)
-        scores = _score_positions(tables[query], own_codes)
+        scores = score_positions(tables[query], own_codes)
         if admits is not None:
             scores = tf.where(admits(rows)[:, query], scores, FLOOR_SCORE)
         scores, order = tf.math.top_k(scores, tf.minimum(top_k, tf.shape(rows)[0]))
@@ -183,9 +183,9 @@ def _group_maxima(scores: tf.Tensor) -> tf.Tensor:
     return tf.concat([tf.reduce_max(grouped, axis=1), short], axis=0)
 
 
-def _score_positions(tables: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
+def score_positions(tables: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
     """Sums `[rows, ...]` of the entries of `[code_length, num_codewords, ...]` that codes name."""
-    entries = [tf.gather(tables[p], codes[p]) for p in range(tables.shape[0])]
+    entries = [_look_up(tables[p], codes[p]) for p in range(tables.shape[0])]
     scores = entries[0]
     # Eight at a time are added in one pass, from the first to the last.
     for start in range(1, len(entries), 7):
@@ -193,10 +193,17 @@ def _score_positions(tables: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
     return scores
 
 
+def _look_up(entries: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+    """`tf.gather`; of single numbers `tf.gather_nd` takes half the time."""
+    if len(entries.shape) == 1:
+        return tf.gather_nd(entries, numbers[..., tf.newaxis])
+    return tf.gather(entries, numbers)
+
+
 def _score_together(tables: tf.Tensor) -> ScoreBlock:
     """Scores `[rows, queries]` of a block: the entries of all queries lie together."""
     entries = tf.transpose(tables, [1, 2, 0])
-    return lambda block: _score_positions(entries, tf.cast(block, tf.int32))
+    return lambda block: score_positions(entries, tf.cast(block, tf.int32))
 
 
 def _score_by_rows(tables: tf.Tensor, rows_per_block: tf.Tensor) -> ScoreBlock:
@@ -239,7 +246,7 @@ def _score_fused(table: tf.Tensor) -> ScoreBlock:
             numbers = codes[span[0]]
             for position in span[1:]:
                 numbers = numbers * num_codewords + codes[position]
-            scores += tf.gather(entries, numbers)
+            scores += _look_up(entries, numbers)
         return scores[:, tf.newaxis]
 
     return score_block

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -21,10 +21,18 @@ from .input_checks import (
     check_width,
 )
 from .item_embedding import embed_items, items_spec
+from .item_ids import ItemIds
 from .items import pack_items
 from .limits import MAX_EXCLUSIONS, MAX_K, MAX_PIXELS, MAX_TAGS_PER_QUERY
-from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Admits, Neighbours, search_codes
+from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Admits, Neighbours
 from .search_result import SearchResult
+from .storage import Queries, Storage
+from .storage_choice import (
+    Partitioning,
+    flat_storage,
+    is_worth_parting,
+    partitioned_storage,
+)
 
 Outputs = dict[str, tf.Tensor]
 
@@ -52,6 +60,15 @@ class Searcher(tf.Module):
             reach its score threshold.
         max_pixels: Largest width times height of an image; larger ones are refused undecoded.
         rows_per_block: Items scored at once at most, see `search_codes`.
+        partition: Number of lists that the items are parted into, so that a search looks at a few
+            of them; "auto" to choose it, or to choose no lists for a small collection; None for a
+            search over all items.
+        num_probes: Lists that a query looks at; chosen for `agreement` if None.
+        exact: With lists, go on until no other list can hold one of the best items.
+        agreement: Wanted share of a full search's items that a search over lists finds.
+        tuning_queries: Embeddings `[queries, embedding_dim]` to measure the agreement with, best
+            held-out ones; reconstructions of items if None, which are found more easily.
+        progress: Is told a sentence whenever a step of parting begins.
 
     Raises:
         ValueError: The index was built with other codebooks, the calibration is that of others,
@@ -75,8 +92,17 @@ class Searcher(tf.Module):
         calibration: Mapping[str, Any] | None = None,
         max_pixels: int = MAX_PIXELS,
         rows_per_block: int = ROWS_PER_BLOCK,
+        partition: int | Literal["auto"] | None = None,
+        num_probes: int | None = None,
+        exact: bool = False,
+        agreement: float = 0.99,
+        tuning_queries: np.ndarray | None = None,
+        progress: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(name="searcher")
+        partitioning = _checked_partitioning(
+            partition, num_probes, exact, agreement, tuning_queries, progress, index.num_items
+        )
         self.top_k = _checked_count("top_k", top_k, MAX_K)
         self.rows_per_block = _checked_count("rows_per_block", rows_per_block)
         self.max_pixels = _checked_count("max_pixels", max_pixels)
@@ -103,26 +129,34 @@ class Searcher(tf.Module):
         self.quantizer_variables = [variable.value for variable in quantizer.variables]
         self._network = _Untracked(network)
         self._quantizer = _Untracked(quantizer)
-        # Codes lie position by position, the order in which the search reads them.
-        codes = np.ascontiguousarray(index.codes[:, : self.code_length].T)
-        self.codes = tf.Variable(codes, trainable=False, name="codes")
-        id_dtype = tf.string if index.id_type == "string" else tf.int64
-        self.ids = tf.Variable(tf.constant(index.ids, id_dtype), trainable=False, name="ids")
+        codes = index.codes[:, : self.code_length]
+        self.ids = ItemIds(index.ids, index.id_type)
         self.tag_columns = tuple(tag_columns)
         # Tags take memory, so only where there are some.
-        self.tag_filter: TagFilter | None = None
-        if tag_columns:
-            self.tag_filter = TagFilter(make_tag_sets(index.metadata, self.tag_columns))
+        tag_sets = make_tag_sets(index.metadata, self.tag_columns) if tag_columns else None
+        self.storage: Storage
+        if partitioning is None:
+            self.storage, tag_sets = flat_storage(codes, self.rows_per_block, tag_sets)
+        else:
+            self.storage = partitioned_storage(
+                quantizer,
+                codes,
+                self.layout.num_codewords,
+                partitioning,
+                self.top_k,
+                self.rows_per_block,
+            )
+        self.tag_filter = None if tag_sets is None else TagFilter(tag_sets)
         # One function each for all signatures: the graph would hold a copy for each otherwise.
         self._embed = tf.function(
             lambda items: embed_items(network, items, self.max_pixels),
             input_signature=[items_spec(network)],
             autograph=False,
         )
-        self._scan = tf.function(
-            lambda tables, top_k: search_codes(tables, self.codes, top_k, self.rows_per_block),
+        self._find_any = tf.function(
+            lambda embeddings, top_k: self.storage.find(self._queries(embeddings), top_k),
             input_signature=[
-                tf.TensorSpec([None, self.code_length, self.layout.num_codewords], tf.float32),
+                tf.TensorSpec([None, self.embedding_dim], tf.float32),
                 tf.TensorSpec([], tf.int32),
             ],
             autograph=False,
@@ -216,9 +250,8 @@ class Searcher(tf.Module):
 
     def _search_by_id(self, item_ids: tf.Tensor) -> Outputs:
         """More like this: the item's reconstruction is the query, itself no answer."""
-        positions = check_known(self._positions(item_ids), "item_ids")
-        codes = tf.gather(self.codes, positions, axis=1)
-        embeddings = self._quantizer.value.decode(tf.transpose(tf.cast(codes, tf.int32)))
+        positions = check_known(self.ids.positions(item_ids), "item_ids")
+        embeddings = self._quantizer.value.decode(self.storage.codes_at(positions))
         found = self._find(embeddings, self.top_k + 1)
         is_itself = tf.equal(found.positions, positions[:, tf.newaxis])
         # The threshold is one for raw queries; a reconstruction scores higher.
@@ -260,14 +293,17 @@ class Searcher(tf.Module):
         top_k: int | tf.Tensor,
         admits: Admits | None = None,
     ) -> Neighbours:
-        tables = self._quantizer.value.lookup_tables(embeddings)
         if admits is not None:
-            return search_codes(tables, self.codes, top_k, self.rows_per_block, admits)
-        found = self._scan(tables, tf.convert_to_tensor(top_k))
+            return self.storage.find(self._queries(embeddings), top_k, admits)
+        found = self._find_any(embeddings, tf.convert_to_tensor(top_k))
         if not tf.is_tensor(top_k):
             for values in found:
                 values.set_shape([None, top_k])
         return found
+
+    def _queries(self, embeddings: tf.Tensor) -> Queries:
+        quantizer = self._quantizer.value
+        return Queries(quantizer.normalize(embeddings), quantizer.lookup_tables(embeddings))
 
     def _without(self, found: Neighbours, is_out: tf.Tensor) -> Neighbours:
         """The first `top_k` of those that are not out; the others keep their order."""
@@ -281,29 +317,11 @@ class Searcher(tf.Module):
         )
 
     def _answer(self, found: Neighbours, has_matches: bool = True) -> Outputs:
-        missing = tf.constant("" if self.id_type == "string" else -1, self.ids.dtype)
-        if self.num_items:
-            ids = tf.gather(self.ids, tf.maximum(found.positions, 0))
-            ids = tf.where(found.positions < 0, missing, ids)
-        else:
-            ids = tf.fill(tf.shape(found.positions), missing)
-        outputs = {"ids": ids, "scores": found.scores}
+        outputs = {"ids": self.ids.at(found.positions), "scores": found.scores}
         if self.calibration and has_matches:
             threshold = np.float32(self.calibration["score_threshold"])
             outputs["matches"] = found.scores >= threshold
         return outputs
-
-    def _positions(self, item_ids: tf.Tensor) -> tf.Tensor:
-        """int32 positions of items `[batch]`; -1 for an unknown id.
-
-        A scan: it takes no memory beyond the ids, and less time than the search that follows.
-        """
-        positions = tf.map_fn(
-            lambda id_: tf.concat([tf.where(tf.equal(self.ids, id_))[:, 0], [NO_POSITION]], 0)[0],
-            item_ids,
-            fn_output_signature=tf.TensorSpec([], tf.int64),
-        )
-        return tf.cast(positions, tf.int32)
 
     def _encode(self, embeddings: tf.Tensor) -> tf.Tensor:
         return tf.cast(self._quantizer.value.encode(embeddings), tf.int32)
@@ -328,6 +346,35 @@ def _checked_count(name: str, value: Any, largest: int = MAX_COUNT) -> int:
             f"{name} must be at least 1 and at most {largest}. Received: {name}={value}"
         )
     return int(value)
+
+
+def _checked_partitioning(
+    partition: int | str | None,
+    num_probes: int | None,
+    exact: bool,
+    agreement: float,
+    queries: np.ndarray | None,
+    progress: Callable[[str], None] | None,
+    num_items: int,
+) -> Partitioning | None:
+    """How to part the collection; None to leave it whole."""
+    if partition is None:
+        if num_probes is not None or exact:
+            raise ValueError(
+                "num_probes and exact need lists: give partition as well. "
+                f"Received: partition=None, num_probes={num_probes}, exact={exact}"
+            )
+        return None
+    if not 0 < agreement <= 1:
+        raise ValueError(f"agreement must lie in (0, 1]. Received: agreement={agreement}")
+    if num_probes is not None:
+        num_probes = _checked_count("num_probes", num_probes)
+    if partition != "auto":
+        num_lists = _checked_count("partition", partition, max(num_items, 1))
+        return Partitioning(num_lists, num_probes, exact, agreement, queries, progress)
+    if not is_worth_parting(num_items):
+        return None
+    return Partitioning(None, num_probes, exact, agreement, queries, progress)
 
 
 def _checked_calibration(

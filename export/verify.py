@@ -18,7 +18,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from .batching_parameters import BatchingParameters
 from .loaders import SavedModelLoader, ServedModel, SessionLoader, StatusError
 from .op_check import check_ops, list_ops, read_saved_model
-from .saved_model import sha256_of_values
+from .saved_model import sha256_of_values, stored_shapes
 from .version_folder import BATCHING_FILE, check_files, find_files, read_manifest
 from .warmup import read_warmup_requests
 
@@ -113,23 +113,16 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> int:
 
 
 def _check_variables(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Sizes of codes and ids, and the codebooks."""
-    quantizer = manifest["quantizer"]
+    """Sizes of what holds the collection, and the codebooks."""
+    shapes = stored_shapes(folder)
+    _require_equal("variables", manifest["variables"], shapes)
+    # Where codes do not lie in the order of the items, there are the items' positions.
+    holder = shapes.get("storage/positions") or shapes["storage/codes"]
+    _require_equal("number of items", manifest["num_items"], holder[-1])
     values = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
-    shapes = values.get_variable_to_shape_map()
-    num_items = manifest["num_items"]
-    _require_equal(
-        "shape of codes", [quantizer["code_length"], num_items], shapes[_variable("codes")]
-    )
-    _require_equal("number of ids", [num_items], shapes[_variable("ids")])
-    codebooks = values.get_tensor(_variable("quantizer_variables/0"))
-    _require_equal(
-        "sha256 of codebooks", quantizer["codebooks_sha256"], sha256_of_values(codebooks)
-    )
-
-
-def _variable(name: str) -> str:
-    return f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
+    codebooks = values.get_tensor("quantizer_variables/0/.ATTRIBUTES/VARIABLE_VALUE")
+    expected = manifest["quantizer"]["codebooks_sha256"]
+    _require_equal("sha256 of codebooks", expected, sha256_of_values(codebooks))
 
 
 def _check_signatures(model: ServedModel, manifest: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ def _make_inputs(searcher: Searcher, name: str, size: int) -> dict[str, Any]:
     if name == "search_by_embedding":
         return {"embeddings": np.ones((size, searcher.embedding_dim), np.float32)}
     if name == "search_by_id":
-        return {"item_ids": np.repeat(searcher.ids[:1].numpy(), size)}
+        return {"item_ids": np.repeat(searcher.ids.at(tf.constant([0])).numpy(), size)}
     if name == "decode":
         return {"codes": np.zeros((size, searcher.code_length), np.int32)}
     inputs: dict[str, Any] = {searcher.items_name: _make_items(searcher, size)}

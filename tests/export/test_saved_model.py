@@ -113,7 +113,7 @@ def test_weights_codes_and_ids_are_variables_and_not_constants(network, tmp_path
     num_items = 10**6
     layout = network_layout(network)
     codes = np.zeros((num_items, layout.code_length), layout.code_dtype)
-    searcher = make_searcher(network, CodeIndex(layout, codes, np.arange(num_items)))
+    searcher = make_searcher(network, CodeIndex(layout, codes, np.arange(num_items) + 2**32))
     path = save_searcher(searcher, tmp_path / "1")
     assert (path / "saved_model.pb").stat().st_size < 2**20
     names = {name for name, _ in tf.train.list_variables(str(path / "variables/variables"))}

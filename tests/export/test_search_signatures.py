@@ -3,6 +3,8 @@
 Each way, of each kind of network, through each reader, against a slow loop over all scores.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,7 +193,8 @@ def expect(model: Model, name: Any) -> Any:
     return rank(scores, model.index, TOP_K, admitted)
 
 
-KINDS = ("pqn", "rpqn", "tpqn")
+# Each kind is exported and loaded three times, which takes its time.
+KINDS = ("pqn", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("rpqn", "tpqn")))
 NAMES = [
     "search",
     "default",
@@ -205,16 +208,17 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def models() -> dict[str, Model]:
-    return {kind: make_model(kind) for kind in KINDS}
+def models() -> Callable[[str], Model]:
+    return functools.cache(make_model)
 
 
 @pytest.fixture(scope="module")
-def answers(models, tmp_path_factory) -> dict[tuple[str, str], Answers]:
-    """Answers to `make_calls` by kind and loader."""
-    folder = tmp_path_factory.mktemp("models")
-    paths, calls, found = {}, {}, {}
-    for kind, model in models.items():
+def answers(models, tmp_path_factory) -> Callable[[str], dict[str, Answers]]:
+    """Answers to `make_calls` of a kind by loader."""
+
+    @functools.cache
+    def answers_of(kind: str) -> dict[str, Answers]:
+        model, folder = models(kind), tmp_path_factory.mktemp("models")
         calibration = {
             "score_threshold": THRESHOLD,
             "codebook_fingerprint": model.index.layout.fingerprint,
@@ -226,24 +230,24 @@ def answers(models, tmp_path_factory) -> dict[tuple[str, str], Answers]:
             tag_columns=["label", "tags"],
             calibration=calibration,
         )
-        paths[kind] = save_searcher(searcher, folder / kind / "1")
-        calls[kind] = make_calls(model)
-    native = answer_natively({str(paths[kind]): calls[kind] for kind in KINDS}, folder)
-    for kind, path in paths.items():
-        found[kind, "saved model"] = answer(SavedModelLoader(path), calls[kind])
+        path = save_searcher(searcher, folder / kind / "1")
+        calls = make_calls(model)
+        found = {"saved model": answer(SavedModelLoader(path), calls)}
         with SessionLoader(path) as session:
-            found[kind, "session"] = answer(session, calls[kind])
-        found[kind, "C API"] = native[str(path)]
-    return found
+            found["session"] = answer(session, calls)
+        found["C API"] = answer_natively({str(path): calls}, folder)[str(path)]
+        return found
+
+    return answers_of
 
 
 @pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES, ids=str)
 def test_every_reader_finds_what_a_loop_over_all_scores_finds(answers, models, kind, loader, name):
-    outputs = answers[kind, loader].results[name]
+    outputs = answers(kind)[loader].results[name]
     found = SearchResult.from_outputs(outputs)
-    assert_found(found, expect(models[kind], name))
+    assert_found(found, expect(models(kind), name))
     if name == "by id":
         assert found.matches is None
         return
@@ -257,7 +261,7 @@ def test_every_reader_finds_what_a_loop_over_all_scores_finds(answers, models, k
 def test_every_reader_embeds_and_codes_as_a_loop_over_the_weights_does(
     answers, models, kind, loader
 ):
-    model, results = models[kind], answers[kind, loader].results
+    model, results = models(kind), answers(kind)[loader].results
     codes = results["encode"]["codes"]
     for name, received, expected in (
         ("embed", results["embed"]["embeddings"], model.embeddings),
@@ -273,15 +277,15 @@ def test_every_reader_embeds_and_codes_as_a_loop_over_the_weights_does(
 @pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_reader_refuses_bad_input_by_its_name(answers, models, kind, loader):
-    for name, (_, _, words) in bad_inputs(models[kind]).items():
-        refusal = answers[kind, loader].results["bad", name]
+    for name, (_, _, words) in bad_inputs(models(kind)).items():
+        refusal = answers(kind)[loader].results["bad", name]
         assert isinstance(refusal, Refusal), f"{name} was not refused: {refusal}"
         assert refusal.code == "INVALID_ARGUMENT"
         assert words in refusal.message
 
 
 def test_an_item_is_found_by_its_id_as_by_its_reconstruction(models):
-    model = models["pqn"]
+    model = models("pqn")
     searcher = make_searcher(model.network, model.index, top_k=TOP_K)
     larger = make_searcher(model.network, model.index, top_k=TOP_K + 1)
     decoded = model.network.quantizer.decode(model.index.codes[:5])
@@ -293,7 +297,7 @@ def test_an_item_is_found_by_its_id_as_by_its_reconstruction(models):
 
 
 def test_columns_that_are_not_there_are_refused(models):
-    model = models["pqn"]
+    model = models("pqn")
     with pytest.raises(ValueError, match=r"tag_columns must name .*'label', 'tags'.*'colour'"):
         make_searcher(model.network, model.index, tag_columns=["colour"])
 
@@ -307,7 +311,7 @@ def test_columns_that_are_not_there_are_refused(models):
     ],
 )
 def test_the_calibration_of_another_network_is_refused(models, change, message):
-    model = models["pqn"]
+    model = models("pqn")
     calibration = {
         "score_threshold": THRESHOLD,
         "codebook_fingerprint": model.index.layout.fingerprint,

@@ -148,6 +148,7 @@ def test_a_version_folder_that_leads_out_of_the_model_is_refused(watched, models
     assert version_that_answers(watched) == 1
 
 
+@pytest.mark.slow
 def test_taking_the_newest_version_away_brings_the_one_before_back(watched):
     folder = copy_version(watched, 2)
     wait_for(lambda: state(watched, 2) == AVAILABLE)
@@ -166,6 +167,7 @@ def test_a_folder_that_vanishes_leaves_the_loaded_version_serving(watched):
     wait_for(lambda: state(watched, 2) == AVAILABLE)
 
 
+@pytest.mark.slow
 def test_labels_keep_their_versions_loaded(own_folder):
     shutil.copytree(own_folder.version, own_folder.folder / "2")
     labels = {"stable": 1, "canary": 2, "lost": 9}

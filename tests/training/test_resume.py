@@ -250,6 +250,7 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors
 
 
+@pytest.mark.slow
 def test_killed_training_started_again_ends_with_the_same_weights(tmp_path: Path) -> None:
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     reference = start_training(uninterrupted)

@@ -1,0 +1,179 @@
+"""Inverted lists: a collection parted by k-means on its reconstructions.
+
+Codes add up: an item's reconstruction is a sum of one vector for each code position, and so is its
+projection onto fewer dimensions. So beside the codes a few bytes per item are held in memory.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import sklearn.cluster
+import sklearn.exceptions
+
+# Reconstructions held in memory at once.
+ROWS_PER_BLOCK = 2**14
+# What k-means learns from.
+POINTS_PER_LIST = 64
+MAX_POINTS = 2**18
+NUM_ITERATIONS = 10
+# The dimensions in which the reconstructions vary most; the others cost time and part little.
+MAX_DIM = 64
+# No list is longer by this factor than the mean, so that none dominates a search.
+MAX_LENGTH_RATIO = 4
+
+Progress = Callable[[int], None]
+
+
+class Partition(NamedTuple):
+    """A collection in lists, each item in one.
+
+    Attributes:
+        centroids: float32 `[num_lists, embedding_dim]`, the mean reconstructions of the lists.
+        order: int32 `[num_items]`, positions, list after list, ascending within a list.
+        splits: int64 `[num_lists + 1]`, where each list begins and ends in `order`.
+        radii: float32 `[num_lists]`, the largest distance of an item from the centroid.
+    """
+
+    centroids: np.ndarray
+    order: np.ndarray
+    splits: np.ndarray
+    radii: np.ndarray
+
+    @property
+    def num_lists(self) -> int:
+        """Number of lists."""
+        return len(self.radii)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 `[num_lists]`, items of each list."""
+        return np.diff(self.splits)
+
+
+def codeword_vectors(quantizer: Any, num_codewords: int) -> np.ndarray:
+    """What each codeword adds: float32 `[code_length, num_codewords, embedding_dim]`."""
+    code_length = quantizer.code_length
+    codes = np.zeros((code_length, num_codewords, code_length), np.int32)
+    for position in range(code_length):
+        codes[position, :, position] = np.arange(num_codewords)
+    decoded = np.asarray(quantizer.decode(codes.reshape(-1, code_length)))
+    decoded = decoded.reshape(code_length, num_codewords, -1)
+    origin = decoded[0, 0].copy()
+    # The origin is in every reconstruction once.
+    decoded[1:] -= origin
+    return decoded.astype(np.float32)
+
+
+def build_partition(
+    vectors: np.ndarray,
+    codes: np.ndarray,
+    num_lists: int,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Partition:
+    """Part a collection by k-means.
+
+    Args:
+        vectors: What each codeword adds, see `codeword_vectors`.
+        codes: Integers `[num_items, code_length]`.
+        num_lists: Lists to make, at most as many as items. There may be more in the end: long ones
+            are cut; or fewer: empty ones are left out.
+        seed: Of what k-means learns from, and begins with.
+        progress: Is told how many items have their list.
+
+    Raises:
+        ValueError: `num_lists` is out of range.
+    """
+    num_items = len(codes)
+    if not 1 <= num_lists <= num_items:
+        raise ValueError(
+            f"num_lists must lie in 1 .. {num_items}, the number of items. Received: {num_lists}"
+        )
+    centres, projected = _train(vectors, codes, num_lists, seed)
+    list_of_item = np.empty(num_items, np.int32)
+    for rows in _blocks(num_items):
+        points = _sum_vectors(projected, codes[rows])
+        list_of_item[rows] = _nearest(points, centres)
+        if progress:
+            progress(rows.stop)
+    return _group(vectors, codes, list_of_item)
+
+
+def _train(
+    vectors: np.ndarray, codes: np.ndarray, num_lists: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of clusters, and what each codeword adds in the space of the centres."""
+    rng = np.random.default_rng(seed)
+    num_points = min(POINTS_PER_LIST * num_lists, MAX_POINTS, len(codes))
+    sample = codes[np.sort(rng.choice(len(codes), num_points, replace=False))]
+    points = _sum_vectors(vectors, sample[:ROWS_PER_BLOCK])
+    points -= points.mean(axis=0)
+    _, directions = np.linalg.eigh(points.T @ points)
+    projected = vectors @ directions[:, ::-1][:, :MAX_DIM]
+    points = np.concatenate([_sum_vectors(projected, sample[rows]) for rows in _blocks(num_points)])
+    kmeans = sklearn.cluster.KMeans(
+        num_lists, init="random", n_init=1, max_iter=NUM_ITERATIONS, random_state=seed
+    )
+    with warnings.catch_warnings():
+        # Of equal points there are fewer clusters, and so fewer lists.
+        warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
+        kmeans.fit(points)
+    return kmeans.cluster_centers_.astype(np.float32), projected
+
+
+def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The nearest centre of each point."""
+    # Of the squared distance what differs between centres.
+    scores = points @ centres.T
+    scores -= 0.5 * np.square(centres).sum(axis=1)
+    return scores.argmax(axis=1)
+
+
+def _group(vectors: np.ndarray, codes: np.ndarray, list_of_item: np.ndarray) -> Partition:
+    """Sort the items by list; leave out empty lists and cut long ones."""
+    order = np.argsort(list_of_item, kind="stable").astype(np.int32)
+    lengths = np.bincount(list_of_item)
+    lengths = lengths[lengths > 0]
+    longest = max(MAX_LENGTH_RATIO * len(codes) // len(lengths), 1)
+    pieces = [_cut(length, longest) for length in lengths]
+    splits = np.concatenate([[0], np.cumsum(np.concatenate(pieces))]).astype(np.int64)
+    centroids = np.empty((len(splits) - 1, vectors.shape[2]), np.float32)
+    radii = np.empty(len(splits) - 1, np.float32)
+    for number, (start, end) in enumerate(zip(splits[:-1], splits[1:], strict=True)):
+        centroids[number], radii[number] = _describe(vectors, codes[order[start:end]])
+    return Partition(centroids, order, splits, radii)
+
+
+def _cut(length: int, longest: int) -> np.ndarray:
+    """Lengths of nearly equal pieces, none longer than `longest`."""
+    num_pieces = -(-length // longest)
+    return np.diff(np.arange(num_pieces + 1) * length // num_pieces)
+
+
+def _describe(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, float]:
+    """Mean of the reconstructions, and their largest distance from it."""
+    blocks = [codes[rows] for rows in _blocks(len(codes))]
+    total = sum(_sum_vectors(vectors, block).sum(axis=0, dtype=np.float64) for block in blocks)
+    mean = (total / len(codes)).astype(np.float32)
+    distances = [
+        np.linalg.norm(_sum_vectors(vectors, block) - mean, axis=1).max() for block in blocks
+    ]
+    return mean, float(max(distances))
+
+
+def _sum_vectors(vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Sums float32 `[rows, dim]` of the vectors that codes `[rows, code_length]` name."""
+    sums = vectors[0][codes[:, 0]]
+    for position in range(1, codes.shape[1]):
+        sums += vectors[position][codes[:, position]]
+    return sums
+
+
+def _blocks(num_rows: int) -> Iterator[slice]:
+    for start in range(0, num_rows, ROWS_PER_BLOCK):
+        yield slice(start, min(start + ROWS_PER_BLOCK, num_rows))

@@ -1,0 +1,110 @@
+"""How many lists, and how many of them to look at: chosen by measurement on queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .partition import Partition
+
+# So many lists are tried for a collection, in multiples of the square root of its size.
+LISTS_PER_ROOT = (1, 2, 4)
+# Smaller collections are scanned as fast as lists are chosen.
+MIN_ITEMS = 2**15
+# A look at a table costs as much as so many multiplications with centroids (docs/benchmarks.md).
+MULTIPLICATIONS_PER_LOOKUP = 100
+
+Build = Callable[[int], Partition]
+
+
+class Tuning(NamedTuple):
+    """The chosen partition.
+
+    Attributes:
+        partition: The lists.
+        num_probes: Lists to look at.
+        agreement: Measured share of the best items that are found so.
+        curve: What was measured: dictionaries of `num_lists`, `num_probes`, `agreement` and
+            `items`, the mean number of items looked at.
+    """
+
+    partition: Partition
+    num_probes: int
+    agreement: float
+    curve: list[dict[str, Any]]
+
+
+def choose_list_counts(num_items: int) -> list[int]:
+    """Numbers of lists worth a try: powers of two about the square root of the items."""
+    power = round(np.log2(max(num_items, 4)) / 2)
+    return [ratio * 2**power for ratio in LISTS_PER_ROOT]
+
+
+def tune_partition(
+    build: Build,
+    list_counts: Sequence[int],
+    queries: np.ndarray,
+    best_positions: np.ndarray,
+    code_length: int,
+    agreement: float,
+) -> Tuning:
+    """Choose the cheapest partition and number of probes that agree enough with a full search.
+
+    Args:
+        build: Makes a partition of so many lists.
+        list_counts: Numbers of lists to try.
+        queries: float32 `[queries, embedding_dim]`, in the form that search compares.
+        best_positions: `[queries, top_k]`, what a full search finds; -1 where there is no item.
+        code_length: Number of code positions.
+        agreement: Wanted mean share of them that are found.
+    """
+    chosen: Tuning | None = None
+    lowest, curve = np.inf, []
+    for count in list_counts:
+        partition = build(count)
+        measured = measure_partition(partition, queries, best_positions)
+        curve += measured
+        enough = next(point for point in measured if point["agreement"] >= agreement)
+        cost = enough["items"] * code_length
+        cost += partition.centroids.size / MULTIPLICATIONS_PER_LOOKUP
+        if cost < lowest:
+            lowest = cost
+            chosen = Tuning(partition, enough["num_probes"], enough["agreement"], curve)
+    if chosen is None:
+        raise ValueError("list_counts must name a number of lists. Received: none")
+    return chosen
+
+
+def measure_partition(
+    partition: Partition, queries: np.ndarray, best_positions: np.ndarray
+) -> list[dict[str, Any]]:
+    """Agreement with a full search and items looked at, for ever more probes, up to all lists."""
+    list_of_item = np.empty(len(partition.order), np.int32)
+    list_of_item[partition.order] = np.repeat(np.arange(partition.num_lists), partition.lengths)
+    ranked = np.argsort(-(queries @ partition.centroids.T), axis=1, kind="stable")
+    ranks = np.argsort(ranked, axis=1)
+    is_item = best_positions >= 0
+    lists = list_of_item[np.maximum(best_positions, 0)]
+    rank_of_best = np.take_along_axis(ranks, lists, axis=1)
+    items = np.cumsum(partition.lengths[ranked], axis=1).mean(axis=0)
+    return [
+        {
+            "num_lists": partition.num_lists,
+            "num_probes": int(probes),
+            "agreement": _mean_share((rank_of_best < probes) & is_item, is_item),
+            "items": float(items[probes - 1]),
+        }
+        for probes in _probe_counts(partition.num_lists)
+    ]
+
+
+def _mean_share(is_found: np.ndarray, is_item: np.ndarray) -> float:
+    return float(np.mean(is_found.sum(axis=1) / np.maximum(is_item.sum(axis=1), 1)))
+
+
+def _probe_counts(num_lists: int) -> list[int]:
+    """1, 2, 3, 4, 6, 8, 12 ... and all."""
+    counts = sorted({2**power * factor // 2 for power in range(1, 32) for factor in (2, 3)})
+    return [count for count in counts if count < num_lists] + [num_lists]

@@ -1,0 +1,132 @@
+"""Which storage a collection gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from .distinct_codes import DistinctCodes, group_codes
+from .filters import TagSets
+from .flat_codes import FlatCodes
+from .partition import Partition, build_partition, codeword_vectors
+from .partition_tuning import MIN_ITEMS, Tuning, choose_list_counts, tune_partition
+from .partitioned_codes import PartitionedCodes
+from .storage import Queries, Storage
+
+# Codes are scored once each where there are so many times more items.
+ITEMS_PER_CODE = 4
+# Queries that a partition is tuned with, at most.
+NUM_TUNING_QUERIES = 128
+
+
+class Partitioning(NamedTuple):
+    """How to part a collection.
+
+    Attributes:
+        num_lists: Number of lists; None to choose it.
+        num_probes: Lists that a query looks at; None to choose it.
+        exact: Whether to go on until nothing can be missed.
+        agreement: Wanted share of a full search's items, where something is to be chosen.
+        queries: float `[queries, embedding_dim]`, like those to come; None to take reconstructions
+            of items, which are found more easily.
+        progress: Is told a sentence whenever a step begins.
+    """
+
+    num_lists: int | None = None
+    num_probes: int | None = None
+    exact: bool = False
+    agreement: float = 0.99
+    queries: np.ndarray | None = None
+    progress: Callable[[str], None] | None = None
+
+
+def flat_storage(
+    codes: np.ndarray, rows_per_block: int, tag_sets: TagSets | None
+) -> tuple[Storage, TagSets | None]:
+    """A storage in which every item is scored, and the tag sets of its rows.
+
+    Distinct codes are scored once each if there are few of them.
+    """
+    # A sample tells at once that there are many.
+    sample = codes[:: max(len(codes) // 2**16, 1)]
+    if len(sample) and len(np.unique(sample, axis=0)) <= len(sample) // 2:
+        groups = group_codes(codes, None if tag_sets is None else tag_sets.set_of_item)
+        if len(groups.codes) * ITEMS_PER_CODE <= len(codes):
+            if tag_sets is not None and groups.tag_sets is not None:
+                tag_sets = tag_sets._replace(set_of_item=groups.tag_sets)
+            return DistinctCodes(groups, rows_per_block), tag_sets
+    return FlatCodes(codes, rows_per_block), tag_sets
+
+
+def partitioned_storage(
+    quantizer: Any,
+    codes: np.ndarray,
+    num_codewords: int,
+    options: Partitioning,
+    top_k: int,
+    rows_per_block: int,
+) -> PartitionedCodes:
+    """A storage in which the items of a few lists are scored."""
+    vectors = codeword_vectors(quantizer, num_codewords)
+    say = options.progress or (lambda sentence: None)
+
+    def build(num_lists: int) -> Partition:
+        say(f"Parting {len(codes):,} items into {num_lists:,} lists")
+        return build_partition(vectors, codes, num_lists)
+
+    if options.num_lists is not None and options.num_probes is not None:
+        partition = build(options.num_lists)
+        num_probes = min(options.num_probes, partition.num_lists)
+        return PartitionedCodes(codes, partition, num_probes, options.exact)
+    if options.num_lists is None:
+        counts = [count for count in choose_list_counts(len(codes)) if count <= len(codes)]
+    else:
+        counts = [options.num_lists]
+    embeddings = _tuning_queries(quantizer, codes, options.queries)
+    say(f"Searching all items for {len(embeddings):,} queries")
+    best = _find_exactly(quantizer, codes, embeddings, top_k, rows_per_block)
+    tuning = tune_partition(build, counts, embeddings, best, codes.shape[1], options.agreement)
+    return PartitionedCodes(
+        codes,
+        tuning.partition,
+        options.num_probes or tuning.num_probes,
+        options.exact,
+        _report(tuning, options),
+    )
+
+
+def is_worth_parting(num_items: int) -> bool:
+    """Whether a search over lists is expected to be faster than one over all items."""
+    return num_items >= MIN_ITEMS
+
+
+def _tuning_queries(quantizer: Any, codes: np.ndarray, queries: np.ndarray | None) -> np.ndarray:
+    """Normalised queries, a few of those given."""
+    rng = np.random.default_rng(0)
+    if queries is None:
+        rows = rng.choice(len(codes), min(NUM_TUNING_QUERIES, len(codes)), replace=False)
+        queries = np.asarray(quantizer.decode(codes[np.sort(rows)].astype(np.int32)))
+    elif len(queries) > NUM_TUNING_QUERIES:
+        queries = queries[np.sort(rng.choice(len(queries), NUM_TUNING_QUERIES, replace=False))]
+    return np.asarray(quantizer.normalize(np.asarray(queries, np.float32)))
+
+
+def _find_exactly(
+    quantizer: Any, codes: np.ndarray, embeddings: np.ndarray, top_k: int, rows_per_block: int
+) -> np.ndarray:
+    flat = FlatCodes(codes, rows_per_block)
+    tables = quantizer.lookup_tables(embeddings)
+    find = tf.function(lambda queries: flat.find(queries, top_k).positions, autograph=False)
+    queries = Queries(tf.constant(embeddings), tf.convert_to_tensor(tables))
+    return np.asarray(find(queries))
+
+
+def _report(tuning: Tuning, options: Partitioning) -> dict[str, Any]:
+    return {
+        "agreement": tuning.agreement,
+        "tuned_with": "reconstructions" if options.queries is None else "queries",
+        "curve": tuning.curve,
+    }

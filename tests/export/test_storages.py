@@ -1,0 +1,146 @@
+"""However a collection is stored, a search finds what a stable sort of all scores finds."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfpqn.export import list_search
+from tfpqn.export.distinct_codes import DistinctCodes, group_codes
+from tfpqn.export.flat_codes import FlatCodes
+from tfpqn.export.partition import build_partition
+from tfpqn.export.partitioned_codes import PartitionedCodes
+from tfpqn.export.search import FLOOR_SCORE, NO_POSITION
+from tfpqn.export.storage import Queries
+
+NUM_CODEWORDS = 4
+DIM = 6
+
+
+def make_vectors(rng: np.random.Generator, code_length: int, num_values: int) -> np.ndarray:
+    """What codewords add; few values make equal scores, exact in float32."""
+    shape = (code_length, NUM_CODEWORDS, DIM)
+    return rng.integers(-num_values, num_values + 1, shape).astype(np.float32)
+
+
+def make_queries(rng: np.random.Generator, vectors: np.ndarray, num_queries: int) -> Queries:
+    embeddings = rng.integers(-2, 3, (num_queries, DIM)).astype(np.float32)
+    tables = np.einsum("qd,pkd->qpk", embeddings, vectors)
+    return Queries(tf.constant(embeddings), tf.constant(tables))
+
+
+def make_storage(
+    kind: str, vectors: np.ndarray, codes: np.ndarray, num_lists: int, **options: Any
+) -> Any:
+    if kind == "flat":
+        return FlatCodes(codes, rows_per_block=8)
+    if kind == "distinct":
+        return DistinctCodes(group_codes(codes), rows_per_block=8)
+    partition = build_partition(vectors, codes, min(num_lists, len(codes)))
+    if kind == "exact":
+        return PartitionedCodes(codes, partition, num_probes=1, exact=True)
+    return PartitionedCodes(codes, partition, num_probes=partition.num_lists)
+
+
+def rank(scores: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and scores of the best, by a stable sort."""
+    positions = np.full((len(scores), top_k), NO_POSITION)
+    best = np.full((len(scores), top_k), FLOOR_SCORE, np.float32)
+    for row, own in enumerate(scores):
+        order = np.argsort(-own, kind="stable")[:top_k]
+        order = order[own[order] > FLOOR_SCORE]
+        positions[row, : len(order)] = order
+        best[row, : len(order)] = own[order]
+    return positions, best
+
+
+def score(queries: Queries, codes: np.ndarray) -> np.ndarray:
+    tables = queries.tables.numpy()
+    return sum(tables[:, p][:, codes[:, p]] for p in range(codes.shape[1]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(["flat", "distinct", "all lists", "exact"]),
+    seed=st.integers(0, 2**32 - 1),
+    num_items=st.integers(1, 60),
+    num_queries=st.integers(0, 3),
+    code_length=st.integers(1, 3),
+    num_values=st.sampled_from([1, 100]),
+    top_k=st.sampled_from([1, 3, 70]),
+    num_lists=st.integers(1, 12),
+    rows_per_chunk=st.sampled_from([1, 16, 2**19]),
+)
+def test_every_storage_finds_what_a_stable_sort_finds(
+    kind, seed, num_items, num_queries, code_length, num_values, top_k, num_lists, rows_per_chunk
+):
+    rng = np.random.default_rng(seed)
+    vectors = make_vectors(rng, code_length, num_values)
+    codes = rng.integers(0, NUM_CODEWORDS, (num_items, code_length)).astype(np.uint8)
+    queries = make_queries(rng, vectors, num_queries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(list_search, "ROWS_PER_CHUNK", rows_per_chunk)
+        found = make_storage(kind, vectors, codes, num_lists).find(queries, top_k)
+    positions, scores = rank(score(queries, codes), top_k)
+    np.testing.assert_array_equal(found.positions, positions)
+    np.testing.assert_array_equal(found.scores, scores)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from(["flat", "all lists", "exact"]),
+    seed=st.integers(0, 2**32 - 1),
+    num_items=st.integers(1, 60),
+    num_queries=st.integers(1, 3),
+    share=st.sampled_from([0.0, 0.1, 0.9]),
+    top_k=st.sampled_from([1, 5]),
+)
+def test_every_storage_finds_the_best_of_those_that_are_admitted(
+    kind, seed, num_items, num_queries, share, top_k
+):
+    rng = np.random.default_rng(seed)
+    vectors = make_vectors(rng, 2, 1)
+    codes = rng.integers(0, NUM_CODEWORDS, (num_items, 2)).astype(np.uint8)
+    queries = make_queries(rng, vectors, num_queries)
+    is_admitted = rng.random((num_items, num_queries)) < share
+    storage = make_storage(kind, vectors, codes, 7)
+    found = storage.find(queries, top_k, lambda rows: tf.gather(is_admitted, rows))
+    scores = np.where(is_admitted.T, score(queries, codes), FLOOR_SCORE)
+    np.testing.assert_array_equal(found.positions, rank(scores, top_k)[0])
+
+
+@pytest.mark.parametrize("kind", ["flat", "distinct", "all lists"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("code_length", [1, 2, 3, 4, 8, 9, 16])
+def test_every_storage_keeps_the_codes(kind, dtype, code_length):
+    rng = np.random.default_rng(0)
+    vectors = make_vectors(rng, code_length, 100)
+    codes = rng.integers(0, NUM_CODEWORDS, (30, code_length)).astype(dtype)
+    storage = make_storage(kind, vectors, codes, 5)
+    positions = np.array([29, 0, 7, 7], np.int32)
+    np.testing.assert_array_equal(storage.codes_at(tf.constant(positions)), codes[positions])
+    queries = make_queries(rng, vectors, 2)
+    expected, _ = rank(score(queries, codes), 4)
+    np.testing.assert_array_equal(storage.find(queries, 4).positions, expected)
+
+
+def test_probing_few_lists_finds_the_best_items_of_these():
+    rng = np.random.default_rng(0)
+    vectors = make_vectors(rng, 3, 100)
+    codes = rng.integers(0, NUM_CODEWORDS, (300, 3)).astype(np.uint8)
+    queries = make_queries(rng, vectors, 4)
+    partition = build_partition(vectors, codes, 20)
+    found = PartitionedCodes(codes, partition, num_probes=3).find(queries, 5)
+    scores = score(queries, codes)
+    for row, embedding in enumerate(queries.embeddings.numpy()):
+        nearest = np.argsort(-(partition.centroids @ embedding), kind="stable")[:3]
+        looked_at = np.concatenate(
+            [partition.order[slice(*partition.splits[n : n + 2])] for n in nearest]
+        )
+        own = np.full(300, FLOOR_SCORE, np.float32)
+        own[looked_at] = scores[row, looked_at]
+        if len(looked_at) >= 5:
+            np.testing.assert_array_equal(found.positions[row], rank(own[np.newaxis], 5)[0][0])
