@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from .ragged_rows import numbers_of_rows
-from .ranking_keys import make_keys, missing_keys, read_keys
+from .ranking_keys import best_keys, make_keys, missing_keys, read_keys
 from .search import ROWS_PER_BLOCK, Admits, Neighbours, search_codes
 from .storage import Queries, Storage
 
@@ -82,7 +82,11 @@ class DistinctCodes(Storage):
         self.splits = keep("splits", groups.splits)
 
     def find(
-        self, queries: Queries, top_k: int | tf.Tensor, admits: Admits | None = None
+        self,
+        queries: Queries,
+        top_k: int | tf.Tensor,
+        admits: Admits | None = None,
+        num_probes: int | tf.Tensor | None = None,
     ) -> Neighbours:
         """See `Storage`.
 
@@ -111,9 +115,7 @@ class DistinctCodes(Storage):
             row_partition_types=["ROW_SPLITS"],
         )
         keys = tf.concat([keys, missing_keys([tf.shape(keys)[0], top_k])], axis=1)
-        keys = tf.math.top_k(keys, tf.shape(keys)[1]).values[:, :top_k]
-        keys.set_shape([None, None if tf.is_tensor(top_k) else top_k])
-        return read_keys(keys)
+        return read_keys(best_keys(keys, top_k))
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         """See `Storage`."""

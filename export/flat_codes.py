@@ -28,7 +28,11 @@ class FlatCodes(Storage):
         self.codes = tf.Variable(columns, trainable=False, name="codes")
 
     def find(
-        self, queries: Queries, top_k: int | tf.Tensor, admits: Admits | None = None
+        self,
+        queries: Queries,
+        top_k: int | tf.Tensor,
+        admits: Admits | None = None,
+        num_probes: int | tf.Tensor | None = None,
     ) -> Neighbours:
         """See `Storage`."""
         return search_codes(queries.tables, self.codes, top_k, self.rows_per_block, admits)

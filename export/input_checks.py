@@ -160,13 +160,14 @@ def check_embeddings(embeddings: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(given, [None, width])
 
 
-def check_count(k: tf.Tensor, largest: int) -> tf.Tensor:
-    """The wanted number of items, refused if it is not in `1 .. largest`."""
+def check_count(count: tf.Tensor, largest: int, name: str) -> tf.Tensor:
+    """A wanted number, refused if it is not in `1 .. largest`."""
     in_range = tf.debugging.Assert(
-        (k >= 1) & (k <= largest), [f"k: expected a number in 1 .. {largest}. Received:", k]
+        (count >= 1) & (count <= largest),
+        [f"{name}: expected a number in 1 .. {largest}. Received:", count],
     )
     with tf.control_dependencies([in_range]):
-        return tf.identity(k)
+        return tf.identity(count)
 
 
 def check_width(values: tf.Tensor, name: str, largest: int) -> tf.Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from .ragged_rows import numbers_of_rows
-from .ranking_keys import make_keys, missing_keys, read_keys
+from .ranking_keys import best_keys, make_keys, missing_keys, read_keys
 from .search import FLOOR_SCORE, Admits, Neighbours, score_positions
 
 # Items scored at once, at most, unless a single list is larger.
@@ -99,71 +99,115 @@ def search_lists(
     Returns:
         The best items, equal scores in ascending position.
     """
-    num_queries, num_lists = tf.unstack(tf.shape(list_scores))
-    lists_per_chunk = max(ROWS_PER_CHUNK // max(lists.longest, 1), 1)
-    # What does not fit is left to the second pass.
-    num_first = tf.minimum(tf.minimum(num_probes, num_lists), lists_per_chunk)
+    num_lists = tf.shape(list_scores)[1]
+    num_probes = tf.minimum(num_probes, num_lists)
+    scan = _Scan(tables, lists, top_k, admits)
+    # What does not fit into one chunk is left to the second pass.
+    num_first = tf.minimum(num_probes, scan.lists_per_chunk)
     _, probed = tf.math.top_k(list_scores, num_first)
-    queries_per_chunk = 1 if admits else tf.maximum(lists_per_chunk // num_first, 1)
-
-    def scan(first: tf.Tensor, last: tf.Tensor, chosen: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
-        """Keys `[queries, top_k]` of the best of `best` and of the lists `[queries, count]`."""
-        chunk = _score_lists(tables[first:last], chosen, lists)
-        if admits is not None:
-            chunk = _admitted(chunk, admits, first)
-        return _merge(best, chunk, top_k)
-
-    def probe(first: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        last = tf.minimum(first + queries_per_chunk, num_queries)
-        found = scan(first, last, probed[first:last], missing_keys([last - first, top_k]))
-        return last, tf.concat([keys, found], axis=0)
-
-    width = None if tf.is_tensor(top_k) else top_k
-    _, keys = tf.while_loop(
-        lambda first, keys: first < num_queries,
-        probe,
-        (tf.constant(0), missing_keys([0, top_k])),
-        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, width])),
-        parallel_iterations=1,
-    )
-
-    keys.set_shape([None, width])
-    is_missing = keys[:, -1] <= missing_keys([])
+    keys = _search_probed(scan, probed)
+    last = read_keys(keys[:, -1]).scores
     # Where a query still has to look: nowhere, everywhere, or where the bound says so.
-    reach = tf.where(is_missing, -np.inf, np.inf)
-    if bounds is not None:
-        reach = tf.where(is_missing, -np.inf, read_keys(keys[:, -1]).scores - BOUND_SLACK)
-    upper = list_scores if bounds is None else bounds
+    is_full = last > FLOOR_SCORE
+    reach = np.inf if bounds is None else last - BOUND_SLACK
+    reach = tf.where(is_full, reach, -np.inf)
 
     def look_further() -> tf.Tensor:
-        is_probed = tf.reduce_any(tf.one_hot(probed, num_lists, True, False, dtype=tf.bool), axis=1)
-        is_left = (upper >= reach[:, tf.newaxis]) & ~is_probed
+        wanted, _ = tf.math.top_k(list_scores, num_probes)
+        is_left = list_scores >= wanted[:, -1:]
+        is_left |= (list_scores if bounds is None else bounds) >= reach[:, tf.newaxis]
+        return _search_rest(scan, probed, is_left, keys)
 
-        def search_rest(query: tf.Tensor) -> tf.Tensor:
-            rest = tf.cast(tf.where(is_left[query])[:, 0], tf.int32)
+    is_done = tf.reduce_all(tf.math.is_inf(reach) & is_full) & tf.equal(num_first, num_probes)
+    is_done |= tf.equal(num_first, num_lists)
+    return read_keys(tf.cond(is_done, lambda: keys, look_further))
 
-            def add_lists(first: tf.Tensor, best: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                last = tf.minimum(first + lists_per_chunk, tf.size(rest))
-                return last, scan(query, query + 1, rest[tf.newaxis, first:last], best)
 
-            _, best = tf.while_loop(
-                lambda first, best: first < tf.size(rest),
-                add_lists,
-                (tf.constant(0), keys[query : query + 1]),
-                shape_invariants=(tf.TensorShape([]), tf.TensorShape([1, width])),
-                parallel_iterations=1,
-            )
-            return best[0]
+class _Scan:
+    """What the passes of a search share."""
 
-        return tf.map_fn(
-            search_rest,
-            tf.range(num_queries),
-            fn_output_signature=tf.TensorSpec([width], tf.int64),
+    def __init__(
+        self,
+        tables: tf.Tensor,
+        lists: Lists,
+        top_k: int | tf.Tensor,
+        admits: Admits | None,
+    ) -> None:
+        self.tables = tables
+        self.num_queries = tf.shape(tables)[0]
+        self.lists = lists
+        self.top_k = top_k
+        self.width = None if tf.is_tensor(top_k) else top_k
+        self.admits = admits
+        self.lists_per_chunk = max(ROWS_PER_CHUNK // max(lists.longest, 1), 1)
+
+    def add_lists(
+        self, first: tf.Tensor, last: tf.Tensor, chosen: tf.Tensor, best: tf.Tensor
+    ) -> tf.Tensor:
+        """Keys `[queries, top_k]` of the best of `best` and of the items of lists.
+
+        Args:
+            first: First of the queries.
+            last: The query after the last.
+            chosen: Lists `[queries, count]`.
+            best: Keys `[queries, top_k]`.
+        """
+        chunk = _score_lists(self.tables[first:last], chosen, self.lists)
+        if self.admits is not None:
+            chunk = _admitted(chunk, self.admits, first)
+        return _merge(best, chunk, self.top_k)
+
+
+def _search_probed(scan: _Scan, probed: tf.Tensor) -> tf.Tensor:
+    """Keys `[queries, top_k]` of the best items of lists `[queries, count]`."""
+    # A filter is asked for one query at a time.
+    chunk = 1 if scan.admits else tf.maximum(scan.lists_per_chunk // tf.shape(probed)[1], 1)
+
+    def add_queries(first: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        last = tf.minimum(first + chunk, scan.num_queries)
+        nothing = missing_keys([last - first, scan.top_k])
+        found = scan.add_lists(first, last, probed[first:last], nothing)
+        return last, tf.concat([keys, found], axis=0)
+
+    shape = tf.TensorShape([None, scan.width])
+    _, keys = tf.while_loop(
+        lambda first, keys: first < scan.num_queries,
+        add_queries,
+        (tf.constant(0), missing_keys([0, scan.top_k])),
+        shape_invariants=(tf.TensorShape([]), shape),
+        parallel_iterations=1,
+    )
+    keys.set_shape(shape)
+    return keys
+
+
+def _search_rest(scan: _Scan, probed: tf.Tensor, is_left: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    """Keys `[queries, top_k]` after the lists that are left, but for the probed ones."""
+
+    def search_query(query: tf.Tensor) -> tf.Tensor:
+        places = tf.one_hot(probed[query], tf.shape(is_left)[1], True, False, dtype=tf.bool)
+        rest = tf.where(is_left[query] & ~tf.reduce_any(places, axis=0))
+        rest = tf.reshape(tf.cast(rest, tf.int32), [1, -1])
+
+        def add_chunk(first: tf.Tensor, best: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            last = tf.minimum(first + scan.lists_per_chunk, tf.size(rest))
+            return last, scan.add_lists(query, query + 1, rest[:, first:last], best)
+
+        _, best = tf.while_loop(
+            lambda first, best: first < tf.size(rest),
+            add_chunk,
+            (tf.constant(0), keys[query : query + 1]),
+            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, scan.width])),
             parallel_iterations=1,
         )
+        return best[0]
 
-    is_left = tf.reduce_any(reach < np.inf)
-    return read_keys(tf.cond(is_left & (num_first < num_lists), look_further, lambda: keys))
+    return tf.map_fn(
+        search_query,
+        tf.range(scan.num_queries),
+        fn_output_signature=tf.TensorSpec([scan.width], tf.int64),
+        parallel_iterations=1,
+    )
 
 
 def _score_lists(tables: tf.Tensor, chosen: tf.Tensor, lists: Lists) -> Chunk:
@@ -235,8 +279,4 @@ def _merge(best: tf.Tensor, chunk: Chunk, top_k: int | tf.Tensor) -> tf.Tensor:
         row_partition_tensors=[tf.shape(scores, tf.int64)[0], places[:, 0]],
         row_partition_types=["FIRST_DIM_SIZE", "VALUE_ROWIDS"],
     )
-    keys = tf.concat([best, found], axis=1)
-    # All of them: in its sort `top_k` is faster than in its choice.
-    keys = tf.math.top_k(keys, tf.shape(keys)[1]).values[:, :top_k]
-    keys.set_shape([None, None if tf.is_tensor(top_k) else top_k])
-    return keys
+    return best_keys(tf.concat([best, found], axis=1), top_k)

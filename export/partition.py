@@ -60,12 +60,12 @@ def codeword_vectors(quantizer: Any, num_codewords: int) -> np.ndarray:
     codes = np.zeros((code_length, num_codewords, code_length), np.int32)
     for position in range(code_length):
         codes[position, :, position] = np.arange(num_codewords)
-    decoded = np.asarray(quantizer.decode(codes.reshape(-1, code_length)))
+    decoded = np.array(quantizer.decode(codes.reshape(-1, code_length)), np.float32)
     decoded = decoded.reshape(code_length, num_codewords, -1)
     origin = decoded[0, 0].copy()
     # The origin is in every reconstruction once.
     decoded[1:] -= origin
-    return decoded.astype(np.float32)
+    return decoded
 
 
 def build_partition(

@@ -106,5 +106,5 @@ def _mean_share(is_found: np.ndarray, is_item: np.ndarray) -> float:
 
 def _probe_counts(num_lists: int) -> list[int]:
     """1, 2, 3, 4, 6, 8, 12 ... and all."""
-    counts = sorted({2**power * factor // 2 for power in range(1, 32) for factor in (2, 3)})
+    counts = sorted({2**power * factor // 2 for power in range(32) for factor in (2, 3)})
     return [count for count in counts if count < num_lists] + [num_lists]

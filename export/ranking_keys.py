@@ -35,6 +35,14 @@ def read_keys(keys: tf.Tensor) -> Neighbours:
     return Neighbours(tf.bitcast(bits, tf.float32), tf.cast(_LARGEST_POSITION - low, tf.int32))
 
 
+def best_keys(keys: tf.Tensor, top_k: int | tf.Tensor) -> tf.Tensor:
+    """The largest keys `[queries, top_k]` of at least as many, best first."""
+    # All of them are sorted: that takes `top_k` less time than to choose.
+    best = tf.math.top_k(keys, tf.shape(keys)[1]).values[:, :top_k]
+    best.set_shape([None, None if tf.is_tensor(top_k) else top_k])
+    return best
+
+
 def missing_keys(shape: list[int | tf.Tensor]) -> tf.Tensor:
     """Keys of places that no item fills."""
     key = make_keys(tf.constant(FLOOR_SCORE), tf.constant(NO_POSITION))

@@ -183,13 +183,18 @@ def _group_maxima(scores: tf.Tensor) -> tf.Tensor:
     return tf.concat([tf.reduce_max(grouped, axis=1), short], axis=0)
 
 
-def score_positions(tables: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
-    """Sums `[rows, ...]` of the entries of `[code_length, num_codewords, ...]` that codes name."""
+def score_positions(tables: tf.Tensor, codes: Any, start: tf.Tensor | None = None) -> tf.Tensor:
+    """Sums `[rows, ...]` of the entries of `[code_length, num_codewords, ...]` that codes name.
+
+    The codes are integers `[rows]` for each position; the sums begin with `start` if it is given.
+    """
     entries = [_look_up(tables[p], codes[p]) for p in range(tables.shape[0])]
+    if start is not None:
+        entries = [start, *entries]
     scores = entries[0]
     # Eight at a time are added in one pass, from the first to the last.
-    for start in range(1, len(entries), 7):
-        scores = tf.add_n([scores, *entries[start : start + 7]])
+    for first in range(1, len(entries), 7):
+        scores = tf.add_n([scores, *entries[first : first + 7]])
     return scores
 
 

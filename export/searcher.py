@@ -24,20 +24,25 @@ from .item_embedding import embed_items, items_spec
 from .item_ids import ItemIds
 from .items import pack_items
 from .limits import MAX_EXCLUSIONS, MAX_K, MAX_PIXELS, MAX_TAGS_PER_QUERY
+from .reranking import EmbeddingReranking, LevelReranking
 from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Admits, Neighbours
+from .search_options import (
+    check_reranking,
+    checked_count,
+    checked_item_embeddings,
+    checked_partitioning,
+)
 from .search_result import SearchResult
 from .storage import Queries, Storage
 from .storage_choice import (
-    Partitioning,
     flat_storage,
-    is_worth_parting,
+    partitioned_lists,
     partitioned_storage,
 )
 
 Outputs = dict[str, tf.Tensor]
 
-# With as many items and as large a block at most, no position overflows int32.
-MAX_COUNT = 2**30
+CANDIDATES_PER_ITEM = 10
 FILTERS = ("allow", "deny")
 
 
@@ -69,6 +74,11 @@ class Searcher(tf.Module):
         tuning_queries: Embeddings `[queries, embedding_dim]` to measure the agreement with, best
             held-out ones; reconstructions of items if None, which are found more easily.
         progress: Is told a sentence whenever a step of parting begins.
+        first_levels: Residual levels that candidates are found with; all levels rank them then.
+        embeddings: Embeddings `[num_items, embedding_dim]` of the items, which rank the candidates
+            that the codes find; kept in half precision, two bytes a number.
+        num_candidates: Candidates of each query where there is such a second stage; ten times
+            `top_k` if None.
 
     Raises:
         ValueError: The index was built with other codebooks, the calibration is that of others,
@@ -98,14 +108,18 @@ class Searcher(tf.Module):
         agreement: float = 0.99,
         tuning_queries: np.ndarray | None = None,
         progress: Callable[[str], None] | None = None,
+        first_levels: int | None = None,
+        embeddings: np.ndarray | None = None,
+        num_candidates: int | None = None,
     ) -> None:
         super().__init__(name="searcher")
-        partitioning = _checked_partitioning(
+        check_reranking(first_levels, embeddings, num_candidates, calibration)
+        partitioning = checked_partitioning(
             partition, num_probes, exact, agreement, tuning_queries, progress, index.num_items
         )
-        self.top_k = _checked_count("top_k", top_k, MAX_K)
-        self.rows_per_block = _checked_count("rows_per_block", rows_per_block)
-        self.max_pixels = _checked_count("max_pixels", max_pixels)
+        self.top_k = checked_count("top_k", top_k, MAX_K)
+        self.rows_per_block = checked_count("rows_per_block", rows_per_block)
+        self.max_pixels = checked_count("max_pixels", max_pixels)
         index.require_layout(network_layout(network))
         quantizer = network.quantizer
         if num_levels is not None:
@@ -134,18 +148,28 @@ class Searcher(tf.Module):
         self.tag_columns = tuple(tag_columns)
         # Tags take memory, so only where there are some.
         tag_sets = make_tag_sets(index.metadata, self.tag_columns) if tag_columns else None
-        self.storage: Storage
+        coarse = quantizer if first_levels is None else quantizer.prefix(first_levels)
+        coarse_codes = codes[:, : coarse.code_length]
+        storage: Storage
         if partitioning is None:
-            self.storage, tag_sets = flat_storage(codes, self.rows_per_block, tag_sets)
+            storage, tag_sets = flat_storage(coarse_codes, self.rows_per_block, tag_sets)
         else:
-            self.storage = partitioned_storage(
-                quantizer,
-                codes,
+            storage = partitioned_storage(
+                coarse,
+                coarse_codes,
                 self.layout.num_codewords,
                 partitioning,
                 self.top_k,
                 self.rows_per_block,
             )
+        count = num_candidates or CANDIDATES_PER_ITEM * self.top_k
+        if first_levels is not None:
+            storage = LevelReranking(storage, codes, coarse.code_length, count)
+        elif embeddings is not None:
+            normalized = checked_item_embeddings(network.quantizer, embeddings, self.num_items)
+            storage = EmbeddingReranking(storage, normalized, count)
+        self.storage = storage
+        self.num_lists = partitioned_lists(storage)
         self.tag_filter = None if tag_sets is None else TagFilter(tag_sets)
         # One function each for all signatures: the graph would hold a copy for each otherwise.
         self._embed = tf.function(
@@ -154,7 +178,7 @@ class Searcher(tf.Module):
             autograph=False,
         )
         self._find_any = tf.function(
-            lambda embeddings, top_k: self.storage.find(self._queries(embeddings), top_k),
+            lambda embeddings, top_k: storage.find(self._queries(embeddings), top_k),
             input_signature=[
                 tf.TensorSpec([None, self.embedding_dim], tf.float32),
                 tf.TensorSpec([], tf.int32),
@@ -224,13 +248,16 @@ class Searcher(tf.Module):
             "search_by_id": (self._search_by_id, [item_ids]),
             "search_with_exclusions": (self._search_with_exclusions, [items, exclude_ids]),
             "search_k": (
-                lambda items, k: self._search(self._embed(items), check_count(k, MAX_K)),
+                lambda items, k: self._search(self._embed(items), check_count(k, MAX_K, "k")),
                 [items, k],
             ),
             "embed": (lambda items: {"embeddings": self._embed(items)}, [items]),
             "encode": (lambda items: {"codes": self._encode(self._embed(items))}, [items]),
             "decode": (lambda codes: {"embeddings": self._decode(codes)}, [codes]),
         }
+        if self.num_lists is not None:
+            num_probes = tf.TensorSpec([], tf.int32, name="num_probes")
+            bodies["search_with_probes"] = (self._search_with_probes, [items, num_probes])
         if self.tag_filter is not None:
             search = functools.partial(self._search_with_filters, self.tag_filter)
             bodies["search_with_filters"] = (search, [items, *tags])
@@ -287,6 +314,11 @@ class Searcher(tf.Module):
             admits=lambda positions: tag_filter.admits_items(admitted, positions),
         )
 
+    def _search_with_probes(self, items: tf.Tensor, num_probes: tf.Tensor) -> Outputs:
+        num_probes = check_count(num_probes, self.num_lists or 1, "num_probes")
+        queries = self._queries(self._embed(items))
+        return self._answer(self.storage.find(queries, self.top_k, num_probes=num_probes))
+
     def _find(
         self,
         embeddings: tf.Tensor,
@@ -335,46 +367,6 @@ class _Untracked:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-
-
-def _checked_count(name: str, value: Any, largest: int = MAX_COUNT) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer. Received: {name}={value!r}")
-    # Positions are int32, and a scan goes one block beyond the last.
-    if not 1 <= value <= largest:
-        raise ValueError(
-            f"{name} must be at least 1 and at most {largest}. Received: {name}={value}"
-        )
-    return int(value)
-
-
-def _checked_partitioning(
-    partition: int | str | None,
-    num_probes: int | None,
-    exact: bool,
-    agreement: float,
-    queries: np.ndarray | None,
-    progress: Callable[[str], None] | None,
-    num_items: int,
-) -> Partitioning | None:
-    """How to part the collection; None to leave it whole."""
-    if partition is None:
-        if num_probes is not None or exact:
-            raise ValueError(
-                "num_probes and exact need lists: give partition as well. "
-                f"Received: partition=None, num_probes={num_probes}, exact={exact}"
-            )
-        return None
-    if not 0 < agreement <= 1:
-        raise ValueError(f"agreement must lie in (0, 1]. Received: agreement={agreement}")
-    if num_probes is not None:
-        num_probes = _checked_count("num_probes", num_probes)
-    if partition != "auto":
-        num_lists = _checked_count("partition", partition, max(num_items, 1))
-        return Partitioning(num_lists, num_probes, exact, agreement, queries, progress)
-    if not is_worth_parting(num_items):
-        return None
-    return Partitioning(None, num_probes, exact, agreement, queries, progress)
 
 
 def _checked_calibration(

@@ -36,7 +36,11 @@ class Storage(tf.Module):
 
     @abstractmethod
     def find(
-        self, queries: Queries, top_k: int | tf.Tensor, admits: Admits | None = None
+        self,
+        queries: Queries,
+        top_k: int | tf.Tensor,
+        admits: Admits | None = None,
+        num_probes: int | tf.Tensor | None = None,
     ) -> Neighbours:
         """The best items of each query.
 
@@ -45,6 +49,7 @@ class Storage(tf.Module):
             top_k: Number of items to find, at least 1.
             admits: Says which items may be found: for positions int32 `[rows]`, or what the
                 storage has in their place, bool `[rows, queries]`. All may if None.
+            num_probes: Lists to look at, in a storage that has some; its own number if None.
         """
 
     @abstractmethod

@@ -14,6 +14,7 @@ from .flat_codes import FlatCodes
 from .partition import Partition, build_partition, codeword_vectors
 from .partition_tuning import MIN_ITEMS, Tuning, choose_list_counts, tune_partition
 from .partitioned_codes import PartitionedCodes
+from .reranking import RerankedStorage
 from .storage import Queries, Storage
 
 # Codes are scored once each where there are so many times more items.
@@ -96,6 +97,13 @@ def partitioned_storage(
         options.exact,
         _report(tuning, options),
     )
+
+
+def partitioned_lists(storage: Storage) -> int | None:
+    """Number of lists of a storage; None if it has none."""
+    if isinstance(storage, RerankedStorage):
+        return partitioned_lists(storage.coarse)
+    return storage.num_lists if isinstance(storage, PartitionedCodes) else None
 
 
 def is_worth_parting(num_items: int) -> bool:

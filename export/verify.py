@@ -117,8 +117,10 @@ def _check_variables(folder: Path, manifest: Mapping[str, Any]) -> None:
     shapes = stored_shapes(folder)
     _require_equal("variables", manifest["variables"], shapes)
     # Where codes do not lie in the order of the items, there are the items' positions.
-    holder = shapes.get("storage/positions") or shapes["storage/codes"]
-    _require_equal("number of items", manifest["num_items"], holder[-1])
+    holder = next(
+        name for what in ("/positions", "/codes") for name in shapes if name.endswith(what)
+    )
+    _require_equal("number of items", manifest["num_items"], shapes[holder][-1])
     values = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
     codebooks = values.get_tensor("quantizer_variables/0/.ATTRIBUTES/VARIABLE_VALUE")
     expected = manifest["quantizer"]["codebooks_sha256"]

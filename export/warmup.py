@@ -67,6 +67,8 @@ def _make_inputs(searcher: Searcher, name: str, size: int) -> dict[str, Any]:
         inputs["exclude_ids"] = np.full((size, 1), no_id, object if no_id == b"" else np.int64)
     elif name == "search_with_filters":
         inputs.update({f"{verb}_tags": np.full((size, 1), b"", object) for verb in FILTERS})
+    elif name == "search_with_probes":
+        inputs["num_probes"] = np.int32(1)
     elif name == "search_k":
         inputs["k"] = np.int32(searcher.top_k)
     return inputs

@@ -57,6 +57,7 @@ class Model(NamedTuple):
 
 
 def make_model(kind: str) -> Model:
+    kind = kind.split()[0]
     networks = {"pqn": make_network, "rpqn": make_level_network, "tpqn": make_clip_network}
     network = networks[kind]()
     ids = make_ids("string" if kind == "rpqn" else "int64")
@@ -193,8 +194,15 @@ def expect(model: Model, name: Any) -> Any:
     return rank(scores, model.index, TOP_K, admitted)
 
 
+# How the collection is stored, by kind; every way must find the same.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pqn in lists": {"partition": 8, "exact": True},
+    "rpqn by levels": {"first_levels": 1, "num_candidates": NUM_ITEMS},
+    "tpqn in lists": {"partition": 5, "num_probes": 5},
+}
 # Each kind is exported and loaded three times, which takes its time.
-KINDS = ("pqn", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("rpqn", "tpqn")))
+SLOW_KINDS = ("rpqn", "tpqn", "pqn in lists", "rpqn by levels", "tpqn in lists")
+KINDS = ("pqn", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW_KINDS))
 NAMES = [
     "search",
     "default",
@@ -229,6 +237,7 @@ def answers(models, tmp_path_factory) -> Callable[[str], dict[str, Answers]]:
             model.index,
             tag_columns=["label", "tags"],
             calibration=calibration,
+            **OPTIONS.get(kind, {}),
         )
         path = save_searcher(searcher, folder / kind / "1")
         calls = make_calls(model)
@@ -268,7 +277,7 @@ def test_every_reader_embeds_and_codes_as_a_loop_over_the_weights_does(
         ("decode", results["decode"]["embeddings"], model.slow.decode(model.index.codes[:5])),
     ):
         np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5, err_msg=name)
-    if kind == "pqn":
+    if kind.startswith("pqn"):
         np.testing.assert_array_equal(codes, model.slow.encode(make_pixels(NUM_QUERIES)))
     else:
         np.testing.assert_array_equal(codes, model.slow.encode(model.embeddings))

@@ -13,6 +13,7 @@ from tfpqn.export.distinct_codes import DistinctCodes, group_codes
 from tfpqn.export.flat_codes import FlatCodes
 from tfpqn.export.partition import build_partition
 from tfpqn.export.partitioned_codes import PartitionedCodes
+from tfpqn.export.reranking import EmbeddingReranking, LevelReranking
 from tfpqn.export.search import FLOOR_SCORE, NO_POSITION
 from tfpqn.export.storage import Queries
 
@@ -144,3 +145,58 @@ def test_probing_few_lists_finds_the_best_items_of_these():
         own[looked_at] = scores[row, looked_at]
         if len(looked_at) >= 5:
             np.testing.assert_array_equal(found.positions[row], rank(own[np.newaxis], 5)[0][0])
+
+
+def test_a_second_stage_ranks_the_candidates_of_the_first_by_whole_codes():
+    rng = np.random.default_rng(0)
+    vectors = make_vectors(rng, 4, 100)
+    codes = rng.integers(0, NUM_CODEWORDS, (200, 4)).astype(np.uint8)
+    queries = make_queries(rng, vectors, 3)
+    storage = LevelReranking(FlatCodes(codes[:, :2]), codes, 2, num_candidates=20)
+    found = storage.find(queries, 5)
+    coarse = queries._replace(tables=queries.tables[:, :2])
+    candidates, _ = rank(score(coarse, codes[:, :2]), 20)
+    scores = np.full((3, 200), FLOOR_SCORE, np.float32)
+    np.put_along_axis(
+        scores, candidates, np.take_along_axis(score(queries, codes), candidates, 1), 1
+    )
+    np.testing.assert_array_equal(found.positions, rank(scores, 5)[0])
+    np.testing.assert_array_equal(found.scores, rank(scores, 5)[1])
+    np.testing.assert_array_equal(storage.codes_at(tf.constant([7, 3])), codes[[7, 3]])
+
+
+def test_a_second_stage_ranks_the_candidates_of_the_first_by_embeddings():
+    rng = np.random.default_rng(0)
+    vectors = make_vectors(rng, 2, 100)
+    codes = rng.integers(0, NUM_CODEWORDS, (200, 2)).astype(np.uint8)
+    queries = make_queries(rng, vectors, 3)
+    embeddings = rng.integers(-9, 10, (200, DIM)).astype(np.float32)
+    storage = EmbeddingReranking(FlatCodes(codes), embeddings, num_candidates=20)
+    found = storage.find(queries, 5)
+    candidates, _ = rank(score(queries, codes), 20)
+    scores = np.full((3, 200), FLOOR_SCORE, np.float32)
+    exact = queries.embeddings.numpy() @ embeddings.T
+    np.put_along_axis(scores, candidates, np.take_along_axis(exact, candidates, 1), 1)
+    np.testing.assert_array_equal(found.positions, rank(scores, 5)[0])
+
+
+@pytest.mark.parametrize("top_k", [5, 40])
+def test_more_items_than_candidates_may_be_wanted(top_k):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, NUM_CODEWORDS, (30, 2)).astype(np.uint8)
+    queries = make_queries(rng, make_vectors(rng, 2, 100), 3)
+    storage = LevelReranking(FlatCodes(codes[:, :1]), codes, 1, num_candidates=30)
+    found = storage.find(queries, tf.constant(top_k))
+    np.testing.assert_array_equal(found.positions, rank(score(queries, codes), top_k)[0])
+
+
+def test_codes_are_grouped_in_the_order_of_their_first_items():
+    codes = np.array([[2, 1], [0, 0], [2, 1], [1, 1], [0, 0], [2, 1]], np.uint8)
+    groups = group_codes(codes)
+    np.testing.assert_array_equal(groups.codes, [[2, 1], [0, 0], [1, 1]])
+    np.testing.assert_array_equal(groups.positions, [0, 2, 5, 1, 4, 3])
+    np.testing.assert_array_equal(groups.splits, [0, 3, 5, 6])
+    groups = group_codes(codes, np.array([0, 0, 1, 0, 0, 0]))
+    np.testing.assert_array_equal(groups.codes, [[2, 1], [0, 0], [2, 1], [1, 1]])
+    np.testing.assert_array_equal(groups.tag_sets, [0, 0, 1, 0])
+    np.testing.assert_array_equal(groups.positions, [0, 5, 1, 4, 2, 3])

@@ -1,0 +1,89 @@
+"""What a `Searcher` may be told, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .storage_choice import Partitioning, is_worth_parting
+
+# With as many items and as large a block at most, no position overflows int32.
+MAX_COUNT = 2**30
+MAX_CANDIDATES = 100_000
+
+
+def checked_count(name: str, value: Any, largest: int = MAX_COUNT) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer. Received: {name}={value!r}")
+    # Positions are int32, and a scan goes one block beyond the last.
+    if not 1 <= value <= largest:
+        raise ValueError(
+            f"{name} must be at least 1 and at most {largest}. Received: {name}={value}"
+        )
+    return int(value)
+
+
+def checked_partitioning(
+    partition: int | str | None,
+    num_probes: int | None,
+    exact: bool,
+    agreement: float,
+    queries: np.ndarray | None,
+    progress: Callable[[str], None] | None,
+    num_items: int,
+) -> Partitioning | None:
+    """How to part the collection; None to leave it whole."""
+    if partition is None:
+        if num_probes is not None or exact:
+            raise ValueError(
+                "num_probes and exact need lists: give partition as well. "
+                f"Received: partition=None, num_probes={num_probes}, exact={exact}"
+            )
+        return None
+    if not 0 < agreement <= 1:
+        raise ValueError(f"agreement must lie in (0, 1]. Received: agreement={agreement}")
+    if num_probes is not None:
+        num_probes = checked_count("num_probes", num_probes)
+    if partition != "auto":
+        num_lists = checked_count("partition", partition, max(num_items, 1))
+        return Partitioning(num_lists, num_probes, exact, agreement, queries, progress)
+    if not is_worth_parting(num_items):
+        return None
+    return Partitioning(None, num_probes, exact, agreement, queries, progress)
+
+
+def check_reranking(
+    first_levels: int | None,
+    embeddings: np.ndarray | None,
+    num_candidates: int | None,
+    calibration: Mapping[str, Any] | None,
+) -> None:
+    if first_levels is not None and embeddings is not None:
+        raise ValueError("Rank candidates by levels or by embeddings. Received: both")
+    if embeddings is not None and calibration is not None:
+        raise ValueError(
+            "A calibration holds for scores of codes, and embeddings give others. "
+            "Received: calibration and embeddings"
+        )
+    if num_candidates is not None:
+        if first_levels is None and embeddings is None:
+            raise ValueError(
+                "num_candidates needs a second stage: give first_levels or embeddings. "
+                f"Received: num_candidates={num_candidates} alone"
+            )
+        checked_count("num_candidates", num_candidates, MAX_CANDIDATES)
+
+
+def checked_item_embeddings(quantizer: Any, embeddings: np.ndarray, num_items: int) -> np.ndarray:
+    expected = (num_items, quantizer.embedding_dim)
+    if embeddings.shape != expected:
+        raise ValueError(f"embeddings must have shape {expected}. Received: {embeddings.shape}")
+    blocks = np.array_split(embeddings, max(num_items // 2**16, 1))
+    normalized = np.concatenate(
+        [np.asarray(quantizer.normalize(block), np.float16) for block in blocks]
+    )
+    if not np.isfinite(normalized).all():
+        raise ValueError("embeddings must be finite. Received: NaN or infinity")
+    return normalized

@@ -1,0 +1,210 @@
+"""Inverted lists: what is parted, how it is chosen, and what an exported model says of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.export.tiny import (
+    NUM_ITEMS,
+    TOP_K,
+    Reference,
+    assert_found,
+    make_codes,
+    make_embeddings,
+    make_images,
+    make_index,
+    make_network,
+    make_searcher,
+)
+from tfpqn.export import load_searcher, partition_tuning, save_searcher, verify_version
+from tfpqn.export.partition import MAX_LENGTH_RATIO, build_partition, codeword_vectors
+from tfpqn.export.partition_tuning import choose_list_counts, measure_partition
+from tfpqn.index import CodeIndex, network_layout
+
+
+@pytest.fixture(scope="module")
+def network():
+    return make_network()
+
+
+@pytest.fixture(scope="module")
+def codes(network):
+    return make_codes(network, 500).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def vectors(network):
+    return codeword_vectors(network.quantizer, 16)
+
+
+def test_codeword_vectors_add_up_to_reconstructions(network, codes, vectors):
+    sums = sum(vectors[p][codes[:, p]] for p in range(codes.shape[1]))
+    np.testing.assert_allclose(sums, Reference(network).decode(codes), rtol=0, atol=1e-6)
+
+
+def test_each_item_is_in_one_list_near_its_centroid(network, codes, vectors):
+    partition = build_partition(vectors, codes, 12)
+    assert sorted(partition.order) == list(range(len(codes)))
+    decoded = Reference(network).decode(codes)
+    for number in range(partition.num_lists):
+        members = partition.order[slice(*partition.splits[number : number + 2])]
+        assert 0 < len(members) <= MAX_LENGTH_RATIO * len(codes) / 12 + 1
+        assert list(members) == sorted(members)
+        centroid = decoded[members].mean(axis=0)
+        np.testing.assert_allclose(partition.centroids[number], centroid, rtol=0, atol=1e-5)
+        radius = np.linalg.norm(decoded[members] - centroid, axis=1).max()
+        assert abs(partition.radii[number] - radius) < 1e-5
+
+
+def test_the_same_seed_gives_the_same_lists(codes, vectors):
+    first, second = (build_partition(vectors, codes, 12, seed=3) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_list_that_would_dominate_is_cut(vectors, codes):
+    partition = build_partition(vectors, np.repeat(codes[:2], [990, 10], axis=0), 2)
+    assert partition.lengths.max() <= MAX_LENGTH_RATIO * 500
+    many = build_partition(vectors, np.concatenate([codes, codes[:1].repeat(5000, axis=0)]), 50)
+    assert many.lengths.max() <= MAX_LENGTH_RATIO * 5500 / 40
+
+
+@pytest.mark.parametrize("num_lists", [0, 501])
+def test_numbers_of_lists_that_cannot_be_are_refused(vectors, codes, num_lists):
+    with pytest.raises(ValueError, match=f"num_lists must lie in 1 .. 500.*Received: {num_lists}"):
+        build_partition(vectors, codes, num_lists)
+
+
+def test_the_curve_counts_what_a_loop_counts(network, codes, vectors):
+    slow = Reference(network)
+    queries = slow.embed(np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3)))
+    queries = queries.astype(np.float32)
+    partition = build_partition(vectors, codes, 10)
+    scores = queries @ slow.decode(codes).T
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    curve = measure_partition(partition, queries, best)
+    assert [point["num_probes"] for point in curve] == [1, 2, 3, 4, 6, 8, 10]
+    for point in curve:
+        shares, sizes = [], []
+        for query, wanted in zip(queries, best, strict=True):
+            nearest = np.argsort(-(partition.centroids @ query), kind="stable")
+            seen = {
+                item
+                for number in nearest[: point["num_probes"]]
+                for item in partition.order[slice(*partition.splits[number : number + 2])]
+            }
+            shares.append(len(seen & set(wanted)) / 5)
+            sizes.append(len(seen))
+        assert point["agreement"] == pytest.approx(np.mean(shares))
+        assert point["items"] == pytest.approx(np.mean(sizes))
+    assert curve[-1]["agreement"] == 1
+
+
+def test_numbers_of_lists_grow_with_the_root_of_the_collection():
+    assert choose_list_counts(10**6) == [1024, 2048, 4096]
+    assert choose_list_counts(4 * 10**6) == [2048, 4096, 8192]
+
+
+def test_the_wanted_agreement_is_reached_with_the_fewest_probes(network):
+    index = make_index(network, num_items=500)
+    queries = make_embeddings(60)
+    searcher = make_searcher(
+        network, index, partition=20, agreement=0.9, tuning_queries=queries[:40]
+    )
+    report = searcher.storage.describe()
+    assert report["tuned_with"] == "queries"
+    enough = [point for point in report["curve"] if point["agreement"] >= 0.9]
+    assert report["num_probes"] == enough[0]["num_probes"]
+    assert report["agreement"] == enough[0]["agreement"] >= 0.9
+    found, every = (
+        s.search_by_embedding(queries[:40]) for s in (searcher, make_searcher(network, index))
+    )
+    shares = [np.isin(a, b).mean() for a, b in zip(found.ids, every.ids, strict=True)]
+    assert np.mean(shares) == pytest.approx(report["agreement"], abs=0.01)
+
+
+def test_auto_parts_large_collections_alone(network, monkeypatch):
+    index = make_index(network, num_items=500)
+    assert make_searcher(network, index, partition="auto").storage.describe()["kind"] == "flat"
+    monkeypatch.setattr(partition_tuning, "MIN_ITEMS", 100)
+    monkeypatch.setattr("tfpqn.export.storage_choice.MIN_ITEMS", 100)
+    report = make_searcher(network, index, partition="auto").storage.describe()
+    assert report["kind"] == "partitioned"
+    assert report["tuned_with"] == "reconstructions"
+    assert {point["num_lists"] for point in report["curve"]} <= set(range(16, 100))
+
+
+@pytest.fixture(scope="module")
+def version(network, tmp_path_factory):
+    searcher = make_searcher(network, partition=8, num_probes=2)
+    return save_searcher(searcher, tmp_path_factory.mktemp("models") / "lists" / "1")
+
+
+def test_an_exported_model_can_look_at_more_lists(network, version):
+    loaded = load_searcher(version)
+    images = make_images(3)
+    slow = Reference(network)
+    found = loaded.run(
+        "search_with_probes", {"images": np.array(images, object), "num_probes": np.int32(8)}
+    )
+    everything = make_searcher(network)(images)
+    np.testing.assert_array_equal(found["ids"], everything.ids)
+    few = loaded(images)
+    assert few.ids.shape == (3, TOP_K)
+    assert (few.scores <= everything.scores + 1e-6).all()
+    assert slow is not None
+    for probes in (0, 9):
+        with pytest.raises(Exception, match=r"num_probes: expected a number in 1 .. 8"):
+            loaded.run(
+                "search_with_probes",
+                {"images": np.array(images, object), "num_probes": np.int32(probes)},
+            )
+
+
+def test_the_manifest_says_how_the_collection_is_stored(version):
+    manifest = json.loads((version / "manifest.json").read_text())
+    assert manifest["storage"] == {
+        "kind": "partitioned",
+        "num_lists": 8,
+        "num_probes": 2,
+        "exact": False,
+    }
+    # Codes and positions, and of each list its centroid, radius and begin.
+    size = NUM_ITEMS * (4 + 4) + 8 * (16 * 4 + 4 + 8) + 8
+    assert manifest["bytes_per_item"] == {"codes": size / NUM_ITEMS, "ids": 8}
+    assert verify_version(version).num_items == NUM_ITEMS
+
+
+def test_ids_that_count_from_0_take_no_memory(network, tmp_path):
+    index = CodeIndex(network_layout(network), make_codes(network), np.arange(NUM_ITEMS))
+    path = save_searcher(make_searcher(network, index), tmp_path / "1")
+    assert json.loads((path / "manifest.json").read_text())["bytes_per_item"]["ids"] == 0
+    loaded = load_searcher(path)
+    embeddings = make_embeddings(4)
+    expected = Reference(network)
+    queries = np.asarray(network.quantizer.normalize(embeddings), np.float64)
+    assert_found(loaded.search_by_embedding(embeddings), expected.search(queries, index))
+    by_id = loaded.search_by_id(np.array([59, 0]))
+    assert 59 not in by_id.ids[0] and by_id.ids.min() >= 0
+    with pytest.raises(Exception, match="item_ids: expected ids of items"):
+        loaded.search_by_id(np.array([60]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"exact": True}, "need lists: give partition"),
+        ({"num_probes": 3}, "need lists: give partition"),
+        ({"partition": 61}, "partition must be at least 1 and at most 60. Received: partition=61"),
+        ({"partition": 3, "num_probes": 0}, "num_probes must be at least 1"),
+        ({"partition": 3, "agreement": 0}, r"agreement must lie in \(0, 1\]"),
+        ({"num_candidates": 3}, "needs a second stage"),
+        ({"embeddings": np.zeros((3, 16))}, r"shape \(60, 16\). Received: \(3, 16\)"),
+        ({"embeddings": np.full((60, 16), np.nan)}, "embeddings must be finite"),
+        ({"first_levels": 1, "embeddings": np.zeros((60, 16))}, "by levels or by embeddings"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(network, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_searcher(network, **options)
