@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .search import ROWS_PER_BLOCK, Admits, Neighbours, search_codes
+from .search import ROWS_PER_BLOCK, Admits, Neighbours, compile_group_maxima, search_codes
 from .storage import Queries, Storage
 
 
@@ -17,15 +17,24 @@ class FlatCodes(Storage):
     Args:
         codes: Integers `[num_items, code_length]`.
         rows_per_block: Items scored at once at most, see `search_codes`.
+        num_codewords: Number of codewords, if XLA is to compile the scan; see `Searcher`.
     """
 
-    def __init__(self, codes: np.ndarray, rows_per_block: int = ROWS_PER_BLOCK) -> None:
+    def __init__(
+        self,
+        codes: np.ndarray,
+        rows_per_block: int = ROWS_PER_BLOCK,
+        num_codewords: int | None = None,
+    ) -> None:
         super().__init__(name="flat_codes")
         self.num_items = len(codes)
         self.rows_per_block = rows_per_block
         # Position by position, the order in which the search reads them.
         columns = np.ascontiguousarray(codes.T)
         self.codes = tf.Variable(columns, trainable=False, name="codes")
+        self._compiled = None
+        if num_codewords is not None and self.num_items:
+            self._compiled = compile_group_maxima(self.codes, num_codewords)
 
     def find(
         self,
@@ -35,7 +44,9 @@ class FlatCodes(Storage):
         num_probes: int | tf.Tensor | None = None,
     ) -> Neighbours:
         """See `Storage`."""
-        return search_codes(queries.tables, self.codes, top_k, self.rows_per_block, admits)
+        return search_codes(
+            queries.tables, self.codes, top_k, self.rows_per_block, admits, self._compiled
+        )
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         """See `Storage`."""
@@ -43,4 +54,4 @@ class FlatCodes(Storage):
 
     def describe(self) -> dict[str, Any]:
         """See `Storage`."""
-        return {"kind": "flat"}
+        return {"kind": "flat", "xla": self._compiled is not None}

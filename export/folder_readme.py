@@ -41,8 +41,8 @@ $curl
 
 Signatures: $signatures.
 
-Batching merges requests only where all but the first axis are equal: send exclude_ids and tags
-in lists of one length (fill up with $no_id and ""), clips with one number of frames. A request
+${xla}Batching merges requests only where all but the first axis are equal: send exclude_ids and
+tags in lists of one length (fill up with $no_id and ""), clips with one number of frames. A request
 merged with a bad one fails with it; tfpqn's client and local server check requests before.
 search_k has an input without batch axis: send it to a server without batching.
 
@@ -50,6 +50,11 @@ Check the folder: tfpqn verify $name/$version
 A SavedModel is a program: load only what comes from people you trust.
 """)
 
+XLA_NOTE = """\
+This model needs a server started with --xla_cpu_compilation_enabled=true; the stock server leaves
+XLA off, and each request then fails with "XLA compilation disabled".
+
+"""
 CURL_IMAGES = """\
     curl -d "{\\"inputs\\": {\\"images\\": [{\\"b64\\": \\"$(base64 -w0 query.jpg)\\"}]}}" \\
         http://localhost:8501/v1/models/NAME:predict"""
@@ -78,5 +83,6 @@ def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
         item_id='"ID"' if is_text else "ID",
         no_id='""' if is_text else "-1",
         example="clip.mp4" if are_clips else "query.jpg",
+        xla=XLA_NOTE if manifest["xla"] else "",
         signatures=", ".join(sorted(manifest["signatures"])),
     )

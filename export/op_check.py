@@ -53,11 +53,12 @@ def list_ops(graph: Graph) -> list[str]:
     return sorted({node.op for _, node in _walk_ops(graph)})
 
 
-def check_ops(graph: Folder | Graph) -> None:
+def check_ops(graph: Folder | Graph, allow_xla: bool = False) -> None:
     """Accept only graphs that the stock server runs.
 
     Args:
         graph: folder of a SavedModel, or a SavedModel or GraphDef proto.
+        allow_xla: accept what XLA must compile, for a server that has it enabled.
 
     Raises:
         ValueError: the graph holds an op outside the stock server's set, an op that calls Python,
@@ -66,7 +67,9 @@ def check_ops(graph: Folder | Graph) -> None:
         FileNotFoundError: the folder holds no `saved_model.pb`.
     """
     proto = read_saved_model(graph) if isinstance(graph, (str, os.PathLike)) else graph
-    faults = [*_find_foreign_ops(proto), *_find_xla_marks(proto)]
+    faults = _find_foreign_ops(proto)
+    if not allow_xla:
+        faults += _find_xla_marks(proto)
     if not faults:
         return
     more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []

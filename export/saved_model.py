@@ -82,7 +82,7 @@ def save_searcher(
     model_name = path.resolve().parent.name
     with atomic_directory(path) as folder:
         tf.saved_model.save(searcher, str(folder), signatures=searcher.signatures)
-        check_ops(folder)
+        check_ops(folder, allow_xla=searcher.xla)
         write_warmup_requests(searcher, folder, model_name, _warmup_sizes(batching))
         (folder / BATCHING_FILE).write_text(batching.to_text())
         manifest = _describe(searcher, folder, metrics)
@@ -96,10 +96,12 @@ def default_batching(searcher: Searcher) -> BatchingParameters:
     """Parameters for a server's batching that suit the searcher.
 
     Lists of ids and tags may be padded to one length, since a server pads by repetition; frames of
-    clips may not.
+    clips may not. What XLA compiles it compiles for each batch size, so these are few then.
     """
+    largest = 8 if searcher.takes_clips else 32
     return BatchingParameters(
-        max_batch_size=8 if searcher.takes_clips else 32,
+        max_batch_size=largest,
+        allowed_batch_sizes=(1, 8, largest)[: 3 if largest > 8 else 2] if searcher.xla else (),
         pad_variable_length_inputs=not searcher.takes_clips,
     )
 
@@ -158,6 +160,7 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
         "image_shape": list(searcher.image_shape),
         "num_frames": searcher.num_frames,
         "max_pixels": searcher.max_pixels,
+        "xla": searcher.xla,
         "tag_columns": list(searcher.tag_columns),
         "calibration": searcher.calibration,
         "signatures": signatures,

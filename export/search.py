@@ -6,6 +6,8 @@ neighbouring items the best score alone, finds the best groups, and scores their
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +30,7 @@ MAX_FUSED_ENTRIES = 2**16
 SPARE_GROUPS = 8
 
 Admits = Callable[[tf.Tensor], tf.Tensor]
+GroupMaxima = Callable[[tf.Tensor], tf.Tensor]
 ScoreBlock = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -49,6 +52,7 @@ def search_codes(
     top_k: int | tf.Tensor,
     rows_per_block: int = ROWS_PER_BLOCK,
     admits: Admits | None = None,
+    compiled: GroupMaxima | None = None,
 ) -> Neighbours:
     """Find the items with the largest sums of table entries.
 
@@ -63,6 +67,7 @@ def search_codes(
         rows_per_block: Items scored at once, at most.
         admits: Says which items may be found: for positions `[rows]` bool `[rows, queries]`. All
             may if None.
+        compiled: `compile_group_maxima(codes)`, to use in place of standard ops.
 
     Returns:
         The best items. Scores are summed in the order of the code positions, like
@@ -73,8 +78,13 @@ def search_codes(
     tables = tf.pad(tables, [[0, tf.cast(tf.equal(num_queries, 0), tf.int32)], [0, 0], [0, 0]])
     if admits is not None:
         admits = _pad_queries(admits)
-    groups = _find_groups(tables, codes, top_k, rows_per_block, admits)
     num_items = tf.shape(codes)[1]
+    if compiled is not None and admits is None:
+        maxima = compiled(tables)
+        count = tf.minimum(top_k + SPARE_GROUPS, tf.shape(maxima)[1])
+        groups = tf.sort(tf.math.top_k(maxima, count).indices, axis=1)
+    else:
+        groups = _find_groups(tables, codes, top_k, rows_per_block, admits)
 
     def find_items(query: tf.Tensor) -> Neighbours:
         rows = groups[query][:, tf.newaxis] * ROWS_PER_GROUP + tf.range(ROWS_PER_GROUP)
@@ -103,6 +113,33 @@ def search_codes(
         ),
     )
     return Neighbours(found.scores[:num_queries], found.positions[:num_queries])
+
+
+def compile_group_maxima(codes: tf.Variable, num_codewords: int) -> GroupMaxima:
+    """The best score of each group, in one pass that XLA compiles.
+
+    No score is written to memory but the maxima: float32 `[queries, num_groups]` for lookup tables
+    `[queries, code_length, num_codewords]`. Compiled anew for each number of queries.
+    """
+    code_length, num_items = codes.shape
+    end = num_items // ROWS_PER_GROUP * ROWS_PER_GROUP
+
+    def score(tables: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+        entries = [
+            tf.gather(tables[:, p], tf.cast(block[p], tf.int32), axis=1) for p in range(code_length)
+        ]
+        return functools.reduce(operator.add, entries)
+
+    def find_maxima(tables: tf.Tensor) -> tf.Tensor:
+        blocks = tf.reshape(codes[:, :end], [code_length, -1, ROWS_PER_GROUP])
+        maxima = [tf.reduce_max(score(tables, blocks), axis=2)]
+        if end < num_items:
+            rest = tf.reduce_max(score(tables, codes[:, end:]), axis=1, keepdims=True)
+            maxima.append(rest)
+        return tf.concat(maxima, axis=1)
+
+    tables = tf.TensorSpec([None, code_length, num_codewords], tf.float32)
+    return tf.function(find_maxima, [tables], autograph=False, jit_compile=True)
 
 
 def _pad_queries(admits: Admits) -> Admits:

@@ -79,6 +79,8 @@ class Searcher(tf.Module):
             that the codes find; kept in half precision, two bytes a number.
         num_candidates: Candidates of each query where there is such a second stage; ten times
             `top_k` if None.
+        xla: Have XLA compile the search over all items. Only servers with XLA enabled can run the
+            exported model; the stock server disables it unless told otherwise.
 
     Raises:
         ValueError: The index was built with other codebooks, the calibration is that of others,
@@ -111,9 +113,13 @@ class Searcher(tf.Module):
         first_levels: int | None = None,
         embeddings: np.ndarray | None = None,
         num_candidates: int | None = None,
+        xla: bool = False,
     ) -> None:
         super().__init__(name="searcher")
         check_reranking(first_levels, embeddings, num_candidates, calibration)
+        if xla and partition is not None:
+            raise ValueError("xla is for a search over all items. Received: partition as well")
+        self.xla = xla
         partitioning = checked_partitioning(
             partition, num_probes, exact, agreement, tuning_queries, progress, index.num_items
         )
@@ -152,7 +158,10 @@ class Searcher(tf.Module):
         coarse_codes = codes[:, : coarse.code_length]
         storage: Storage
         if partitioning is None:
-            storage, tag_sets = flat_storage(coarse_codes, self.rows_per_block, tag_sets)
+            num_codewords = self.layout.num_codewords if xla else None
+            storage, tag_sets = flat_storage(
+                coarse_codes, self.rows_per_block, tag_sets, num_codewords
+            )
         else:
             storage = partitioned_storage(
                 coarse,

@@ -45,12 +45,18 @@ class Partitioning(NamedTuple):
 
 
 def flat_storage(
-    codes: np.ndarray, rows_per_block: int, tag_sets: TagSets | None
+    codes: np.ndarray,
+    rows_per_block: int,
+    tag_sets: TagSets | None,
+    num_codewords: int | None = None,
 ) -> tuple[Storage, TagSets | None]:
     """A storage in which every item is scored, and the tag sets of its rows.
 
-    Distinct codes are scored once each if there are few of them.
+    Distinct codes are scored once each if there are few of them. With `num_codewords` XLA compiles
+    the scan of all.
     """
+    if num_codewords is not None:
+        return FlatCodes(codes, rows_per_block, num_codewords), tag_sets
     # A sample tells at once that there are many.
     sample = codes[:: max(len(codes) // 2**16, 1)]
     if len(sample) and len(np.unique(sample, axis=0)) <= len(sample) // 2:
