@@ -66,16 +66,7 @@ def save_searcher(
             names it).
     """
     path = Path(path)
-    if not VERSION.fullmatch(path.name):
-        raise ValueError(
-            "The output folder's name must be a version number, as in models/birds/1. "
-            f"Received: {str(path)!r}"
-        )
-    if path.exists():
-        raise FileExistsError(
-            "The output folder must be a new version. Received: "
-            f"{str(path)!r}, which exists; take the next number"
-        )
+    require_new_version(path)
     searcher.require_own_codebooks()
     _require_json(metrics)
     batching = batching or default_batching(searcher)
@@ -90,6 +81,20 @@ def save_searcher(
         manifest["files"] = list_files(folder)
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
     return path
+
+
+def require_new_version(path: Path) -> None:
+    """Raises FileExistsError or ValueError unless the path can become a version folder."""
+    if not VERSION.fullmatch(path.name):
+        raise ValueError(
+            "The output folder's name must be a version number, as in models/birds/1. "
+            f"Received: {str(path)!r}"
+        )
+    if path.exists():
+        raise FileExistsError(
+            "The output folder must be a new version. Received: "
+            f"{str(path)!r}, which exists; take the next number"
+        )
 
 
 def default_batching(searcher: Searcher) -> BatchingParameters:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from .storage_choice import Partitioning, is_worth_parting
+from .storage_choice import Partitioning, Progress, is_worth_parting
 
 # With as many items and as large a block at most, no position overflows int32.
 MAX_COUNT = 2**30
@@ -31,7 +31,7 @@ def checked_partitioning(
     exact: bool,
     agreement: float,
     queries: np.ndarray | None,
-    progress: Callable[[str], None] | None,
+    progress: Progress | None,
     num_items: int,
 ) -> Partitioning | None:
     """How to part the collection; None to leave it whole."""

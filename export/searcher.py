@@ -35,6 +35,7 @@ from .search_options import (
 from .search_result import SearchResult
 from .storage import Queries, Storage
 from .storage_choice import (
+    Progress,
     flat_storage,
     partitioned_lists,
     partitioned_storage,
@@ -73,7 +74,7 @@ class Searcher(tf.Module):
         agreement: Wanted share of a full search's items that a search over lists finds.
         tuning_queries: Embeddings `[queries, embedding_dim]` to measure the agreement with, best
             held-out ones; reconstructions of items if None, which are found more easily.
-        progress: Is told a sentence whenever a step of parting begins.
+        progress: Is told the step of parting, and how many of how many items it has done.
         first_levels: Residual levels that candidates are found with; all levels rank them then.
         embeddings: Embeddings `[num_items, embedding_dim]` of the items, which rank the candidates
             that the codes find; kept in half precision, two bytes a number.
@@ -109,7 +110,7 @@ class Searcher(tf.Module):
         exact: bool = False,
         agreement: float = 0.99,
         tuning_queries: np.ndarray | None = None,
-        progress: Callable[[str], None] | None = None,
+        progress: Progress | None = None,
         first_levels: int | None = None,
         embeddings: np.ndarray | None = None,
         num_candidates: int | None = None,

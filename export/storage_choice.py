@@ -23,6 +23,9 @@ ITEMS_PER_CODE = 4
 NUM_TUNING_QUERIES = 128
 
 
+Progress = Callable[[str, int, int], None]
+
+
 class Partitioning(NamedTuple):
     """How to part a collection.
 
@@ -33,7 +36,7 @@ class Partitioning(NamedTuple):
         agreement: Wanted share of a full search's items, where something is to be chosen.
         queries: float `[queries, embedding_dim]`, like those to come; None to take reconstructions
             of items, which are found more easily.
-        progress: Is told a sentence whenever a step begins.
+        progress: Is told the step, and how many of how many items it has done.
     """
 
     num_lists: int | None = None
@@ -41,7 +44,7 @@ class Partitioning(NamedTuple):
     exact: bool = False
     agreement: float = 0.99
     queries: np.ndarray | None = None
-    progress: Callable[[str], None] | None = None
+    progress: Progress | None = None
 
 
 def flat_storage(
@@ -78,11 +81,14 @@ def partitioned_storage(
 ) -> PartitionedCodes:
     """A storage in which the items of a few lists are scored."""
     vectors = codeword_vectors(quantizer, num_codewords)
-    say = options.progress or (lambda sentence: None)
+    say = options.progress or (lambda step, done, total: None)
 
     def build(num_lists: int) -> Partition:
-        say(f"Parting {len(codes):,} items into {num_lists:,} lists")
-        return build_partition(vectors, codes, num_lists)
+        step = f"Parting into {num_lists:,} lists"
+        say(step, 0, len(codes))
+        return build_partition(
+            vectors, codes, num_lists, progress=lambda done: say(step, done, len(codes))
+        )
 
     if options.num_lists is not None and options.num_probes is not None:
         partition = build(options.num_lists)
@@ -93,8 +99,9 @@ def partitioned_storage(
     else:
         counts = [options.num_lists]
     embeddings = _tuning_queries(quantizer, codes, options.queries)
-    say(f"Searching all items for {len(embeddings):,} queries")
+    say("Searching all items", 0, len(codes))
     best = _find_exactly(quantizer, codes, embeddings, top_k, rows_per_block)
+    say("Searching all items", len(codes), len(codes))
     tuning = tune_partition(build, counts, embeddings, best, codes.shape[1], options.agreement)
     return PartitionedCodes(
         codes,

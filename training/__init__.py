@@ -4,6 +4,7 @@ from .calibration import calibrate as calibrate
 from .callbacks import EvaluateRetrieval as EvaluateRetrieval
 from .callbacks import ReviveCodewords as ReviveCodewords
 from .compatibility import compare_networks as compare_networks
+from .evaluation import encode_set as encode_set
 from .evaluation import evaluate as evaluate
 from .initialization import initialize_codebooks as initialize_codebooks
 from .loop import fit as fit
@@ -21,6 +22,7 @@ __all__ = [
     "calibrate",
     "calibrate_run",
     "compare_networks",
+    "encode_set",
     "evaluate",
     "evaluate_run",
     "fit",

@@ -79,6 +79,18 @@ def test_the_road_from_training_to_a_search(tfpqn, folder, tmp_path):
     assert scores == sorted(scores, reverse=True)
 
 
+def test_lists_are_tuned_with_the_runs_own_queries(tfpqn, folder, tmp_path):
+    model = tmp_path / "model" / "1"
+    arguments = ("--run-dir", folder / "run", "--index", folder / "index", "--output", model)
+    result = tfpqn("export", *arguments, "--partition", 8, "--agreement", 0.9)
+    assert result.status == 0, result.error
+    storage = json.loads((model / "manifest.json").read_text())["storage"]
+    assert storage["tuned_with"] == "queries"
+    sentence = f"A search looks at {storage['num_probes']} of {storage['num_lists']} lists and"
+    assert sentence in " ".join(result.output.split())
+    assert tfpqn("verify", model).status == 0
+
+
 def test_search_prints_a_table_for_people(tfpqn, folder):
     result = tfpqn("search", "--model", folder / "models" / "1", folder / "digit.png")
     assert result.status == 0
@@ -120,6 +132,16 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
             ["export", "--run-dir", "{folder}/run", "--index", "{folder}/index"]
             + ["--output", "{folder}/models/1"],
             "must be a new version",
+        ),
+        (
+            ["export", "--run-dir", "{folder}/run", "--index", "{folder}/index"]
+            + ["--output", "{new}/1", "--partition", "many"],
+            "--partition must be a number of lists, or auto. Received: 'many'",
+        ),
+        (
+            ["export", "--run-dir", "{folder}/run", "--index", "{folder}/index"]
+            + ["--output", "{new}/1", "--exact"],
+            "need lists: give partition",
         ),
         (
             ["search", "--model", "{folder}/models/1", "{folder}/none.png"],

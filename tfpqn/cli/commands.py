@@ -11,6 +11,7 @@ import typer
 from tfpqn import __version__
 from tfpqn.cli.answers import describe_answer, print_answers
 from tfpqn.cli.collections import calibrate, compact, compat, index, remove
+from tfpqn.cli.exporting import export, verify
 from tfpqn.cli.query import query
 from tfpqn.cli.serve import serve
 from tfpqn.cli.shared import (
@@ -185,66 +186,8 @@ def evaluate(
     console.print(f"Written to {run.folder / 'metrics.json'}")
 
 
-@app.command()
-def export(
-    run_dir: RunDir,
-    index: Annotated[Path, typer.Option(help="Folder of the index.")],
-    output: Annotated[Path, typer.Option(help="Version folder: models/NAME/VERSION.")],
-    top_k: Annotated[int, typer.Option(help="Items that a search returns.")] = 10,
-    num_levels: Annotated[
-        int | None, typer.Option(help="Residual levels to ship; all of them by default.")
-    ] = None,
-    tags: Annotated[
-        list[str] | None,
-        typer.Option(help="Metadata column of the index to filter by, such as label; repeatable."),
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Largest width x height of an image: 33 million.")
-    ] = None,
-    max_batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Rows that a server may merge: 32, of clips 8.")
-    ] = None,
-) -> None:
-    """Write network and index as one SavedModel for TensorFlow Serving."""
-    import dataclasses
-
-    from tfpqn.export import Searcher, default_batching, save_searcher
-    from tfpqn.index import CodeIndex
-    from tfpqn.training import Run
-
-    run = Run.open(run_dir)
-    collection = CodeIndex.load(index, columns=tags or [])
-    searcher = Searcher(
-        run.load_network(),
-        collection,
-        num_levels=num_levels,
-        top_k=top_k,
-        tag_columns=tags or (),
-        # A threshold holds for the codes that it was found with: those of all levels.
-        calibration=run.read_calibration() if num_levels is None else None,
-        **({"max_pixels": max_pixels} if max_pixels else {}),
-    )
-    batching = default_batching(searcher)
-    if max_batch_size:
-        batching = dataclasses.replace(batching, max_batch_size=max_batch_size)
-    path = save_searcher(searcher, output, metrics=run.read_metrics(), batching=batching)
-    console.print(f"Exported {searcher.num_items:,} items to {path}")
-
-
-@app.command()
-def verify(
-    model: Annotated[Path, typer.Argument(help="Version folder: models/NAME/VERSION.")],
-) -> None:
-    """Check a version folder: files, ops, codebooks, and that three readers load and answer it."""
-    from tfpqn.export import verify_version
-
-    report = verify_version(model)
-    console.print(
-        f"{model} is whole: {report.num_files} files, {report.num_items:,} items, "
-        f"{report.num_ops} ops, {report.num_requests} warm-up requests answered alike by "
-        f"{', '.join(report.readers)}",
-        highlight=False,
-    )
+app.command()(export)
+app.command()(verify)
 
 
 @app.command()

@@ -1,0 +1,169 @@
+"""Commands that write and check what a server loads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import rich.console
+import rich.progress
+import typer
+
+from tfpqn.cli.shared import DataDir, RunDir, console
+
+if TYPE_CHECKING:
+    from tfpqn.training import Run
+
+# More would change the measured agreement little.
+NUM_TUNING_QUERIES = 128
+
+
+def export(
+    run_dir: RunDir,
+    index: Annotated[Path, typer.Option(help="Folder of the index.")],
+    output: Annotated[Path, typer.Option(help="Version folder: models/NAME/VERSION.")],
+    top_k: Annotated[int, typer.Option(help="Items that a search returns.")] = 10,
+    num_levels: Annotated[
+        int | None, typer.Option(help="Residual levels to ship; all of them by default.")
+    ] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option(help="Metadata column of the index to filter by, such as label; repeatable."),
+    ] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(help="Lists to part the items into, of which a search looks at a few; auto."),
+    ] = None,
+    num_probes: Annotated[
+        int | None, typer.Option(min=1, help="Lists that a query looks at; else for --agreement.")
+    ] = None,
+    agreement: Annotated[
+        float, typer.Option(help="Wanted share of a full search's items, measured on queries.")
+    ] = 0.99,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Look at more lists until nothing can be missed.")
+    ] = False,
+    first_levels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Levels that find candidates, to be ranked by all levels."),
+    ] = None,
+    num_candidates: Annotated[
+        int | None, typer.Option(min=1, help="Candidates of --first-levels: 10 x --top-k.")
+    ] = None,
+    xla: Annotated[
+        bool, typer.Option("--xla", help="For servers with XLA enabled, which is not the default.")
+    ] = False,
+    data_dir: DataDir = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Largest width x height of an image: 33 million.")
+    ] = None,
+    max_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows that a server may merge: 32, of clips 8.")
+    ] = None,
+) -> None:
+    """Write network and index as one SavedModel for TensorFlow Serving."""
+    import dataclasses
+
+    from tfpqn.export import Searcher, default_batching, require_new_version, save_searcher
+    from tfpqn.index import CodeIndex
+    from tfpqn.training import Run
+
+    # Before the long work.
+    require_new_version(output)
+    run = Run.open(run_dir)
+    network = run.load_network()
+    collection = CodeIndex.load(index, columns=tags or [])
+    is_tuned = partition is not None and num_probes is None
+    with _shown_steps() as progress:
+        searcher = Searcher(
+            network,
+            collection,
+            num_levels=num_levels,
+            top_k=top_k,
+            tag_columns=tags or (),
+            # A threshold holds for the codes that it was found with: those of all levels.
+            calibration=run.read_calibration() if num_levels is None else None,
+            partition=_read_partition(partition),
+            num_probes=num_probes,
+            agreement=agreement,
+            exact=exact,
+            tuning_queries=_embed_queries(run, network, data_dir) if is_tuned else None,
+            progress=progress,
+            first_levels=first_levels,
+            num_candidates=num_candidates,
+            xla=xla,
+            **({"max_pixels": max_pixels} if max_pixels else {}),
+        )
+    batching = default_batching(searcher)
+    if max_batch_size:
+        batching = dataclasses.replace(batching, max_batch_size=max_batch_size)
+    path = save_searcher(searcher, output, metrics=run.read_metrics(), batching=batching)
+    console.print(f"Exported {searcher.num_items:,} items to {path}")
+    storage = searcher.storage.describe()
+    if "agreement" in storage:
+        console.print(
+            f"A search looks at {storage['num_probes']} of {storage['num_lists']:,} lists and "
+            f"finds {storage['agreement']:.1%} of what a full search finds, measured on "
+            f"{storage['tuned_with']}.",
+            highlight=False,
+        )
+
+
+def verify(
+    model: Annotated[Path, typer.Argument(help="Version folder: models/NAME/VERSION.")],
+) -> None:
+    """Check a version folder: files, ops, codebooks, and that three readers load and answer it."""
+    from tfpqn.export import verify_version
+
+    report = verify_version(model)
+    console.print(
+        f"{model} is whole: {report.num_files} files, {report.num_items:,} items, "
+        f"{report.num_ops} ops, {report.num_requests} warm-up requests answered alike by "
+        f"{', '.join(report.readers)}",
+        highlight=False,
+    )
+
+
+def _read_partition(text: str | None) -> int | Literal["auto"] | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(
+            f"--partition must be a number of lists, or auto. Received: {text!r}"
+        ) from None
+
+
+def _embed_queries(run: Run, network: Any, data_dir: Path | None) -> np.ndarray:
+    """Embeddings of some of the run's held-out queries."""
+    from tfpqn.training import encode_set
+
+    queries = run.load_splits(data_dir).query
+    count = min(len(queries), NUM_TUNING_QUERIES)
+    positions = np.random.default_rng(0).choice(len(queries), count, replace=False)
+    return encode_set(network, queries.subset(np.sort(positions))).embeddings
+
+
+@contextlib.contextmanager
+def _shown_steps() -> Iterator[Callable[[str, int, int], None]]:
+    """Each step a bar of its own; nothing is shown before the first."""
+    bar = rich.progress.Progress(console=rich.console.Console(stderr=True))
+    tasks: dict[str, rich.progress.TaskID] = {}
+
+    def show(step: str, done: int, total: int) -> None:
+        bar.start()
+        if step not in tasks:
+            tasks[step] = bar.add_task(step, total=total)
+        bar.update(tasks[step], completed=done)
+
+    try:
+        yield show
+    finally:
+        if tasks:
+            bar.stop()
