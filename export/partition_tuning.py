@@ -9,8 +9,10 @@ import numpy as np
 
 from .partition import Partition
 
-# So many lists are tried for a collection, in multiples of the square root of its size.
-LISTS_PER_ROOT = (1, 2, 4)
+# So many lists are tried for a collection, in multiples of the square root of its size; one number
+# alone for a collection whose parting takes minutes.
+LISTS_PER_ROOT = (1, 2)
+LARGE_COLLECTION = 2**22
 # Smaller collections are scanned as fast as lists are chosen.
 MIN_ITEMS = 2**15
 # A look at a table costs as much as so many multiplications with centroids (docs/benchmarks.md).
@@ -39,7 +41,8 @@ class Tuning(NamedTuple):
 def choose_list_counts(num_items: int) -> list[int]:
     """Numbers of lists worth a try: powers of two about the square root of the items."""
     power = round(np.log2(max(num_items, 4)) / 2)
-    return [ratio * 2**power for ratio in LISTS_PER_ROOT]
+    ratios = LISTS_PER_ROOT if num_items <= LARGE_COLLECTION else LISTS_PER_ROOT[:1]
+    return [ratio * 2**power for ratio in ratios]
 
 
 def tune_partition(
