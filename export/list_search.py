@@ -250,7 +250,7 @@ def _admitted(chunk: Chunk, admits: Admits, query: tf.Tensor) -> Chunk:
     columns = tf.range(tf.shape(chunk.scores)[1])
     columns = tf.boolean_mask(columns, chunk.scores[0] > FLOOR_SCORE)
     places = tf.stack([tf.zeros_like(columns), columns], axis=1)
-    is_admitted = admits(chunk.locate(tf.cast(places, tf.int64)))[:, query]
+    is_admitted = admits(chunk.locate(tf.cast(places, tf.int64)), query)[:, 0]
     # What is no item stands at the end.
     padding = tf.shape(chunk.scores)[1] - tf.size(columns)
     is_admitted = tf.pad(is_admitted, [[0, padding]])

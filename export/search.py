@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -29,9 +29,16 @@ MAX_FUSED_ENTRIES = 2**16
 # Sums in another order round otherwise: so many more groups than needed are scored again.
 SPARE_GROUPS = 8
 
-Admits = Callable[[tf.Tensor], tf.Tensor]
+
 GroupMaxima = Callable[[tf.Tensor], tf.Tensor]
 ScoreBlock = Callable[[tf.Tensor], tf.Tensor]
+
+
+class Admits(Protocol):
+    """Says which items queries admit."""
+
+    def __call__(self, positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
+        """For positions `[rows]` bool `[rows, queries]`; `[rows, 1]` for one query alone."""
 
 
 class Neighbours(NamedTuple):
@@ -94,7 +101,7 @@ def search_codes(
         own_codes = tf.cast(tf.gather(codes, rows, axis=1), tf.int32)
         scores = score_positions(tables[query], own_codes)
         if admits is not None:
-            scores = tf.where(admits(rows)[:, query], scores, FLOOR_SCORE)
+            scores = tf.where(admits(rows, query)[:, 0], scores, FLOOR_SCORE)
         scores, order = tf.math.top_k(scores, tf.minimum(top_k, tf.shape(rows)[0]))
         # Items that are not admitted fill up where too few are.
         positions = tf.where(scores > FLOOR_SCORE, tf.gather(rows, order), NO_POSITION)
@@ -145,8 +152,8 @@ def compile_group_maxima(codes: tf.Variable, num_codewords: int) -> GroupMaxima:
 def _pad_queries(admits: Admits) -> Admits:
     """The same for one query where there is none."""
 
-    def padded(positions: tf.Tensor) -> tf.Tensor:
-        admitted = admits(positions)
+    def padded(positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
+        admitted = admits(positions, query)
         is_empty = tf.cast(tf.equal(tf.shape(admitted)[1], 0), tf.int32)
         return tf.pad(admitted, [[0, 0], [0, is_empty]])
 

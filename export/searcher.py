@@ -321,7 +321,9 @@ class Searcher(tf.Module):
         )
         return self._search(
             self._embed(items),
-            admits=lambda positions: tag_filter.admits_items(admitted, positions),
+            admits=lambda positions, query=None: tag_filter.admits_items(
+                admitted if query is None else admitted[:, query : query + 1], positions
+            ),
         )
 
     def _search_with_probes(self, items: tf.Tensor, num_probes: tf.Tensor) -> Outputs:

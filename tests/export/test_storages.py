@@ -108,7 +108,12 @@ def test_every_storage_finds_the_best_of_those_that_are_admitted(
     queries = make_queries(rng, vectors, num_queries)
     is_admitted = rng.random((num_items, num_queries)) < share
     storage = make_storage(kind, vectors, codes, 7)
-    found = storage.find(queries, top_k, lambda rows: tf.gather(is_admitted, rows))
+
+    def admits(rows: tf.Tensor, query: Any = None) -> tf.Tensor:
+        admitted = tf.gather(is_admitted, rows)
+        return admitted if query is None else admitted[:, query : query + 1]
+
+    found = storage.find(queries, top_k, admits)
     scores = np.where(is_admitted.T, score(queries, codes), FLOOR_SCORE)
     np.testing.assert_array_equal(found.positions, rank(scores, top_k)[0])
 

@@ -1,0 +1,234 @@
+"""What the benchmark of the search measures: times in turn, agreement, recall, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from search_collections import Collection
+from search_engines import (
+    Answer,
+    Engine,
+    read_memory,
+    reset_peak,
+    search_faiss,
+)
+
+from tfpqn.export.native_loader import NativeLoader
+
+WARM_UPS = 2
+# A slow batch size has fewer turns, but not fewer than these.
+MIN_TURNS = 5
+SECONDS_PER_BATCH_SIZE = 90
+QUERIES_AT_ONCE = 32
+# Items whose scores are as near as this may stand for one another.
+TIE = 1e-4
+# Recall of more items is measured on fewer queries.
+MANY_ITEMS = 5_000_000
+FEW_QUERIES = 64
+NUM_PROBES = (1, 2, 4, 8, 16, 32)
+CURVE_BATCHES = (1, 32)
+TRIALS = 5
+MEMORY_TURNS = 5
+
+
+# Times
+
+
+def time_engines(
+    engines: Mapping[str, Engine], queries: np.ndarray, batch_size: int, repeats: int
+) -> dict[str, dict[str, Any]]:
+    """Quartiles of the times of all engines for one batch size, taken in turn."""
+    started, rounds = time.perf_counter(), []
+    for turn in range(WARM_UPS + repeats):
+        rows = (np.arange(batch_size) + turn * batch_size) % len(queries)
+        rounds.append(take_turns(engines, queries[rows], turn))
+        is_late = time.perf_counter() - started > SECONDS_PER_BATCH_SIZE
+        if is_late and turn + 1 >= WARM_UPS + MIN_TURNS:
+            break
+    counted = rounds[WARM_UPS:]
+    quartiles = {
+        name: 1000 * np.quantile([own[name] for own in counted], (0.25, 0.5, 0.75))
+        for name in engines
+    }
+    return {
+        name: {"quartiles_ms": own.tolist(), "turns": len(counted)}
+        for name, own in quartiles.items()
+    }
+
+
+def take_turns(engines: Mapping[str, Engine], queries: np.ndarray, turn: int) -> dict[str, float]:
+    """Seconds of each engine for the same queries; another one begins at each turn."""
+    seconds, names = {}, list(engines)
+    for place in range(len(names)):
+        name = names[(place + turn) % len(names)]
+        start = time.perf_counter()
+        engines[name](queries)
+        seconds[name] = time.perf_counter() - start
+    return seconds
+
+
+def median_ms(times: Mapping[str, Any]) -> float:
+    return times["quartiles_ms"][1]
+
+
+# Agreement and recall
+
+
+def search_all(engine: Engine, queries: np.ndarray) -> Answer:
+    """The answers to all queries, some at a time."""
+    batches = [
+        engine(queries[start : start + QUERIES_AT_ONCE])
+        for start in range(0, len(queries), QUERIES_AT_ONCE)
+    ]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in ("ids", "scores")}
+
+
+def measure_agreement(collection: Collection, full: Answer, found: Answer) -> float:
+    """Share of the items found that score at least as well as the last item of a full search.
+
+    The scores are summed anew from the codes; an item that is found twice counts once.
+    """
+    scores = collection.score_items(collection.queries, np.maximum(found["ids"], 0))
+    last = full["scores"].min(axis=1, keepdims=True)
+    is_good = (scores >= last - TIE) & (found["ids"] >= 0) & is_first(found["ids"])
+    return float(is_good.mean())
+
+
+def is_first(ids: np.ndarray) -> np.ndarray:
+    """Whether an id stands for the first time in its row."""
+    result = np.zeros(ids.shape, bool)
+    for row, own in enumerate(ids):
+        result[row, np.unique(own, return_index=True)[1]] = True
+    return result
+
+
+def find_by_embeddings(collection: Collection, top_k: int) -> np.ndarray:
+    """Ids `[queries, top_k]` of the items with the nearest embeddings."""
+    is_large = len(collection.codes) >= MANY_ITEMS
+    queries = collection.queries[: FEW_QUERIES if is_large else None]
+    scores = np.empty((len(queries), 0), np.float32)
+    ids = np.empty((len(queries), 0), np.int64)
+    for rows, embeddings in collection.embedding_blocks():
+        numbers = np.broadcast_to(np.arange(rows.start, rows.stop), (len(queries), len(embeddings)))
+        scores = np.concatenate([scores, queries @ embeddings.T], axis=1)
+        ids = np.concatenate([ids, numbers], axis=1)
+        if scores.shape[1] > top_k:
+            best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
+            scores = np.take_along_axis(scores, best, axis=1)
+            ids = np.take_along_axis(ids, best, axis=1)
+    return ids
+
+
+def measure_recall(nearest: np.ndarray, found: Answer) -> float:
+    """Share of the nearest items that are found; of the queries for which these are known."""
+    pairs = zip(nearest, found["ids"], strict=False)
+    return float(np.mean([np.isin(own, ids).mean() for own, ids in pairs]))
+
+
+# FAISS over lists
+
+
+def find_probes(
+    collection: Collection, index: Any, full: Answer, wanted: float, top_k: int
+) -> dict[str, Any] | None:
+    """The fewest probes with which an index agrees as wanted; None if none do."""
+
+    def measure(num_probes: int) -> float:
+        found = search_all(search_faiss(index, top_k, num_probes), collection.queries)
+        return measure_agreement(collection, full, found)
+
+    low, high = 1, 1
+    while (agreement := measure(high)) < wanted:
+        if high >= index.nlist:
+            return None
+        low, high = high + 1, min(2 * high, index.nlist)
+    while low < high:
+        middle = (low + high) // 2
+        measured = measure(middle)
+        if measured >= wanted:
+            high, agreement = middle, measured
+        else:
+            low = middle + 1
+    return {"num_lists": index.nlist, "num_probes": high, "agreement": agreement}
+
+
+def choose_faiss(
+    indexes: Mapping[int, Any],
+    choices: list[dict[str, Any]],
+    queries: np.ndarray,
+    batch_size: int,
+    top_k: int,
+) -> tuple[dict[str, Any], Engine]:
+    """Of lists and probes that agree enough the fastest for a batch size."""
+    # FAISS shares out queries among threads, or the lists of each query.
+    candidates = [{**choice, "parallel_mode": mode} for choice in choices for mode in (0, 1)]
+    engines = {
+        str(number): search_faiss(
+            indexes[own["num_lists"]], top_k, own["num_probes"], own["parallel_mode"]
+        )
+        for number, own in enumerate(candidates)
+    }
+    times = time_engines(engines, queries, batch_size, TRIALS)
+    best = min(engines, key=lambda number: median_ms(times[number]))
+    return candidates[int(best)], engines[best]
+
+
+def measure_curve(
+    collection: Collection,
+    full: Answer,
+    ways: Mapping[str, Callable[[int], Engine]],
+    repeats: int,
+) -> list[dict[str, Any]]:
+    """Time and agreement of engines that are given a number of probes."""
+    points = []
+    for num_probes in NUM_PROBES:
+        engines = {name: with_probes(num_probes) for name, with_probes in ways.items()}
+        times = {
+            batch: time_engines(engines, collection.queries, batch, repeats)
+            for batch in CURVE_BATCHES
+        }
+        for name, engine in engines.items():
+            found = search_all(engine, collection.queries)
+            points.append(
+                {
+                    "engine": name,
+                    "num_probes": num_probes,
+                    "agreement": measure_agreement(collection, full, found),
+                    "quartiles_ms": {
+                        str(batch): own[name]["quartiles_ms"] for batch, own in times.items()
+                    },
+                }
+            )
+    return points
+
+
+# Memory
+
+
+def measure_memory(path: Path, queries: np.ndarray) -> float:
+    """Peak memory in MB of a search above the loaded folder, in a process of its own."""
+    file = path.parent / "queries.npy"
+    np.save(file, queries)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    script = Path(__file__).with_name("search.py")
+    command = [sys.executable, *map(str, (script, "--measure-memory", path, file))]
+    output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def watch_memory(path: Path, file: Path) -> float:
+    """What that process does."""
+    queries = np.load(file)
+    with NativeLoader(path, disable_xla=True) as model:
+        before = reset_peak()
+        for _ in range(MEMORY_TURNS):
+            model.run("search_by_embedding", {"embeddings": queries})
+        return read_memory("VmHWM") - before
