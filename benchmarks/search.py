@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "search.json"
 DOCS = ROOT / "docs"
 LIBRARIES = ("tensorflow", "keras", "numpy", "faiss-cpu", "scikit-learn")
-SIZES = {"clustered": (100_000, 1_000_000, 10_000_000)}
+SIZES = {"clustered": (100_000, 1_000_000)}
 DEFAULT_SIZES = (1_000_000,)
 COUNTS = ("top_k", "repeats", "threads", "seed", "curve_items")
 

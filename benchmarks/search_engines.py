@@ -95,7 +95,7 @@ def export_collection(
 def read_partition(storage: Any) -> Partition | None:
     if not isinstance(storage, PartitionedCodes):
         return None
-    centroids = np.ascontiguousarray(storage.centroids.numpy().T)
+    centroids = (storage.directions * storage.norms).numpy().T.copy()
     positions, splits, radii = (
         variable.numpy() for variable in (storage.positions, storage.splits, storage.radii)
     )

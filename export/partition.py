@@ -49,6 +49,21 @@ class Partition(NamedTuple):
         return len(self.radii)
 
     @property
+    def norms(self) -> np.ndarray:
+        """float32 `[num_lists]`, lengths of the centroids, never 0."""
+        norms = np.linalg.norm(self.centroids, axis=1)
+        return np.maximum(norms, np.finfo(np.float32).tiny).astype(np.float32)
+
+    @property
+    def directions(self) -> np.ndarray:
+        """float32 `[num_lists, embedding_dim]`, the centroids at unit length.
+
+        A list that spans several clusters has a short centroid, though its items are as near to a
+        query as others: by their directions such lists are not looked at last.
+        """
+        return self.centroids / self.norms[:, np.newaxis]
+
+    @property
     def lengths(self) -> np.ndarray:
         """int64 `[num_lists]`, items of each list."""
         return np.diff(self.splits)

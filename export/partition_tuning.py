@@ -86,7 +86,7 @@ def measure_partition(
     """Agreement with a full search and items looked at, for ever more probes, up to all lists."""
     list_of_item = np.empty(len(partition.order), np.int32)
     list_of_item[partition.order] = np.repeat(np.arange(partition.num_lists), partition.lengths)
-    ranked = np.argsort(-(queries @ partition.centroids.T), axis=1, kind="stable")
+    ranked = np.argsort(-(queries @ partition.directions.T), axis=1, kind="stable")
     ranks = np.argsort(ranked, axis=1)
     is_item = best_positions >= 0
     lists = list_of_item[np.maximum(best_positions, 0)]

@@ -48,7 +48,8 @@ class PartitionedCodes(Storage):
         self.words = keep("words", pack_codes(codes[partition.order]))
         self.positions = keep("positions", partition.order)
         self.splits = keep("splits", partition.splits)
-        self.centroids = keep("centroids", np.ascontiguousarray(partition.centroids.T))
+        self.directions = keep("directions", np.ascontiguousarray(partition.directions.T))
+        self.norms = keep("norms", partition.norms)
         self.radii = keep("radii", partition.radii)
 
     def find(
@@ -59,11 +60,12 @@ class PartitionedCodes(Storage):
         num_probes: int | tf.Tensor | None = None,
     ) -> Neighbours:
         """See `Storage`."""
-        list_scores = tf.matmul(queries.embeddings, self.centroids)
+        list_scores = tf.matmul(queries.embeddings, self.directions)
         bounds = None
         # A filter may leave few items: the search goes on until these are the best.
         if self.exact or admits is not None:
-            bounds = list_scores + tf.norm(queries.embeddings, axis=1, keepdims=True) * self.radii
+            reach = tf.norm(queries.embeddings, axis=1, keepdims=True) * self.radii
+            bounds = list_scores * self.norms + reach
         return search_lists(
             queries.tables,
             list_scores,

@@ -42,16 +42,43 @@ def checked_partitioning(
                 f"Received: partition=None, num_probes={num_probes}, exact={exact}"
             )
         return None
+    if isinstance(partition, str) and partition != "auto":
+        raise ValueError(
+            f"partition must be a number of lists, 'auto' or None. Received: {partition!r}"
+        )
     if not 0 < agreement <= 1:
         raise ValueError(f"agreement must lie in (0, 1]. Received: agreement={agreement}")
     if num_probes is not None:
         num_probes = checked_count("num_probes", num_probes)
+    if not num_items:
+        return None
     if partition != "auto":
         num_lists = checked_count("partition", partition, max(num_items, 1))
         return Partitioning(num_lists, num_probes, exact, agreement, queries, progress)
     if not is_worth_parting(num_items):
         return None
     return Partitioning(None, num_probes, exact, agreement, queries, progress)
+
+
+def check_queries(queries: np.ndarray, embedding_dim: int) -> None:
+    """Raises ValueError unless these are embeddings to tune with."""
+    shape = np.shape(queries)
+    if len(shape) != 2 or shape[0] == 0 or shape[1] != embedding_dim:
+        raise ValueError(
+            f"tuning_queries must have shape [queries, {embedding_dim}], and at least one row. "
+            f"Received: {shape}"
+        )
+    if not np.isfinite(queries).all():
+        raise ValueError("tuning_queries must be finite. Received: NaN or infinity")
+
+
+def check_first_levels(first_levels: int, num_levels: int) -> None:
+    """Raises ValueError unless levels are left for a second stage."""
+    if not 1 <= first_levels < num_levels:
+        raise ValueError(
+            f"first_levels must be fewer than the {num_levels} levels of the codes, and at least "
+            f"1. Received: first_levels={first_levels}"
+        )
 
 
 def check_reranking(

@@ -27,6 +27,8 @@ from .limits import MAX_EXCLUSIONS, MAX_K, MAX_PIXELS, MAX_TAGS_PER_QUERY
 from .reranking import EmbeddingReranking, LevelReranking
 from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Admits, Neighbours
 from .search_options import (
+    check_first_levels,
+    check_queries,
     check_reranking,
     checked_count,
     checked_item_embeddings,
@@ -124,6 +126,8 @@ class Searcher(tf.Module):
         partitioning = checked_partitioning(
             partition, num_probes, exact, agreement, tuning_queries, progress, index.num_items
         )
+        if tuning_queries is not None:
+            check_queries(tuning_queries, network.quantizer.embedding_dim)
         self.top_k = checked_count("top_k", top_k, MAX_K)
         self.rows_per_block = checked_count("rows_per_block", rows_per_block)
         self.max_pixels = checked_count("max_pixels", max_pixels)
@@ -155,7 +159,10 @@ class Searcher(tf.Module):
         self.tag_columns = tuple(tag_columns)
         # Tags take memory, so only where there are some.
         tag_sets = make_tag_sets(index.metadata, self.tag_columns) if tag_columns else None
-        coarse = quantizer if first_levels is None else quantizer.prefix(first_levels)
+        coarse = quantizer
+        if first_levels is not None:
+            check_first_levels(first_levels, self.num_levels)
+            coarse = quantizer.prefix(first_levels)
         coarse_codes = codes[:, : coarse.code_length]
         storage: Storage
         if partitioning is None:

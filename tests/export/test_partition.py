@@ -88,7 +88,8 @@ def test_the_curve_counts_what_a_loop_counts(network, codes, vectors):
     for point in curve:
         shares, sizes = [], []
         for query, wanted in zip(queries, best, strict=True):
-            nearest = np.argsort(-(partition.centroids @ query), kind="stable")
+            directions = partition.centroids / np.linalg.norm(partition.centroids, axis=1)[:, None]
+            nearest = np.argsort(-(directions @ query), kind="stable")
             seen = {
                 item
                 for number in nearest[: point["num_probes"]]
@@ -171,8 +172,8 @@ def test_the_manifest_says_how_the_collection_is_stored(version):
         "num_probes": 2,
         "exact": False,
     }
-    # Codes and positions, and of each list its centroid, radius and begin.
-    size = NUM_ITEMS * (4 + 4) + 8 * (16 * 4 + 4 + 8) + 8
+    # Codes and positions, and of each list its direction, length, radius and begin.
+    size = NUM_ITEMS * (4 + 4) + 8 * (16 * 4 + 4 + 4 + 8) + 8
     assert manifest["bytes_per_item"] == {"codes": size / NUM_ITEMS, "ids": 8}
     assert verify_version(version).num_items == NUM_ITEMS
 
@@ -203,6 +204,10 @@ def test_ids_that_count_from_0_take_no_memory(network, tmp_path):
         ({"num_candidates": 3}, "needs a second stage"),
         ({"embeddings": np.zeros((3, 16))}, r"shape \(60, 16\). Received: \(3, 16\)"),
         ({"embeddings": np.full((60, 16), np.nan)}, "embeddings must be finite"),
+        ({"first_levels": 1}, "first_levels must be fewer than the 1 levels"),
+        ({"partition": 3, "tuning_queries": np.zeros((4, 3))}, r"\[queries, 16\].*\(4, 3\)"),
+        ({"partition": 3, "tuning_queries": np.full((4, 16), np.inf)}, "must be finite"),
+        ({"partition": "many"}, "partition must be"),
         ({"first_levels": 1, "embeddings": np.zeros((60, 16))}, "by levels or by embeddings"),
     ],
 )

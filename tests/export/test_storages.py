@@ -142,7 +142,8 @@ def test_probing_few_lists_finds_the_best_items_of_these():
     found = PartitionedCodes(codes, partition, num_probes=3).find(queries, 5)
     scores = score(queries, codes)
     for row, embedding in enumerate(queries.embeddings.numpy()):
-        nearest = np.argsort(-(partition.centroids @ embedding), kind="stable")[:3]
+        directions = partition.centroids / np.linalg.norm(partition.centroids, axis=1)[:, None]
+        nearest = np.argsort(-(directions @ embedding), kind="stable")[:3]
         looked_at = np.concatenate(
             [partition.order[slice(*partition.splits[n : n + 2])] for n in nearest]
         )

@@ -35,6 +35,7 @@ def make_inputs(infos: dict[str, Any], num_rows: int, ids: Any, seed: int = 0) -
         "allow_tags": lambda: np.full((num_rows, 1), b"", object),
         "deny_tags": lambda: np.full((num_rows, 1), b"", object),
         "k": lambda: np.array(3, np.int32),
+        "num_probes": lambda: np.array(4, np.int32),
     }
     return {name: makers[name]() for name in infos}
 

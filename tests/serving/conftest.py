@@ -40,12 +40,13 @@ class Served(NamedTuple):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> dict[str, Model]:
-    """A model by its type of ids."""
+    """A model by its type of ids; that of strings has lists."""
     network = make_network()
     found = {}
-    for id_type in ("int64", "string"):
+    for id_type, options in (("int64", {}), ("string", {"partition": 6, "num_probes": 2})):
         folder = tmp_path_factory.mktemp("models") / f"birds-{id_type}"
-        version = save_searcher(make_searcher(network, make_index(network, id_type)), folder / "1")
+        searcher = make_searcher(network, make_index(network, id_type), **options)
+        version = save_searcher(searcher, folder / "1")
         found[id_type] = Model(folder, version, make_ids(id_type), load_searcher(version))
     return found
 

@@ -108,12 +108,22 @@ def uninterrupted() -> Outcome:
 @pytest.mark.parametrize(
     ("every", "stop"),
     [
-        pytest.param(3, StopAt(step=1), id="before the first checkpoint"),
+        pytest.param(3, StopAt(step=1), id="before the first checkpoint", marks=pytest.mark.slow),
         pytest.param(3, StopAt(step=7), id="within an epoch"),
-        pytest.param(None, StopAt(step=6), id="within an epoch, checkpoints at epochs' ends"),
-        pytest.param(1, StopAt(step=9), id="in an epoch's first step"),
+        pytest.param(
+            None,
+            StopAt(step=6),
+            id="within an epoch, checkpoints at epochs' ends",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(1, StopAt(step=9), id="in an epoch's first step", marks=pytest.mark.slow),
         pytest.param(2, StopAt(epoch=1), id="at an epoch's end, before its callbacks"),
-        pytest.param(4, StopAt(epoch=EPOCHS - 1), id="at the end, before its callbacks"),
+        pytest.param(
+            4,
+            StopAt(epoch=EPOCHS - 1),
+            id="at the end, before its callbacks",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_stopped_training_goes_on_as_if_it_had_not_been_stopped(
