@@ -12,8 +12,9 @@ TEMPLATE = string.Template("""\
 $name, version $version: a visual search by tfpqn
 $underline
 
-$num_items items, codes of $bytes_per_code bytes; the nearest $top_k are answered. manifest.json
-tells sizes, versions, ops, signatures and checksums. Written with TensorFlow $tensorflow_version.
+$num_items items, codes of $bytes_per_code bytes; the nearest $top_k are answered$lists.
+manifest.json tells sizes, versions, ops, signatures and checksums. Written with TensorFlow
+$tensorflow_version.
 
 Serve it with the stock image, from the folder that holds `$name/$version`:
 
@@ -44,7 +45,8 @@ Signatures: $signatures.
 ${xla}Batching merges requests only where all but the first axis are equal: send exclude_ids and
 tags in lists of one length (fill up with $no_id and ""), clips with one number of frames. A request
 merged with a bad one fails with it; tfpqn's client and local server check requests before.
-search_k has an input without batch axis: send it to a server without batching.
+search_k and search_with_probes have an input without batch axis: send them to a server without
+batching.
 
 Check the folder: tfpqn verify $name/$version
 A SavedModel is a program: load only what comes from people you trust.
@@ -83,6 +85,13 @@ def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
         item_id='"ID"' if is_text else "ID",
         no_id='""' if is_text else "-1",
         example="clip.mp4" if are_clips else "query.jpg",
+        lists=_describe_lists(manifest["storage"]),
         xla=XLA_NOTE if manifest["xla"] else "",
         signatures=", ".join(sorted(manifest["signatures"])),
     )
+
+
+def _describe_lists(storage: dict[str, Any]) -> str:
+    if "num_lists" not in storage:
+        return ""
+    return f", found in {storage['num_probes']} of {storage['num_lists']:,} lists"

@@ -46,14 +46,19 @@ def checked_partitioning(
         raise ValueError(
             f"partition must be a number of lists, 'auto' or None. Received: {partition!r}"
         )
-    if not 0 < agreement <= 1:
-        raise ValueError(f"agreement must lie in (0, 1]. Received: agreement={agreement}")
+    if not isinstance(agreement, (int, float)) or not 0 < agreement <= 1:
+        raise ValueError(f"agreement must lie in (0, 1]. Received: agreement={agreement!r}")
     if num_probes is not None:
         num_probes = checked_count("num_probes", num_probes)
     if not num_items:
         return None
     if partition != "auto":
-        num_lists = checked_count("partition", partition, max(num_items, 1))
+        num_lists = checked_count("partition", partition, num_items)
+        if num_probes is not None and num_probes > num_lists:
+            raise ValueError(
+                f"num_probes must be at most the number of lists, {num_lists}. "
+                f"Received: num_probes={num_probes}"
+            )
         return Partitioning(num_lists, num_probes, exact, agreement, queries, progress)
     if not is_worth_parting(num_items):
         return None
@@ -74,6 +79,11 @@ def check_queries(queries: np.ndarray, embedding_dim: int) -> None:
 
 def check_first_levels(first_levels: int, num_levels: int) -> None:
     """Raises ValueError unless levels are left for a second stage."""
+    if num_levels == 1:
+        raise ValueError(
+            "first_levels needs codes with several levels. "
+            f"Received: first_levels={first_levels} and codes of one level"
+        )
     if not 1 <= first_levels < num_levels:
         raise ValueError(
             f"first_levels must be fewer than the {num_levels} levels of the codes, and at least "
@@ -85,6 +95,7 @@ def check_reranking(
     first_levels: int | None,
     embeddings: np.ndarray | None,
     num_candidates: int | None,
+    top_k: int,
     calibration: Mapping[str, Any] | None,
 ) -> None:
     if first_levels is not None and embeddings is not None:
@@ -100,7 +111,10 @@ def check_reranking(
                 "num_candidates needs a second stage: give first_levels or embeddings. "
                 f"Received: num_candidates={num_candidates} alone"
             )
-        checked_count("num_candidates", num_candidates, MAX_CANDIDATES)
+        if checked_count("num_candidates", num_candidates, MAX_CANDIDATES) < top_k:
+            raise ValueError(
+                f"num_candidates must be at least top_k, {top_k}. Received: {num_candidates}"
+            )
 
 
 def checked_item_embeddings(quantizer: Any, embeddings: np.ndarray, num_items: int) -> np.ndarray:

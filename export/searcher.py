@@ -119,7 +119,7 @@ class Searcher(tf.Module):
         xla: bool = False,
     ) -> None:
         super().__init__(name="searcher")
-        check_reranking(first_levels, embeddings, num_candidates, calibration)
+        check_reranking(first_levels, embeddings, num_candidates, top_k, calibration)
         if xla and partition is not None:
             raise ValueError("xla is for a search over all items. Received: partition as well")
         self.xla = xla
@@ -180,7 +180,10 @@ class Searcher(tf.Module):
                 self.rows_per_block,
             )
         count = num_candidates or CANDIDATES_PER_ITEM * self.top_k
-        if first_levels is not None:
+        if not self.num_items:
+            # There is nothing to rank.
+            pass
+        elif first_levels is not None:
             storage = LevelReranking(storage, codes, coarse.code_length, count)
         elif embeddings is not None:
             normalized = checked_item_embeddings(network.quantizer, embeddings, self.num_items)

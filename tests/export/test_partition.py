@@ -194,17 +194,30 @@ def test_ids_that_count_from_0_take_no_memory(network, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [{}, {"partition": 4}, {"partition": "auto"}, {"embeddings": np.zeros((0, 16))}],
+    ids=str,
+)
+def test_an_empty_collection_has_no_answers(network, options):
+    searcher = make_searcher(network, make_index(network, num_items=0), **options)
+    assert (searcher(make_images(2)).ids == -1).all()
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"exact": True}, "need lists: give partition"),
         ({"num_probes": 3}, "need lists: give partition"),
         ({"partition": 61}, "partition must be at least 1 and at most 60. Received: partition=61"),
+        ({"partition": 3, "num_probes": 4}, "num_probes must be at most the number of lists, 3"),
+        ({"partition": 3, "agreement": "x"}, r"agreement must lie in \(0, 1\]"),
+        ({"embeddings": np.ones((60, 16)), "num_candidates": 3}, "must be at least top_k, 7"),
         ({"partition": 3, "num_probes": 0}, "num_probes must be at least 1"),
         ({"partition": 3, "agreement": 0}, r"agreement must lie in \(0, 1\]"),
         ({"num_candidates": 3}, "needs a second stage"),
         ({"embeddings": np.zeros((3, 16))}, r"shape \(60, 16\). Received: \(3, 16\)"),
         ({"embeddings": np.full((60, 16), np.nan)}, "embeddings must be finite"),
-        ({"first_levels": 1}, "first_levels must be fewer than the 1 levels"),
+        ({"first_levels": 1}, "needs codes with several levels"),
         ({"partition": 3, "tuning_queries": np.zeros((4, 3))}, r"\[queries, 16\].*\(4, 3\)"),
         ({"partition": 3, "tuning_queries": np.full((4, 16), np.inf)}, "must be finite"),
         ({"partition": "many"}, "partition must be"),

@@ -273,7 +273,7 @@ KILLED_PROGRAM = """
 import os, signal, sys
 from tests.export.tiny import make_network, make_searcher
 from tfpqn.export import save_searcher, saved_model
-saved_model.check_ops = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+saved_model.check_ops = lambda folder, **options: os.kill(os.getpid(), signal.SIGKILL)
 save_searcher(make_searcher(make_network()), sys.argv[1])
 """
 

@@ -103,10 +103,13 @@ def export(
     path = save_searcher(searcher, output, metrics=run.read_metrics(), batching=batching)
     console.print(f"Exported {searcher.num_items:,} items to {path}")
     storage = searcher.storage.describe()
+    if partition == "auto" and searcher.num_lists is None:
+        console.print("The collection is small: a search looks at all items, without lists.")
     if "agreement" in storage:
         console.print(
             f"A search looks at {storage['num_probes']} of {storage['num_lists']:,} lists and "
-            f"finds {storage['agreement']:.1%} of what a full search finds, measured on "
+            f"finds {storage['agreement']:.1%} of what a full search "
+            f"{'by the first levels ' if first_levels else ''}finds, measured on "
             f"{storage['tuned_with']}.",
             highlight=False,
         )
