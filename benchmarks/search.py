@@ -3,6 +3,7 @@
     python benchmarks/search.py                          # all but CIFAR-10; writes the JSON
     python benchmarks/search.py --scenarios clustered --sizes 100000
     python benchmarks/search.py --run-dir RUN --data-dir DIR   # the collections of CIFAR-10 too
+    python benchmarks/search.py --scann-python PYTHON    # ScaNN too: see scann_server.py
     python benchmarks/search.py --profile                # the stages of one request
     python benchmarks/search.py --xla                    # with XLA enabled
     python benchmarks/search.py --docs                   # page and pictures from the JSON
@@ -63,6 +64,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--lists", type=int, help="lists of ours, in place of a choice")
     parser.add_argument("--run-dir", type=Path, help="a run trained on CIFAR-10")
     parser.add_argument("--data-dir", type=Path, help="where the data of the run lies")
+    parser.add_argument("--scann-python", type=Path, help="of an environment with scann[tf]")
     parser.add_argument("--profile", action="store_true", help="only the stages of one request")
     parser.add_argument("--xla", action="store_true", help="only the search compiled by XLA")
     parser.add_argument("--work-dir", type=Path, help="where folders are exported to; not kept")
@@ -96,6 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
         queries=tuple(arguments.queries),
         run_dir=arguments.run_dir,
         data_dir=arguments.data_dir,
+        scann_python=arguments.scann_python,
     )
     about = {
         "command": describe_command(arguments),
@@ -139,6 +142,7 @@ def describe_command(arguments: argparse.Namespace) -> str:
     words += ["--profile"] * arguments.profile + ["--xla"] * arguments.xla
     words += ["--run-dir RUN"] * (arguments.run_dir is not None)
     words += ["--data-dir DIR"] * (arguments.data_dir is not None)
+    words += ["--scann-python PYTHON"] * (arguments.scann_python is not None)
     return " ".join(words)
 
 

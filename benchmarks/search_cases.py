@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +32,7 @@ class Bench:
         collection: What is searched.
         exports: Our folders by engine.
         engines: Those whose way does not depend on the batch size.
+        settings: What was chosen for some of them.
         found: Their answers to all queries.
         faiss_lists: Indexes of FAISS by number of lists.
         faiss_choices: Lists and probes with which these agree as well as ours.
@@ -41,6 +43,7 @@ class Bench:
     collection: Collection
     exports: dict[str, Export]
     engines: dict[str, Engine]
+    settings: dict[str, dict[str, Any]]
     found: dict[str, Answer]
     faiss_lists: dict[int, Any]
     faiss_choices: list[dict[str, Any]]
@@ -106,7 +109,13 @@ def open_bench(
         native = NativeLoader(exports[EXHAUSTIVE].path, disable_xla=True)
         opened["ours-c-api"] = engines.serve(stack.enter_context(native))
     opened["faiss-pq"] = engines.make_faiss_pq(collection, settings.top_k)
-    not_measured = {"scann": engines.explain_scann()}
+    not_measured: dict[str, str] = {}
+    scann = open_scann(stack, collection, exports, settings)
+    settings_of: dict[str, dict[str, Any]] = {}
+    if isinstance(scann, str):
+        not_measured["scann"] = scann
+    else:
+        opened["scann"], settings_of["scann"] = scann
     if name in WITH_LISTS:
         opened["faiss-fastscan"] = engines.make_faiss_fastscan(collection, settings.top_k)
     else:
@@ -122,7 +131,9 @@ def open_bench(
     else:
         not_measured["brute-force"] = "not measured: embeddings and scores take more than 6 GB"
     lists = open_faiss_lists(collection, exports, settings)
-    bench = Bench(collection, exports, opened, found, lists, [], brute_force, not_measured)
+    bench = Bench(
+        collection, exports, opened, settings_of, found, lists, [], brute_force, not_measured
+    )
     bench.faiss_choices = choose_probes(bench, settings)
     if lists and not bench.faiss_choices:
         not_measured["faiss-ivfpq"] = "not measured: no number of probes agrees as well as ours"
@@ -146,11 +157,51 @@ def choose_probes(bench: Bench, settings: Settings) -> list[dict[str, Any]]:
         return []
     full = bench.found["faiss-pq"]
     wanted = figures.measure_agreement(bench.collection, full, bench.found[PARTITIONED])
+
+    def measure(index: Any, num_probes: int) -> float:
+        engine = engines.search_faiss(index, settings.top_k, num_probes)
+        found = figures.search_all(engine, bench.collection.queries)
+        return figures.measure_agreement(bench.collection, full, found)
+
     choices = [
-        figures.find_probes(bench.collection, index, full, wanted, settings.top_k)
-        for index in bench.faiss_lists.values()
+        figures.find_probes(functools.partial(measure, index), count, wanted)
+        for count, index in bench.faiss_lists.items()
     ]
     return [choice for choice in choices if choice is not None]
+
+
+def open_scann(
+    stack: ExitStack, collection: Collection, exports: Mapping[str, Export], settings: Settings
+) -> tuple[Engine, dict[str, Any]] | str:
+    """ScaNN with as many lists as ours has, and what was chosen; or why not.
+
+    Its codes are others than ours, so it agrees with its own search of all lists.
+    """
+    if PARTITIONED not in exports:
+        return "not measured: no search over lists of ours beside it"
+    if settings.scann_python is None:
+        return "not measured: no --scann-python"
+    if len(collection.codes) >= engines.MANY_ITEMS:
+        return "not measured: no room for its copies of the embeddings"
+    export = exports[PARTITIONED]
+    num_lists = export.figures["storage"]["num_lists"]
+    server = engines.ScannServer(
+        settings.scann_python, collection, export.path.parent, num_lists, settings
+    )
+    stack.enter_context(server)
+    queries = collection.queries
+    full = figures.search_all(server.with_probes(num_lists), queries)
+
+    def measure(num_probes: int) -> float:
+        return figures.measure_recall(
+            full["ids"], figures.search_all(server.with_probes(num_probes), queries)
+        )
+
+    wanted = export.figures["storage"]["agreement"]
+    choice = figures.find_probes(measure, num_lists, wanted)
+    if choice is None:
+        return "not measured: no number of probes agrees as well as ours"
+    return server.with_probes(choice["num_probes"]), choice | server.about
 
 
 def compare(bench: Bench, batch_size: int, settings: Settings) -> dict[str, Any]:
@@ -169,8 +220,9 @@ def compare(bench: Bench, batch_size: int, settings: Settings) -> dict[str, Any]
         if way in times and peer in times:
             ratio = figures.median_ms(times[way]) / figures.median_ms(times[peer])
             times[way] |= {"peer": peer, "ratio": ratio}
-    if chosen is not None:
-        times["faiss-ivfpq"]["setting"] = chosen
+    chosen_ones = bench.settings | ({} if chosen is None else {"faiss-ivfpq": chosen})
+    for way, setting in chosen_ones.items():
+        times[way]["setting"] = setting
     return {"queries": batch_size, "engines": times}
 
 
@@ -185,10 +237,11 @@ def measure_quality(
         engine = engines.search_faiss(index, settings.top_k, chosen["num_probes"])
         found["faiss-ivfpq"] = figures.search_all(engine, collection.queries)
     full = found["faiss-pq"]
-    quality = {
-        way: {"agreement": figures.measure_agreement(collection, full, answer)}
-        for way, answer in found.items()
-    }
+    quality: dict[str, dict[str, float]] = {way: {} for way in found}
+    for way, answer in found.items():
+        # The scores of ScaNN's own codes are others.
+        if way != "scann":
+            quality[way]["agreement"] = figures.measure_agreement(collection, full, answer)
     if collection.draw is not None:
         nearest = figures.find_by_embeddings(collection, settings.top_k)
         for way, answer in found.items():

@@ -65,6 +65,7 @@ class Settings(NamedTuple):
     curve_items: int = 1_000_000
     run_dir: Path | None = None
     data_dir: Path | None = None
+    scann_python: Path | None = None
 
 
 @dataclasses.dataclass

@@ -144,23 +144,18 @@ def measure_recall(nearest: np.ndarray, found: Answer) -> float:
     return float(np.mean([np.isin(own, ids).mean() for own, ids in pairs]))
 
 
-# FAISS over lists
+# Peers over lists
 
 
 def find_probes(
-    collection: Collection, index: Any, full: Answer, wanted: float, top_k: int
+    measure: Callable[[int], float], num_lists: int, wanted: float
 ) -> dict[str, Any] | None:
-    """The fewest probes with which an index agrees as wanted; None if none do."""
-
-    def measure(num_probes: int) -> float:
-        found = search_all(search_faiss(index, top_k, num_probes), collection.queries)
-        return measure_agreement(collection, full, found)
-
+    """The fewest probes with which a search over lists agrees as wanted; None if none do."""
     low, high = 1, 1
     while (agreement := measure(high)) < wanted:
-        if high >= index.nlist:
+        if high >= num_lists:
             return None
-        low, high = high + 1, min(2 * high, index.nlist)
+        low, high = high + 1, min(2 * high, num_lists)
     while low < high:
         middle = (low + high) // 2
         measured = measure(middle)
@@ -168,7 +163,7 @@ def find_probes(
             high, agreement = middle, measured
         else:
             low = middle + 1
-    return {"num_lists": index.nlist, "num_probes": high, "agreement": agreement}
+    return {"num_lists": num_lists, "num_probes": high, "agreement": agreement}
 
 
 def choose_faiss(

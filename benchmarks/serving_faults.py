@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,20 +30,23 @@ import grpc
 import grpc.aio
 import numpy as np
 import serving_tools as tools
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 from machine import describe_machine
+from malformed_bodies import Connection, bodies_of, may_be_valid, run_examples
+from serving_neighbours import Neighbours
+from wrong_requests import (
+    BIG_BYTES,
+    make_big_posts,
+    make_garbage,
+    make_wrong_bodies,
+    make_wrong_requests,
+)
 
 from tfpqn.export.client import SearchClient
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "serving_faults.json"
 DEFAULTS = {"items": 5000, "bodies": 10_000, "seconds": 2.0, "queries": 16}
-PREDICT_PATH = f"/v1/models/{tools.NAME}:predict"
-NEIGHBOURS = {"grpc": 4, "rest": 4}
 HALF_OPEN = 40
-BIG_BYTES = 100 * 10**6
-WAIT_SECONDS = 60
 SHOWN = 5
 
 
@@ -64,74 +67,6 @@ class Outcome(NamedTuple):
 
     statuses: Counter[str]
     broken: list[str]
-
-
-class Neighbours:
-    """Clients that send correct requests all the time and check every answer.
-
-    Attributes:
-        versions: How many answers came from each version.
-        failures: What went wrong, one sentence each.
-    """
-
-    def __init__(self, server: tools.Server, queries: list[tools.Query]) -> None:
-        self._server = server
-        self._queries = queries
-        self._tasks: list[asyncio.Task[None]] = []
-        self._is_over = False
-        self.versions: Counter[int] = Counter()
-        self.failures: list[str] = []
-
-    async def __aenter__(self) -> Neighbours:
-        for number in range(NEIGHBOURS["grpc"]):
-            self._tasks.append(asyncio.create_task(self._ask_grpc(number)))
-        for number in range(NEIGHBOURS["rest"]):
-            self._tasks.append(asyncio.create_task(self._ask_rest(number)))
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        # Cancelling could be lost where an answer comes at that moment.
-        self._is_over = True
-        done = await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.failures += [repr(error) for error in done if error is not None]
-
-    def _in_turn(self, number: int) -> Iterator[tools.Query]:
-        while not self._is_over:
-            yield self._queries[number % len(self._queries)]
-            number += 3
-
-    def check(self, query: tools.Query, read: Callable[[], tools.Found]) -> None:
-        """Count one answer."""
-        version = tools.find_version(read(), query)
-        if version is None:
-            self.failures.append(f"a wrong answer to {query.signature}")
-        else:
-            self.versions[version] += 1
-
-    async def _ask_grpc(self, number: int) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.insecure_channel(self._server.address, options) as channel:
-            call = channel.unary_unary(tools.PREDICT)
-            for query in self._in_turn(number):
-                try:
-                    data = await call(query.grpc_body, timeout=WAIT_SECONDS)
-                    self.check(query, lambda data=data: tools.read_grpc_answer(data))
-                except grpc.aio.AioRpcError as error:
-                    self.failures.append(f"grpc {error.code().name}: {error.details()}")
-                # They share this process and the machine with what makes the faults.
-                await asyncio.sleep(0.01)
-
-    async def _ask_rest(self, number: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._server.rest_port)
-        with contextlib.closing(writer):
-            for query in self._in_turn(number):
-                writer.write(tools.make_post(query.rest_body))
-                status, data = await asyncio.wait_for(tools.read_response(reader), WAIT_SECONDS)
-                if status == 200:
-                    self.check(query, lambda data=data: tools.read_rest_answer(data))
-                else:
-                    self.failures.append(f"rest {status}: {data[:200]!r}")
-                await asyncio.sleep(0.01)
 
 
 def main() -> None:
@@ -295,7 +230,7 @@ SPOILS = (halve_variables, flip_a_bit, spoil_graph, spoil_warm_up, leave_only_th
 
 async def wait_for_states(server: tools.Server, wanted: dict[int, str]) -> list[str]:
     """What is amiss if the versions do not come into these states."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + tools.WAIT_SECONDS
     while time.monotonic() < deadline:
         states = await asyncio.to_thread(server.states)
         if wanted.items() <= states.items():
@@ -328,7 +263,7 @@ async def kill_and_restart(stage: Stage) -> Outcome:
     await asyncio.to_thread(stage.server.kill)
     await asyncio.sleep(stage.seconds / 4)
     await asyncio.to_thread(stage.server.start)
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + tools.WAIT_SECONDS
     while time.monotonic() < deadline and not all(
         tally["answered"] > old + 10 for tally, old in zip(tallies, before, strict=True)
     ):
@@ -345,7 +280,7 @@ def ask_on(stage: Stage, number: int, stop: threading.Event, tally: Counter[str]
     """A client that never gives up; half of them speak REST."""
     is_rest = number % 2 == 1
     port = stage.server.rest_port if is_rest else stage.server.port
-    options = {"rest": is_rest, "max_attempts": 1000, "timeout": WAIT_SECONDS}
+    options = {"rest": is_rest, "max_attempts": 1000, "timeout": tools.WAIT_SECONDS}
     with SearchClient(f"127.0.0.1:{port}", tools.NAME, **options) as client:
         while not stop.is_set():
             number += 1
@@ -369,26 +304,10 @@ async def send_garbage(stage: Stage) -> Outcome:
     for payload in make_garbage():
         for protocol, port in ports_of(stage).items():
             # gRPC's core does not close all of them before its handshake's time is over.
-            patience = 0.5 if protocol == "grpc" else WAIT_SECONDS
+            patience = 0.5 if protocol == "grpc" else tools.WAIT_SECONDS
             status = await asyncio.to_thread(exchange, port, payload, patience)
             statuses[f"{protocol} {status}"] += 1
     return judge(statuses, {"grpc closed", "grpc no answer", "rest closed", "rest 400"})
-
-
-def make_garbage() -> list[bytes]:
-    rng = random.Random(0)
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(508)
-    endless = b"GET /v1/models HTTP/1.1\r\nX: " + 10**6 * b"a"
-    random_ones = [rng.randbytes(2**size) for size in range(0, 20, 2) for _ in range(3)]
-    return [
-        *random_ones,
-        preface + rng.randbytes(5000),
-        hello,
-        endless,
-        b"\0" * 70_000,
-        b"\r\n" * 9,
-    ]
 
 
 def ports_of(stage: Stage) -> dict[str, int]:
@@ -427,23 +346,15 @@ async def send_big_bodies(stage: Stage) -> Outcome:
     for payload in 3 * make_big_posts():
         port = stage.server.rest_port
         # Who ends sending is taken for gone.
-        status = await asyncio.to_thread(exchange, port, payload, WAIT_SECONDS, False)
+        status = await asyncio.to_thread(exchange, port, payload, tools.WAIT_SECONDS, False)
         statuses[f"rest {status}"] += 1
     return judge(statuses, {"grpc RESOURCE_EXHAUSTED", "rest 413"})
-
-
-def make_big_posts() -> list[bytes]:
-    """A body with a length, and one in chunks."""
-    head = f"POST {PREDICT_PATH} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    chunk = b"%x\r\n" % 10**6 + bytes(10**6) + b"\r\n"
-    chunks = BIG_BYTES // 10**6 * chunk + b"0\r\n\r\n"
-    return [tools.make_post(bytes(BIG_BYTES)), head.encode() + chunks]
 
 
 async def ask_grpc(server: tools.Server, data: bytes) -> str:
     async with grpc.aio.insecure_channel(server.address) as channel:
         try:
-            await channel.unary_unary(tools.PREDICT)(data, timeout=WAIT_SECONDS)
+            await channel.unary_unary(tools.PREDICT)(data, timeout=tools.WAIT_SECONDS)
         except grpc.aio.AioRpcError as error:
             return f"grpc {error.code().name}"
     return "grpc OK"
@@ -486,73 +397,11 @@ async def send_wrong_inputs(stage: Stage) -> Outcome:
     return judge(statuses, {"grpc INVALID_ARGUMENT", "rest 400"})
 
 
-def make_wrong_requests() -> list[Any]:
-    import tensorflow as tf
-
-    width = tools.EMBEDDING_DIM
-    row = np.zeros([1, width], np.float32)
-    inputs: list[tuple[str, dict[str, Any]]] = [
-        ("search_by_embedding", {"embeddings": row.astype(np.int32)}),
-        ("search_by_embedding", {"embeddings": row.astype(np.float64)}),
-        ("search_by_embedding", {"embeddings": row.astype(np.float16)}),
-        ("search_by_embedding", {"embeddings": row > 0}),
-        ("search_by_embedding", {"embeddings": np.full([1, width], b"0", object)}),
-        ("search_by_embedding", {"embeddings": row[0]}),
-        ("search_by_embedding", {"embeddings": row[:, 1:]}),
-        ("search_by_embedding", {"embeddings": row[:0]}),
-        ("search_by_embedding", {"embeddings": np.full_like(row, np.nan)}),
-        ("search_by_embedding", {"images": np.array([b""], object)}),
-        ("search_by_embedding", {"embeddings": row, "more": row}),
-        ("search_by_embedding", {}),
-        ("search", {"images": row}),
-        ("search", {"images": np.array([[b"\x89PNG"]], object)}),
-        ("search", {"images": np.array([b"", b"no image"], object)}),
-        ("decode", {"codes": np.full([1, tools.CODE_LENGTH], 256, np.int32)}),
-        ("decode", {"codes": np.zeros([1, tools.CODE_LENGTH], np.int64)}),
-    ]
-    requests = []
-    for signature, values in inputs:
-        request = tools.make_request(signature)
-        for name, value in values.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-        requests.append(request)
-    # A tensor that promises more values than it has, and one with a negative size.
-    for size in (2**40, -1):
-        request = tools.make_request("search_by_embedding")
-        request.inputs["embeddings"].CopyFrom(tf.make_tensor_proto(row))
-        request.inputs["embeddings"].tensor_shape.dim[0].size = size
-        requests.append(request)
-    return requests
-
-
-def make_wrong_bodies() -> list[Any]:
-    width = tools.EMBEDDING_DIM
-    values: list[Any] = [
-        [["0"] * width],
-        [[True] * width],
-        [[None] * width],
-        [[{"b64": "AAAA"}] * width],
-        [[0.0] * (width - 1)],
-        [[0.0] * width, [0.0]],
-        [0.0] * width,
-        [],
-        0,
-        "text",
-        {"embeddings": [[1e300] * width]},
-        {"images": ["text"]},
-        {},
-        [[float("nan")] * width],
-    ]
-    bodies = [{"signature_name": "search_by_embedding", "inputs": value} for value in values]
-    images = [[1.5], [{"b64": "*"}], [{"b64": "AAAA"}], ["text"], [[{"b64": "AAAA"}]], [{}]]
-    return bodies + [{"signature_name": "search", "inputs": value} for value in images]
-
-
 async def ask_rest(server: tools.Server, payload: bytes) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.rest_port)
     with contextlib.closing(writer):
         writer.write(payload)
-        return (await asyncio.wait_for(tools.read_response(reader), WAIT_SECONDS))[0]
+        return (await asyncio.wait_for(tools.read_response(reader), tools.WAIT_SECONDS))[0]
 
 
 async def ask_for_unknown_names(stage: Stage) -> Outcome:
@@ -576,7 +425,7 @@ async def ask_for_unknown_names(stage: Stage) -> Outcome:
         broken += [] if status == f"grpc {code}" else [f"{name}: {status}"]
     unknown = json.dumps({"signature_name": "unknown", "inputs": [[0.0]]}).encode()
     for name, path, body, code in (
-        ("signature", PREDICT_PATH, unknown, 400),
+        ("signature", tools.PREDICT_PATH, unknown, 400),
         ("model", "/v1/models/unknown:predict", query.rest_body, 404),
         ("version", f"/v1/models/{tools.NAME}/versions/999:predict", query.rest_body, 404),
     ):
@@ -614,105 +463,6 @@ def try_bodies(stage: Stage) -> Outcome:
         else:
             broken.append("too few bodies were malformed")
     return Outcome(statuses, broken[:SHOWN])
-
-
-def run_examples(
-    check: Callable[[bytes], None], bodies: st.SearchStrategy[bytes], count: int, turn: int
-) -> None:
-    options: dict[str, Any] = {"deadline": None, "database": None, "phases": [Phase.generate]}
-    checks = list(HealthCheck)
-    seed(turn)(
-        settings(max_examples=count, suppress_health_check=checks, **options)(given(bodies)(check))
-    )()
-
-
-def bodies_of(queries: list[tools.Query]) -> st.SearchStrategy[bytes]:
-    """Bytes, JSON of any form, requests of wrong form, and valid requests with changed bytes."""
-    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
-    json_values = st.recursive(
-        leaves,
-        lambda inner: (
-            st.lists(inner, max_size=4)
-            | st.dictionaries(
-                st.sampled_from(["b64", "images", "embeddings", "x"]), inner, max_size=3
-            )
-        ),
-        max_leaves=12,
-    )
-    keys = st.sampled_from(["inputs", "instances", "signature_name", "embeddings", ""])
-    names = st.sampled_from(
-        ["search", "search_by_embedding", "embed", "decode", "search_by_id", ""]
-    )
-    requests = st.fixed_dictionaries(
-        {"signature_name": names, "inputs": json_values}
-    ) | st.fixed_dictionaries({"signature_name": names, "instances": json_values})
-    documents = requests | st.dictionaries(keys, json_values, max_size=4) | json_values
-    valid = st.sampled_from([query.rest_body for query in queries[:: len(queries) // 4]])
-    deep = st.builds(
-        lambda depth, char: char * depth,
-        st.integers(1, 5000),
-        st.sampled_from([b"[", b'{"inputs":']),
-    )
-    return st.one_of(
-        st.binary(max_size=200),
-        documents.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass")),
-        deep,
-        st.builds(change, valid, st.randoms(use_true_random=False)),
-    )
-
-
-def change(body: bytes, rng: random.Random) -> bytes:
-    """A body with bytes changed, cut off, left out or doubled."""
-    start = rng.randrange(len(body))
-    end = min(len(body), start + rng.randrange(1, 40))
-    middle = rng.choice(
-        [b"", rng.randbytes(end - start), 2 * body[start:end], b"[", b"}", b'"', b"\\"]
-    )
-    return body[:start] if rng.random() < 0.2 else body[:start] + middle + body[end:]
-
-
-def may_be_valid(body: bytes) -> bool:
-    """Whether a request for a search, for all one can see without the server."""
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return False
-    return isinstance(document, dict) and ("inputs" in document) != ("instances" in document)
-
-
-class Connection:
-    """A blocking connection that is opened again when the server closes it."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._socket: socket.socket | None = None
-
-    def post(self, body: bytes) -> int:
-        """Send a body to the model and return the status."""
-        if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self._port), WAIT_SECONDS)
-        self._socket.sendall(tools.make_post(body))
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            answer += self._receive()
-        head, _, rest = answer.partition(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        while len(rest) < length:
-            rest += self._receive()
-        if b"connection: close" in head.lower():
-            self.close()
-        return int(head[9:12])
-
-    def _receive(self) -> bytes:
-        data = self._socket.recv(65536) if self._socket else b""
-        if not data:
-            raise ConnectionError("The server must answer. Received: the end of the connection")
-        return data
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
 
 def judge(statuses: Counter[str], expected: set[str]) -> Outcome:

@@ -43,9 +43,12 @@ IDS_PER_VERSION = 2**40
 # Merged requests are summed in another order; items whose scores are as near may change places.
 TIE = 1e-4
 SERVE = [sys.executable, "-m", "tfpqn", "serve"]
+PREDICT_PATH = f"/v1/models/{NAME}:predict"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 LIBRARIES = ("tensorflow", "keras", "numpy", "grpcio", "starlette", "uvicorn")
 START_SECONDS = 120
+# For one answer.
+WAIT_SECONDS = 60
 # What a broken connection raises; Python 3.10 has two errors of the name TimeoutError.
 BROKEN = (OSError, EOFError, asyncio.TimeoutError)
 
@@ -169,7 +172,7 @@ def read_rest_answer(data: bytes) -> Found:
     return Found(outputs["ids"][0], outputs["scores"][0])
 
 
-def make_post(body: bytes, path: str = f"/v1/models/{NAME}:predict") -> bytes:
+def make_post(body: bytes, path: str = PREDICT_PATH) -> bytes:
     """A whole HTTP request."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
     return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body

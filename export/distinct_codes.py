@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from .places import first_places
 from .ragged_rows import numbers_of_rows
 from .ranking_keys import best_keys, make_keys, missing_keys, read_keys
 from .search import ROWS_PER_BLOCK, Admits, Neighbours, search_codes
@@ -119,12 +120,8 @@ class DistinctCodes(Storage):
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         """See `Storage`."""
-        rows = tf.map_fn(
-            lambda position: tf.where(tf.equal(self.positions, position))[0, 0],
-            positions,
-            fn_output_signature=tf.TensorSpec([], tf.int64),
-        )
-        groups = tf.searchsorted(self.splits, rows, side="right") - 1
+        rows = first_places(self.positions, positions)
+        groups = tf.searchsorted(self.splits, tf.cast(rows, tf.int64), side="right") - 1
         return tf.cast(tf.transpose(tf.gather(self.codes, groups, axis=1)), tf.int32)
 
     def describe(self) -> dict[str, Any]:

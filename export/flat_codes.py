@@ -54,4 +54,4 @@ class FlatCodes(Storage):
 
     def describe(self) -> dict[str, Any]:
         """See `Storage`."""
-        return {"kind": "flat", "xla": self._compiled is not None}
+        return {"kind": "flat"}

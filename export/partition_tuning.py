@@ -9,13 +9,14 @@ import numpy as np
 
 from .partition import Partition
 
-# So many lists are tried for a collection, in multiples of the square root of its size; one number
-# alone for a collection whose parting takes minutes.
+# So many lists are tried for a collection, in multiples of the square root of its size; the last
+# alone for a collection whose parting takes minutes. Too few are worse than too many: a list that
+# spans several clusters is ranked by none of them.
 LISTS_PER_ROOT = (1, 2)
 LARGE_COLLECTION = 2**22
 # Smaller collections are scanned as fast as lists are chosen.
 MIN_ITEMS = 2**15
-# A look at a table costs as much as so many multiplications with centroids (docs/benchmarks.md).
+# About as many multiplications with centroids take the time of one look at a table.
 MULTIPLICATIONS_PER_LOOKUP = 100
 
 Build = Callable[[int], Partition]
@@ -41,7 +42,7 @@ class Tuning(NamedTuple):
 def choose_list_counts(num_items: int) -> list[int]:
     """Numbers of lists worth a try: powers of two about the square root of the items."""
     power = round(np.log2(max(num_items, 4)) / 2)
-    ratios = LISTS_PER_ROOT if num_items <= LARGE_COLLECTION else LISTS_PER_ROOT[:1]
+    ratios = LISTS_PER_ROOT if num_items <= LARGE_COLLECTION else LISTS_PER_ROOT[-1:]
     return [ratio * 2**power for ratio in ratios]
 
 

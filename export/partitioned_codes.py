@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from .list_search import Lists, pack_codes, search_lists, unpack_codes
 from .partition import Partition
+from .places import first_places
 from .search import Admits, Neighbours
 from .storage import Queries, Storage
 
@@ -78,11 +79,7 @@ class PartitionedCodes(Storage):
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         """See `Storage`."""
-        rows = tf.map_fn(
-            lambda position: tf.where(tf.equal(self.positions, position))[0, 0],
-            positions,
-            fn_output_signature=tf.TensorSpec([], tf.int64),
-        )
+        rows = first_places(self.positions, positions)
         return tf.stack(unpack_codes(tf.gather(self.words, rows), self.code_dtype), axis=1)
 
     def describe(self) -> dict[str, Any]:

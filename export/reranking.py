@@ -30,6 +30,7 @@ class RerankedStorage(Storage):
     def __init__(self, coarse: Storage, num_candidates: int) -> None:
         super().__init__(name="reranked")
         self.num_items = coarse.num_items
+        self.num_lists = coarse.num_lists
         self.coarse = coarse
         self.num_candidates = num_candidates
 

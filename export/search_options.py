@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .storage_choice import Partitioning, Progress, is_worth_parting
+from tfpqn.index import CodeIndex
+
+from .storage_choice import Partitioning, Progress, SecondStage, is_worth_parting
 
 # With as many items and as large a block at most, no position overflows int32.
 MAX_COUNT = 2**30
 MAX_CANDIDATES = 100_000
+CANDIDATES_PER_ITEM = 10
 
 
 def checked_count(name: str, value: Any, largest: int = MAX_COUNT) -> int:
@@ -36,10 +39,13 @@ def checked_partitioning(
 ) -> Partitioning | None:
     """How to part the collection; None to leave it whole."""
     if partition is None:
-        if num_probes is not None or exact:
+        given = {"num_probes": num_probes is not None, "exact": exact}
+        given["tuning_queries"] = queries is not None
+        if any(given.values()):
+            names = ", ".join(name for name, is_given in given.items() if is_given)
             raise ValueError(
-                "num_probes and exact need lists: give partition as well. "
-                f"Received: partition=None, num_probes={num_probes}, exact={exact}"
+                "num_probes, exact and tuning_queries need lists: give partition as well. "
+                f"Received: partition=None and {names}"
             )
         return None
     if isinstance(partition, str) and partition != "auto":
@@ -50,6 +56,11 @@ def checked_partitioning(
         raise ValueError(f"agreement must lie in (0, 1]. Received: agreement={agreement!r}")
     if num_probes is not None:
         num_probes = checked_count("num_probes", num_probes)
+        if partition == "auto":
+            raise ValueError(
+                "num_probes needs a number of lists, as 'auto' chooses both. "
+                f"Received: partition='auto', num_probes={num_probes}"
+            )
     if not num_items:
         return None
     if partition != "auto":
@@ -62,7 +73,7 @@ def checked_partitioning(
         return Partitioning(num_lists, num_probes, exact, agreement, queries, progress)
     if not is_worth_parting(num_items):
         return None
-    return Partitioning(None, num_probes, exact, agreement, queries, progress)
+    return Partitioning(None, None, exact, agreement, queries, progress)
 
 
 def check_queries(queries: np.ndarray, embedding_dim: int) -> None:
@@ -77,7 +88,35 @@ def check_queries(queries: np.ndarray, embedding_dim: int) -> None:
         raise ValueError("tuning_queries must be finite. Received: NaN or infinity")
 
 
-def check_first_levels(first_levels: int, num_levels: int) -> None:
+def checked_second_stage(
+    first_levels: int | None,
+    embeddings: np.ndarray | None,
+    num_candidates: int | None,
+    top_k: int,
+    num_levels: int,
+) -> SecondStage | None:
+    """How candidates are ranked; None to search once."""
+    if first_levels is None and embeddings is None:
+        if num_candidates is not None:
+            raise ValueError(
+                "num_candidates needs a second stage: give first_levels or embeddings. "
+                f"Received: num_candidates={num_candidates} alone"
+            )
+        return None
+    if first_levels is not None and embeddings is not None:
+        raise ValueError("Rank candidates by levels or by embeddings. Received: both")
+    if first_levels is not None:
+        _check_first_levels(first_levels, num_levels)
+    if num_candidates is None:
+        num_candidates = CANDIDATES_PER_ITEM * top_k
+    elif checked_count("num_candidates", num_candidates, MAX_CANDIDATES) < top_k:
+        raise ValueError(
+            f"num_candidates must be at least top_k, {top_k}. Received: {num_candidates}"
+        )
+    return SecondStage(num_candidates, first_levels, embeddings)
+
+
+def _check_first_levels(first_levels: int, num_levels: int) -> None:
     """Raises ValueError unless levels are left for a second stage."""
     if num_levels == 1:
         raise ValueError(
@@ -91,40 +130,22 @@ def check_first_levels(first_levels: int, num_levels: int) -> None:
         )
 
 
-def check_reranking(
-    first_levels: int | None,
-    embeddings: np.ndarray | None,
-    num_candidates: int | None,
-    top_k: int,
-    calibration: Mapping[str, Any] | None,
-) -> None:
-    if first_levels is not None and embeddings is not None:
-        raise ValueError("Rank candidates by levels or by embeddings. Received: both")
-    if embeddings is not None and calibration is not None:
+def checked_calibration(
+    calibration: Mapping[str, Any] | None, index: CodeIndex, num_levels: int
+) -> dict[str, Any] | None:
+    """Scores mean the same only with the codebooks and levels that were calibrated."""
+    if calibration is None:
+        return None
+    expected = {"codebook_fingerprint": index.layout.fingerprint, "num_levels": num_levels}
+    for name, value in expected.items():
+        if calibration.get(name) != value:
+            raise ValueError(
+                f"the calibration must be that of the network with {name}={value!r}. "
+                f"Received: {calibration.get(name)!r}; calibrate again"
+            )
+    if not np.isfinite(calibration["score_threshold"]):
         raise ValueError(
-            "A calibration holds for scores of codes, and embeddings give others. "
-            "Received: calibration and embeddings"
+            "the calibration's score_threshold must be finite. "
+            f"Received: {calibration['score_threshold']!r}"
         )
-    if num_candidates is not None:
-        if first_levels is None and embeddings is None:
-            raise ValueError(
-                "num_candidates needs a second stage: give first_levels or embeddings. "
-                f"Received: num_candidates={num_candidates} alone"
-            )
-        if checked_count("num_candidates", num_candidates, MAX_CANDIDATES) < top_k:
-            raise ValueError(
-                f"num_candidates must be at least top_k, {top_k}. Received: {num_candidates}"
-            )
-
-
-def checked_item_embeddings(quantizer: Any, embeddings: np.ndarray, num_items: int) -> np.ndarray:
-    expected = (num_items, quantizer.embedding_dim)
-    if embeddings.shape != expected:
-        raise ValueError(f"embeddings must have shape {expected}. Received: {embeddings.shape}")
-    blocks = np.array_split(embeddings, max(num_items // 2**16, 1))
-    normalized = np.concatenate(
-        [np.asarray(quantizer.normalize(block), np.float16) for block in blocks]
-    )
-    if not np.isfinite(normalized).all():
-        raise ValueError("embeddings must be finite. Received: NaN or infinity")
-    return normalized
+    return dict(calibration)

@@ -24,28 +24,20 @@ from .item_embedding import embed_items, items_spec
 from .item_ids import ItemIds
 from .items import pack_items
 from .limits import MAX_EXCLUSIONS, MAX_K, MAX_PIXELS, MAX_TAGS_PER_QUERY
-from .reranking import EmbeddingReranking, LevelReranking
 from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Admits, Neighbours
 from .search_options import (
-    check_first_levels,
     check_queries,
-    check_reranking,
+    checked_calibration,
     checked_count,
-    checked_item_embeddings,
     checked_partitioning,
+    checked_second_stage,
 )
 from .search_result import SearchResult
-from .storage import Queries, Storage
-from .storage_choice import (
-    Progress,
-    flat_storage,
-    partitioned_lists,
-    partitioned_storage,
-)
+from .storage import Queries
+from .storage_choice import Progress, make_storage
 
 Outputs = dict[str, tf.Tensor]
 
-CANDIDATES_PER_ITEM = 10
 FILTERS = ("allow", "deny")
 
 
@@ -119,7 +111,6 @@ class Searcher(tf.Module):
         xla: bool = False,
     ) -> None:
         super().__init__(name="searcher")
-        check_reranking(first_levels, embeddings, num_candidates, top_k, calibration)
         if xla and partition is not None:
             raise ValueError("xla is for a search over all items. Received: partition as well")
         self.xla = xla
@@ -136,7 +127,15 @@ class Searcher(tf.Module):
         if num_levels is not None:
             quantizer = quantizer.prefix(num_levels)
         self.num_levels = quantizer.num_levels
-        self.calibration = _checked_calibration(calibration, index, self.num_levels)
+        self.calibration = checked_calibration(calibration, index, self.num_levels)
+        second_stage = checked_second_stage(
+            first_levels, embeddings, num_candidates, self.top_k, self.num_levels
+        )
+        if embeddings is not None and calibration is not None:
+            raise ValueError(
+                "A calibration holds for scores of codes, and embeddings give others. "
+                "Received: calibration and embeddings"
+            )
         self.code_length = quantizer.code_length
         self.num_items = index.num_items
         self.id_type = index.id_type
@@ -159,37 +158,18 @@ class Searcher(tf.Module):
         self.tag_columns = tuple(tag_columns)
         # Tags take memory, so only where there are some.
         tag_sets = make_tag_sets(index.metadata, self.tag_columns) if tag_columns else None
-        coarse = quantizer
-        if first_levels is not None:
-            check_first_levels(first_levels, self.num_levels)
-            coarse = quantizer.prefix(first_levels)
-        coarse_codes = codes[:, : coarse.code_length]
-        storage: Storage
-        if partitioning is None:
-            num_codewords = self.layout.num_codewords if xla else None
-            storage, tag_sets = flat_storage(
-                coarse_codes, self.rows_per_block, tag_sets, num_codewords
-            )
-        else:
-            storage = partitioned_storage(
-                coarse,
-                coarse_codes,
-                self.layout.num_codewords,
-                partitioning,
-                self.top_k,
-                self.rows_per_block,
-            )
-        count = num_candidates or CANDIDATES_PER_ITEM * self.top_k
-        if not self.num_items:
-            # There is nothing to rank.
-            pass
-        elif first_levels is not None:
-            storage = LevelReranking(storage, codes, coarse.code_length, count)
-        elif embeddings is not None:
-            normalized = checked_item_embeddings(network.quantizer, embeddings, self.num_items)
-            storage = EmbeddingReranking(storage, normalized, count)
-        self.storage = storage
-        self.num_lists = partitioned_lists(storage)
+        self.storage, tag_sets = make_storage(
+            quantizer,
+            codes,
+            self.layout.num_codewords,
+            tag_sets,
+            top_k=self.top_k,
+            rows_per_block=self.rows_per_block,
+            partitioning=partitioning,
+            second_stage=second_stage,
+            xla=xla,
+        )
+        self.num_lists = self.storage.num_lists
         self.tag_filter = None if tag_sets is None else TagFilter(tag_sets)
         # One function each for all signatures: the graph would hold a copy for each otherwise.
         self._embed = tf.function(
@@ -198,7 +178,7 @@ class Searcher(tf.Module):
             autograph=False,
         )
         self._find_any = tf.function(
-            lambda embeddings, top_k: storage.find(self._queries(embeddings), top_k),
+            lambda embeddings, top_k: self.storage.find(self._queries(embeddings), top_k),
             input_signature=[
                 tf.TensorSpec([None, self.embedding_dim], tf.float32),
                 tf.TensorSpec([], tf.int32),
@@ -389,27 +369,6 @@ class _Untracked:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-
-
-def _checked_calibration(
-    calibration: Mapping[str, Any] | None, index: CodeIndex, num_levels: int
-) -> dict[str, Any] | None:
-    """Scores mean the same only with the codebooks and levels that were calibrated."""
-    if calibration is None:
-        return None
-    expected = {"codebook_fingerprint": index.layout.fingerprint, "num_levels": num_levels}
-    for name, value in expected.items():
-        if calibration.get(name) != value:
-            raise ValueError(
-                f"the calibration must be that of the network with {name}={value!r}. "
-                f"Received: {calibration.get(name)!r}; calibrate again"
-            )
-    if not np.isfinite(calibration["score_threshold"]):
-        raise ValueError(
-            "the calibration's score_threshold must be finite. "
-            f"Received: {calibration['score_threshold']!r}"
-        )
-    return dict(calibration)
 
 
 def _to_result(outputs: Outputs) -> SearchResult:

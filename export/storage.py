@@ -30,9 +30,11 @@ class Storage(tf.Module):
 
     Attributes:
         num_items: Number of items.
+        num_lists: Number of lists, of which a search looks at a few; None if there are none.
     """
 
     num_items: int
+    num_lists: int | None = None
 
     @abstractmethod
     def find(

@@ -14,7 +14,7 @@ from .flat_codes import FlatCodes
 from .partition import Partition, build_partition, codeword_vectors
 from .partition_tuning import MIN_ITEMS, Tuning, choose_list_counts, tune_partition
 from .partitioned_codes import PartitionedCodes
-from .reranking import RerankedStorage
+from .reranking import EmbeddingReranking, LevelReranking
 from .storage import Queries, Storage
 
 # Codes are scored once each where there are so many times more items.
@@ -47,19 +47,65 @@ class Partitioning(NamedTuple):
     progress: Progress | None = None
 
 
-def flat_storage(
+class SecondStage(NamedTuple):
+    """How candidates are ranked.
+
+    Attributes:
+        num_candidates: Number of candidates of each query.
+        first_levels: Residual levels that find them; all levels rank them.
+        embeddings: float `[num_items, embedding_dim]`, which rank them.
+    """
+
+    num_candidates: int
+    first_levels: int | None = None
+    embeddings: np.ndarray | None = None
+
+
+def make_storage(
+    quantizer: Any,
     codes: np.ndarray,
-    rows_per_block: int,
+    num_codewords: int,
     tag_sets: TagSets | None,
-    num_codewords: int | None = None,
+    *,
+    top_k: int,
+    rows_per_block: int,
+    partitioning: Partitioning | None = None,
+    second_stage: SecondStage | None = None,
+    xla: bool = False,
+) -> tuple[Storage, TagSets | None]:
+    """The storage of a collection, and the tag sets of its rows."""
+    coarse, coarse_codes = quantizer, codes
+    if second_stage is not None and second_stage.first_levels is not None:
+        coarse = quantizer.prefix(second_stage.first_levels)
+        coarse_codes = codes[:, : coarse.code_length]
+    storage: Storage
+    if partitioning is not None:
+        storage = partitioned_storage(
+            coarse, coarse_codes, num_codewords, partitioning, top_k, rows_per_block
+        )
+    elif xla:
+        storage = FlatCodes(coarse_codes, rows_per_block, num_codewords)
+    else:
+        storage, tag_sets = flat_storage(coarse_codes, rows_per_block, tag_sets)
+    # Of no items there are none to rank.
+    if second_stage is not None and len(codes):
+        if second_stage.embeddings is None:
+            storage = LevelReranking(
+                storage, codes, coarse.code_length, second_stage.num_candidates
+            )
+        else:
+            embeddings = _to_halves(quantizer, second_stage.embeddings, len(codes))
+            storage = EmbeddingReranking(storage, embeddings, second_stage.num_candidates)
+    return storage, tag_sets
+
+
+def flat_storage(
+    codes: np.ndarray, rows_per_block: int, tag_sets: TagSets | None
 ) -> tuple[Storage, TagSets | None]:
     """A storage in which every item is scored, and the tag sets of its rows.
 
-    Distinct codes are scored once each if there are few of them. With `num_codewords` XLA compiles
-    the scan of all.
+    Distinct codes are scored once each if there are few of them.
     """
-    if num_codewords is not None:
-        return FlatCodes(codes, rows_per_block, num_codewords), tag_sets
     # A sample tells at once that there are many.
     sample = codes[:: max(len(codes) // 2**16, 1)]
     if len(sample) and len(np.unique(sample, axis=0)) <= len(sample) // 2:
@@ -106,17 +152,10 @@ def partitioned_storage(
     return PartitionedCodes(
         codes,
         tuning.partition,
-        options.num_probes or tuning.num_probes,
+        tuning.num_probes,
         options.exact,
         _report(tuning, options),
     )
-
-
-def partitioned_lists(storage: Storage) -> int | None:
-    """Number of lists of a storage; None if it has none."""
-    if isinstance(storage, RerankedStorage):
-        return partitioned_lists(storage.coarse)
-    return storage.num_lists if isinstance(storage, PartitionedCodes) else None
 
 
 def is_worth_parting(num_items: int) -> bool:
@@ -151,3 +190,17 @@ def _report(tuning: Tuning, options: Partitioning) -> dict[str, Any]:
         "tuned_with": "reconstructions" if options.queries is None else "queries",
         "curve": tuning.curve,
     }
+
+
+def _to_halves(quantizer: Any, embeddings: np.ndarray, num_items: int) -> np.ndarray:
+    """Normalised embeddings of all items in half precision."""
+    expected = (num_items, quantizer.embedding_dim)
+    if embeddings.shape != expected:
+        raise ValueError(f"embeddings must have shape {expected}. Received: {embeddings.shape}")
+    blocks = np.array_split(embeddings, max(num_items // 2**16, 1))
+    halves = np.concatenate(
+        [np.asarray(quantizer.normalize(block), np.float16) for block in blocks]
+    )
+    if not np.isfinite(halves).all():
+        raise ValueError("embeddings must be finite. Received: NaN or infinity")
+    return halves

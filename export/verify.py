@@ -110,9 +110,13 @@ def replay_natively(folder: str, output: str, xla: str) -> None:
 
 
 def _check_files(folder: Path, manifest: Mapping[str, Any]) -> int:
-    expected = manifest["files"]
-    _require_equal("files", sorted(expected), find_files(folder))
-    check_files(folder, expected)
+    expected, found = set(manifest["files"]), set(find_files(folder))
+    if expected != found:
+        raise ValueError(
+            "The version folder must hold the files of its manifest. "
+            f"Received: {sorted(found - expected)} more, and without {sorted(expected - found)}"
+        )
+    check_files(folder, manifest["files"])
     return len(expected)
 
 

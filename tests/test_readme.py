@@ -48,7 +48,7 @@ def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path: Pat
         "figures = tfpqn.training.evaluate(network, splits)\n"
         "assert figures['mAP'] > 0.3, figures['mAP']\n"
     )
-    # Ten epochs end anywhere from 0.4 to 0.5, as the start has it.
+    # Where ten epochs end depends on the start.
     seed = "import keras\nkeras.utils.set_random_seed(1)\n"
     finished = run([sys.executable, "-c", f"{seed}{program}\n{check}"], tmp_path)
     assert finished.returncode == 0, finished.stderr

@@ -41,8 +41,9 @@ def export(
         int | None, typer.Option(min=1, help="Lists that a query looks at; else for --agreement.")
     ] = None,
     agreement: Annotated[
-        float, typer.Option(help="Wanted share of a full search's items, measured on queries.")
-    ] = 0.99,
+        float | None,
+        typer.Option(help="Wanted share of a full search's items, measured on queries: 0.99."),
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Look at more lists until nothing can be missed.")
     ] = False,
@@ -71,12 +72,18 @@ def export(
     from tfpqn.index import CodeIndex
     from tfpqn.training import Run
 
+    is_tuned = partition is not None and num_probes is None
+    if agreement is not None and not is_tuned:
+        raise ValueError(
+            "--agreement chooses how many lists a query looks at: it needs --partition, and no "
+            f"--num-probes. Received: --agreement {agreement}"
+        )
     # Before the long work.
     require_new_version(output)
     run = Run.open(run_dir)
     network = run.load_network()
     collection = CodeIndex.load(index, columns=tags or [])
-    is_tuned = partition is not None and num_probes is None
+    defaulted: dict[str, Any] = {"agreement": agreement, "max_pixels": max_pixels}
     with _shown_steps() as progress:
         searcher = Searcher(
             network,
@@ -88,14 +95,13 @@ def export(
             calibration=run.read_calibration() if num_levels is None else None,
             partition=_read_partition(partition),
             num_probes=num_probes,
-            agreement=agreement,
             exact=exact,
             tuning_queries=_embed_queries(run, network, data_dir) if is_tuned else None,
             progress=progress,
             first_levels=first_levels,
             num_candidates=num_candidates,
             xla=xla,
-            **({"max_pixels": max_pixels} if max_pixels else {}),
+            **{name: value for name, value in defaulted.items() if value is not None},
         )
     batching = default_batching(searcher)
     if max_batch_size:
