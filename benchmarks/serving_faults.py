@@ -324,7 +324,9 @@ def exchange(port: int, payload: bytes, patience: float, ends_sending: bool = Tr
             while view and not select.select([connection], [], [], 0)[0]:
                 view = view[connection.send(view[:65536]) :]
             if ends_sending and not view:
-                connection.shutdown(socket.SHUT_WR)
+                # Of a connection that is closed already it raises an OSError without a kind.
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_WR)
         try:
             while data := connection.recv(65536):
                 answer += data
