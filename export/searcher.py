@@ -146,8 +146,9 @@ class Searcher(tf.Module):
         self.embedding_dim = network.quantizer.embedding_dim
         self.quantizer_kind = type(network.quantizer).__name__
         # Only the variables are tracked: the Keras objects would be saved with all they hold.
-        # Of a shorter code the levels left out stay behind.
-        own = {id(variable) for variable in network.quantizer.variables}
+        # Of a shorter code the levels left out stay behind, and a classifier searches nothing.
+        parts = (network.quantizer, network.classifier)
+        own = {id(variable) for part in parts if part for variable in part.variables}
         rest = [variable for variable in network.variables if id(variable) not in own]
         self.network_variables = [variable.value for variable in rest]
         self.quantizer_variables = [variable.value for variable in quantizer.variables]

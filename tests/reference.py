@@ -236,12 +236,14 @@ FORMS = {
 }
 
 
-def asymmetric_triplet_loss(relevance, embeddings, quantized, form, scale=1.0, margin=0.0):
-    """`[batch]`: mean over each anchor's valid triplets, 0 for an anchor without one."""
+def asymmetric_triplet_loss(
+    relevance, embeddings, quantized, form, scale=1.0, margin=0.0, hardness=0.0
+):
+    """`[batch]`: weighted mean over each anchor's valid triplets, 0 for an anchor without one."""
     batch = len(embeddings)
     losses = np.zeros(batch)
     for anchor in range(batch):
-        triplets = []
+        triplets, weights = [], []
         for positive in range(batch):
             for negative in range(batch):
                 if anchor in (positive, negative):
@@ -250,8 +252,9 @@ def asymmetric_triplet_loss(relevance, embeddings, quantized, form, scale=1.0, m
                     near = inner_product(embeddings[anchor], quantized[positive])
                     far = inner_product(embeddings[anchor], quantized[negative])
                     triplets.append(FORMS[form](scale * (far - near) + margin))
+                    weights.append(np.exp(hardness * (far - near)))
         if triplets:
-            losses[anchor] = sum(triplets) / len(triplets)
+            losses[anchor] = np.average(triplets, weights=weights)
     return losses
 
 

@@ -19,6 +19,8 @@ def import_keras_quietly() -> None:
     of the command line should be one line. If the import fails, what was held back is shown.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow has these kernels for all processors, but takes them by itself on a few alone.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # Both say on stderr, in several lines, what comes as an error besides.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

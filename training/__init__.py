@@ -8,6 +8,7 @@ from .evaluation import encode_set as encode_set
 from .evaluation import evaluate as evaluate
 from .initialization import initialize_codebooks as initialize_codebooks
 from .loop import fit as fit
+from .reproduction import reproduce as reproduce
 from .run_config import RunConfig as RunConfig
 from .runs import Run as Run
 from .runs import calibrate_run as calibrate_run
@@ -27,5 +28,6 @@ __all__ = [
     "evaluate_run",
     "fit",
     "initialize_codebooks",
+    "reproduce",
     "train",
 ]

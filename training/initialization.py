@@ -15,7 +15,9 @@ from sklearn.exceptions import ConvergenceWarning
 MINI_BATCH_FROM = 256
 
 
-def initialize_codebooks(network: Any, images: Iterable[np.ndarray], *, seed: int = 0) -> None:
+def initialize_codebooks(
+    network: Any, images: Iterable[np.ndarray], *, seed: int = 0, training: bool = True
+) -> None:
     """Set a network's codebooks to k-means centres of its embeddings.
 
     The embeddings are those that training sees (batch statistics, not moving averages), so the
@@ -26,6 +28,7 @@ def initialize_codebooks(network: Any, images: Iterable[np.ndarray], *, seed: in
         images: Batches of images `[batch, height, width, channels]`; some 10 images per codeword
             are plenty. With fewer images than codewords the rest keep their random directions.
         seed: Seed of the clustering.
+        training: Whether training follows. If not, the embeddings are those of inference.
 
     Raises:
         ValueError: There is no image, or an embedding is not finite.
@@ -33,7 +36,7 @@ def initialize_codebooks(network: Any, images: Iterable[np.ndarray], *, seed: in
     Reference:
         Jegou, Douze, Schmid: "Product Quantization for Nearest Neighbor Search", PAMI 2011.
     """
-    embeddings = [ops.convert_to_numpy(network.embed(batch, training=True)) for batch in images]
+    embeddings = [ops.convert_to_numpy(network.embed(batch, training=training)) for batch in images]
     if not embeddings:
         raise ValueError("images must hold at least one batch. Received: none")
 

@@ -17,8 +17,11 @@ from tfpqn.layers import (
 )
 from tfpqn.losses import AsymmetricTripletLoss
 from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
+from tfpqn.models.backbones import NORMALIZATIONS
 
 MODELS = ("pqn", "rpqn", "tpqn")
+OPTIMIZERS = ("adam", "sgd")
+MOMENTUM = 0.9
 # Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
 CODE_LENGTH = 4
 FOLDER_FRAMES = 16
@@ -53,10 +56,23 @@ class RunConfig:
         freeze_codebooks: Whether the network also takes the codebooks of `initial_run` and keeps
             them as they are, so that codes made by that run stay valid.
         alpha: Hardness of the soft assignment.
-        loss_form, loss_scale, loss_margin: Arguments of the asymmetric triplet loss.
-        epochs, batch_size, learning_rate: Adam with cosine decay to zero over all epochs.
+        loss_form, loss_scale, loss_margin, loss_hardness, loss_sides: Arguments of the asymmetric
+            triplet loss.
+        classification_weight: Weight of a classifier of the quantized items beside the triplet
+            loss; 0 for none. It takes one label an item.
+        label_smoothing: Share of the classifier's target that is spread over all classes.
+        normalization: Of the "conv3" backbone, see `tfpqn.models.build_backbone`.
+        center_embeddings: See `tfpqn.models.ProductQuantizationNetwork`.
+        optimizer: "adam", or "sgd" with a momentum of 0.9.
+        weight_decay: Share of a weight that a step takes away per unit of learning rate; biases,
+            normalisations and codebooks are left alone.
+        epochs, batch_size, learning_rate: The learning rate rises over `warmup_epochs` and falls
+            to zero by a cosine over all epochs. Without epochs, k-means finds codebooks for the
+            embeddings as they are, such as those of `initial_run`, and that is all.
+        warmup_epochs: Epochs of linear rise, which count as epochs.
         augment: Whether to shift the training images at random, to mirror them where that keeps
             the label, and to draw the frames of clips at random.
+        max_shift: Largest shift in pixels.
         seed: Seed of weights, order, augmentation and clustering.
 
     Raises:
@@ -85,10 +101,20 @@ class RunConfig:
     loss_form: str = "softplus"
     loss_scale: float = 4.0
     loss_margin: float = 0.0
+    loss_hardness: float = 0.0
+    loss_sides: str = "asymmetric"
+    classification_weight: float = 0.0
+    label_smoothing: float = 0.0
+    normalization: str = "batch"
+    center_embeddings: bool = True
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
     epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 3e-3
+    warmup_epochs: float = 0.0
     augment: bool = False
+    max_shift: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -96,9 +122,11 @@ class RunConfig:
             raise ValueError(f"model must be one of {list(MODELS)}. Received: {self.model!r}")
         self._check_source()
         self._fill_in()
-        for name in ("image_size", "embedding_dim", "epochs", "batch_size"):
+        for name in ("image_size", "embedding_dim", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
+        if self.epochs < 0:
+            raise ValueError(f"epochs must be at least 0. Received: {self.epochs}")
         self._check_sizes()
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must lie in 0 .. 2**32 - 1. Received: {self.seed}")
@@ -111,11 +139,35 @@ class RunConfig:
                 "freeze_codebooks needs initial_run, the run whose codebooks are kept. "
                 f"Received: initial_run={self.initial_run!r}"
             )
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive. Received: {self.learning_rate}")
+        self._check_optimization()
         # What they refuse is refused here, before any data is read.
         self._build_quantizer()
         self._build_loss()
+
+    def _check_optimization(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive. Received: {self.learning_rate}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer must be one of {list(OPTIMIZERS)}. Received: {self.optimizer!r}"
+            )
+        if not 0 <= self.weight_decay < 1:
+            raise ValueError(f"weight_decay must lie in [0, 1). Received: {self.weight_decay}")
+        if not 0 <= self.warmup_epochs < max(self.epochs, 1):
+            raise ValueError(
+                f"warmup_epochs must lie in [0, {self.epochs}), the number of epochs. "
+                f"Received: {self.warmup_epochs}"
+            )
+        if self.normalization not in NORMALIZATIONS:
+            raise ValueError(
+                f"normalization must be one of {list(NORMALIZATIONS)}. "
+                f"Received: {self.normalization!r}"
+            )
+        if self.normalization != "batch" and self.backbone != "conv3":
+            raise ValueError(
+                "normalization is for the backbone 'conv3'. "
+                f"Received: {self.normalization!r}, backbone={self.backbone!r}"
+            )
 
     @property
     def takes_clips(self) -> bool:
@@ -235,26 +287,56 @@ class RunConfig:
                     f"Received: {name}={value!r}, model={self.model!r}"
                 )
 
-    def build_network(self, image_shape: tuple[int, int, int], steps: int) -> Any:
+    def build_network(
+        self, image_shape: tuple[int, int, int], steps: int, num_classes: int | None = None
+    ) -> Any:
         """The compiled network of these settings, with fresh weights from the seed.
 
         Args:
             image_shape: `(height, width, channels)`.
             steps: Steps in all, over which the learning rate falls to zero.
+            num_classes: Number of classes, for a classifier.
+
+        Raises:
+            ValueError: A classifier is wanted, and there are no classes.
         """
+        if self.classification_weight and num_classes is None:
+            raise ValueError(
+                "classification_weight needs items of one label each. "
+                f"Received: classification_weight={self.classification_weight} for others"
+            )
         keras.utils.set_random_seed(self.seed)
+        options = {} if self.normalization == "batch" else {"normalization": self.normalization}
         network = ProductQuantizationNetwork(
-            build_backbone(self.backbone, image_shape, weights=self.weights),
+            build_backbone(self.backbone, image_shape, weights=self.weights, **options),
             self._build_quantizer(),
             self.embedding_dim,
+            center_embeddings=self.center_embeddings,
             level_loss_weight=self.level_loss_weight,
+            num_classes=num_classes if self.classification_weight else None,
+            classification_weight=self.classification_weight,
+            label_smoothing=self.label_smoothing,
         )
-        schedule = keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)
-        network.compile(
-            keras.optimizers.Adam(schedule),
-            self._build_loss(),
-        )
+        network.compile(self._build_optimizer(network, steps), self._build_loss())
         return network
+
+    def _build_optimizer(self, network: Any, steps: int) -> keras.optimizers.Optimizer:
+        warmup = round(self.warmup_epochs / max(self.epochs, 1) * steps)
+        rise = {"warmup_target": self.learning_rate, "warmup_steps": warmup} if warmup else {}
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else self.learning_rate, max(steps - warmup, 1), **rise
+        )
+        settings: dict[str, Any] = {"weight_decay": self.weight_decay or None}
+        if self.optimizer == "sgd":
+            optimizer = keras.optimizers.SGD(schedule, MOMENTUM, nesterov=True, **settings)
+        else:
+            optimizer = keras.optimizers.Adam(schedule, **settings)
+        if self.weight_decay:
+            kernels = [v for v in network.trainable_variables if v.path.endswith("kernel")]
+            kept = {id(v) for v in kernels}
+            others = [v for v in network.trainable_variables if id(v) not in kept]
+            optimizer.exclude_from_weight_decay(var_list=others)
+        return optimizer
 
     def _build_quantizer(self) -> Quantizer:
         return self._make_quantizer(2 ** (self.bits // self.code_length))
@@ -277,4 +359,10 @@ class RunConfig:
         )
 
     def _build_loss(self) -> AsymmetricTripletLoss:
-        return AsymmetricTripletLoss(self.loss_form, self.loss_scale, self.loss_margin)
+        return AsymmetricTripletLoss(
+            self.loss_form,
+            self.loss_scale,
+            self.loss_margin,
+            hardness=self.loss_hardness,
+            sides=self.loss_sides,
+        )

@@ -127,6 +127,10 @@ class Run:
         """The data of the run, or of another protocol; see `RunConfig.load_splits`."""
         return self.config.load_splits(data_dir, protocol, num_frames)
 
+    def read_history(self) -> list[dict[str, float]]:
+        """One dict a finished epoch; empty before the first, and of a run without epochs."""
+        return _read_json(self.folder / "checkpoints" / "history.json") or []
+
     def read_metrics(self) -> dict[str, Any] | None:
         """The content of `metrics.json`, or None before an evaluation."""
         return _read_json(self.folder / "metrics.json")
@@ -180,22 +184,39 @@ def train(
     if run.is_trained:
         return run.load_network()
     batches = TrainingBatches(
-        splits.train, config.batch_size, seed=config.seed, augment=config.augment
+        splits.train,
+        config.batch_size,
+        seed=config.seed,
+        augment=config.augment,
+        max_shift=config.max_shift,
     )
     network = config.build_network(
-        splits.train.image_shape, config.epochs * batches.steps_per_epoch
+        splits.train.image_shape,
+        config.epochs * batches.steps_per_epoch,
+        _count_classes(splits.train.labels),
     )
     network.quantizer.trainable = not config.freeze_codebooks
     checkpoint_dir = run.folder / "checkpoints"
     num_samples = max(FEWEST_SAMPLES, SAMPLES_PER_CODEWORD * network.quantizer.num_codewords)
+    if not config.epochs:
+        # K-means alone has the time to look at all.
+        num_samples = len(splits.train)
     if not run.has_begun:
         if config.initial_run:
             initial = Run.open(config.initial_run).load_network()
             _copy_weights(initial, network, config.freeze_codebooks)
         if not config.freeze_codebooks:
             initialize_codebooks(
-                network, sample_batches(splits.train, num_samples, 256), seed=config.seed
+                network,
+                sample_batches(splits.train, num_samples, 256),
+                seed=config.seed,
+                training=config.epochs > 0,
             )
+    if not config.epochs:
+        # An optimizer that has not stepped is saved without its variables, and cannot be loaded.
+        network.optimizer.build(network.trainable_variables)
+        _save_network(network, run.folder / "network.keras")
+        return network
     callbacks: list[keras.callbacks.Callback] = []
     if not config.freeze_codebooks:
         revive = ReviveCodewords(
@@ -265,6 +286,11 @@ def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np
     return (batch.images for batch in images.batches(batch_size, positions))
 
 
+def _count_classes(labels: np.ndarray) -> int | None:
+    """Number of classes of items with one label each; None of others."""
+    return int(labels.max()) + 1 if labels.ndim == 1 else None
+
+
 def _copy_weights(source: Any, network: Any, with_codebooks: bool) -> None:
     """Give the network the backbone and the embedding of another, maybe the codebooks too."""
     parts = ["backbone", "embedding"]
@@ -298,7 +324,7 @@ def _save_network(network: Any, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path) -> Any:
     return json.loads(path.read_text()) if path.is_file() else None
 
 

@@ -61,11 +61,14 @@ def numeric_gradient(function, x, step=1e-5):
     st.sampled_from(FORMS),
     st.floats(0.1, 12.0),
     st.floats(-1.0, 1.0),
+    st.sampled_from([0.0, 0.5, 8.0]),
     st.integers(0, 2**32 - 1),
 )
-def test_each_anchor_has_the_mean_over_its_triplets(labels, form, scale, margin, seed):
+def test_each_anchor_has_the_weighted_mean_over_its_triplets(
+    labels, form, scale, margin, hardness, seed
+):
     pairs = draw_pairs(np.random.default_rng(seed), 6)
-    options = {"form": form, "scale": scale, "margin": margin}
+    options = {"form": form, "scale": scale, "margin": margin, "hardness": hardness}
     losses = asymmetric_triplet_loss(relevance_of(labels), pairs[:, 0], pairs[:, 1], **options)
     assert_close(losses, loop(labels, pairs, **options))
 
@@ -145,6 +148,54 @@ def test_an_anchor_without_a_triplet_gives_exactly_zero_beside_others(rng):
     losses = to_numpy(AsymmetricTripletLoss(reduction=None)(np.array(labels), pairs))
     assert (losses[:2] > 0).all()
     np.testing.assert_array_equal(losses[2:], 0.0)
+
+
+def test_weights_by_hardness_are_constants_to_the_gradient(rng):
+    labels, pairs = np.array([0, 0, 1, 1, 1]), draw_pairs(rng, 5)
+    scores = pairs[:, 0].astype("float64") @ pairs[:, 1].T.astype("float64")
+    slopes = np.zeros((5, 5))
+    for anchor in range(5):
+        triplets = [
+            (positive, negative)
+            for positive in range(5)
+            for negative in range(5)
+            if anchor not in (positive, negative)
+            and labels[positive] == labels[anchor] != labels[negative]
+        ]
+        raw = [scores[anchor, n] - scores[anchor, p] for p, n in triplets]
+        weights = np.exp(3.0 * np.array(raw))
+        weights /= weights.sum()
+        for (positive, negative), weight, difference in zip(triplets, weights, raw, strict=True):
+            slope = weight * reference.FORMS["sigmoid"](difference)
+            slopes[anchor, negative] += slope
+            slopes[anchor, positive] -= slope
+    loss = AsymmetricTripletLoss("softplus", hardness=3.0, reduction="sum")
+    (found,) = gradients(lambda x: loss(labels, x), pairs)
+    assert_close(found[:, 0], slopes @ pairs[:, 1], 1e-4)
+    assert_close(found[:, 1], slopes.T @ pairs[:, 0], 1e-4)
+
+
+def test_hardness_beyond_all_floats_takes_the_hardest_triplet(rng):
+    labels, pairs = np.array([0, 0, 1, 1, 1]), draw_pairs(rng, 5)
+    losses = to_numpy(AsymmetricTripletLoss(hardness=1e6, reduction=None)(labels, pairs))
+    scores = pairs[:, 0] @ pairs[:, 1].T
+    for anchor, label in enumerate(labels):
+        near = [scores[anchor, j] for j in range(5) if labels[j] == label and j != anchor]
+        far = [scores[anchor, j] for j in range(5) if labels[j] != label]
+        hardest = reference.FORMS["sigmoid"](max(far) - min(near))
+        assert losses[anchor] == pytest.approx(hardest, rel=1e-4)
+
+
+def test_sides_choose_which_forms_are_compared(rng):
+    labels, pairs = rng.integers(0, 3, size=9), draw_pairs(rng, 9)
+    raw, quantized = pairs[:, 0], pairs[:, 1]
+    for sides, anchors, items in (
+        ("asymmetric", raw, quantized),
+        ("quantized", quantized, quantized),
+        ("raw", raw, raw),
+    ):
+        losses = AsymmetricTripletLoss(sides=sides, reduction=None)(labels, pairs)
+        assert_close(losses, asymmetric_triplet_loss(relevance_of(labels), anchors, items))
 
 
 def test_zero_embeddings_and_huge_scales_stay_finite(rng):
@@ -238,6 +289,9 @@ def test_labels_and_predictions_of_the_wrong_shape_are_refused(labels, pairs, me
         ({"scale": 0.0}, "scale must be positive. Received: scale=0.0"),
         ({"scale": -1.0}, "scale must be positive. Received: scale=-1.0"),
         ({"scale": float("nan")}, "scale must be positive. Received: scale=nan"),
+        ({"hardness": -1.0}, "hardness must be finite and at least 0. Received: hardness=-1.0"),
+        ({"hardness": float("inf")}, "hardness must be finite"),
+        ({"sides": "hard"}, r"sides must be one of \['asymmetric', 'quantized', 'raw'\].*'hard'"),
     ],
 )
 def test_bad_arguments_are_refused(options, message):
@@ -246,7 +300,8 @@ def test_bad_arguments_are_refused(options, message):
 
 
 def test_the_configuration_comes_back(rng):
-    loss = AsymmetricTripletLoss("softplus", 4.0, 0.3, reduction="sum", name="triplets")
+    options = {"hardness": 2.0, "sides": "quantized", "reduction": "sum"}
+    loss = AsymmetricTripletLoss("softplus", 4.0, 0.3, **options, name="triplets")
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert isinstance(again, AsymmetricTripletLoss)
     assert again.get_config() == loss.get_config()

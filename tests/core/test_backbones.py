@@ -6,7 +6,7 @@ import pytest
 
 from tests.core.backend import assert_close, only_tensorflow, to_numpy
 from tfpqn.models import backbone_names, build_backbone
-from tfpqn.models.backbones import ApplicationPreprocessing
+from tfpqn.models.backbones import ApplicationPreprocessing, LocalResponseNormalization
 
 
 def pixels(rng, *shape):
@@ -56,12 +56,26 @@ def test_conv3_has_the_layer_sizes_of_the_paper():
 def test_conv3_comes_with_batch_normalisation_or_without():
     with_it = build_backbone("conv3", (8, 8, 1), normalization="batch")
     without = build_backbone("conv3", (8, 8, 1), normalization="none")
-    for backbone, count in ((with_it, 3), (without, 0)):
+    published = build_backbone("conv3", (8, 8, 1), normalization="local_response")
+    assert len(layers_of(published, LocalResponseNormalization)) == 2
+    for backbone, count in ((with_it, 3), (without, 0), (published, 0)):
         assert len(layers_of(backbone, keras.layers.BatchNormalization)) == count
         # Batch normalisation takes the bias away again.
         assert {layer.use_bias for layer in layers_of(backbone, keras.layers.Conv2D)} == {not count}
-    with pytest.raises(ValueError, match=r"one of \('batch', 'none'\). Received: 'layer'"):
+    with pytest.raises(ValueError, match=r"one of .*'local_response', 'none'\). Received: 'layer'"):
         build_backbone("conv3", (8, 8, 1), normalization="layer")
+
+
+def test_local_response_normalisation_divides_by_the_mean_square_around(rng):
+    features = rng.normal(size=(2, 4, 5, 3)).astype("float32")
+    found = to_numpy(LocalResponseNormalization(3, strength=0.7, power=0.75)(features))
+    for image, row, column, channel in np.ndindex(features.shape):
+        around = features[
+            image, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2, channel
+        ]
+        divisor = (1 + 0.7 * np.square(around).mean()) ** 0.75
+        expected = features[image, row, column, channel] / divisor
+        assert found[image, row, column, channel] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.fixture(scope="module")

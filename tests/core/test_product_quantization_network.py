@@ -425,3 +425,55 @@ def test_a_model_of_keras_applications_trains(rng):
     logs = network.train_on_batch(images, np.array([0, 0, 1, 1]), return_dict=True)
     assert np.isfinite(logs["loss"])
     assert not np.array_equal(to_numpy(backbone.trainable_weights[0]), before)
+
+
+def test_the_classifier_adds_its_weighted_cross_entropy(images_and_labels):
+    images, labels = images_and_labels
+    network = compiled_network(num_classes=4, classification_weight=0.5, label_smoothing=0.2)
+    outputs = {name: to_numpy(value) for name, value in network(images, training=False).items()}
+    total = float(network.compute_loss(images, labels, outputs))
+    pairs = np.stack([outputs["embeddings"], outputs["quantized"]], axis=1)
+    logits = outputs["logits"].astype("float64")
+    targets = 0.8 * np.eye(4)[labels] + 0.2 / 4
+    log_shares = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = float(network.loss(labels, pairs)) - 0.5 * (targets * log_shares).sum(axis=1).mean()
+    assert total == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_classifier_sees_quantized_items(images_and_labels):
+    images, _ = images_and_labels
+    network = compiled_network(num_classes=4)
+    outputs = network(images)
+    kernel, bias = network.classifier.get_weights()
+    assert_close(outputs["logits"], to_numpy(outputs["quantized"]) @ kernel + bias)
+
+
+def test_a_network_with_a_classifier_comes_back_from_its_file(images_and_labels, tmp_path):
+    images, labels = images_and_labels
+    network = compiled_network(num_classes=4, classification_weight=2.0, label_smoothing=0.1)
+    network.fit(images, labels, batch_size=12, verbose=0)
+    network.save(tmp_path / "network.keras")
+    again = keras.saving.load_model(tmp_path / "network.keras")
+    for name in ("num_classes", "classification_weight", "label_smoothing"):
+        assert again.get_config()[name] == network.get_config()[name]
+    assert_close(again(images)["logits"], network(images)["logits"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": 1}, "num_classes must be at least 2. Received: 1"),
+        ({"classification_weight": -1.0}, "classification_weight must be finite and at least 0"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\). Received: 1.0"),
+    ],
+)
+def test_bad_arguments_of_the_classifier_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_network(**options)
+
+
+def test_a_classifier_needs_one_label_an_item(images_and_labels):
+    images, labels = images_and_labels
+    network = compiled_network(num_classes=4)
+    with pytest.raises(ValueError, match=r"integer labels \[batch\].*\(24, 4\)"):
+        network.compute_loss(images, np.eye(4)[labels], network(images))

@@ -13,6 +13,7 @@ from tfpqn.cli.answers import describe_answer, print_answers
 from tfpqn.cli.collections import calibrate, compact, compat, index, remove
 from tfpqn.cli.exporting import export, verify
 from tfpqn.cli.query import query
+from tfpqn.cli.reproducing import reproduce
 from tfpqn.cli.serve import serve
 from tfpqn.cli.shared import (
     DataDir,
@@ -220,7 +221,7 @@ def search(
 
 app.command()(serve)
 app.command()(query)
-for command in (remove, compact, compat, calibrate):
+for command in (remove, compact, compat, calibrate, reproduce):
     app.command()(command)
 
 

@@ -20,8 +20,8 @@ DataDir = Annotated[
 ProtocolName = Annotated[
     str | None,
     typer.Option(
-        help="digits, cifar10-full, cifar10-5k, cifar10-10kq; of clips moving-digits, "
-        "msr-action3d, ucf101-1 or hmdb51-1."
+        help="digits, cifar10-full, cifar10-test, cifar10-train, cifar10-5k, cifar10-10kq; of "
+        "clips moving-digits, msr-action3d, ucf101-1 or hmdb51-1."
     ),
 ]
 ImagesFolder = Annotated[

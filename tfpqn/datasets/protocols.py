@@ -95,6 +95,16 @@ def _load_cifar10_full(data_dir: Path | None) -> Splits:
     return Splits(train=train, database=test.subset(rest), query=test.subset(query))
 
 
+def _load_cifar10_test(data_dir: Path | None) -> Splits:
+    train, test = _cifar10(data_dir)
+    return Splits(train=train, database=test, query=test)
+
+
+def _load_cifar10_train(data_dir: Path | None) -> Splits:
+    train, test = _cifar10(data_dir)
+    return Splits(train=train, database=train, query=test)
+
+
 def _load_cifar10_5k(data_dir: Path | None) -> Splits:
     everything = _concatenate(*_cifar10(data_dir))
     query, rest = draw_per_label(everything.labels, 100)
@@ -158,6 +168,20 @@ PROTOCOLS = {
             "100 queries per class and a database of 9,000",
             (32, 32, 3),
             _load_cifar10_full,
+        ),
+        Protocol(
+            "cifar10-test",
+            "CIFAR-10: trained on the 50,000 training images; the 10,000 test images search each "
+            "other, each finding itself too",
+            (32, 32, 3),
+            _load_cifar10_test,
+        ),
+        Protocol(
+            "cifar10-train",
+            "CIFAR-10: the 50,000 training images are training set and database, the 10,000 test "
+            "images search",
+            (32, 32, 3),
+            _load_cifar10_train,
         ),
         Protocol(
             "cifar10-5k",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfpqn.ops import label_relevance
@@ -35,6 +36,10 @@ FORMS = {
 }
 
 
+# Which of raw (0) and quantized (1) embeddings stand for anchor and item.
+SIDES = {"asymmetric": (0, 1), "quantized": (1, 1), "raw": (0, 0)}
+
+
 def asymmetric_triplet_loss(
     relevance: Tensor,
     embeddings: Tensor,
@@ -43,6 +48,7 @@ def asymmetric_triplet_loss(
     form: str = "sigmoid",
     scale: float = 1.0,
     margin: float = 0.0,
+    hardness: float = 0.0,
 ) -> Tensor:
     """Loss of each anchor, the mean over its valid triplets.
 
@@ -62,6 +68,8 @@ def asymmetric_triplet_loss(
         form: `"sigmoid"`, `"softplus"` or `"hinge"`.
         scale: Factor on the score difference, positive; larger sharpens.
         margin: Added to the scaled difference.
+        hardness: Above 0, an anchor's triplets weigh as `exp(hardness * (<x_a, s_n> - <x_a, s_p>))`
+            does instead of all the same; the weights themselves are constants to the gradient.
 
     Returns:
         `[batch]`; an anchor without a valid triplet has loss and gradient zero.
@@ -76,13 +84,19 @@ def asymmetric_triplet_loss(
         form=FORMS[form],
         scale=scale,
         margin=margin,
+        hardness=hardness,
     )
     # Equal to `values` in value; its gradient by `scores` is `derivatives`.
     return values + ops.sum(derivatives * (scores - ops.stop_gradient(scores)), axis=1)
 
 
 def _loss_and_derivative(
-    scores: Tensor, relevance: Tensor, form: _Form, scale: float, margin: float
+    scores: Tensor,
+    relevance: Tensor,
+    form: _Form,
+    scale: float,
+    margin: float,
+    hardness: float,
 ) -> tuple[Tensor, Tensor]:
     """Per anchor the loss `[batch]` and its derivative by each score `[batch, batch]`."""
     batch = ops.shape(scores)[0]
@@ -93,12 +107,18 @@ def _loss_and_derivative(
     def block(inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         scores, positives, negatives = inputs
         # [anchors, positive, negative]
-        differences = scale * (scores[:, None, :] - scores[:, :, None]) + margin
-        valid = positives[:, :, None] * negatives[:, None, :]
-        num_triplets = ops.sum(positives, axis=1) * ops.sum(negatives, axis=1)
-        weights = 1.0 / ops.maximum(num_triplets, 1.0)
-        values = weights * ops.sum(valid * form.value(differences), axis=(1, 2))
-        slopes = valid * form.derivative(differences)
+        raw = scores[:, None, :] - scores[:, :, None]
+        shares = positives[:, :, None] * negatives[:, None, :]
+        if hardness:
+            # The largest difference is taken off first, so that nothing overflows.
+            largest = ops.max(ops.where(shares > 0, raw, -np.inf), axis=(1, 2), keepdims=True)
+            largest = ops.where(ops.isfinite(largest), largest, 0.0)
+            shares = shares * ops.exp(hardness * ops.minimum(raw - largest, 0.0))
+        # Of an anchor without a triplet the sum is 0; of any other it is at least 1.
+        weights = 1.0 / ops.maximum(ops.sum(shares, axis=(1, 2)), 1.0)
+        differences = scale * raw + margin
+        values = weights * ops.sum(shares * form.value(differences), axis=(1, 2))
+        slopes = shares * form.derivative(differences)
         slope_sums = ops.sum(slopes, axis=1) - ops.sum(slopes, axis=2)
         return values, scale * weights[:, None] * slope_sums
 
@@ -129,6 +149,10 @@ class AsymmetricTripletLoss(keras.losses.Loss):
         scale: Positive factor on the score difference. The paper's form has 1; larger values
             sharpen it.
         margin: Added to the scaled difference; the paper's form has none.
+        hardness: See `asymmetric_triplet_loss`; 0 weighs all triplets of an anchor the same.
+        sides: Which forms of anchor and item are compared: `"asymmetric"` raw and quantized,
+            `"quantized"` both quantized, `"raw"` both raw. With the last the loss does not know
+            the quantizer: an ordinary triplet loss, to train an embedding alone.
         reduction, name, dtype: As in `keras.losses.Loss`.
 
     Call arguments:
@@ -152,6 +176,8 @@ class AsymmetricTripletLoss(keras.losses.Loss):
         scale: float = 1.0,
         margin: float = 0.0,
         *,
+        hardness: float = 0.0,
+        sides: str = "asymmetric",
         reduction: str = "sum_over_batch_size",
         name: str = "asymmetric_triplet_loss",
         dtype: Any = None,
@@ -161,9 +187,17 @@ class AsymmetricTripletLoss(keras.losses.Loss):
             raise ValueError(f"form must be one of {sorted(FORMS)}. Received: form={form!r}")
         if not scale > 0:
             raise ValueError(f"scale must be positive. Received: scale={scale}")
+        if not 0 <= hardness < float("inf"):
+            raise ValueError(
+                f"hardness must be finite and at least 0. Received: hardness={hardness}"
+            )
+        if sides not in SIDES:
+            raise ValueError(f"sides must be one of {sorted(SIDES)}. Received: sides={sides!r}")
         self.form = form
         self.scale = scale
         self.margin = margin
+        self.hardness = hardness
+        self.sides = sides
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
@@ -173,13 +207,15 @@ class AsymmetricTripletLoss(keras.losses.Loss):
         return super().__call__(label_relevance(y_true, y_true), y_pred, sample_weight)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        anchor, item = SIDES[self.sides]
         return asymmetric_triplet_loss(
             y_true,
-            y_pred[:, 0],
-            y_pred[:, 1],
+            y_pred[:, anchor],
+            y_pred[:, item],
             form=self.form,
             scale=self.scale,
             margin=self.margin,
+            hardness=self.hardness,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -188,6 +224,8 @@ class AsymmetricTripletLoss(keras.losses.Loss):
             "form": self.form,
             "scale": self.scale,
             "margin": self.margin,
+            "hardness": self.hardness,
+            "sides": self.sides,
         }
 
 

@@ -37,6 +37,10 @@ class ProductQuantizationNetwork(keras.Model):
         level_loss_weight: Weight of the loss on each shorter partial sum of a residual quantizer,
             beside that on the whole reconstruction. Above 0, the first levels alone are trained to
             be good codes as well.
+        num_classes: Number of classes of a linear classifier of the quantized items, which trains
+            beside the compiled loss and takes no part in a search; None for no classifier.
+        classification_weight: Weight of its cross-entropy.
+        label_smoothing: Share of the classifier's target that is spread over all classes.
         **kwargs: Passed to `keras.Model`.
 
     Call arguments:
@@ -48,7 +52,8 @@ class ProductQuantizationNetwork(keras.Model):
     Returns:
         A dict: `embeddings` `[batch, embedding_dim]` in the form that search compares,
         `quantized` `[batch, embedding_dim]`, `codes` `[batch, code_length]`, and with a level loss
-        `partial_sums` `[batch, num_levels, embedding_dim]`.
+        `partial_sums` `[batch, num_levels, embedding_dim]`, with a classifier `logits`
+        `[batch, num_classes]`.
 
     Raises:
         TypeError: `quantizer` is not a `Quantizer`.
@@ -72,6 +77,9 @@ class ProductQuantizationNetwork(keras.Model):
         *,
         center_embeddings: bool = True,
         level_loss_weight: float = 0.0,
+        num_classes: int | None = None,
+        classification_weight: float = 1.0,
+        label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -86,11 +94,26 @@ class ProductQuantizationNetwork(keras.Model):
             raise ValueError(
                 f"level_loss_weight must be finite and at least 0. Received: {level_loss_weight}"
             )
+        if num_classes is not None and num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2. Received: {num_classes}")
+        if not 0 <= classification_weight < float("inf"):
+            raise ValueError(
+                "classification_weight must be finite and at least 0. "
+                f"Received: {classification_weight}"
+            )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1). Received: {label_smoothing}")
         self.backbone = backbone
         self.quantizer = quantizer
         self.embedding_dim = embedding_dim
         self.center_embeddings = center_embeddings
         self.level_loss_weight = level_loss_weight
+        self.num_classes = num_classes
+        self.classification_weight = classification_weight
+        self.label_smoothing = label_smoothing
+        self.classifier = None
+        if num_classes is not None:
+            self.classifier = layers.Dense(num_classes, name="classifier")
         self.embedding = keras.Sequential(name="embedding")
         self.codebook_metrics = [
             metric(quantizer.code_length, quantizer.num_codewords, name=name)
@@ -154,6 +177,8 @@ class ProductQuantizationNetwork(keras.Model):
                 f"The quantizer is built for embeddings of length {self.quantizer.embedding_dim}. "
                 f"Received: embedding_dim={embedding_shape[-1]}"
             )
+        if self.classifier is not None:
+            self.classifier.build(embedding_shape)
         self._images_shape = shape
         self.built = True
 
@@ -268,6 +293,8 @@ class ProductQuantizationNetwork(keras.Model):
         }
         if self.level_loss_weight:
             outputs["partial_sums"] = quantization.partial_sums
+        if self.classifier is not None:
+            outputs["logits"] = self.classifier(quantization.reconstruction)
         return outputs
 
     def encode(self, images: Tensor) -> Tensor:
@@ -294,7 +321,24 @@ class ProductQuantizationNetwork(keras.Model):
                 shorter = {**y_pred, "quantized": y_pred["partial_sums"][:, level]}
                 loss = self._level_loss()(y, _pair(shorter), sample_weight)
                 total = total + self.level_loss_weight * loss
+        if self.classifier is not None:
+            total = total + self.classification_weight * self._classification_loss(
+                y, y_pred["logits"], sample_weight
+            )
         return total
+
+    def _classification_loss(self, labels: Tensor, logits: Tensor, sample_weight: Tensor) -> Tensor:
+        """Cross-entropy of integer labels `[batch]` under the classifier."""
+        if len(labels.shape) != 1:
+            raise ValueError(
+                "A classifier needs integer labels [batch]. Received: labels of shape "
+                f"{tuple(labels.shape)}"
+            )
+        targets = ops.one_hot(labels, self.num_classes, dtype=logits.dtype)
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=self.label_smoothing
+        )
+        return loss(targets, logits, sample_weight)
 
     def _level_loss(self) -> Any:
         if not isinstance(self.loss, keras.losses.Loss):
@@ -323,6 +367,9 @@ class ProductQuantizationNetwork(keras.Model):
             "embedding_dim": self.embedding_dim,
             "center_embeddings": self.center_embeddings,
             "level_loss_weight": self.level_loss_weight,
+            "num_classes": self.num_classes,
+            "classification_weight": self.classification_weight,
+            "label_smoothing": self.label_smoothing,
         }
 
     @classmethod

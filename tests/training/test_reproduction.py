@@ -1,0 +1,124 @@
+"""Laws of the tables: a row is run once, recorded in full, and the page comes from the records."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tfpqn.training import Run, RunConfig, reproduce
+from tfpqn.training.recipes import Recipe, Table, find_recipe, find_table, table_names
+from tfpqn.training.reports import write_report
+
+CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=2, batch_size=256, seed=9)
+EMBEDDING = dataclasses.replace(CONFIG, loss_sides="raw")
+LATER = dataclasses.replace(CONFIG, epochs=0)
+TABLE = Table(
+    "tiny",
+    "Digits",
+    "What a reader has to know.",
+    ("digits",),
+    (
+        Recipe("pqn-8", "PQN", CONFIG, seeds=(0, 1), published=0.75),
+        Recipe("embedding", "embedding", EMBEDDING),
+        Recipe("later-8", "embedding, then PQ", LATER, start="embedding"),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tables")
+
+
+@pytest.fixture(scope="module")
+def records(folder):
+    paths = reproduce(
+        TABLE,
+        runs_dir=folder / "runs",
+        results_dir=folder / "results",
+        say=lambda sentence: None,
+        progress=False,
+    )
+    write_report([TABLE], folder / "results", folder / "page.md")
+    return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def test_each_row_is_run_for_each_of_its_seeds(records):
+    assert list(records) == ["pqn-8-0", "pqn-8-1", "embedding-0", "later-8-0"]
+    maps = [record["metrics"]["digits"]["mAP"] for record in records.values()]
+    assert maps[0] != maps[1]
+
+
+def test_a_record_holds_what_made_it(records):
+    record = records["pqn-8-1"]
+    assert record["command"] == "tfpqn reproduce tiny --rows pqn-8 --seed 1"
+    assert (record["table"], record["row"], record["seed"]) == ("tiny", "pqn-8", 1)
+    assert record["settings"]["bits"] == 8
+    assert "seed" not in record["settings"]
+    assert [epoch["epoch"] for epoch in record["history"]] == [1, 2]
+    assert record["wall_seconds"] > 0
+    assert {"tfpqn", "python", "keras", "numpy"} <= set(record["versions"])
+
+
+def test_a_row_may_start_from_the_run_of_another(folder, records):
+    assert records["later-8-0"]["start"] == "embedding"
+    run = Run.open(folder / "runs" / "tiny" / "later-8-0")
+    start = Run.open(folder / "runs" / "tiny" / "embedding-0")
+    assert run.config.initial_run == str(start.folder)
+    raw = [records[name]["metrics"]["digits"]["raw_embeddings"] for name in ("later-8-0",)]
+    # Without epochs only the codebooks are others.
+    assert raw[0] == records["embedding-0"]["metrics"]["digits"]["raw_embeddings"]
+    assert run.read_history() == []
+
+
+def test_what_is_trained_is_not_trained_again(folder, records):
+    path = folder / "runs" / "tiny" / "pqn-8-0" / "network.keras"
+    before = path.stat().st_mtime_ns
+    again = reproduce(
+        TABLE,
+        ["pqn-8"],
+        [0],
+        runs_dir=folder / "runs",
+        results_dir=folder / "again",
+        say=lambda sentence: None,
+        progress=False,
+    )
+    assert path.stat().st_mtime_ns == before
+    assert json.loads(again[0].read_text()) == records["pqn-8-0"]
+
+
+def test_the_page_shows_means_published_figures_and_runs(folder, records):
+    page = (folder / "page.md").read_text()
+    maps = [records[name]["metrics"]["digits"]["mAP"] for name in ("pqn-8-0", "pqn-8-1")]
+    assert f"| PQN | {sum(maps) / 2:.4f} ({min(maps):.3f}-{max(maps):.3f}) |" in page
+    assert "| PQN, published | 0.750 |" in page
+    assert "What a reader has to know." in page
+    assert "`later-8`, 0, from `embedding`" in page
+    assert (folder / "tiny.png").is_file()
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_every_row_of_every_table_can_be_found(name):
+    for row in find_table(name).rows:
+        assert find_recipe(f"{name}/{row.name}") is row
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: find_table("cifar"), "Unknown table. Expected one of .*Received: 'cifar'"),
+        (lambda: find_recipe("cifar10-p1"), "must be named TABLE/ROW"),
+        (lambda: TABLE.find("pqn-9"), "Unknown row of tiny. Expected one of .*'pqn-8'.*'pqn-9'"),
+        (
+            lambda: Table("twice", "", "", ("digits",), 2 * TABLE.rows[:1]),
+            "must differ in name. Received: 'pqn-8'",
+        ),
+        (
+            lambda: Table("late", "", "", ("digits",), TABLE.rows[2:]),
+            "must start from a row before it. Received: 'embedding'",
+        ),
+    ],
+)
+def test_unknown_names_and_rows_that_do_not_fit_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,160 @@
+"""Train the rows of a table again, and record what comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfpqn import __version__
+from tfpqn.files import write_file_atomically
+
+from .evaluation import evaluate
+from .recipes import Recipe, Table
+from .runs import Run, train
+
+LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn")
+EVALUATE_EVERY = 5
+
+Say = Callable[[str], None]
+
+
+def reproduce(
+    table: Table,
+    rows: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    results_dir: str | Path = "results",
+    say: Say = print,
+    progress: bool = True,
+) -> list[Path]:
+    """Run rows of a table, each for each seed, and write a record of each.
+
+    What was trained before is not trained again, and a run that was killed goes on from its last
+    checkpoint.
+
+    Args:
+        table: From `find_table`.
+        rows: Names of rows; None for all.
+        seeds: Seeds to run each row with; None for those of the row.
+        data_dir: Folder of the data sets.
+        runs_dir: The runs lie in `runs_dir/TABLE/ROW-SEED`.
+        results_dir: The records are written to `results_dir/TABLE/ROW-SEED.json`.
+        say: Is told what begins and what came out.
+        progress: Whether to show progress bars.
+
+    Returns:
+        Paths of the records.
+
+    Raises:
+        ValueError: A row is unknown, or a run's folder holds a run of other settings.
+        FileNotFoundError: The data is not there.
+    """
+    chosen = [table.find(name) for name in rows] if rows else list(table.rows)
+    records = []
+    for recipe in chosen:
+        for seed in seeds if seeds is not None else recipe.seeds:
+            say(f"{table.name}, {recipe.name}, seed {seed}")
+            run = _train(table, recipe, seed, Path(runs_dir), data_dir, progress)
+            record = _describe(table, recipe, run, data_dir)
+            path = Path(results_dir) / table.name / f"{recipe.name}-{seed}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
+            say(f"mAP {record['metrics'][table.protocols[0]]['mAP']:.4f}: {path}")
+            records.append(path)
+    return records
+
+
+def _train(
+    table: Table,
+    recipe: Recipe,
+    seed: int,
+    runs_dir: Path,
+    data_dir: str | Path | None,
+    progress: bool,
+) -> Run:
+    """The trained run of a row; of a row that starts from another, after that."""
+    start = None
+    if recipe.start is not None:
+        start = _train(table, table.find(recipe.start), seed, runs_dir, data_dir, progress)
+    config = recipe.config_of(seed, None if start is None else str(start.folder))
+    run = Run.start(runs_dir / table.name / f"{recipe.name}-{seed}", config)
+    started = time.monotonic()
+    if not run.is_trained:
+        splits = run.load_splits(data_dir)
+        train(run, splits, evaluate_every=EVALUATE_EVERY, progress=progress)
+        _add_machine(run, time.monotonic() - started)
+    return run
+
+
+def _add_machine(run: Run, seconds: float) -> None:
+    """Beside the run: where it was trained, and by what."""
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    machine = {
+        "wall_seconds": seconds,
+        "backend": keras.backend.backend(),
+        "hardware": describe_hardware(),
+        "versions": {"tfpqn": __version__, "python": platform.python_version(), **versions},
+        "commit": _read_commit(),
+    }
+    content = (json.dumps(machine, indent=1) + "\n").encode()
+    write_file_atomically(run.folder / "machine.json", content)
+
+
+def _describe(
+    table: Table, recipe: Recipe, run: Run, data_dir: str | Path | None
+) -> dict[str, Any]:
+    network = run.load_network()
+    metrics = {}
+    for protocol in table.protocols:
+        metrics[protocol] = evaluate(network, run.load_splits(data_dir, protocol))
+    settings = {
+        name: value
+        for name, value in dataclasses.asdict(recipe.config).items()
+        if name not in ("seed", "initial_run")
+    }
+    return {
+        "table": table.name,
+        "row": recipe.name,
+        "seed": run.config.seed,
+        "command": f"tfpqn reproduce {table.name} --rows {recipe.name} --seed {run.config.seed}",
+        "start": recipe.start,
+        "settings": settings,
+        **json.loads((run.folder / "machine.json").read_text()),
+        "history": run.read_history(),
+        "metrics": metrics,
+    }
+
+
+def describe_hardware() -> str:
+    """Cores and processor of this machine."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores, {models[0] if models else platform.processor()}"
+
+
+def _read_commit() -> str | None:
+    """The commit of the checkout that the package lies in; None outside of one."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    return finished.stdout.strip() or None
