@@ -6,7 +6,8 @@
 Trains each network with the same backbone, data, epochs and seeds, all with 24 bits a code in 4
 positions, and measures mAP, bytes per clip and the time of a query over 100,000 clips of random
 codes, in the graph that is exported. Finished runs are kept: killed and started again, it goes on.
-Writes `docs/results/clips-PROTOCOL.json`, from which `tools/results.py write` makes the tables.
+Writes `docs/comparisons/clips-PROTOCOL.json`, from which `tools/comparisons.py write` makes the
+tables.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tfpqn.metrics import rank_items
 from tfpqn.ops import adc_scores, label_relevance
 from tfpqn.training import Run, RunConfig, evaluate_run, train
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
+RESULTS = Path(__file__).parent.parent / "docs" / "comparisons"
 CLIPS_TIMED = 100_000
 TOP_K = 10
 FRAME_BATCH = 128

@@ -3,7 +3,7 @@
     python benchmarks/loss_forms.py
 
 Trains a small network for each row with the same seed and data, and writes
-`docs/results/loss-forms.json`, from which `tools/results.py write` makes the table.
+`docs/comparisons/loss-forms.json`, from which `tools/comparisons.py write` makes the table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tfpqn.losses import AsymmetricTripletLoss
 from tfpqn.models import ProductQuantizationNetwork, build_backbone
 from tfpqn.training import evaluate, fit, initialize_codebooks
 
-OUTPUT = Path(__file__).parent.parent / "docs" / "results" / "loss-forms.json"
+OUTPUT = Path(__file__).parent.parent / "docs" / "comparisons" / "loss-forms.json"
 FORMS = (("sigmoid", 1.0), ("sigmoid", 4.0), ("softplus", 1.0), ("softplus", 4.0))
 
 

@@ -5,7 +5,7 @@
 Trains both at each length with each seed: 4 code positions each, PQN as 4 subspaces, RPQN as 2
 levels of 2 subspaces, so that tables and look-ups are the same. With `--initial-run` all start from
 that run's backbone and embedding. Finished runs are kept: killed and started again, it goes on.
-Writes `docs/results/pqn-rpqn.json`, from which `tools/results.py write` makes the table.
+Writes `docs/comparisons/pqn-rpqn.json`, from which `tools/comparisons.py write` makes the table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from tfpqn.training import Run, RunConfig, evaluate_run, train
 
 ROOT = Path(__file__).parent.parent
-OUTPUT = ROOT / "docs" / "results" / "pqn-rpqn.json"
+OUTPUT = ROOT / "docs" / "comparisons" / "pqn-rpqn.json"
 KINDS: dict[str, dict[str, Any]] = {
     "PQN": {"model": "pqn"},
     "RPQN": {"model": "rpqn"},

@@ -203,7 +203,16 @@ class Searcher(tf.Module):
         return _to_result(self._functions["search"](packed))
 
     def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
-        """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
+        """Search with embeddings `[batch, embedding_dim]`, normalised or not.
+
+        Raises:
+            ValueError: They have another shape.
+        """
+        shape = np.shape(embeddings)
+        if len(shape) != 2 or shape[1] != self.embedding_dim:
+            raise ValueError(
+                f"embeddings must have shape [batch, {self.embedding_dim}]. Received: {shape}"
+            )
         tensor = tf.constant(embeddings, tf.float32)
         return _to_result(self._functions["search_by_embedding"](tensor))
 

@@ -91,6 +91,39 @@ def test_lists_are_tuned_with_the_runs_own_queries(tfpqn, folder, tmp_path):
     assert tfpqn("verify", model).status == 0
 
 
+def test_rows_of_a_table_are_listed_and_run_again(tfpqn, tmp_path, monkeypatch):
+    from tfpqn.training import RunConfig
+    from tfpqn.training.recipes import Recipe, Table, tables
+
+    config = RunConfig(bits=16, embedding_dim=16, epochs=1, batch_size=64)
+    row = Recipe("pqn-16", "PQN", config, published=0.5)
+    table = Table("tiny", "Digits", "About the digits.", ("digits",), (row,))
+    monkeypatch.setattr(tables, "TABLES", {"tiny": table})
+    listing = tfpqn("reproduce", "tiny", "--list")
+    assert "pqn-16" in listing.output and not (tmp_path / "results").exists()
+    folders = ("--runs-dir", tmp_path / "runs", "--results-dir", tmp_path / "results")
+    result = tfpqn("reproduce", "tiny", "--rows", "pqn-16", "--seed", 3, *folders)
+    assert result.status == 0, result.error
+    record = json.loads((tmp_path / "results" / "tiny" / "pqn-16-3.json").read_text())
+    page = (tmp_path / "results.md").read_text()
+    assert f"| PQN | {record['metrics']['digits']['mAP']:.4f} |" in page
+    (tmp_path / "results.md").unlink()
+    assert tfpqn("reproduce", "tiny", "--report", *folders).status == 0
+    assert (tmp_path / "results.md").read_text() == page
+
+
+def test_a_recipe_trains_as_its_row_says(tfpqn, tmp_path, monkeypatch):
+    from tfpqn.training import Run, RunConfig
+    from tfpqn.training.recipes import Recipe, Table, tables
+
+    config = RunConfig(bits=16, embedding_dim=16, epochs=1, batch_size=64)
+    rows = (Recipe("pqn-16", "PQN", config),)
+    monkeypatch.setattr(tables, "TABLES", {"tiny": Table("tiny", "", "", ("digits",), rows)})
+    result = tfpqn("train", "--recipe", "tiny/pqn-16", "--seed", 5, "--run-dir", tmp_path / "run")
+    assert result.status == 0, result.error
+    assert Run.open(tmp_path / "run").config == rows[0].config_of(5)
+
+
 def test_search_prints_a_table_for_people(tfpqn, folder):
     result = tfpqn("search", "--model", folder / "models" / "1", folder / "digit.png")
     assert result.status == 0
@@ -122,6 +155,17 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
             "Get it once with",
         ),
         (["train", "--run-dir", "{folder}/run", "--bits", "8"], "bits=16 -> 8"),
+        (
+            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--bits", "12"],
+            "--recipe settles all settings. Received: --bits as well",
+        ),
+        (["train", "--run-dir", "{new}", "--recipe", "pqn-24"], "must be named TABLE/ROW"),
+        (
+            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--initial-run", "a"],
+            "needs no --initial-run",
+        ),
+        (["reproduce", "cifar"], "Unknown table. Expected one of ['cifar10-p1'"),
+        (["reproduce", "cifar10-p1", "--rows", "pqn-25"], "Unknown row of cifar10-p1"),
         (["evaluate", "--run-dir", "{new}"], "The run folder must hold run.json"),
         (["index", "--run-dir", "{folder}/run", "--output", "{folder}/index"], "--overwrite"),
         (

@@ -154,6 +154,8 @@ def test_an_exported_model_can_look_at_more_lists(network, version):
     few = loaded(images)
     assert few.ids.shape == (3, TOP_K)
     assert (few.scores <= everything.scores + 1e-6).all()
+    with pytest.raises(TypeError, match="'num_probes' has a wrong dtype. Expected int32"):
+        loaded.run("search_with_probes", {"images": np.array(images, object), "num_probes": 2.5})
     for probes in (0, 9):
         with pytest.raises(Exception, match=r"num_probes: expected a number in 1 .. 8"):
             loaded.run(

@@ -1,5 +1,6 @@
 """Laws of the searcher: a network and its collection answer as a loop over both would."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -208,3 +209,10 @@ def test_embeddings_too_large_to_be_squared_find_what_their_direction_finds(sear
     found = searcher.search_by_embedding(embeddings * np.float32(1e37))
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, EMBEDDING_DIM - 1), (EMBEDDING_DIM,), (1, 1, EMBEDDING_DIM)])
+def test_embeddings_of_another_shape_are_refused(searcher, shape):
+    message = rf"shape \[batch, {EMBEDDING_DIM}\]. Received: {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=message):
+        searcher.search_by_embedding(np.zeros(shape))

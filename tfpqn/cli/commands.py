@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import rich.table
 import typer
@@ -24,6 +24,14 @@ from tfpqn.cli.shared import (
     VideosFolder,
     console,
     report_skipped,
+)
+
+if TYPE_CHECKING:
+    from tfpqn.training import RunConfig
+
+# What a recipe leaves open.
+NOT_IN_RECIPES = frozenset(
+    ("run_dir", "recipe", "seed", "initial_run", "data_dir", "checkpoint_every", "evaluate_every")
 )
 
 app = typer.Typer(
@@ -69,7 +77,12 @@ def demo(
 
 @app.command()
 def train(
+    context: typer.Context,
     run_dir: RunDir,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Settings of a row of a table, TABLE/ROW: cifar10-p1/pqn-24."),
+    ] = None,
     protocol: ProtocolName = None,
     images: ImagesFolder = None,
     videos: VideosFolder = None,
@@ -131,7 +144,10 @@ def train(
     from tfpqn.training import Run, RunConfig
     from tfpqn.training import train as train_run
 
-    config = RunConfig(
+    config = None
+    if recipe is not None:
+        config = _read_recipe(context, recipe, seed, initial_run)
+    config = config or RunConfig(
         protocol=protocol
         if protocol or images or videos
         else DEFAULT_PROTOCOLS.get(model, "digits"),
@@ -223,6 +239,28 @@ app.command()(serve)
 app.command()(query)
 for command in (remove, compact, compat, calibrate, reproduce):
     app.command()(command)
+
+
+def _read_recipe(
+    context: typer.Context, path: str, seed: int, initial_run: Path | None
+) -> RunConfig:
+    """The settings of a recipe, which no other option changes."""
+    from tfpqn.training.recipes import find_recipe
+
+    recipe = find_recipe(path)
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = [
+        name
+        for name, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE" and name not in NOT_IN_RECIPES
+    ]
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ValueError(f"--recipe settles all settings. Received: {options} as well")
+    if (recipe.start is None) != (initial_run is None):
+        wanted = f"--initial-run, a run of {recipe.start!r}" if recipe.start else "no --initial-run"
+        raise ValueError(f"The recipe {path!r} needs {wanted}. Received: {initial_run}")
+    return recipe.config_of(seed, None if initial_run is None else str(initial_run))
 
 
 def _read_segments(text: str) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
-"""Records of training runs, and docs/results.md made from them alone.
+"""Records of training runs, and docs/comparisons.md made from them alone.
 
-python tools/results.py record runs/cifar cifar10-full-pqn-24 --command "tfpqn train ..."
-python tools/results.py write
+python tools/comparisons.py record runs/cifar cifar10-full-pqn-24 --command "tfpqn train ..."
+python tools/comparisons.py write
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-RECORDS = ROOT / "docs" / "results"
+RECORDS = ROOT / "docs" / "comparisons"
 LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn")
 
 INTRODUCTION = """\
-# Results
+# Comparisons
 
-Made by `python tools/results.py write` from the records in [results/](results); each record was
-made by `python tools/results.py record` from the folder of a finished run. The mAP is over the full
-ranking, raw query against hard codes; equally scored items count with the expected value over their
-orders. "Raw" is the same network's embeddings without coding.
+Made by `python tools/comparisons.py write` from the records in [comparisons/](comparisons); each
+record was made by `python tools/comparisons.py record` from the folder of a finished run. The mAP
+is over the full ranking, raw query against hard codes; equally scored items count with the expected
+value over their orders. "Raw" is the same network's embeddings without coding.
 
 """
 
@@ -38,7 +38,7 @@ def main() -> None:
     recording.add_argument("name")
     recording.add_argument("--command", required=True, help="the command that made the run")
     recording.add_argument("--note", default="", help="what a reader should know of the run")
-    commands.add_parser("write", help="write docs/results.md")
+    commands.add_parser("write", help="write docs/comparisons.md")
     arguments = parser.parse_args()
     if arguments.command_name == "record":
         record(arguments.run_dir, arguments.name, arguments.command, arguments.note)
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def record(run_dir: Path, name: str, command: str, note: str) -> None:
-    """Write `docs/results/NAME.json` from a run that was trained and evaluated."""
+    """Write `docs/comparisons/NAME.json` from a run that was trained and evaluated."""
     history = json.loads((run_dir / "checkpoints" / "history.json").read_text())
     content = {
         "name": name,
@@ -75,7 +75,7 @@ def git(*arguments: str) -> str:
 
 
 def write() -> None:
-    """Write `docs/results.md` and the curves from all records."""
+    """Write `docs/comparisons.md` and the curves from all records."""
     contents = [json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))]
     records = [content for content in contents if "history" in content]
     parts = [INTRODUCTION, write_table(records)]
@@ -85,7 +85,7 @@ def write() -> None:
     for pattern, write_comparison in COMPARISONS.items():
         for path in sorted(RECORDS.glob(pattern)):
             parts.append(write_comparison(json.loads(path.read_text())))
-    (ROOT / "docs" / "results.md").write_text("\n".join(parts))
+    (ROOT / "docs" / "comparisons.md").write_text("\n".join(parts))
 
 
 def write_table(records: list[dict[str, Any]]) -> str:
@@ -123,7 +123,7 @@ def write_section(content: dict[str, Any]) -> str:
             f"    {content['command']}\n",
             f"{content['hardware']}; {versions}; commit {content['commit']}. {content['note']}\n",
             *(table if curve else []),
-            f"\n![loss and mAP by epoch](results/{content['name']}.png)\n",
+            f"\n![loss and mAP by epoch](comparisons/{content['name']}.png)\n",
         ]
     )
 
