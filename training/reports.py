@@ -65,7 +65,7 @@ def format_overview(table: Table, records: Sequence[Record], protocol: str) -> l
         "| | " + " | ".join(f"{bits} bits" for bits in columns) + " |",
         "|---|" + "---:|" * len(columns),
     ]
-    for group in dict.fromkeys(row.group for row in table.rows):
+    for group in dict.fromkeys(row.group for row in table.rows if row.group is not None):
         rows = [row for row in table.rows if row.group == group]
         cells = [_format_cell(rows, bits, records, protocol) for bits in columns]
         if any(cells):

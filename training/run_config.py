@@ -58,8 +58,9 @@ class RunConfig:
         alpha: Hardness of the soft assignment.
         loss_form, loss_scale, loss_margin, loss_hardness, loss_sides: Arguments of the asymmetric
             triplet loss.
-        classification_weight: Weight of a classifier of the quantized items beside the triplet
-            loss; 0 for none. It takes one label an item.
+        classification_weight: Weight of a classifier beside the triplet loss, of the quantized
+            items, or where `loss_sides` is "raw" of the embeddings; 0 for none. It takes one label
+            an item.
         label_smoothing: Share of the classifier's target that is spread over all classes.
         normalization: Of the "conv3" backbone, see `tfpqn.models.build_backbone`.
         center_embeddings: See `tfpqn.models.ProductQuantizationNetwork`.
@@ -314,6 +315,7 @@ class RunConfig:
             center_embeddings=self.center_embeddings,
             level_loss_weight=self.level_loss_weight,
             num_classes=num_classes if self.classification_weight else None,
+            classified="embeddings" if self.loss_sides == "raw" else "quantized",
             classification_weight=self.classification_weight,
             label_smoothing=self.label_smoothing,
         )

@@ -440,12 +440,13 @@ def test_the_classifier_adds_its_weighted_cross_entropy(images_and_labels):
     assert total == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_classifier_sees_quantized_items(images_and_labels):
+@pytest.mark.parametrize("classified", ["quantized", "embeddings"])
+def test_the_classifier_sees_quantized_items_or_embeddings(images_and_labels, classified):
     images, _ = images_and_labels
-    network = compiled_network(num_classes=4)
+    network = compiled_network(num_classes=4, classified=classified)
     outputs = network(images)
     kernel, bias = network.classifier.get_weights()
-    assert_close(outputs["logits"], to_numpy(outputs["quantized"]) @ kernel + bias)
+    assert_close(outputs["logits"], to_numpy(outputs[classified]) @ kernel + bias)
 
 
 def test_a_network_with_a_classifier_comes_back_from_its_file(images_and_labels, tmp_path):
@@ -454,7 +455,7 @@ def test_a_network_with_a_classifier_comes_back_from_its_file(images_and_labels,
     network.fit(images, labels, batch_size=12, verbose=0)
     network.save(tmp_path / "network.keras")
     again = keras.saving.load_model(tmp_path / "network.keras")
-    for name in ("num_classes", "classification_weight", "label_smoothing"):
+    for name in ("num_classes", "classified", "classification_weight", "label_smoothing"):
         assert again.get_config()[name] == network.get_config()[name]
     assert_close(again(images)["logits"], network(images)["logits"])
 
@@ -463,6 +464,7 @@ def test_a_network_with_a_classifier_comes_back_from_its_file(images_and_labels,
     ("options", "message"),
     [
         ({"num_classes": 1}, "num_classes must be at least 2. Received: 1"),
+        ({"classified": "codes"}, r"classified must be one of .*'embeddings'.*Received: 'codes'"),
         ({"classification_weight": -1.0}, "classification_weight must be finite and at least 0"),
         ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\). Received: 1.0"),
     ],

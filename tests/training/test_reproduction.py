@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from tfpqn.training import Run, RunConfig, reproduce
@@ -19,7 +20,7 @@ TABLE = Table(
     ("digits",),
     (
         Recipe("pqn-8", "PQN", CONFIG, seeds=(0, 1), published=0.75),
-        Recipe("embedding", "embedding", EMBEDDING),
+        Recipe("embedding", None, EMBEDDING),
         Recipe("later-8", "embedding, then PQ", LATER, start="embedding"),
     ),
 )
@@ -93,6 +94,7 @@ def test_the_page_shows_means_published_figures_and_runs(folder, records):
     assert f"| PQN | {sum(maps) / 2:.4f} ({min(maps):.3f}-{max(maps):.3f}) |" in page
     assert "| PQN, published | 0.750 |" in page
     assert "What a reader has to know." in page
+    assert "| None |" not in page
     assert "`later-8`, 0, from `embedding`" in page
     assert (folder / "tiny.png").is_file()
 
@@ -122,3 +124,13 @@ def test_every_row_of_every_table_can_be_found(name):
 def test_unknown_names_and_rows_that_do_not_fit_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["vgg16-imagenet-24", "resnet50-imagenet-24"])
+def test_rows_of_pretrained_nets_take_a_step_with_random_weights(name):
+    row = find_recipe(f"cifar10-p2/{name}")
+    config = dataclasses.replace(row.config_of(0), weights=None)
+    network = config.build_network((32, 32, 3), steps=1, num_classes=10)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("uint8")
+    logs = network.train_on_batch(images, np.array([0, 0, 1, 1]), return_dict=True)
+    assert np.isfinite(logs["loss"])

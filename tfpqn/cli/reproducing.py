@@ -12,7 +12,9 @@ from tfpqn.cli.shared import DataDir, console
 
 
 def reproduce(
-    table: Annotated[str, typer.Argument(help="Name of the table: cifar10-p1.")],
+    table: Annotated[
+        str, typer.Argument(help="Name of the table: cifar10-p1, cifar10-p2, cifar10-p3.")
+    ],
     rows: Annotated[
         list[str] | None, typer.Option(help="Row to run, such as pqn-24; repeatable. All rows.")
     ] = None,
@@ -42,7 +44,7 @@ def reproduce(
         for row in chosen.rows:
             seeds = ", ".join(map(str, row.seeds))
             bits, epochs = row.config.bits, row.config.epochs
-            listing.add_row(row.name, row.group, str(bits), str(epochs), seeds)
+            listing.add_row(row.name, row.group or "", str(bits), str(epochs), seeds)
         console.print(listing)
         return
     if not report:

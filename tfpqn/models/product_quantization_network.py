@@ -13,6 +13,9 @@ from tfpqn.models.backbones import BATCH_NORM_MOMENTUM
 
 Tensor = Any
 
+# Outputs that a classifier may be given.
+CLASSIFIED = ("quantized", "embeddings")
+
 
 @keras.saving.register_keras_serializable(package="tfpqn")
 class ProductQuantizationNetwork(keras.Model):
@@ -37,8 +40,9 @@ class ProductQuantizationNetwork(keras.Model):
         level_loss_weight: Weight of the loss on each shorter partial sum of a residual quantizer,
             beside that on the whole reconstruction. Above 0, the first levels alone are trained to
             be good codes as well.
-        num_classes: Number of classes of a linear classifier of the quantized items, which trains
-            beside the compiled loss and takes no part in a search; None for no classifier.
+        num_classes: Number of classes of a linear classifier, which trains beside the compiled loss
+            and takes no part in a search; None for no classifier.
+        classified: What it classifies, `"quantized"` items or `"embeddings"`.
         classification_weight: Weight of its cross-entropy.
         label_smoothing: Share of the classifier's target that is spread over all classes.
         **kwargs: Passed to `keras.Model`.
@@ -78,6 +82,7 @@ class ProductQuantizationNetwork(keras.Model):
         center_embeddings: bool = True,
         level_loss_weight: float = 0.0,
         num_classes: int | None = None,
+        classified: str = "quantized",
         classification_weight: float = 1.0,
         label_smoothing: float = 0.0,
         **kwargs: Any,
@@ -96,6 +101,10 @@ class ProductQuantizationNetwork(keras.Model):
             )
         if num_classes is not None and num_classes < 2:
             raise ValueError(f"num_classes must be at least 2. Received: {num_classes}")
+        if classified not in CLASSIFIED:
+            raise ValueError(
+                f"classified must be one of {list(CLASSIFIED)}. Received: {classified!r}"
+            )
         if not 0 <= classification_weight < float("inf"):
             raise ValueError(
                 "classification_weight must be finite and at least 0. "
@@ -109,6 +118,7 @@ class ProductQuantizationNetwork(keras.Model):
         self.center_embeddings = center_embeddings
         self.level_loss_weight = level_loss_weight
         self.num_classes = num_classes
+        self.classified = classified
         self.classification_weight = classification_weight
         self.label_smoothing = label_smoothing
         self.classifier = None
@@ -294,7 +304,7 @@ class ProductQuantizationNetwork(keras.Model):
         if self.level_loss_weight:
             outputs["partial_sums"] = quantization.partial_sums
         if self.classifier is not None:
-            outputs["logits"] = self.classifier(quantization.reconstruction)
+            outputs["logits"] = self.classifier(outputs[self.classified])
         return outputs
 
     def encode(self, images: Tensor) -> Tensor:
@@ -368,6 +378,7 @@ class ProductQuantizationNetwork(keras.Model):
             "center_embeddings": self.center_embeddings,
             "level_loss_weight": self.level_loss_weight,
             "num_classes": self.num_classes,
+            "classified": self.classified,
             "classification_weight": self.classification_weight,
             "label_smoothing": self.label_smoothing,
         }

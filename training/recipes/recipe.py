@@ -14,6 +14,7 @@ class Recipe:
     Attributes:
         name: Name of the row, unique in its table.
         group: What rows of several bit lengths have in common; they stand together in a table.
+            None for a row that others start from, whose own codes say nothing.
         config: Settings of the run. Its seed is replaced, and its `initial_run` is the run of
             `start`.
         seeds: Seeds that the table's figure is the mean of.
@@ -22,7 +23,7 @@ class Recipe:
     """
 
     name: str
-    group: str
+    group: str | None
     config: RunConfig
     seeds: tuple[int, ...] = (0,)
     start: str | None = None

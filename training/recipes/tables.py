@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .cifar10_p1 import CIFAR10_P1
+from .cifar10_p2_p3 import CIFAR10_P2, CIFAR10_P3
 from .recipe import Recipe, Table
 
-TABLES = {table.name: table for table in (CIFAR10_P1,)}
+TABLES = {table.name: table for table in (CIFAR10_P1, CIFAR10_P2, CIFAR10_P3)}
 
 
 def table_names() -> list[str]:
