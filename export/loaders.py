@@ -197,12 +197,10 @@ def prepare_inputs(
 def _prepare_input(name: str, info: TensorInfo, value: Any) -> np.ndarray:
     """Make one input an array of the signature's dtype; lists are converted, arrays are not."""
     dtype = tf.as_dtype(info.dtype).as_numpy_dtype
-    array = np.asarray(value)
-    if not isinstance(value, np.ndarray):
-        converted = np.asarray(value, dtype)
-        # A fraction would be cut to an integer, and nobody told.
-        if array.dtype.kind != "f" or converted.dtype.kind not in "iu":
-            array = converted
+    array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype)
+    # A fraction would be cut to an integer, and nobody told.
+    if array.dtype.kind in "iu" and np.asarray(value).dtype.kind == "f":
+        array = np.asarray(value)
     if info.dtype == "string":
         values = [item.encode() if isinstance(item, str) else item for item in array.flat]
         if all(isinstance(item, bytes) for item in values):

@@ -39,13 +39,12 @@ def checked_partitioning(
 ) -> Partitioning | None:
     """How to part the collection; None to leave it whole."""
     if partition is None:
-        given = {"num_probes": num_probes is not None, "exact": exact}
-        given["tuning_queries"] = queries is not None
-        if any(given.values()):
-            names = ", ".join(name for name, is_given in given.items() if is_given)
+        given = {"num_probes": num_probes, "exact": exact or None, "tuning_queries": queries}
+        names = [name for name, value in given.items() if value is not None]
+        if names:
             raise ValueError(
                 "num_probes, exact and tuning_queries need lists: give partition as well. "
-                f"Received: partition=None and {names}"
+                f"Received: partition=None and {', '.join(names)}"
             )
         return None
     if isinstance(partition, str) and partition != "auto":
@@ -94,6 +93,7 @@ def checked_second_stage(
     num_candidates: int | None,
     top_k: int,
     num_levels: int,
+    calibration: Mapping[str, Any] | None,
 ) -> SecondStage | None:
     """How candidates are ranked; None to search once."""
     if first_levels is None and embeddings is None:
@@ -105,6 +105,11 @@ def checked_second_stage(
         return None
     if first_levels is not None and embeddings is not None:
         raise ValueError("Rank candidates by levels or by embeddings. Received: both")
+    if embeddings is not None and calibration is not None:
+        raise ValueError(
+            "A calibration holds for scores of codes, and embeddings give others. "
+            "Received: calibration and embeddings"
+        )
     if first_levels is not None:
         _check_first_levels(first_levels, num_levels)
     if num_candidates is None:

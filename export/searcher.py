@@ -129,13 +129,8 @@ class Searcher(tf.Module):
         self.num_levels = quantizer.num_levels
         self.calibration = checked_calibration(calibration, index, self.num_levels)
         second_stage = checked_second_stage(
-            first_levels, embeddings, num_candidates, self.top_k, self.num_levels
+            first_levels, embeddings, num_candidates, self.top_k, self.num_levels, calibration
         )
-        if embeddings is not None and calibration is not None:
-            raise ValueError(
-                "A calibration holds for scores of codes, and embeddings give others. "
-                "Received: calibration and embeddings"
-            )
         self.code_length = quantizer.code_length
         self.num_items = index.num_items
         self.id_type = index.id_type

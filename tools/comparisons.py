@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from tfpqn.training.reports import format_mean
+from tfpqn.training.reproduction import describe_hardware
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "docs" / "comparisons"
@@ -61,12 +62,6 @@ def record(run_dir: Path, name: str, command: str, note: str) -> None:
     }
     RECORDS.mkdir(parents=True, exist_ok=True)
     (RECORDS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-
-
-def describe_hardware() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores, {models[0] if models else platform.processor()}"
 
 
 def git(*arguments: str) -> str:
@@ -182,25 +177,15 @@ def write_pqn_rpqn(content: dict[str, Any]) -> str:
         columns = [str(bits)]
         for kind in kinds:
             for figure in ("mAP", "soft_mAP"):
-                columns.append(spread([row[figure] for row in cells[kind, bits]]))
+                columns.append(format_mean([row[figure] for row in cells[kind, bits]]))
         for kind in levels:
-            columns.append(spread([row["prefixes"][0]["mAP"] for row in cells[kind, bits]]))
+            columns.append(format_mean([row["prefixes"][0]["mAP"] for row in cells[kind, bits]]))
         by_seed = {row["seed"]: row["mAP"] for row in cells[first, bits]}
         for kind in others:
             differences = [row["mAP"] - by_seed[row["seed"]] for row in cells[kind, bits]]
             columns.append(", ".join(f"{difference:+.4f}" for difference in differences))
         rows.append("| " + " | ".join(columns) + " |")
     return "\n".join(rows) + "\n"
-
-
-def spread(figures: list[float]) -> str:
-    """Mean, and where there are several the smallest and largest."""
-    if not figures:
-        return ""
-    mean = f"{sum(figures) / len(figures):.4f}"
-    if len(figures) == 1:
-        return mean
-    return f"{mean} ({min(figures):.3f}-{max(figures):.3f})"
 
 
 def write_clips(content: dict[str, Any]) -> str:
@@ -220,7 +205,7 @@ def write_clips(content: dict[str, Any]) -> str:
     ]
     for row in content["rows"]:
         rows.append(
-            f"| {row['kind']} | {spread(row['mAP'])} | {spread(row['raw_mAP'])} | "
+            f"| {row['kind']} | {format_mean(row['mAP'])} | {format_mean(row['raw_mAP'])} | "
             f"{row['codes_per_clip']} | {4 * row['codes_per_clip']} | {row['query_ms']:.1f} |"
         )
     return "\n".join(rows) + "\n"

@@ -86,6 +86,11 @@ def _format_cell(
         for record in records
         if record["row"] in names and protocol in record["metrics"]
     ]
+    return format_mean(figures)
+
+
+def format_mean(figures: Sequence[float]) -> str:
+    """Mean, and where there are several the smallest and the largest; nothing of none."""
     if not figures:
         return ""
     mean = f"{sum(figures) / len(figures):.4f}"
@@ -104,7 +109,7 @@ def format_runs(table: Table, records: Sequence[Record]) -> list[str]:
         lines.append(
             f"| `{record['row']}`, {record['seed']}{start} | {metrics['mAP']:.4f} "
             f"| {metrics['soft_items']['mAP']:.4f} | {metrics['raw_embeddings']['mAP']:.4f} "
-            f"| {metrics['recall@k']['1']:.4f} | {record['wall_seconds'] / 60:.0f} "
+            f"| {metrics['recall@k']['1']:.4f} | {record['training_seconds'] / 60:.0f} "
             f"| {_format_speed(record)} | {record['commit'] or record['versions']['tfpqn']} |"
         )
     places = sorted({_describe_place(record) for record in records})

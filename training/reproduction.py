@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from .runs import Run, train
 
 LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn")
 EVALUATE_EVERY = 5
+MACHINE_FILE = "machine.json"
 
 Say = Callable[[str], None]
 
@@ -90,16 +90,17 @@ def _train(
         start = _train(table, table.find(recipe.start), seed, runs_dir, data_dir, progress)
     config = recipe.config_of(seed, None if start is None else str(start.folder))
     run = Run.start(runs_dir / table.name / f"{recipe.name}-{seed}", config)
-    started = time.monotonic()
+    # Before the training, which may be killed at any moment.
+    if not (run.folder / MACHINE_FILE).is_file():
+        _add_machine(run)
     if not run.is_trained:
         splits = run.load_splits(data_dir)
         train(run, splits, evaluate_every=EVALUATE_EVERY, progress=progress)
-        _add_machine(run, time.monotonic() - started)
     return run
 
 
-def _add_machine(run: Run, seconds: float) -> None:
-    """Beside the run: where it was trained, and by what."""
+def _add_machine(run: Run) -> None:
+    """Beside the run: where it is trained, and by what."""
     versions = {}
     for library in LIBRARIES:
         try:
@@ -107,20 +108,19 @@ def _add_machine(run: Run, seconds: float) -> None:
         except importlib.metadata.PackageNotFoundError:
             continue
     machine = {
-        "wall_seconds": seconds,
         "backend": keras.backend.backend(),
         "hardware": describe_hardware(),
         "versions": {"tfpqn": __version__, "python": platform.python_version(), **versions},
         "commit": _read_commit(),
     }
     content = (json.dumps(machine, indent=1) + "\n").encode()
-    write_file_atomically(run.folder / "machine.json", content)
+    write_file_atomically(run.folder / MACHINE_FILE, content)
 
 
 def _describe(
     table: Table, recipe: Recipe, run: Run, data_dir: str | Path | None
 ) -> dict[str, Any]:
-    network = run.load_network()
+    network, history = run.load_network(), run.read_history()
     metrics = {}
     for protocol in table.protocols:
         metrics[protocol] = evaluate(network, run.load_splits(data_dir, protocol))
@@ -136,8 +136,9 @@ def _describe(
         "command": f"tfpqn reproduce {table.name} --rows {recipe.name} --seed {run.config.seed}",
         "start": recipe.start,
         "settings": settings,
-        **json.loads((run.folder / "machine.json").read_text()),
-        "history": run.read_history(),
+        **json.loads((run.folder / MACHINE_FILE).read_text()),
+        "training_seconds": sum(epoch["seconds"] for epoch in history),
+        "history": history,
         "metrics": metrics,
     }
 

@@ -164,6 +164,10 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
             ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--initial-run", "a"],
             "needs no --initial-run",
         ),
+        (
+            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--weights", "a.h5"],
+            "'cifar10-p1/pqn-24' starts from no weights. Received: 'a.h5'",
+        ),
         (["reproduce", "cifar"], "Unknown table. Expected one of ['cifar10-p1'"),
         (["reproduce", "cifar10-p1", "--rows", "pqn-25"], "Unknown row of cifar10-p1"),
         (["evaluate", "--run-dir", "{new}"], "The run folder must hold run.json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 # What a recipe leaves open.
 NOT_IN_RECIPES = frozenset(
-    ("run_dir", "recipe", "seed", "initial_run", "data_dir", "checkpoint_every", "evaluate_every")
+    ("run_dir", "recipe", "seed", "initial_run", "weights", "data_dir")
+    + ("checkpoint_every", "evaluate_every")
 )
 
 app = typer.Typer(
@@ -146,7 +148,7 @@ def train(
 
     config = None
     if recipe is not None:
-        config = _read_recipe(context, recipe, seed, initial_run)
+        config = _read_recipe(context, recipe, seed, initial_run, weights)
     config = config or RunConfig(
         protocol=protocol
         if protocol or images or videos
@@ -242,9 +244,9 @@ for command in (remove, compact, compat, calibrate, reproduce):
 
 
 def _read_recipe(
-    context: typer.Context, path: str, seed: int, initial_run: Path | None
+    context: typer.Context, path: str, seed: int, initial_run: Path | None, weights: str | None
 ) -> RunConfig:
-    """The settings of a recipe, which no other option changes."""
+    """The settings of a recipe, which no other option changes but where the weights come from."""
     from tfpqn.training.recipes import find_recipe
 
     recipe = find_recipe(path)
@@ -260,7 +262,12 @@ def _read_recipe(
     if (recipe.start is None) != (initial_run is None):
         wanted = f"--initial-run, a run of {recipe.start!r}" if recipe.start else "no --initial-run"
         raise ValueError(f"The recipe {path!r} needs {wanted}. Received: {initial_run}")
-    return recipe.config_of(seed, None if initial_run is None else str(initial_run))
+    config = recipe.config_of(seed, None if initial_run is None else str(initial_run))
+    if weights is None:
+        return config
+    if config.weights is None:
+        raise ValueError(f"The recipe {path!r} starts from no weights. Received: {weights!r}")
+    return dataclasses.replace(config, weights=weights)
 
 
 def _read_segments(text: str) -> tuple[int, ...]:

@@ -145,7 +145,7 @@ class LocalResponseNormalization(layers.Layer):
     """Divides each value by a power of the mean square around it, channel by channel.
 
     `x / (1 + strength * mean of x^2 over size x size pixels) ^ power`, as the "within channel" mode
-    of Caffe has it; the defaults are those of the published nets.
+    of Caffe has it; the defaults are those of Caffe's own net for CIFAR-10.
 
     Args:
         size: Height and width of the surroundings, in pixels.

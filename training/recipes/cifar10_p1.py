@@ -6,6 +6,7 @@ from typing import Any
 
 from ..run_config import RunConfig
 from .recipe import Recipe, Table
+from .settings import FROM_NOTHING
 
 BITS = (12, 24, 36, 48)
 PQN_PUBLISHED = {12: 0.741, 24: 0.782, 36: 0.787, 48: 0.786}
@@ -16,18 +17,7 @@ then k-means PQ" is the same network trained without a quantizer, coded afterwar
 is the protocol of the paper as far as it is known; the other two are what others took for it:
 `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the training set.
 """
-TRAINING: dict[str, Any] = {
-    "protocol": "cifar10-full",
-    "augment": True,
-    "max_shift": 4,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "weight_decay": 5e-4,
-    "warmup_epochs": 0.5,
-    "classification_weight": 1.0,
-    "label_smoothing": 0.1,
-    "epochs": 50,
-}
+TRAINING: dict[str, Any] = {**FROM_NOTHING, "protocol": "cifar10-full", "epochs": 50}
 
 
 def _rows() -> tuple[Recipe, ...]:

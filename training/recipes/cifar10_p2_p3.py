@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..run_config import RunConfig
 from .recipe import Recipe, Table
+from .settings import FINE_TUNING, FROM_NOTHING
 
-TRAINING: dict[str, Any] = {
-    "augment": True,
-    "max_shift": 4,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "weight_decay": 5e-4,
-    "warmup_epochs": 0.5,
-    "classification_weight": 1.0,
-    "label_smoothing": 0.1,
-}
-# Nets that saw ImageNet are tuned gently, and not for long.
-FINE_TUNING = {**TRAINING, "learning_rate": 0.01, "batch_size": 64, "epochs": 10}
 PRETRAINED = ("VGG16", "ResNet50")
 
 P2_BITS = (16, 24, 36, 48)
 P3_BITS = (12, 24, 32, 48)
 PRETRAINED_TEXT = """\
-Rows with ImageNet weights download them, or take a file with `tfpqn train --weights`; no figure
-here is theirs."""
+Rows with ImageNet weights download them; `tfpqn train --recipe ... --weights FILE` reads them from
+a file."""
 
 
 def _rows(
@@ -38,7 +25,8 @@ def _rows(
                 protocol=protocol,
                 bits=bits,
                 backbone=backbone,
-                **{**TRAINING, "epochs": epochs[backbone]},
+                epochs=epochs[backbone],
+                **FROM_NOTHING,
             )
             rows.append(Recipe(f"{backbone}-{bits}", f"PQN, {title}", config))
     for backbone in PRETRAINED:
