@@ -74,6 +74,7 @@ class RunConfig:
         augment: Whether to shift the training images at random, to mirror them where that keeps
             the label, and to draw the frames of clips at random.
         max_shift: Largest shift in pixels.
+        cutout: Side in pixels of the square that is cut out of each augmented image; 0 for none.
         seed: Seed of weights, order, augmentation and clustering.
 
     Raises:
@@ -116,6 +117,7 @@ class RunConfig:
     warmup_epochs: float = 0.0
     augment: bool = False
     max_shift: int = 2
+    cutout: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -158,6 +160,11 @@ class RunConfig:
             raise ValueError(
                 f"warmup_epochs must lie in [0, {self.epochs}), the number of epochs. "
                 f"Received: {self.warmup_epochs}"
+            )
+        if self.cutout < 0 or self.cutout and not self.augment:
+            raise ValueError(
+                "cutout must be at least 0, and 0 without augment. "
+                f"Received: cutout={self.cutout}, augment={self.augment}"
             )
         if self.normalization not in NORMALIZATIONS:
             raise ValueError(

@@ -189,6 +189,7 @@ def train(
         seed=config.seed,
         augment=config.augment,
         max_shift=config.max_shift,
+        cutout=config.cutout,
     )
     network = config.build_network(
         splits.train.image_shape,

@@ -112,6 +112,40 @@ def test_augmentation_flips_and_shifts_and_does_nothing_else(
     assert max(counts) < 3 * len(seen) / len(counts)
 
 
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_cutout_greys_one_square_around_any_pixel(images: ImageArrays, side: int) -> None:
+    plain, cut = (
+        take(TrainingBatches(images, 20, augment=True, cutout=size), 40) for size in (0, side)
+    )
+    seen = set()
+    for (before, labels), (after, same_labels) in zip(plain, cut, strict=True):
+        np.testing.assert_array_equal(labels, same_labels)
+        for one, other in zip(before, after, strict=True):
+            centres = [
+                centre
+                for centre in itertools.product(range(SHAPE[0]), range(SHAPE[1]))
+                if np.array_equal(other, grey_square(one, centre, side))
+            ]
+            assert centres
+            seen.update(centres)
+    assert len(seen) == SHAPE[0] * SHAPE[1]
+
+
+def grey_square(image: np.ndarray, centre: tuple[int, int], side: int) -> np.ndarray:
+    """The image with the square cut out, by a loop over its pixels."""
+    cut = image.copy()
+    first_row, first_column = (c - side // 2 for c in centre)
+    for row, column in itertools.product(range(SHAPE[0]), range(SHAPE[1])):
+        if 0 <= row - first_row < side and 0 <= column - first_column < side:
+            cut[row, column] = 128
+    return cut
+
+
+def test_negative_cutout_is_refused(images: ImageArrays) -> None:
+    with pytest.raises(ValueError, match="cutout must be at least 0. Received: -1"):
+        TrainingBatches(images, 6, augment=True, cutout=-1)
+
+
 def test_augmentation_differs_from_epoch_to_epoch(images: ImageArrays) -> None:
     (first, first_labels), (second, second_labels) = take(
         TrainingBatches(images, 20, augment=True), 2

@@ -7,6 +7,8 @@ import tensorflow as tf
 from tfpqn.datasets.image_set import ImageSet
 
 INT64_MAX = 2**63 - 1
+# What stands in a square that was cut out: the middle of the pixels' range.
+GREY = 128
 
 
 class TrainingBatches:
@@ -23,9 +25,15 @@ class TrainingBatches:
             `mirrors_alike`), and to draw the frames of clips at random. All frames of a clip are
             shifted and flipped alike.
         max_shift: Largest shift along either axis; the border is mirrored.
+        cutout: With `augment`, side of a square around a random pixel of each item that is painted
+            grey, in all frames of a clip alike; 0 for none. What of it lies outside is lost.
 
     Raises:
-        ValueError: The set is smaller than a batch.
+        ValueError: The set is smaller than a batch, or `cutout` is negative.
+
+    Reference:
+        DeVries, Taylor: "Improved Regularization of Convolutional Neural Networks with Cutout",
+        2017.
 
     Example:
 
@@ -41,17 +49,21 @@ class TrainingBatches:
         seed: int = 0,
         augment: bool = False,
         max_shift: int = 2,
+        cutout: int = 0,
     ) -> None:
         if not 1 <= batch_size <= len(images):
             raise ValueError(
                 f"batch_size must lie in 1 .. {len(images)}, the number of training images. "
                 f"Received: {batch_size}"
             )
+        if cutout < 0:
+            raise ValueError(f"cutout must be at least 0. Received: {cutout}")
         self.images = images
         self.batch_size = batch_size
         self.seed = seed
         self.augment = augment
         self.max_shift = max_shift
+        self.cutout = cutout
 
     @property
     def steps_per_epoch(self) -> int:
@@ -103,7 +115,9 @@ class TrainingBatches:
         images, labels = batch
         images = tf.ensure_shape(images, [self.batch_size, *self.images.item_shape])
         seed = tf.stack([tf.constant(self.seed, tf.int64), step])
-        return _shift_and_flip(images, self.max_shift, seed, self.images.mirrors_alike), labels
+        images = _shift_and_flip(images, self.max_shift, seed, self.images.mirrors_alike)
+        # Another seed than that of shifts, of which the first results would be the same.
+        return _cut_out(images, self.cutout, tf.random.fold_in(seed, 1)), labels
 
 
 def _shift_and_flip(
@@ -128,3 +142,22 @@ def _shift_and_flip(
     pixels += (columns + offsets[1])[:, None, :]
     flat = tf.reshape(padded, [batch_size, *frames, -1, channels])
     return tf.gather(flat, pixels, axis=1 + len(frames), batch_dims=1)
+
+
+def _cut_out(images: tf.Tensor, side: int, seed: tf.Tensor) -> tf.Tensor:
+    """Paint a square of `side` pixels around a random pixel of each item grey."""
+    if not side:
+        return images
+    batch_size, *frames, height, width, _ = images.shape
+    row_seed, column_seed = tf.unstack(tf.random.split(seed, 2))
+    within = []
+    for length, axis_seed in ((height, row_seed), (width, column_seed)):
+        centres = tf.random.stateless_uniform(
+            [batch_size, 1], axis_seed, minval=0, maxval=length, dtype=tf.int32
+        )
+        first = centres - side // 2
+        pixels = tf.range(length)
+        within.append((pixels >= first) & (pixels < first + side))
+    square = within[0][:, :, None] & within[1][:, None, :]
+    square = tf.reshape(square, [batch_size, *(1 for _ in frames), height, width, 1])
+    return tf.where(square, tf.constant(GREY, images.dtype), images)
