@@ -57,7 +57,8 @@ def evaluate(
 
     Returns:
         A dict that JSON can hold: `mAP`, `mAP@R`, `recall@k`, the same under `raw_embeddings`,
-        `soft_items` (the mAP against items as in training), `prefixes` (for a residual quantizer
+        `soft_items` (the mAP against items as in training), `coded_queries` (the mAP of a symmetric
+        search: queries are their own codes' reconstructions), `prefixes` (for a residual quantizer
         the mAP of its first levels alone), `codebook_usage` on the database, sizes of the parts,
         and how ties were counted.
 
@@ -82,6 +83,7 @@ def evaluate(
         **_measure(code_scores, query.labels, database.labels, cutoffs, recall_ks),
         "raw_embeddings": _measure(raw_scores, query.labels, database.labels, cutoffs, recall_ks),
         "soft_items": {"mAP": _measure_soft(quantizer, query, database)},
+        "coded_queries": {"mAP": _measure_coded(quantizer, query, database)},
         "prefixes": _measure_prefixes(quantizer, tables, query.labels, database),
         "bits_per_code": quantizer.bits_per_code,
         "codebook_usage": _usage(database.codes, quantizer.num_codewords),
@@ -108,6 +110,12 @@ def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float:
         return query.embeddings[rows] @ items.T
 
     return _measure(scores, query.labels, database.labels, (), ())["mAP"]
+
+
+def _measure_coded(quantizer: Any, query: Encoded, database: Encoded) -> float:
+    """mAP of queries that are coded too."""
+    tables = ops.convert_to_numpy(quantizer.lookup_tables(quantizer.decode(query.codes)))
+    return mean_average_precision(tables, query.labels, database.codes, database.labels)
 
 
 def _measure_prefixes(

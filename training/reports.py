@@ -13,6 +13,21 @@ from .recipes import Recipe, Table
 
 Record = dict[str, Any]
 
+# What an evaluation holds, by the name a table gives it: title and where the figure stands.
+READINGS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "codes": ("codes", ("mAP",)),
+    "soft": ("soft items", ("soft_items", "mAP")),
+    "raw": ("raw embeddings", ("raw_embeddings", "mAP")),
+    "symmetric": ("coded queries too", ("coded_queries", "mAP")),
+}
+AXES = {
+    "bits": "bits",
+    "alpha": "alpha",
+    "num_subspaces": "codebooks",
+}
+# Pixels of a picture for a screen.
+PIXELS_PER_INCH = 110
+
 
 def read_records(table: Table, results_dir: str | Path) -> list[Record]:
     """The records of a table, row by row in the table's order, then by seed.
@@ -34,7 +49,7 @@ def write_report(tables: Sequence[Table], results_dir: str | Path, page: str | P
         records = read_records(table, results_dir)
         if records:
             picture = page.parent / f"{table.name}.png"
-            draw_growth(table, records, picture)
+            draw_table(table, records, picture)
             parts.append(format_table(table, records, picture.name))
     page.parent.mkdir(parents=True, exist_ok=True)
     write_file_atomically(page, "\n".join(parts).encode())
@@ -44,8 +59,9 @@ INTRODUCTION = """\
 Made by `tfpqn reproduce` from the records, one JSON file a run; do not edit. The mAP is over the
 full ranking, raw query against hard codes; equally scored items count with the expected value over
 their orders. "Soft" is the mAP against items reconstructed as in training, "raw" that of the same
-network's embeddings without coding. A figure of several seeds is their mean, with the smallest and
-the largest in brackets. "Published" figures are those of the paper's authors.
+network's embeddings without coding, "coded queries" that of a search from code to code. A figure of
+several seeds is their mean, with the smallest and the largest in brackets. "Published" figures are
+those of the paper's authors.
 """
 
 
@@ -54,39 +70,64 @@ def format_table(table: Table, records: Sequence[Record], picture: str) -> str:
     lines = [f"## {table.title}", "", table.text, ""]
     for protocol in table.protocols:
         lines += [f"mAP, `{protocol}`:", "", *format_overview(table, records, protocol), ""]
-    lines += [f"![mAP by epoch, {table.title}]({picture})", "", *format_runs(table, records), ""]
+    lines += [f"![mAP, {table.title}]({picture})", "", *format_runs(table, records), ""]
     return "\n".join(lines)
 
 
 def format_overview(table: Table, records: Sequence[Record], protocol: str) -> list[str]:
-    """One line a group, one column a bit length."""
-    columns = sorted({row.config.bits for row in table.rows})
+    """One line a group and reading, one column a value of the table's axis."""
+    columns = sorted({_position(table, row) for row in table.rows if row.group is not None})
+    title = AXES[table.axis]
     lines = [
-        "| | " + " | ".join(f"{bits} bits" for bits in columns) + " |",
+        f"| {title} | " + " | ".join(f"{column:g}" for column in columns) + " |",
         "|---|" + "---:|" * len(columns),
     ]
-    for group in dict.fromkeys(row.group for row in table.rows if row.group is not None):
-        rows = [row for row in table.rows if row.group == group]
-        cells = [_format_cell(rows, bits, records, protocol) for bits in columns]
-        if any(cells):
-            lines.append(f"| {group} | " + " | ".join(cells) + " |")
-        published = {row.config.bits: row.published for row in rows if row.published is not None}
+    for group, rows in _group_rows(table).items():
+        for reading in table.readings:
+            figures = _figures(table, rows, records, protocol, reading)
+            if figures:
+                cells = [format_mean(figures.get(column, [])) for column in columns]
+                lines.append(
+                    f"| {_line_title(table, group, reading)} | " + " | ".join(cells) + " |"
+                )
+        published = {_position(table, row): row.published for row in rows if row.published}
         if published and protocol == table.protocols[0]:
-            figures = [f"{published[bits]:.3f}" if bits in published else "" for bits in columns]
-            lines.append(f"| {group}, published | " + " | ".join(figures) + " |")
+            cells = [f"{published[c]:.3f}" if c in published else "" for c in columns]
+            lines.append(f"| {group}, published | " + " | ".join(cells) + " |")
     return lines
 
 
-def _format_cell(
-    rows: Sequence[Recipe], bits: int, records: Sequence[Record], protocol: str
-) -> str:
-    names = [row.name for row in rows if row.config.bits == bits]
-    figures = [
-        record["metrics"][protocol]["mAP"]
-        for record in records
-        if record["row"] in names and protocol in record["metrics"]
-    ]
-    return format_mean(figures)
+def _group_rows(table: Table) -> dict[str, list[Recipe]]:
+    """The rows by group, in the table's order."""
+    groups: dict[str, list[Recipe]] = {}
+    for row in table.rows:
+        if row.group is not None:
+            groups.setdefault(row.group, []).append(row)
+    return groups
+
+
+def _position(table: Table, row: Recipe) -> float:
+    return float(getattr(row.config, table.axis))
+
+
+def _line_title(table: Table, group: str, reading: str) -> str:
+    return group if len(table.readings) == 1 else f"{group}: {READINGS[reading][0]}"
+
+
+def _figures(
+    table: Table, rows: Sequence[Recipe], records: Sequence[Record], protocol: str, reading: str
+) -> dict[float, list[float]]:
+    """The figures of a group's seeds, by position on the table's axis; only what is recorded."""
+    positions = {row.name: _position(table, row) for row in rows}
+    figures: dict[float, list[float]] = {}
+    for record in records:
+        figure = record["metrics"].get(protocol)
+        for key in READINGS[reading][1]:
+            # Records from before a reading was taken lack it.
+            figure = None if figure is None else figure.get(key)
+        if record["row"] in positions and figure is not None:
+            figures.setdefault(positions[record["row"]], []).append(figure)
+    return figures
 
 
 def format_mean(figures: Sequence[float]) -> str:
@@ -128,12 +169,38 @@ def _describe_place(record: Record) -> str:
     return f"{record['hardware']}, backend {record['backend']}; {versions}."
 
 
-def draw_growth(table: Table, records: Sequence[Record], path: Path) -> None:
-    """mAP of hard codes by epoch, one line a run."""
+def draw_table(table: Table, records: Sequence[Record], path: Path) -> None:
+    """mAP along the table's axis, one line a group and reading, and beside it mAP by epoch."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.8), dpi=110, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(9.6, 3.8), dpi=PIXELS_PER_INCH, layout="constrained")
+    results, growth = figure.subplots(1, 2)
+    _draw_results(table, records, results)
+    _draw_growth(table, records, growth)
+    figure.savefig(path)
+
+
+def _draw_results(table: Table, records: Sequence[Record], axes: Any) -> None:
+    for group, rows in _group_rows(table).items():
+        for reading in table.readings:
+            figures = _figures(table, rows, records, table.protocols[0], reading)
+            means = [(x, sum(values) / len(values)) for x, values in sorted(figures.items())]
+            if means:
+                title = _line_title(table, group, reading)
+                axes.plot(*zip(*means, strict=True), marker="o", label=title)
+        published = [(_position(table, row), row.published) for row in rows if row.published]
+        if published:
+            title = f"{group}, published"
+            axes.plot(*zip(*published, strict=True), "k--", marker="x", label=title)
+    positions = sorted({_position(table, row) for row in table.rows if row.group is not None})
+    if table.axis != "bits":
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(positions, [f"{x:g}" for x in positions])
+    axes.set(xlabel=AXES[table.axis], ylabel=f"mAP, {table.protocols[0]}")
+    axes.legend(fontsize=7)
+
+
+def _draw_growth(table: Table, records: Sequence[Record], axes: Any) -> None:
     for record in records:
         points = [(epoch["epoch"], epoch["mAP"]) for epoch in record["history"] if "mAP" in epoch]
         if points:
@@ -141,5 +208,4 @@ def draw_growth(table: Table, records: Sequence[Record], path: Path) -> None:
             axes.plot(*zip(*points, strict=True), marker=".", label=label)
     axes.set(xlabel="epoch", ylabel=f"mAP, {table.protocols[0]}")
     if axes.lines:
-        axes.legend(fontsize=7)
-    figure.savefig(path)
+        axes.legend(fontsize=5)

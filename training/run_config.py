@@ -58,6 +58,7 @@ class RunConfig:
         alpha: Hardness of the soft assignment.
         loss_form, loss_scale, loss_margin, loss_hardness, loss_sides: Arguments of the asymmetric
             triplet loss.
+        loss_weight: Weight of the triplet loss.
         classification_weight: Weight of a classifier beside the triplet loss, of the quantized
             items, or where `loss_sides` is "raw" of the embeddings; 0 for none. It takes one label
             an item.
@@ -105,6 +106,7 @@ class RunConfig:
     loss_margin: float = 0.0
     loss_hardness: float = 0.0
     loss_sides: str = "asymmetric"
+    loss_weight: float = 1.0
     classification_weight: float = 0.0
     label_smoothing: float = 0.0
     normalization: str = "batch"
@@ -153,6 +155,12 @@ class RunConfig:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"optimizer must be one of {list(OPTIMIZERS)}. Received: {self.optimizer!r}"
+            )
+        weights = (self.loss_weight, self.classification_weight)
+        if not (min(weights) >= 0 and 0 < sum(weights) < float("inf")):
+            raise ValueError(
+                "loss_weight and classification_weight must be finite, at least 0, and not both 0. "
+                f"Received: {weights[0]}, {weights[1]}"
             )
         if not 0 <= self.weight_decay < 1:
             raise ValueError(f"weight_decay must lie in [0, 1). Received: {self.weight_decay}")
@@ -326,7 +334,8 @@ class RunConfig:
             classification_weight=self.classification_weight,
             label_smoothing=self.label_smoothing,
         )
-        network.compile(self._build_optimizer(network, steps), self._build_loss())
+        optimizer = self._build_optimizer(network, steps)
+        network.compile(optimizer, self._build_loss(), loss_weights=self.loss_weight)
         return network
 
     def _build_optimizer(self, network: Any, steps: int) -> keras.optimizers.Optimizer:

@@ -47,6 +47,8 @@ def build(**settings: Any) -> Any:
         ({"epochs": -1}, "epochs must be at least 0. Received: -1"),
         ({"optimizer": "lion"}, r"optimizer must be one of \[.adam., .sgd.\]. Received: .lion."),
         ({"weight_decay": 1.0}, r"weight_decay must lie in \[0, 1\). Received: 1.0"),
+        ({"loss_weight": 0.0}, "loss_weight .* not both 0. Received: 0.0, 0.0"),
+        ({"loss_weight": -1.0}, "loss_weight .* at least 0"),
         ({"cutout": 4}, r"cutout must be .* 0 without augment"),
         ({"cutout": -1, "augment": True}, "cutout must be at least 0"),
         ({"epochs": 2, "warmup_epochs": 2}, r"warmup_epochs must lie in \[0, 2\)"),

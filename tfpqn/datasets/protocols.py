@@ -123,16 +123,27 @@ def _load_cifar10_10kq(data_dir: Path | None) -> Splits:
     return Splits(train=database, database=database, query=everything.subset(query))
 
 
+def _load_fashion_mnist(data_dir: Path | None) -> Splits:
+    train, test = _read_prepared("fashion_mnist", data_dir)
+    query, rest = draw_per_label(test.labels, 100)
+    return Splits(train=train, database=test.subset(rest), query=test.subset(query))
+
+
 def _cifar10(data_dir: Path | None) -> tuple[ImageArrays, ImageArrays]:
-    """CIFAR-10 as prepared by tensorflow-datasets; ids 0 .. 49999 train, 50000 .. 59999 test."""
+    """Training and test images of CIFAR-10; ids 0 .. 49999 and 50000 .. 59999."""
+    return _read_prepared("cifar10", data_dir)
+
+
+def _read_prepared(name: str, data_dir: Path | None) -> tuple[ImageArrays, ImageArrays]:
+    """Training and test images that tensorflow-datasets has prepared; ids count through both."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder("cifar10", data_dir=data_dir)
+    builder = tfds.builder(name, data_dir=data_dir)
     if not (builder.data_path / "dataset_info.json").exists():
         raise FileNotFoundError(
-            f"CIFAR-10 must lie prepared in the data directory. Received: {builder.data_dir!s}, "
+            f"{name} must lie prepared in the data directory. Received: {builder.data_dir!s}, "
             'which does not hold it. Get it once with `python -c "import tensorflow_datasets; '
-            "tensorflow_datasets.load('cifar10', data_dir='DIR')\"` and pass `--data-dir DIR`"
+            f"tensorflow_datasets.load({name!r}, data_dir='DIR')\"` and pass `--data-dir DIR`"
         )
     parts = [tfds.as_numpy(builder.as_dataset(split=s, batch_size=-1)) for s in ("train", "test")]
     names = builder.info.features["label"].names
@@ -196,6 +207,13 @@ PROTOCOLS = {
             "training set and database",
             (32, 32, 3),
             _load_cifar10_10kq,
+        ),
+        Protocol(
+            "fashion-mnist",
+            "Fashion-MNIST: trained on the 60,000 training images; the 10,000 test images split "
+            "into 100 queries per class and a database of 9,000",
+            (28, 28, 1),
+            _load_fashion_mnist,
         ),
         Protocol(
             "moving-digits",

@@ -44,6 +44,9 @@ class Table:
         text: What a reader has to know, in Markdown.
         protocols: Protocols that each trained network is evaluated on; the table's own first.
         rows: The recipes, starts before those that start from them.
+        axis: Name of the setting in which rows of a group differ: "bits", "alpha" or
+            "num_subspaces".
+        readings: What is shown of each row; keys of `tfpqn.training.reports.READINGS`.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Table:
     text: str
     protocols: tuple[str, ...]
     rows: tuple[Recipe, ...]
+    axis: str = "bits"
+    readings: tuple[str, ...] = ("codes",)
 
     def __post_init__(self) -> None:
         names: set[str] = set()

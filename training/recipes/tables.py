@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from .ablations import ABLATION_ALPHA, ABLATION_CODEBOOKS, ABLATION_LOSSES
 from .cifar10_p1 import CIFAR10_P1
 from .cifar10_p2_p3 import CIFAR10_P2, CIFAR10_P3
 from .recipe import Recipe, Table
 
-TABLES = {table.name: table for table in (CIFAR10_P1, CIFAR10_P2, CIFAR10_P3)}
+TABLES = {
+    table.name: table
+    for table in (
+        CIFAR10_P1,
+        CIFAR10_P2,
+        CIFAR10_P3,
+        ABLATION_ALPHA,
+        ABLATION_CODEBOOKS,
+        ABLATION_LOSSES,
+    )
+}
 
 
 def table_names() -> list[str]:

@@ -1,0 +1,97 @@
+"""One setting changed at a time, on Fashion-MNIST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..run_config import RunConfig
+from .recipe import Recipe, Table
+
+ALPHAS = (1, 2, 5, 10, 20, 40, 80)
+SUBSPACES = (2, 3, 4, 6, 8, 12, 24)
+BITS = (4, 12, 24, 48)
+# Short, for there are many; of a length that every number of codebooks divides.
+TRAINING: dict[str, Any] = {
+    "protocol": "fashion-mnist",
+    "epochs": 3,
+    "embedding_dim": 480,
+    "augment": True,
+    "optimizer": "sgd",
+    "learning_rate": 0.05,
+    "warmup_epochs": 0.5,
+    "weight_decay": 5e-3,
+    "loss_scale": 2.0,
+}
+LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "asymmetric": ("asymmetric triplets", {}),
+    "symmetric": ("triplets of quantized items alone", {"loss_sides": "quantized"}),
+    "cross-entropy": (
+        "cross-entropy of quantized items",
+        {"loss_weight": 0.0, "classification_weight": 1.0},
+    ),
+}
+
+
+def _alphas() -> tuple[Recipe, ...]:
+    return tuple(
+        Recipe(f"alpha-{alpha}", "PQN, 24 bits", RunConfig(alpha=alpha, **TRAINING))
+        for alpha in ALPHAS
+    )
+
+
+def _codebooks() -> tuple[Recipe, ...]:
+    return tuple(
+        Recipe(
+            f"codebooks-{number}",
+            "PQN, 24 bits",
+            RunConfig(num_subspaces=number, **TRAINING),
+        )
+        for number in SUBSPACES
+    )
+
+
+def _losses() -> tuple[Recipe, ...]:
+    trained = [
+        Recipe(f"{name}-{bits}", title, RunConfig(bits=bits, **TRAINING, **settings))
+        for name, (title, settings) in LOSSES.items()
+        for bits in BITS
+    ]
+    embedding = Recipe("embedding", None, RunConfig(loss_sides="raw", **TRAINING))
+    afterwards = [
+        Recipe(
+            f"embedding-pq-{bits}",
+            "triplets of embeddings, then k-means PQ",
+            RunConfig(bits=bits, **{**TRAINING, "epochs": 0, "warmup_epochs": 0.0}),
+            start="embedding",
+        )
+        for bits in BITS
+    ]
+    return (*trained, embedding, *afterwards)
+
+
+ABLATION_ALPHA = Table(
+    "ablation-alpha",
+    "Hardness of the soft assignment, Fashion-MNIST",
+    "Training sees soft items, a search sees codes; the two come together as alpha grows.\n",
+    ("fashion-mnist",),
+    _alphas(),
+    axis="alpha",
+    readings=("codes", "soft", "symmetric"),
+)
+ABLATION_CODEBOOKS = Table(
+    "ablation-codebooks",
+    "Number of codebooks at 24 bits, Fashion-MNIST",
+    "M codebooks have 2 ^ (24 / M) codewords each: few large ones cost memory and tables, many "
+    "small ones cost look-ups.\n",
+    ("fashion-mnist",),
+    _codebooks(),
+    axis="num_subspaces",
+    readings=("codes", "soft", "symmetric"),
+)
+ABLATION_LOSSES = Table(
+    "ablation-losses",
+    "Losses, Fashion-MNIST",
+    "The same network, data and schedule under different losses.\n",
+    ("fashion-mnist",),
+    _losses(),
+)
