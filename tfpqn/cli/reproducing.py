@@ -13,7 +13,7 @@ from tfpqn.cli.shared import DataDir, console
 
 def reproduce(
     table: Annotated[
-        str, typer.Argument(help="Name of the table: cifar10-p1, cifar10-p2, cifar10-p3.")
+        str, typer.Argument(help="Name of the table, such as cifar10-p1; a wrong one lists all.")
     ],
     rows: Annotated[
         list[str] | None, typer.Option(help="Row to run, such as pqn-24; repeatable. All rows.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .ablations import ABLATION_ALPHA, ABLATION_CODEBOOKS, ABLATION_LOSSES
 from .cifar10_p1 import CIFAR10_P1
 from .cifar10_p2_p3 import CIFAR10_P2, CIFAR10_P3
+from .clips import HMDB51, MOVING_DIGITS, MSR_ACTION3D, UCF101
 from .recipe import Recipe, Table
 
 TABLES = {
@@ -16,6 +17,10 @@ TABLES = {
         ABLATION_ALPHA,
         ABLATION_CODEBOOKS,
         ABLATION_LOSSES,
+        MOVING_DIGITS,
+        MSR_ACTION3D,
+        UCF101,
+        HMDB51,
     )
 }
 
