@@ -293,10 +293,15 @@ def _count_classes(labels: np.ndarray) -> int | None:
 
 
 def _copy_weights(source: Any, network: Any, with_codebooks: bool) -> None:
-    """Give the network the backbone and the embedding of another, maybe the codebooks too."""
+    """Give the network the backbone and the embedding of another, maybe the codebooks too.
+
+    Also the classifier, where both have one of the same classes.
+    """
     parts = ["backbone", "embedding"]
     if with_codebooks:
         parts.append("quantizer")
+    if network.num_classes is not None and source.num_classes == network.num_classes:
+        parts.append("classifier")
     for part in parts:
         weights = getattr(source, part).get_weights()
         expected = [tuple(variable.shape) for variable in getattr(network, part).weights]

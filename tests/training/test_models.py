@@ -100,7 +100,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start_from(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> Any:
+def start_from(
+    source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, place: str, **settings: Any
+) -> Any:
     """The network at the place where training is stopped."""
     seen = []
 
@@ -109,7 +111,7 @@ def start_from(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, plac
         raise Stopped
 
     monkeypatch.setattr(runs, place, stop)
-    config = dataclasses.replace(RESIDUAL, initial_run=str(source), seed=4)
+    config = dataclasses.replace(RESIDUAL, initial_run=str(source), seed=4, **settings)
     with pytest.raises(Stopped):
         train_in(folder, config, make_splits())
     (network,) = seen
@@ -123,6 +125,21 @@ def test_backbone_and_embedding_are_those_of_the_initial_run(
     former = Run.open(source).load_network()
     for part in ("backbone", "embedding"):
         assert_bit_equal(getattr(network, part).weights, getattr(former, part).weights)
+
+
+def test_classifier_is_that_of_the_initial_run_where_both_have_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_classifier = {"classification_weight": 1.0}
+    train_in(tmp_path / "source", dataclasses.replace(CONFIG, **with_classifier), make_splits())
+    settings = ({}, with_classifier)
+    without, network = (
+        start_from(tmp_path / "source", tmp_path / name, monkeypatch, "fit", **chosen)
+        for name, chosen in zip(("without", "with"), settings, strict=True)
+    )
+    former = Run.open(tmp_path / "source").load_network()
+    assert without.classifier is None
+    assert_bit_equal(network.classifier.weights, former.classifier.weights)
 
 
 def test_nothing_is_trained_between_the_copy_and_the_first_step(
