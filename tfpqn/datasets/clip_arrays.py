@@ -31,6 +31,8 @@ class ClipArrays(ClipSet):
             differ.
     """
 
+    in_memory = True
+
     def __init__(
         self,
         frames: np.ndarray,
@@ -121,6 +123,21 @@ class ClipArrays(ClipSet):
     def read_clip(self, position: int, seed_pair: SeedPair | None = None) -> np.ndarray:
         chosen = choose_frames(int(self.lengths[position]), self.num_frames, seed_pair)
         return self.frames[self.starts[position] + chosen]
+
+    def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> np.ndarray:
+        if seeds is None:
+            return np.stack([self.read_clip(row) for row in positions])
+        pairs = zip(seeds, positions, strict=True)
+        return np.stack([self.read_clip(row, (seed, row)) for seed, row in pairs])
+
+    def _leave_out_unreadable(self, positions: np.ndarray) -> np.ndarray:
+        has_frames = self.lengths[positions] > 0
+        for position in positions[~has_frames]:
+            try:
+                self.read_clip(position)
+            except ValueError as error:
+                self.skipped[self.ids[position]] = str(error)
+        return positions[has_frames]
 
     def subset(self, positions: np.ndarray) -> ClipArrays:
         part = copy.copy(self)
