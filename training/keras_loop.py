@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def fit(
     return history
 
 
-def _stream(batches: Batches, step: int) -> Iterator[Any]:
+def _stream(batches: Batches, step: int) -> Generator[Any, None, None]:
     """The batches as a generator, which Keras takes and which can be closed."""
     yield from batches(step)
 

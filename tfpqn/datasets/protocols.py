@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfpqn.datasets import clip_protocols
+from tfpqn.datasets.cifar10 import load_cifar10
 from tfpqn.datasets.clip_protocols import VIDEO_SHAPE
 from tfpqn.datasets.frame_sampling import check_num_frames
 from tfpqn.datasets.image_set import ImageArrays, ImageShape
@@ -90,23 +91,23 @@ def _load_digits(data_dir: Path | None) -> Splits:
 
 
 def _load_cifar10_full(data_dir: Path | None) -> Splits:
-    train, test = _cifar10(data_dir)
+    train, test = load_cifar10(data_dir)
     query, rest = draw_per_label(test.labels, 100)
     return Splits(train=train, database=test.subset(rest), query=test.subset(query))
 
 
 def _load_cifar10_test(data_dir: Path | None) -> Splits:
-    train, test = _cifar10(data_dir)
+    train, test = load_cifar10(data_dir)
     return Splits(train=train, database=test, query=test)
 
 
 def _load_cifar10_train(data_dir: Path | None) -> Splits:
-    train, test = _cifar10(data_dir)
+    train, test = load_cifar10(data_dir)
     return Splits(train=train, database=train, query=test)
 
 
 def _load_cifar10_5k(data_dir: Path | None) -> Splits:
-    everything = _concatenate(*_cifar10(data_dir))
+    everything = _concatenate(*load_cifar10(data_dir))
     query, rest = draw_per_label(everything.labels, 100)
     train, database = draw_per_label(everything.labels[rest], 500)
     return Splits(
@@ -117,31 +118,10 @@ def _load_cifar10_5k(data_dir: Path | None) -> Splits:
 
 
 def _load_cifar10_10kq(data_dir: Path | None) -> Splits:
-    everything = _concatenate(*_cifar10(data_dir))
+    everything = _concatenate(*load_cifar10(data_dir))
     query, rest = draw_per_label(everything.labels, 1000)
     database = everything.subset(rest)
     return Splits(train=database, database=database, query=everything.subset(query))
-
-
-def _cifar10(data_dir: Path | None) -> tuple[ImageArrays, ImageArrays]:
-    """CIFAR-10 as prepared by tensorflow-datasets; ids 0 .. 49999 train, 50000 .. 59999 test."""
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder("cifar10", data_dir=data_dir)
-    if not (builder.data_path / "dataset_info.json").exists():
-        raise FileNotFoundError(
-            f"CIFAR-10 must lie prepared in the data directory. Received: {builder.data_dir!s}, "
-            'which does not hold it. Get it once with `python -c "import tensorflow_datasets; '
-            "tensorflow_datasets.load('cifar10', data_dir='DIR')\"` and pass `--data-dir DIR`"
-        )
-    parts = [tfds.as_numpy(builder.as_dataset(split=s, batch_size=-1)) for s in ("train", "test")]
-    names = builder.info.features["label"].names
-    starts = (0, len(parts[0]["label"]))
-    train, test = (
-        ImageArrays(p["image"], p["label"].astype(np.int64), s + np.arange(len(p["label"])), names)
-        for p, s in zip(parts, starts, strict=True)
-    )
-    return train, test
 
 
 def _concatenate(first: ImageArrays, second: ImageArrays) -> ImageArrays:
