@@ -65,8 +65,10 @@ def cut_out(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarr
         pixels = np.arange(length)
         within.append((pixels >= first) & (pixels < first + side))
     square = within[0][:, :, None] & within[1][:, None, :]
-    square = square.reshape(batch_size, *(1 for _ in frames), height, width, 1)
-    return np.where(square, np.array(GREY, images.dtype), images)
+    square = square.reshape(batch_size, *(1 for _ in frames), height, width)
+    painted = images.copy()
+    painted[np.broadcast_to(square, images.shape[:-1])] = GREY
+    return painted
 
 
 def _mirror(places: np.ndarray, length: int) -> np.ndarray:
