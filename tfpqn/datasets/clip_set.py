@@ -10,7 +10,7 @@ from tfpqn.datasets.decoding import plain_sentence
 from tfpqn.datasets.frame_sampling import SeedPair
 from tfpqn.datasets.image_set import ImageSet
 from tfpqn.datasets.item_reading import find_readable, read_items
-from tfpqn.lazy_tensorflow import tf
+from tfpqn.datasets.lazy_tensorflow import tf
 
 
 class ClipSet(ImageSet):

@@ -11,7 +11,7 @@ from tfpqn.datasets.decoding import decode_image, plain_sentence
 from tfpqn.datasets.image_set import ImageSet, ImageShape
 from tfpqn.datasets.item_reading import find_readable, read_items
 from tfpqn.datasets.labelled_files import LabelledFiles, find_labelled_files
-from tfpqn.lazy_tensorflow import tf
+from tfpqn.datasets.lazy_tensorflow import tf
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfpqn.lazy_tensorflow import tf
+from tfpqn.datasets.lazy_tensorflow import tf
 
 ImageShape = tuple[int, int, int]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tfpqn.datasets.image_set import ImageSet
-from tfpqn.lazy_tensorflow import tf
+from tfpqn.datasets.lazy_tensorflow import tf
 
 
 def read_items(

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfpqn.datasets.augmentation import GREY, cut_out, shift_and_flip
 from tfpqn.datasets.image_set import ImageSet
-from tfpqn.lazy_tensorflow import tf
+from tfpqn.datasets.lazy_tensorflow import tf
 
 INT64_MAX = 2**63 - 1
 # Batches that `arrays` makes ahead of their use, and the threads that make them.
