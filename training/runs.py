@@ -32,9 +32,9 @@ FEWEST_SAMPLES = 2048
 class Run:
     """A run's folder.
 
-    It holds `run.json` (the settings), `checkpoints/`, `logs/` (TensorBoard), and once training has
-    ended `network.keras`; `metrics.json` after an evaluation, `calibration.json` after a
-    calibration.
+    It holds `run.json` (the settings), `checkpoints/`, `logs/` (TensorBoard, if the backend is
+    TensorFlow), and once training has ended `network.keras`; `metrics.json` after an evaluation,
+    `calibration.json` after a calibration.
 
     Attributes:
         folder: The run's folder.
