@@ -22,7 +22,7 @@ test: $(VENV)/installed-dev
 	@$(PYTEST)
 
 test-jax: $(VENV)/installed-dev
-	KERAS_BACKEND=jax $(PYTEST) tests/core
+	KERAS_BACKEND=jax $(PYTEST) tests/core tests/training/test_keras_loop.py
 
 # pytest leaves with 5 when it finds no test: no slow test is no failure.
 test-slow: $(VENV)/installed-dev

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 FLOORS = (
-    ("files", "_command_line"),
+    ("files", "npz", "_command_line"),
     ("ops",),
     ("layers", "losses", "metrics"),
     ("models",),
@@ -21,7 +21,7 @@ FLOORS = (
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-CORE = ("files", "_command_line", "ops", "layers", "losses", "metrics", "models")
+CORE = ("files", "npz", "_command_line", "ops", "layers", "losses", "metrics", "models")
 PACKAGE_FOLDERS = {"tfpqn": "tfpqn", "export": "tfpqn.export", "training": "tfpqn.training"}
 OTHER_FOLDERS = ("tests", "benchmarks", "examples", "docs", "tools")
 

@@ -1,4 +1,4 @@
-"""Training, evaluation and reports. The custom loop and the evaluation need TensorFlow."""
+"""Training, evaluation and reports, on the Keras backend in use."""
 
 from .calibration import calibrate as calibrate
 from .callbacks import EvaluateRetrieval as EvaluateRetrieval
@@ -6,8 +6,8 @@ from .callbacks import ReviveCodewords as ReviveCodewords
 from .compatibility import compare_networks as compare_networks
 from .evaluation import encode_set as encode_set
 from .evaluation import evaluate as evaluate
+from .fitting import fit as fit
 from .initialization import initialize_codebooks as initialize_codebooks
-from .loop import fit as fit
 from .reproduction import reproduce as reproduce
 from .run_config import RunConfig as RunConfig
 from .runs import Run as Run

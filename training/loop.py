@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import rich.console
 import rich.progress
 import tensorflow as tf
 
+from .progress import progress_bar, require_finite
 from .training_state import TrainingState
 
 Batches = Callable[[int], tf.data.Dataset]
@@ -70,7 +69,7 @@ def fit(
     train_step = tf.function(lambda: _train_step(network, next(stream)))
     network.stop_training = False
     hooks.on_train_begin()
-    with _progress_bar(progress) as bar, _summary_writer(log_dir) as writer:
+    with progress_bar(progress) as bar, _summary_writer(log_dir) as writer:
         while step < epochs * steps_per_epoch and not network.stop_training:
             epoch, first = divmod(step, steps_per_epoch)
             if not first:
@@ -106,11 +105,7 @@ def _track(
         yield position
         loss = float(loss_tracker.result())
         # Before the next checkpoint: it must hold nothing that a restart cannot go on from.
-        if not np.isfinite(loss):
-            raise ValueError(
-                f"The loss must stay finite. Received: {loss} in {title}. Lower the learning rate "
-                "and start from the last checkpoint, if there is one"
-            )
+        require_finite(loss, title)
         bar.update(task, completed=position + 1, description=f"{title}  loss {loss:.4f}")
 
 
@@ -144,17 +139,6 @@ def _summarize(network: Any, logs: dict[str, tf.Tensor]) -> Logs:
     summary = {name: float(value) for name, value in logs.items()}
     rate = float(keras.ops.convert_to_numpy(network.optimizer.learning_rate))
     return {**summary, "learning_rate": rate}
-
-
-def _progress_bar(progress: bool) -> rich.progress.Progress:
-    return rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-        disable=not progress,
-    )
 
 
 @contextlib.contextmanager

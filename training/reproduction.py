@@ -144,11 +144,20 @@ def _describe(
 
 
 def describe_hardware() -> str:
-    """Cores and processor of this machine."""
+    """Cores and processor of this machine, and on JAX the accelerators that it computes on."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores, {models[0] if models else platform.processor()}"
+    processor = f"{os.cpu_count()} cores, {models[0] if models else platform.processor()}"
+    return ", ".join([processor, *_list_accelerators()])
+
+
+def _list_accelerators() -> list[str]:
+    if keras.backend.backend() != "jax":
+        return []
+    import jax
+
+    return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
 
 
 def _read_commit() -> str | None:

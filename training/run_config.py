@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfpqn.datasets import ImageFolder, Splits, load_protocol, open_clips, split_folder
 from tfpqn.layers import (
@@ -321,7 +323,7 @@ class RunConfig:
                 "classification_weight needs items of one label each. "
                 f"Received: classification_weight={self.classification_weight} for others"
             )
-        keras.utils.set_random_seed(self.seed)
+        _seed_keras(self.seed)
         options = {} if self.normalization == "batch" else {"normalization": self.normalization}
         network = ProductQuantizationNetwork(
             build_backbone(self.backbone, image_shape, weights=self.weights, **options),
@@ -384,3 +386,15 @@ class RunConfig:
             hardness=self.loss_hardness,
             sides=self.loss_sides,
         )
+
+
+def _seed_keras(seed: int) -> None:
+    """`keras.utils.set_random_seed`, without the import of TensorFlow on another backend.
+
+    There Keras seeds weights and layers by Python's own generator.
+    """
+    if keras.backend.backend() == "tensorflow":
+        keras.utils.set_random_seed(seed)
+    else:
+        random.seed(seed)
+        np.random.seed(seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import numpy as np
 from tfpqn.datasets import ImageSet, Splits, TrainingBatches, load_protocol
 from tfpqn.files import write_file_atomically
 
+from .array_checkpoint import ARRAYS_FILE, TENSORFLOW_FILE
 from .calibration import calibrate
 from .callbacks import EvaluateRetrieval, ReviveCodewords
 from .evaluation import evaluate
+from .fitting import fit
 from .initialization import initialize_codebooks
-from .loop import fit
 from .run_config import RunConfig
 
 # Images per codeword for k-means and for the search for dead codewords, and the least in all.
@@ -31,9 +32,9 @@ FEWEST_SAMPLES = 2048
 class Run:
     """A run's folder.
 
-    It holds `run.json` (the settings), `checkpoints/`, `logs/` (TensorBoard), and once training has
-    ended `network.keras`; `metrics.json` after an evaluation, `calibration.json` after a
-    calibration.
+    It holds `run.json` (the settings), `checkpoints/`, `logs/` (TensorBoard, if the backend is
+    TensorFlow), and once training has ended `network.keras`; `metrics.json` after an evaluation,
+    `calibration.json` after a calibration.
 
     Attributes:
         folder: The run's folder.
@@ -98,7 +99,9 @@ class Run:
     @property
     def has_begun(self) -> bool:
         """Whether there is a checkpoint or a trained network."""
-        return self.is_trained or (self.folder / "checkpoints" / "checkpoint").is_file()
+        checkpoints = self.folder / "checkpoints"
+        names = (TENSORFLOW_FILE, ARRAYS_FILE)
+        return self.is_trained or any((checkpoints / name).is_file() for name in names)
 
     @property
     def is_trained(self) -> bool:
@@ -169,7 +172,8 @@ def train(
     Args:
         run: From `Run.start`.
         splits: The data; `train` is used.
-        checkpoint_every: Steps between checkpoints.
+        checkpoint_every: Steps between checkpoints; on another backend than TensorFlow each epoch's
+            end has one, and no other.
         evaluate_every: Epochs between evaluations, whose mAP goes into the history; None for none.
         progress: Whether to show a progress bar.
 
@@ -230,7 +234,7 @@ def train(
         callbacks.append(EvaluateRetrieval(splits, evaluate_every))
     fit(
         network,
-        batches.dataset,
+        _batches_from(batches),
         epochs=config.epochs,
         steps_per_epoch=batches.steps_per_epoch,
         checkpoint_dir=checkpoint_dir,
@@ -285,6 +289,15 @@ def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np
     batch_size = images.items_per_batch(batch_size)
     positions = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
     return (batch.images for batch in images.batches(batch_size, positions))
+
+
+def _batches_from(batches: TrainingBatches) -> Callable[[int], Any]:
+    """From a step to the batches, in the form that the backend's loop takes."""
+    if keras.backend.backend() == "tensorflow":
+        return batches.dataset
+    if batches.images.in_memory:
+        return batches.arrays
+    return lambda step: batches.dataset(step).as_numpy_iterator()
 
 
 def _count_classes(labels: np.ndarray) -> int | None:

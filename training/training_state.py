@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from tfpqn.files import write_file_atomically
 
+from .array_checkpoint import ARRAYS_FILE, refuse_checkpoint
+
 
 class TrainingState:
     """Everything that a step reads and writes, and its place on disk.
@@ -55,7 +57,10 @@ class TrainingState:
 
     def restore(self) -> int:
         """Load the last checkpoint, if any; return the step to go on from."""
-        if self._directory is None or not self._manager.latest_checkpoint:
+        if self._directory is None:
+            return 0
+        refuse_checkpoint(self._directory, ARRAYS_FILE)
+        if not self._manager.latest_checkpoint:
             return 0
         try:
             self._checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfpqn.datasets import Splits, load_protocol, protocols
+from tfpqn.datasets import Splits, load_protocol
+from tfpqn.datasets.prepared_images import CIFAR10, PreparedImages
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,7 @@ def data_dir() -> Path:
 def load(data_dir: Path) -> Iterator[Callable[[str], Splits]]:
     """Loads a protocol by name, and reads the data once for all of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocols, "_cifar10", functools.cache(protocols._cifar10))
+        patch.setattr(PreparedImages, "load", functools.cache(PreparedImages.load))
         yield lambda name: load_protocol(name).load(data_dir)
 
 
@@ -104,3 +105,19 @@ def test_an_id_names_the_same_image_in_every_protocol(load: Callable[[str], Spli
         np.testing.assert_array_equal(
             test_images.images[position], image_of[int(test_images.ids[position])]
         )
+
+
+def test_the_file_holds_what_was_prepared_in_the_same_order(
+    load: Callable[[str], Splits], data_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cifar10").symlink_to(data_dir / "cifar10")
+    assert CIFAR10.write_file(tmp_path) == tmp_path / "cifar10.npz"
+    # Where it lies, nothing else is read.
+    (tmp_path / "cifar10").unlink()
+    from_file, prepared = load_protocol("cifar10-5k").load(tmp_path), load("cifar10-5k")
+    assert from_file.describe() == prepared.describe()
+    for name in ("train", "database", "query"):
+        one, other = getattr(from_file, name), getattr(prepared, name)
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert one.label_names == other.label_names

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.datasets.taking import Take
 from tfpqn.datasets import ClipArrays, TrainingBatches
 
 SHAPE = (6, 7, 1)
@@ -14,13 +15,9 @@ def make(rng: np.random.Generator, mirrors_alike: bool = True) -> ClipArrays:
     return ClipArrays.from_clips(clips, np.arange(20), num_frames=4, mirrors_alike=mirrors_alike)
 
 
-def take(batches: TrainingBatches, count: int, first_step: int = 0) -> list[tuple]:
-    return list(batches.dataset(first_step).take(count).as_numpy_iterator())
-
-
 @pytest.mark.parametrize("augment", [False, True])
 def test_batch_of_a_step_does_not_depend_on_where_the_stream_began(
-    rng: np.random.Generator, augment: bool
+    rng: np.random.Generator, augment: bool, take: Take
 ) -> None:
     batches = TrainingBatches(make(rng), 6, seed=3, augment=augment)
     stream = take(batches, 8)
@@ -30,7 +27,9 @@ def test_batch_of_a_step_does_not_depend_on_where_the_stream_began(
             np.testing.assert_array_equal(one[1], other[1])
 
 
-def test_without_augmentation_clips_are_sampled_uniformly(rng: np.random.Generator) -> None:
+def test_without_augmentation_clips_are_sampled_uniformly(
+    rng: np.random.Generator, take: Take
+) -> None:
     clips = make(rng)
     for frames, labels in take(TrainingBatches(clips, 6), 4):
         assert frames.shape == (6, 4, *SHAPE)
@@ -53,7 +52,7 @@ def ways_of(frame: np.ndarray, max_shift: int) -> dict[bytes, tuple[bool, int, i
 
 @pytest.mark.parametrize("mirrors_alike", [False, True])
 def test_all_frames_of_a_clip_are_shifted_and_flipped_alike(
-    rng: np.random.Generator, mirrors_alike: bool
+    rng: np.random.Generator, mirrors_alike: bool, take: Take
 ) -> None:
     clips = make(rng, mirrors_alike)
     known = {}
@@ -75,7 +74,7 @@ def test_all_frames_of_a_clip_are_shifted_and_flipped_alike(
     assert len(drawn) > 60
 
 
-def test_seeds_decide_the_frames(rng: np.random.Generator) -> None:
+def test_seeds_decide_the_frames(rng: np.random.Generator, take: Take) -> None:
     clips = make(rng)
     one, again, other = (
         take(TrainingBatches(clips, 20, seed=seed, augment=True, max_shift=0), 1)[0]

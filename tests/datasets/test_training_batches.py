@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.datasets.taking import Take, take_dataset
 from tfpqn.datasets import ImageArrays, ImageFolder, TrainingBatches
 
 SHAPE = (6, 7, 3)
@@ -18,10 +19,6 @@ def images(rng: np.random.Generator) -> ImageArrays:
     return ImageArrays(rng.integers(0, 256, (20, *SHAPE), dtype=np.uint8), np.arange(20))
 
 
-def take(batches: TrainingBatches, count: int, first_step: int = 0) -> list[tuple]:
-    return list(batches.dataset(first_step).take(count).as_numpy_iterator())
-
-
 def assert_same(first: list[tuple], second: list[tuple]) -> None:
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
@@ -31,7 +28,7 @@ def assert_same(first: list[tuple], second: list[tuple]) -> None:
 @pytest.mark.parametrize("augment", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 6, 20])
 def test_batch_of_a_step_does_not_depend_on_where_the_stream_began(
-    images: ImageArrays, batch_size: int, augment: bool
+    images: ImageArrays, batch_size: int, augment: bool, take: Take
 ) -> None:
     batches = TrainingBatches(images, batch_size, seed=3, augment=augment)
     per_epoch = batches.steps_per_epoch
@@ -42,13 +39,13 @@ def test_batch_of_a_step_does_not_depend_on_where_the_stream_began(
         assert_same(take(batches, steps - first, first), stream[first:])
 
 
-def test_stream_goes_on_far_from_its_beginning(images: ImageArrays) -> None:
+def test_stream_goes_on_far_from_its_beginning(images: ImageArrays, take: Take) -> None:
     batches = TrainingBatches(images, 6, augment=True)
     far = 3 * 10**9 + 1
     assert_same(take(batches, 2, far)[1:], take(batches, 1, far + 1))
 
 
-def test_each_epoch_is_another_permutation(images: ImageArrays) -> None:
+def test_each_epoch_is_another_permutation(images: ImageArrays, take: Take) -> None:
     batches = TrainingBatches(images, 5)
     stream = take(batches, 5 * batches.steps_per_epoch)
     orders = np.concatenate([labels for _, labels in stream]).reshape(5, 20)
@@ -57,21 +54,23 @@ def test_each_epoch_is_another_permutation(images: ImageArrays) -> None:
     assert len({tuple(order) for order in orders} | {tuple(range(20))}) == 6
 
 
-def test_incomplete_batch_is_left_out_and_no_image_comes_twice(images: ImageArrays) -> None:
+def test_incomplete_batch_is_left_out_and_no_image_comes_twice(
+    images: ImageArrays, take: Take
+) -> None:
     batches = TrainingBatches(images, 6)
     assert batches.steps_per_epoch == 3
     labels = np.concatenate([labels for _, labels in take(batches, 3)])
     assert len(set(labels.tolist())) == 18
 
 
-def test_images_stay_with_their_labels(images: ImageArrays) -> None:
+def test_images_stay_with_their_labels(images: ImageArrays, take: Take) -> None:
     for pixels, labels in take(TrainingBatches(images, 6), 8):
         assert pixels.dtype == np.uint8
         np.testing.assert_array_equal(pixels, images.images[labels])
 
 
 @pytest.mark.parametrize("augment", [False, True])
-def test_seeds_differ_and_equal_seeds_agree(images: ImageArrays, augment: bool) -> None:
+def test_seeds_differ_and_equal_seeds_agree(images: ImageArrays, augment: bool, take: Take) -> None:
     first, again, second = (
         take(TrainingBatches(images, 20, seed=seed, augment=augment), 1) for seed in (1, 1, 2)
     )
@@ -95,7 +94,7 @@ def flips_and_shifts(image: np.ndarray, max_shift: int) -> dict[tuple, np.ndarra
 
 @pytest.mark.parametrize("max_shift", [0, 1, 2])
 def test_augmentation_flips_and_shifts_and_does_nothing_else(
-    images: ImageArrays, max_shift: int
+    images: ImageArrays, max_shift: int, take: Take
 ) -> None:
     possible = [flips_and_shifts(image, max_shift) for image in images.images]
     ways_by_bytes = [{v.tobytes(): way for way, v in ways.items()} for ways in possible]
@@ -113,7 +112,9 @@ def test_augmentation_flips_and_shifts_and_does_nothing_else(
 
 
 @pytest.mark.parametrize("side", [1, 2, 3])
-def test_cutout_greys_one_square_around_any_pixel(images: ImageArrays, side: int) -> None:
+def test_cutout_greys_one_square_around_any_pixel(
+    images: ImageArrays, side: int, take: Take
+) -> None:
     plain, cut = (
         take(TrainingBatches(images, 20, augment=True, cutout=size), 40) for size in (0, side)
     )
@@ -146,7 +147,7 @@ def test_negative_cutout_is_refused(images: ImageArrays) -> None:
         TrainingBatches(images, 6, augment=True, cutout=-1)
 
 
-def test_augmentation_differs_from_epoch_to_epoch(images: ImageArrays) -> None:
+def test_augmentation_differs_from_epoch_to_epoch(images: ImageArrays, take: Take) -> None:
     (first, first_labels), (second, second_labels) = take(
         TrainingBatches(images, 20, augment=True), 2
     )
@@ -157,7 +158,7 @@ def test_augmentation_differs_from_epoch_to_epoch(images: ImageArrays) -> None:
     assert np.mean(unchanged) < 0.5
 
 
-def test_augmentation_leaves_the_order_as_it_is(images: ImageArrays) -> None:
+def test_augmentation_leaves_the_order_as_it_is(images: ImageArrays, take: Take) -> None:
     plain, augmented = (
         [labels for _, labels in take(TrainingBatches(images, 6, augment=augment), 7)]
         for augment in (False, True)
@@ -165,7 +166,7 @@ def test_augmentation_leaves_the_order_as_it_is(images: ImageArrays) -> None:
     np.testing.assert_array_equal(plain, augmented)
 
 
-def test_labels_may_be_multi_hot(images: ImageArrays) -> None:
+def test_labels_may_be_multi_hot(images: ImageArrays, take: Take) -> None:
     rows = np.eye(20, dtype=np.int64)
     multi_hot = ImageArrays(images.images, rows)
     for pixels, labels in take(TrainingBatches(multi_hot, 6), 3):
@@ -191,10 +192,16 @@ def test_batches_of_a_folder_obey_the_same_laws(images: ImageArrays, tmp_path: P
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(image).save(path)
     folder = ImageFolder(tmp_path, SHAPE)
-    batches = TrainingBatches(folder, 6, augment=True)
-    stream = take(batches, 7)
-    assert_same(take(batches, 5, 2), stream[2:])
-    for pixels, labels in take(TrainingBatches(folder, 6), 3):
+    stream = take_dataset(TrainingBatches(folder, 6, augment=True), 7)
+    assert_same(take_dataset(TrainingBatches(folder, 6, augment=True), 5, 2), stream[2:])
+    for pixels, labels in take_dataset(TrainingBatches(folder, 6), 3):
         for image, label in zip(pixels, labels, strict=True):
             members = images.images[images.labels % 2 == label]
             assert any(np.array_equal(image, member) for member in members)
+
+
+def test_arrays_of_files_are_refused_by_name(images: ImageArrays, tmp_path: Path) -> None:
+    Image.fromarray(images.images[0]).save(tmp_path / "one.png")
+    batches = TrainingBatches(ImageFolder(tmp_path, SHAPE), 1)
+    with pytest.raises(TypeError, match="held in memory .* Received: ImageFolder"):
+        next(batches.arrays())

@@ -220,6 +220,12 @@ def test_checkpoint_that_is_damaged_is_refused_by_name(tmp_path: Path) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
+def test_checkpoint_of_the_loop_of_other_backends_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.npz").write_bytes(b"what another backend writes")
+    with pytest.raises(ValueError, match="must go on with the backend that it was begun with"):
+        fit_one_step(make_network(), tmp_path)
+
+
 SCRIPT = """
     import sys
 

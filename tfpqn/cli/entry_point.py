@@ -26,8 +26,8 @@ def main() -> None:
 
 
 def _is_user_error(error: Exception) -> bool:
-    """Whether the message alone says what to do: bad values, files, options, a refused request."""
-    if isinstance(error, (OSError, ValueError)) or hasattr(error, "format_message"):
+    """Whether the message alone says what to do: bad values, files, options, what is missing."""
+    if isinstance(error, (ImportError, OSError, ValueError)) or hasattr(error, "format_message"):
         return True
     # Of TensorFlow's own, what a file or a request caused: its classes are known by their status.
     return getattr(error, "code", None) == "INVALID_ARGUMENT" or hasattr(error, "op")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from tfpqn.datasets.clip_set import ClipSet
 from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
+from tfpqn.npz import read_npz
 
 
 class ClipArrays(ClipSet):
@@ -30,6 +30,8 @@ class ClipArrays(ClipSet):
         ValueError: Shapes or dtypes are off, the offsets do not cut up the frames, or lengths
             differ.
     """
+
+    in_memory = True
 
     def __init__(
         self,
@@ -122,36 +124,26 @@ class ClipArrays(ClipSet):
         chosen = choose_frames(int(self.lengths[position]), self.num_frames, seed_pair)
         return self.frames[self.starts[position] + chosen]
 
+    def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> np.ndarray:
+        if seeds is None:
+            return np.stack([self.read_clip(row) for row in positions])
+        pairs = zip(seeds, positions, strict=True)
+        return np.stack([self.read_clip(row, (seed, row)) for seed, row in pairs])
+
+    def _leave_out_unreadable(self, positions: np.ndarray) -> np.ndarray:
+        has_frames = self.lengths[positions] > 0
+        for position in positions[~has_frames]:
+            try:
+                self.read_clip(position)
+            except ValueError as error:
+                self.skipped[self.ids[position]] = str(error)
+        return positions[has_frames]
+
     def subset(self, positions: np.ndarray) -> ClipArrays:
         part = copy.copy(self)
         for field in ("starts", "lengths", "labels", "ids"):
             setattr(part, field, getattr(self, field)[positions])
         return part
-
-
-def read_npz(
-    path: str | Path, required: Sequence[str], optional: Sequence[str] = ()
-) -> dict[str, np.ndarray]:
-    """Arrays of an `.npz` file by name; no Python object is ever built from it.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: It is no `.npz`, holds Python objects, or lacks a required array.
-    """
-    try:
-        # Opened here, since NumPy leaves a file open that is no whole .npz.
-        with open(path, "rb") as opened, np.load(opened) as file:
-            present = file.files
-            wanted = [name for name in (*required, *optional) if name in present]
-            arrays = {name: file[name] for name in wanted}
-    # NumPy says by many types that a file is another thing than its name promises.
-    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} must be an .npz of plain arrays. Received: {error}") from None
-    if missing := [name for name in required if name not in present]:
-        raise ValueError(
-            f"{path} must hold the arrays {list(required)}. Received: {present}, without {missing}"
-        )
-    return arrays
 
 
 def _check_frames(frames: np.ndarray) -> np.ndarray:

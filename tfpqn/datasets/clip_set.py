@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import tensorflow as tf
 
 from tfpqn.datasets.decoding import plain_sentence
 from tfpqn.datasets.frame_sampling import SeedPair
 from tfpqn.datasets.image_set import ImageSet
 from tfpqn.datasets.item_reading import find_readable, read_items
+from tfpqn.datasets.lazy_tensorflow import tf
 
 
 class ClipSet(ImageSet):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-import tensorflow as tf
+from tfpqn.datasets.lazy_tensorflow import tf
 
 ImageShape = tuple[int, int, int]
 

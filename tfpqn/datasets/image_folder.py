@@ -6,12 +6,12 @@ import copy
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from tfpqn.datasets.decoding import decode_image, plain_sentence
 from tfpqn.datasets.image_set import ImageSet, ImageShape
 from tfpqn.datasets.item_reading import find_readable, read_items
 from tfpqn.datasets.labelled_files import LabelledFiles, find_labelled_files
+from tfpqn.datasets.lazy_tensorflow import tf
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
+
+from tfpqn.datasets.lazy_tensorflow import tf
 
 ImageShape = tuple[int, int, int]
 
@@ -36,9 +37,11 @@ class ImageSet:
         label_names: Name of each label value, or empty.
         skipped: What could not be read so far: id -> reason.
         mirrors_alike: Whether a mirrored item keeps its label.
+        in_memory: Whether all items are held in memory; such a set is read without TensorFlow.
     """
 
     mirrors_alike: bool = True
+    in_memory: bool = False
     labels: np.ndarray
     ids: np.ndarray
     image_shape: ImageShape
@@ -71,6 +74,25 @@ class ImageSet:
         """
         raise NotImplementedError
 
+    def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> np.ndarray:
+        """The items at the given positions, of a set that is held in memory.
+
+        Args:
+            positions: int64 `[batch]`, rows of the set, in any order and as often as wished.
+            seeds: int64 `[batch]`, each for the random reading of its item; see `load`.
+
+        Returns:
+            uint8 `[batch, ..]`, each item of `item_shape`.
+
+        Raises:
+            TypeError: The set is not held in memory.
+            ValueError: An item cannot be read.
+        """
+        raise TypeError(
+            "Only images and clips held in memory are read without TensorFlow, such as ImageArrays "
+            f"and ClipArrays. Received: {type(self).__name__}"
+        )
+
     def readable(self) -> ImageSet:
         """This set without the images that cannot be read (a pass over all of them)."""
         raise NotImplementedError
@@ -78,9 +100,19 @@ class ImageSet:
     def batches(self, batch_size: int, positions: np.ndarray | None = None) -> Iterator[ImageBatch]:
         """All images in order, or those at `positions`; the last batch may be smaller."""
         chosen = np.arange(len(self)) if positions is None else positions
+        if self.in_memory:
+            chosen = self._leave_out_unreadable(chosen)
+            for start in range(0, len(chosen), batch_size):
+                rows = chosen[start : start + batch_size]
+                yield ImageBatch(self.read(rows), rows)
+            return
         dataset = tf.data.Dataset.from_tensor_slices(chosen)
         for images, rows in self.load(dataset, batch_size).prefetch(2).as_numpy_iterator():
             yield ImageBatch(images, rows)
+
+    def _leave_out_unreadable(self, positions: np.ndarray) -> np.ndarray:
+        """Of a set in memory: the positions of the items that can be read, the others noted."""
+        return positions
 
     def items_per_batch(self, num_images: int) -> int:
         """Items that weigh as much as so many images: of clips fewer, at least one."""
@@ -107,6 +139,8 @@ class ImageArrays(ImageSet):
     Raises:
         ValueError: Shapes or dtypes are off, or lengths differ.
     """
+
+    in_memory = True
 
     def __init__(
         self,
@@ -142,6 +176,9 @@ class ImageArrays(ImageSet):
     ) -> tf.data.Dataset:
         images = tf.constant(self.images)
         return positions.batch(batch_size).map(lambda rows: (tf.gather(images, rows), rows))
+
+    def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> np.ndarray:
+        return self.images[positions]
 
     def readable(self) -> ImageArrays:
         return self

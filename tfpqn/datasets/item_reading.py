@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
 from tfpqn.datasets.image_set import ImageSet
+from tfpqn.datasets.lazy_tensorflow import tf
 
 
 def read_items(

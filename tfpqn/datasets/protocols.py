@@ -12,6 +12,7 @@ from tfpqn.datasets import clip_protocols
 from tfpqn.datasets.clip_protocols import VIDEO_SHAPE
 from tfpqn.datasets.frame_sampling import check_num_frames
 from tfpqn.datasets.image_set import ImageArrays, ImageShape
+from tfpqn.datasets.prepared_images import CIFAR10, FASHION_MNIST
 from tfpqn.datasets.splits import Splits, draw_per_label
 
 
@@ -90,23 +91,23 @@ def _load_digits(data_dir: Path | None) -> Splits:
 
 
 def _load_cifar10_full(data_dir: Path | None) -> Splits:
-    train, test = _cifar10(data_dir)
+    train, test = CIFAR10.load(data_dir)
     query, rest = draw_per_label(test.labels, 100)
     return Splits(train=train, database=test.subset(rest), query=test.subset(query))
 
 
 def _load_cifar10_test(data_dir: Path | None) -> Splits:
-    train, test = _cifar10(data_dir)
+    train, test = CIFAR10.load(data_dir)
     return Splits(train=train, database=test, query=test)
 
 
 def _load_cifar10_train(data_dir: Path | None) -> Splits:
-    train, test = _cifar10(data_dir)
+    train, test = CIFAR10.load(data_dir)
     return Splits(train=train, database=train, query=test)
 
 
 def _load_cifar10_5k(data_dir: Path | None) -> Splits:
-    everything = _concatenate(*_cifar10(data_dir))
+    everything = _concatenate(*CIFAR10.load(data_dir))
     query, rest = draw_per_label(everything.labels, 100)
     train, database = draw_per_label(everything.labels[rest], 500)
     return Splits(
@@ -117,42 +118,16 @@ def _load_cifar10_5k(data_dir: Path | None) -> Splits:
 
 
 def _load_cifar10_10kq(data_dir: Path | None) -> Splits:
-    everything = _concatenate(*_cifar10(data_dir))
+    everything = _concatenate(*CIFAR10.load(data_dir))
     query, rest = draw_per_label(everything.labels, 1000)
     database = everything.subset(rest)
     return Splits(train=database, database=database, query=everything.subset(query))
 
 
 def _load_fashion_mnist(data_dir: Path | None) -> Splits:
-    train, test = _read_prepared("fashion_mnist", data_dir)
+    train, test = FASHION_MNIST.load(data_dir)
     query, rest = draw_per_label(test.labels, 100)
     return Splits(train=train, database=test.subset(rest), query=test.subset(query))
-
-
-def _cifar10(data_dir: Path | None) -> tuple[ImageArrays, ImageArrays]:
-    """Training and test images of CIFAR-10; ids 0 .. 49999 and 50000 .. 59999."""
-    return _read_prepared("cifar10", data_dir)
-
-
-def _read_prepared(name: str, data_dir: Path | None) -> tuple[ImageArrays, ImageArrays]:
-    """Training and test images that tensorflow-datasets has prepared; ids count through both."""
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name, data_dir=data_dir)
-    if not (builder.data_path / "dataset_info.json").exists():
-        raise FileNotFoundError(
-            f"{name} must lie prepared in the data directory. Received: {builder.data_dir!s}, "
-            'which does not hold it. Get it once with `python -c "import tensorflow_datasets; '
-            f"tensorflow_datasets.load({name!r}, data_dir='DIR')\"` and pass `--data-dir DIR`"
-        )
-    parts = [tfds.as_numpy(builder.as_dataset(split=s, batch_size=-1)) for s in ("train", "test")]
-    names = builder.info.features["label"].names
-    starts = (0, len(parts[0]["label"]))
-    train, test = (
-        ImageArrays(p["image"], p["label"].astype(np.int64), s + np.arange(len(p["label"])), names)
-        for p, s in zip(parts, starts, strict=True)
-    )
-    return train, test
 
 
 def _concatenate(first: ImageArrays, second: ImageArrays) -> ImageArrays:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfpqn.datasets.clip_set import ClipSet
 from tfpqn.datasets.decoding import decode_image
 from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
 from tfpqn.datasets.image_set import ImageShape
+from tfpqn.datasets.lazy_tensorflow import tf
 
 
 class TfdsClips(ClipSet):

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+import functools
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
+from tfpqn.datasets.augmentation import GREY, cut_out, shift_and_flip
 from tfpqn.datasets.image_set import ImageSet
+from tfpqn.datasets.lazy_tensorflow import tf
 
 INT64_MAX = 2**63 - 1
-# What stands in a square that was cut out: the middle of the pixels' range.
-GREY = 128
+# Batches that `arrays` makes ahead of their use, and the threads that make them.
+BATCHES_AHEAD = 4
+NUM_THREADS = 2
 
 
 class TrainingBatches:
@@ -16,6 +25,8 @@ class TrainingBatches:
 
     Batch number `step` depends on the seed and the step alone: a run that stopped at some step goes
     on as if it had not. Each epoch is a new permutation; its last, incomplete batch is left out.
+    The stream comes as a `tf.data.Dataset`, or without TensorFlow as arrays; the two obey the same
+    laws and draw other numbers.
 
     Args:
         images: The set of images or clips; one made of files should be `readable()`.
@@ -93,6 +104,41 @@ class TrainingBatches:
             )
         return batches.prefetch(tf.data.AUTOTUNE)
 
+    def arrays(self, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The batches from `first_step` on, without end and without TensorFlow.
+
+        Threads make the next batches meanwhile.
+
+        Returns:
+            Generator of what `dataset` gives, as arrays.
+
+        Raises:
+            TypeError: The set is not held in memory.
+        """
+        with ThreadPoolExecutor(NUM_THREADS) as threads:
+            steps = itertools.count(first_step)
+            ahead = deque(
+                threads.submit(self._make_arrays, step)
+                for step in itertools.islice(steps, BATCHES_AHEAD)
+            )
+            for step in steps:
+                yield ahead.popleft().result()
+                ahead.append(threads.submit(self._make_arrays, step))
+
+    def _make_arrays(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of one step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        seed = self.seed % 2**64
+        order = _draw_order(len(self.images), seed, epoch)
+        rows = order[place * self.batch_size : (place + 1) * self.batch_size]
+        labels = self.images.labels[rows]
+        if not self.augment:
+            return self.images.read(rows), labels
+        rng = np.random.default_rng([seed, 1, step])
+        images = self.images.read(rows, rng.integers(2**63, size=len(rows)))
+        images = shift_and_flip(images, self.max_shift, rng, self.images.mirrors_alike)
+        return cut_out(images, self.cutout, rng), labels
+
     def _epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(self.images), dtype=tf.int64), seed=(self.seed, epoch)
@@ -118,6 +164,12 @@ class TrainingBatches:
         images = _shift_and_flip(images, self.max_shift, seed, self.images.mirrors_alike)
         # Another seed than that of shifts, of which the first results would be the same.
         return _cut_out(images, self.cutout, tf.random.fold_in(seed, 1)), labels
+
+
+# Each step of an epoch asks for the same order.
+@functools.lru_cache(maxsize=2)
+def _draw_order(num_items: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0, epoch]).permutation(num_items)
 
 
 def _shift_and_flip(

@@ -1,0 +1,141 @@
+"""Laws of a machine with JAX and without TensorFlow: the commands train, go on and evaluate."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tfpqn
+from tfpqn.training import Run
+
+ROOT = Path(tfpqn.__file__).parent.parent
+# Whatever asks for TensorFlow is told that there is none, and makes the process fail in the end:
+# where it is installed nothing should ask for it either. Keras does when it saves a network.
+PROLOGUE = """
+    import sys
+    import traceback
+
+    class Absent:
+        asked = []
+
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] in ("tensorflow", "tensorflow_datasets"):
+                files = [frame.filename for frame in traceback.extract_stack()]
+                if not any("saving" in file for file in files):
+                    self.asked.append((name, files))
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    sys.meta_path.insert(0, Absent())
+"""
+COMMANDS = """
+    from tfpqn.cli import main
+
+    for line in sys.argv[1:]:
+        sys.argv = ["tfpqn", *line.split()]
+        try:
+            main()
+        except SystemExit as end:
+            if end.code:
+                raise
+    if Absent.asked:
+        sys.exit(f"asked for {Absent.asked}")
+"""
+TRAIN = "train --bits 16 --embedding-dim 16 --batch-size 128 --augment"
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen:
+    code = textwrap.dedent(PROLOGUE) + textwrap.dedent(script)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("jax") / "run"
+    lines = (
+        f"{TRAIN} --run-dir {folder} --epochs 3 --evaluate-every 2",
+        f"evaluate --run-dir {folder}",
+    )
+    output = finish(start(COMMANDS, *lines))
+    assert "Trained." in output
+    return Run.open(folder)
+
+
+def test_digits_are_trained_on_and_evaluated_by_the_commands(run: Run) -> None:
+    history = run.read_history()
+    assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert ["mAP" in epoch for epoch in history] == [False, True, False]
+    metrics = run.read_metrics()
+    assert metrics is not None
+    assert metrics["mAP"] > 0.3
+
+
+def test_the_network_is_the_same_under_tensorflow(run: Run) -> None:
+    metrics = run.read_metrics()
+    splits = run.load_splits()
+    assert metrics is not None
+    assert metrics["splits"] == splits.describe()
+    found = tfpqn.training.evaluate(run.load_network(), splits)
+    assert found["mAP"] == pytest.approx(metrics["mAP"], abs=1e-3)
+
+
+def test_what_must_be_read_from_files_is_refused_in_one_line(tmp_path: Path) -> None:
+    for label in ("ant", "bee"):
+        for number in range(2):
+            path = tmp_path / "images" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    process = start(COMMANDS, f"train --images {tmp_path / 'images'} --run-dir {tmp_path / 'run'}")
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 2
+    (line,) = errors.splitlines()
+    assert "TensorFlow must be installed to read images and videos from files" in line
+
+
+@pytest.mark.slow
+def test_killed_training_started_again_ends_with_the_same_weights(
+    tmp_path: Path,
+) -> None:
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    line = f"{TRAIN} --epochs 5 --run-dir"
+    process = start(COMMANDS, f"{line} {killed}")
+    checkpoint = killed / "checkpoints" / "checkpoint.npz"
+    while not checkpoint.is_file() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed / "network.keras").exists()
+    for folder in (killed, uninterrupted):
+        finish(start(COMMANDS, f"{line} {folder}"))
+    first, second = (
+        np.load(run / "checkpoints" / "checkpoint.npz") for run in (uninterrupted, killed)
+    )
+    assert first.files == second.files
+    for name in first.files:
+        if name != "history":
+            np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    histories = [json.loads(str(file["history"])) for file in (first, second)]
+    assert len(histories[0]) == 5
+    for one, other in zip(*histories, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}

@@ -1,0 +1,124 @@
+"""Training by `network.fit`, on any Keras backend, with checkpoints at the epochs' ends."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import rich.progress
+
+from .array_checkpoint import ArrayCheckpoint
+from .progress import progress_bar, require_finite
+
+Batches = Callable[[int], Any]
+Logs = dict[str, float]
+
+
+def fit(
+    network: Any,
+    batches: Batches,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    checkpoint_dir: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    log_dir: str | Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    progress: bool = True,
+) -> list[Logs]:
+    """Train a compiled network by `network.fit`.
+
+    With `checkpoint_dir`, a run that was killed at any moment and is started again by the same call
+    goes on from the end of its last whole epoch and ends with the same weights as a run that was
+    not killed, provided that `batches` gives the same batches for the same steps, and the backend
+    the same results for the same values.
+
+    Args:
+        network: A compiled `ProductQuantizationNetwork`.
+        batches: From a step to the endless stream of arrays `(images, labels)` or `(images, labels,
+            sample_weights)` that begins at that step, such as `TrainingBatches.arrays`.
+        epochs: Number of epochs to reach in all.
+        steps_per_epoch: Steps that make an epoch.
+        checkpoint_dir: Folder of the checkpoint; None keeps none.
+        checkpoint_every: Without effect: an epoch is not interrupted for a checkpoint.
+        log_dir: Without effect: TensorBoard's scalars are written by TensorFlow.
+        callbacks: Keras callbacks.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        One dict a finished epoch: epoch, mean loss and metrics, what callbacks add, learning rate,
+        and the seconds it took.
+
+    Raises:
+        RuntimeError: The network is not compiled.
+        ValueError: The loss became NaN or infinite (the last checkpoint is from before it), or the
+            checkpoint is another network's.
+    """
+    if not network.compiled:
+        raise RuntimeError("network must be compiled before training. Call network.compile first")
+    if not network.built:
+        images, *_ = next(iter(batches(0)))
+        network(images)
+    checkpoint = ArrayCheckpoint(network, checkpoint_dir)
+    history = checkpoint.restore()
+    first = len(history)
+    if first >= epochs:
+        return history
+    stream = _stream(batches, first * steps_per_epoch)
+    with progress_bar(progress) as bar, contextlib.closing(stream):
+        # Last, so that it keeps what the other callbacks have done and found.
+        record = _Record(history, checkpoint, bar)
+        network.fit(
+            stream,
+            epochs=epochs,
+            initial_epoch=first,
+            steps_per_epoch=steps_per_epoch,
+            callbacks=[*callbacks, record],
+            shuffle=False,
+            verbose=0,
+        )
+    return history
+
+
+def _stream(batches: Batches, step: int) -> Generator[Any, None, None]:
+    """The batches as a generator, which Keras takes and which can be closed."""
+    yield from batches(step)
+
+
+class _Record(keras.callbacks.Callback):
+    """Shows how far the training is, and keeps each epoch that ends."""
+
+    # Keras may call it from another thread, and does not wait for a step to know its loss.
+    async_safe = True
+
+    def __init__(
+        self, history: list[Logs], checkpoint: ArrayCheckpoint, bar: rich.progress.Progress
+    ) -> None:
+        super().__init__()
+        self._history = history
+        self._checkpoint = checkpoint
+        self._bar = bar
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._title = f"epoch {epoch + 1}/{self.params['epochs']}"
+        self._task = self._bar.add_task(self._title, total=self.params["steps"])
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        loss = (logs or {})["loss"]
+        require_finite(loss, self._title)
+        shown = f"{self._title}  loss {loss:.4f}"
+        self._bar.update(self._task, completed=batch + 1, description=shown)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        summary = {name: float(value) for name, value in (logs or {}).items()}
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        seconds = time.monotonic() - self._started
+        self._history.append(
+            {"epoch": epoch + 1, **summary, "learning_rate": rate, "seconds": seconds}
+        )
+        self._checkpoint.save(self._history)
