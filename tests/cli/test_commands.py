@@ -156,17 +156,29 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
         ),
         (["train", "--run-dir", "{folder}/run", "--bits", "8"], "bits=16 -> 8"),
         (
-            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--bits", "12"],
+            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p2/conv3-24", "--bits", "12"],
             "--recipe settles all settings. Received: --bits as well",
+        ),
+        (
+            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24"],
+            "needs --initial-run, a run of 'embedding'. Received: None",
         ),
         (["train", "--run-dir", "{new}", "--recipe", "pqn-24"], "must be named TABLE/ROW"),
         (
-            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--initial-run", "a"],
+            [
+                "train",
+                "--run-dir",
+                "{new}",
+                "--recipe",
+                "cifar10-p2/conv3-24",
+                "--initial-run",
+                "a",
+            ],
             "needs no --initial-run",
         ),
         (
-            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--weights", "a.h5"],
-            "'cifar10-p1/pqn-24' starts from no weights. Received: 'a.h5'",
+            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p2/conv3-24", "--weights", "a.h5"],
+            "'cifar10-p2/conv3-24' starts from no weights. Received: 'a.h5'",
         ),
         (["reproduce", "cifar"], "Unknown table. Expected one of ['cifar10-p1'"),
         (["reproduce", "cifar10-p1", "--rows", "pqn-25"], "Unknown row of cifar10-p1"),
