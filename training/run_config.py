@@ -20,6 +20,7 @@ from tfpqn.layers import (
 from tfpqn.losses import AsymmetricTripletLoss
 from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
 from tfpqn.models.backbones import NORMALIZATIONS
+from tfpqn.models.product_quantization_network import CLASSIFIED
 
 MODELS = ("pqn", "rpqn", "tpqn")
 OPTIMIZERS = ("adam", "sgd")
@@ -61,9 +62,10 @@ class RunConfig:
         loss_form, loss_scale, loss_margin, loss_hardness, loss_sides: Arguments of the asymmetric
             triplet loss.
         loss_weight: Weight of the triplet loss.
-        classification_weight: Weight of a classifier beside the triplet loss, of the quantized
-            items, or where `loss_sides` is "raw" of the embeddings; 0 for none. It takes one label
-            an item.
+        classification_weight: Weight of a classifier beside the triplet loss; 0 for none. It takes
+            one label an item.
+        classified: What it is given: "quantized" items, "embeddings", or "both"; where `loss_sides`
+            is "raw" always the embeddings.
         label_smoothing: Share of the classifier's target that is spread over all classes.
         normalization: Of the "conv3" backbone, see `tfpqn.models.build_backbone`.
         center_embeddings: See `tfpqn.models.ProductQuantizationNetwork`.
@@ -110,6 +112,7 @@ class RunConfig:
     loss_sides: str = "asymmetric"
     loss_weight: float = 1.0
     classification_weight: float = 0.0
+    classified: str = "quantized"
     label_smoothing: float = 0.0
     normalization: str = "batch"
     center_embeddings: bool = True
@@ -163,6 +166,10 @@ class RunConfig:
             raise ValueError(
                 "loss_weight and classification_weight must be finite, at least 0, and not both 0. "
                 f"Received: {weights[0]}, {weights[1]}"
+            )
+        if self.classified not in CLASSIFIED:
+            raise ValueError(
+                f"classified must be one of {list(CLASSIFIED)}. Received: {self.classified!r}"
             )
         if not 0 <= self.weight_decay < 1:
             raise ValueError(f"weight_decay must lie in [0, 1). Received: {self.weight_decay}")
@@ -332,7 +339,7 @@ class RunConfig:
             center_embeddings=self.center_embeddings,
             level_loss_weight=self.level_loss_weight,
             num_classes=num_classes if self.classification_weight else None,
-            classified="embeddings" if self.loss_sides == "raw" else "quantized",
+            classified="embeddings" if self.loss_sides == "raw" else self.classified,
             classification_weight=self.classification_weight,
             label_smoothing=self.label_smoothing,
         )

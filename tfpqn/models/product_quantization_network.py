@@ -13,8 +13,12 @@ from tfpqn.models.backbones import BATCH_NORM_MOMENTUM
 
 Tensor = Any
 
-# Outputs that a classifier may be given.
-CLASSIFIED = ("quantized", "embeddings")
+# What a classifier may be given -> the outputs it stands for.
+CLASSIFIED = {
+    "quantized": ("quantized",),
+    "embeddings": ("embeddings",),
+    "both": ("embeddings", "quantized"),
+}
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
@@ -42,8 +46,8 @@ class ProductQuantizationNetwork(keras.Model):
             be good codes as well.
         num_classes: Number of classes of a linear classifier, which trains beside the compiled loss
             and takes no part in a search; None for no classifier.
-        classified: What it classifies, `"quantized"` items or `"embeddings"`.
-        classification_weight: Weight of its cross-entropy.
+        classified: What it classifies: `"quantized"` items, `"embeddings"`, or `"both"`.
+        classification_weight: Weight of its cross-entropy, of both the mean.
         label_smoothing: Share of the classifier's target that is spread over all classes.
         **kwargs: Passed to `keras.Model`.
 
@@ -57,7 +61,7 @@ class ProductQuantizationNetwork(keras.Model):
         A dict: `embeddings` `[batch, embedding_dim]` in the form that search compares,
         `quantized` `[batch, embedding_dim]`, `codes` `[batch, code_length]`, and with a level loss
         `partial_sums` `[batch, num_levels, embedding_dim]`, with a classifier `logits`
-        `[batch, num_classes]`.
+        `[batch, num_classes]`, of the quantized items if it classifies both.
 
     Raises:
         TypeError: `quantizer` is not a `Quantizer`.
@@ -304,7 +308,7 @@ class ProductQuantizationNetwork(keras.Model):
         if self.level_loss_weight:
             outputs["partial_sums"] = quantization.partial_sums
         if self.classifier is not None:
-            outputs["logits"] = self.classifier(outputs[self.classified])
+            outputs["logits"] = self.classifier(outputs[CLASSIFIED[self.classified][-1]])
         return outputs
 
     def encode(self, images: Tensor) -> Tensor:
@@ -332,9 +336,10 @@ class ProductQuantizationNetwork(keras.Model):
                 loss = self._level_loss()(y, _pair(shorter), sample_weight)
                 total = total + self.level_loss_weight * loss
         if self.classifier is not None:
-            total = total + self.classification_weight * self._classification_loss(
-                y, y_pred["logits"], sample_weight
-            )
+            sides = CLASSIFIED[self.classified]
+            for side in sides:
+                loss = self._classification_loss(y, self.classifier(y_pred[side]), sample_weight)
+                total = total + self.classification_weight / len(sides) * loss
         return total
 
     def _classification_loss(self, labels: Tensor, logits: Tensor, sample_weight: Tensor) -> Tensor:
