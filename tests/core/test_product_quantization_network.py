@@ -449,6 +449,19 @@ def test_the_classifier_sees_quantized_items_or_embeddings(images_and_labels, cl
     assert_close(outputs["logits"], to_numpy(outputs[classified]) @ kernel + bias)
 
 
+def test_a_classifier_of_both_takes_the_mean_of_their_cross_entropies(images_and_labels):
+    images, labels = images_and_labels
+    network = compiled_network(num_classes=4, label_smoothing=0.2)
+    outputs = network(images)
+    losses = {}
+    for classified in ("quantized", "embeddings", "both"):
+        network.classified = classified
+        losses[classified] = float(network.compute_loss(images, labels, outputs))
+    assert losses["quantized"] != losses["embeddings"]
+    mean = (losses["quantized"] + losses["embeddings"]) / 2
+    assert losses["both"] == pytest.approx(mean, rel=1e-6)
+
+
 def test_a_network_with_a_classifier_comes_back_from_its_file(images_and_labels, tmp_path):
     images, labels = images_and_labels
     network = compiled_network(num_classes=4, classification_weight=2.0, label_smoothing=0.1)
