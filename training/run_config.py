@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
-
 from tfpqn.datasets import ImageFolder, Splits, load_protocol, open_clips, split_folder
-from tfpqn.layers import (
-    ProductQuantization,
-    Quantizer,
-    ResidualProductQuantization,
-    TemporalProductQuantization,
-)
-from tfpqn.losses import AsymmetricTripletLoss
 from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
 from tfpqn.models.backbones import NORMALIZATIONS
 from tfpqn.models.product_quantization_network import CLASSIFIED
 
+from .building import build_loss, build_optimizer, build_quantizer, seed_keras
+
 MODELS = ("pqn", "rpqn", "tpqn")
 OPTIMIZERS = ("adam", "sgd")
-MOMENTUM = 0.9
 # Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
 CODE_LENGTH = 4
 FOLDER_FRAMES = 16
@@ -151,8 +141,8 @@ class RunConfig:
             )
         self._check_optimization()
         # What they refuse is refused here, before any data is read.
-        self._build_quantizer()
-        self._build_loss()
+        build_quantizer(self, self._num_codewords)
+        build_loss(self)
 
     def _check_optimization(self) -> None:
         if not self.learning_rate > 0:
@@ -205,6 +195,10 @@ class RunConfig:
         segments = sum(self.num_segments) if self.takes_clips else 1
         return segments * (self.num_levels or 1) * (self.num_subspaces or 1)
 
+    @property
+    def _num_codewords(self) -> int:
+        return int(2 ** (self.bits // self.code_length))
+
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON gives them back: `num_segments` is a list."""
         return {**dataclasses.asdict(self), "num_segments": list(self.num_segments)}
@@ -256,7 +250,7 @@ class RunConfig:
             )
         self._check_model_settings()
         # Built with the smallest codebooks, to have its say on the other sizes first.
-        self._make_quantizer(2)
+        build_quantizer(self, 2)
         length = self.code_length
         if self.bits < 1 or self.bits % length:
             raise ValueError(
@@ -330,11 +324,11 @@ class RunConfig:
                 "classification_weight needs items of one label each. "
                 f"Received: classification_weight={self.classification_weight} for others"
             )
-        _seed_keras(self.seed)
+        seed_keras(self.seed)
         options = {} if self.normalization == "batch" else {"normalization": self.normalization}
         network = ProductQuantizationNetwork(
             build_backbone(self.backbone, image_shape, weights=self.weights, **options),
-            self._build_quantizer(),
+            build_quantizer(self, self._num_codewords),
             self.embedding_dim,
             center_embeddings=self.center_embeddings,
             level_loss_weight=self.level_loss_weight,
@@ -343,65 +337,6 @@ class RunConfig:
             classification_weight=self.classification_weight,
             label_smoothing=self.label_smoothing,
         )
-        optimizer = self._build_optimizer(network, steps)
-        network.compile(optimizer, self._build_loss(), loss_weights=self.loss_weight)
+        optimizer = build_optimizer(self, network, steps)
+        network.compile(optimizer, build_loss(self), loss_weights=self.loss_weight)
         return network
-
-    def _build_optimizer(self, network: Any, steps: int) -> keras.optimizers.Optimizer:
-        warmup = round(self.warmup_epochs / max(self.epochs, 1) * steps)
-        rise = {"warmup_target": self.learning_rate, "warmup_steps": warmup} if warmup else {}
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else self.learning_rate, max(steps - warmup, 1), **rise
-        )
-        settings: dict[str, Any] = {"weight_decay": self.weight_decay or None}
-        if self.optimizer == "sgd":
-            optimizer = keras.optimizers.SGD(schedule, MOMENTUM, nesterov=True, **settings)
-        else:
-            optimizer = keras.optimizers.Adam(schedule, **settings)
-        if self.weight_decay:
-            kernels = [v for v in network.trainable_variables if v.path.endswith("kernel")]
-            kept = {id(v) for v in kernels}
-            others = [v for v in network.trainable_variables if id(v) not in kept]
-            optimizer.exclude_from_weight_decay(var_list=others)
-        return optimizer
-
-    def _build_quantizer(self) -> Quantizer:
-        return self._make_quantizer(2 ** (self.bits // self.code_length))
-
-    def _make_quantizer(self, num_codewords: int) -> Quantizer:
-        filled_in: Any = self  # no number is None any more
-        levels, subspaces = filled_in.num_levels, filled_in.num_subspaces
-        if self.model == "pqn":
-            return ProductQuantization(subspaces, num_codewords, self.alpha)
-        rest: dict[str, Any] = {"alpha": self.alpha, "straight_through": self.straight_through}
-        if self.model == "rpqn":
-            return ResidualProductQuantization(levels, subspaces, num_codewords, **rest)
-        return TemporalProductQuantization(
-            self.num_segments,
-            subspaces,
-            num_codewords,
-            levels,
-            share_codebooks=self.share_codebooks,
-            **rest,
-        )
-
-    def _build_loss(self) -> AsymmetricTripletLoss:
-        return AsymmetricTripletLoss(
-            self.loss_form,
-            self.loss_scale,
-            self.loss_margin,
-            hardness=self.loss_hardness,
-            sides=self.loss_sides,
-        )
-
-
-def _seed_keras(seed: int) -> None:
-    """`keras.utils.set_random_seed`, without the import of TensorFlow on another backend.
-
-    There Keras seeds weights and layers by Python's own generator.
-    """
-    if keras.backend.backend() == "tensorflow":
-        keras.utils.set_random_seed(seed)
-    else:
-        random.seed(seed)
-        np.random.seed(seed)

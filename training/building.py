@@ -1,0 +1,84 @@
+"""Optimizer, quantizer and loss of a run's settings."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from tfpqn.layers import (
+    ProductQuantization,
+    Quantizer,
+    ResidualProductQuantization,
+    TemporalProductQuantization,
+)
+from tfpqn.losses import AsymmetricTripletLoss
+
+if TYPE_CHECKING:
+    from .run_config import RunConfig
+
+MOMENTUM = 0.9
+
+
+def build_optimizer(config: RunConfig, network: Any, steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a network that takes so many steps in all."""
+    warmup = round(config.warmup_epochs / max(config.epochs, 1) * steps)
+    rise = {"warmup_target": config.learning_rate, "warmup_steps": warmup} if warmup else {}
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else config.learning_rate, max(steps - warmup, 1), **rise
+    )
+    settings: dict[str, Any] = {"weight_decay": config.weight_decay or None}
+    if config.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(schedule, MOMENTUM, nesterov=True, **settings)
+    else:
+        optimizer = keras.optimizers.Adam(schedule, **settings)
+    if config.weight_decay:
+        kernels = [v for v in network.trainable_variables if v.path.endswith("kernel")]
+        kept = {id(v) for v in kernels}
+        others = [v for v in network.trainable_variables if id(v) not in kept]
+        optimizer.exclude_from_weight_decay(var_list=others)
+    return optimizer
+
+
+def build_quantizer(config: RunConfig, num_codewords: int) -> Quantizer:
+    """The quantizer, with codebooks of so many codewords."""
+    filled_in: Any = config  # no number is None any more
+    levels, subspaces = filled_in.num_levels, filled_in.num_subspaces
+    if config.model == "pqn":
+        return ProductQuantization(subspaces, num_codewords, config.alpha)
+    rest: dict[str, Any] = {"alpha": config.alpha, "straight_through": config.straight_through}
+    if config.model == "rpqn":
+        return ResidualProductQuantization(levels, subspaces, num_codewords, **rest)
+    return TemporalProductQuantization(
+        config.num_segments,
+        subspaces,
+        num_codewords,
+        levels,
+        share_codebooks=config.share_codebooks,
+        **rest,
+    )
+
+
+def build_loss(config: RunConfig) -> AsymmetricTripletLoss:
+    """The triplet loss."""
+    return AsymmetricTripletLoss(
+        config.loss_form,
+        config.loss_scale,
+        config.loss_margin,
+        hardness=config.loss_hardness,
+        sides=config.loss_sides,
+    )
+
+
+def seed_keras(seed: int) -> None:
+    """`keras.utils.set_random_seed`, without the import of TensorFlow on another backend.
+
+    There Keras seeds weights and layers by Python's own generator.
+    """
+    if keras.backend.backend() == "tensorflow":
+        keras.utils.set_random_seed(seed)
+    else:
+        random.seed(seed)
+        np.random.seed(seed)
