@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,13 +16,13 @@ from tfpqn.layers import (
 )
 from tfpqn.losses import AsymmetricTripletLoss
 
-if TYPE_CHECKING:
-    from .run_config import RunConfig
+# A RunConfig, whose file imports this one.
+Settings = Any
 
 MOMENTUM = 0.9
 
 
-def build_optimizer(config: RunConfig, network: Any, steps: int) -> keras.optimizers.Optimizer:
+def build_optimizer(config: Settings, network: Any, steps: int) -> keras.optimizers.Optimizer:
     """The optimizer of a network that takes so many steps in all."""
     warmup = round(config.warmup_epochs / max(config.epochs, 1) * steps)
     rise = {"warmup_target": config.learning_rate, "warmup_steps": warmup} if warmup else {}
@@ -42,10 +42,9 @@ def build_optimizer(config: RunConfig, network: Any, steps: int) -> keras.optimi
     return optimizer
 
 
-def build_quantizer(config: RunConfig, num_codewords: int) -> Quantizer:
+def build_quantizer(config: Settings, num_codewords: int) -> Quantizer:
     """The quantizer, with codebooks of so many codewords."""
-    filled_in: Any = config  # no number is None any more
-    levels, subspaces = filled_in.num_levels, filled_in.num_subspaces
+    levels, subspaces = config.num_levels, config.num_subspaces
     if config.model == "pqn":
         return ProductQuantization(subspaces, num_codewords, config.alpha)
     rest: dict[str, Any] = {"alpha": config.alpha, "straight_through": config.straight_through}
@@ -61,7 +60,7 @@ def build_quantizer(config: RunConfig, num_codewords: int) -> Quantizer:
     )
 
 
-def build_loss(config: RunConfig) -> AsymmetricTripletLoss:
+def build_loss(config: Settings) -> AsymmetricTripletLoss:
     """The triplet loss."""
     return AsymmetricTripletLoss(
         config.loss_form,
