@@ -70,6 +70,9 @@ class RunConfig:
             the label, and to draw the frames of clips at random.
         max_shift: Largest shift in pixels.
         cutout: Side in pixels of the square that is cut out of each augmented image; 0 for none.
+        color_jitter: Most by which brightness, contrast and saturation of augmented images change.
+        views: 2 or more to train without labels: each image stands so often in a batch, augmented
+            in different ways, and only these belong together.
         seed: Seed of weights, order, augmentation and clustering.
 
     Raises:
@@ -115,6 +118,8 @@ class RunConfig:
     augment: bool = False
     max_shift: int = 2
     cutout: int = 0
+    color_jitter: float = 0.0
+    views: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -173,6 +178,12 @@ class RunConfig:
                 "cutout must be at least 0, and 0 without augment. "
                 f"Received: cutout={self.cutout}, augment={self.augment}"
             )
+        if not 0 <= self.color_jitter < 1 or self.color_jitter and not self.augment:
+            raise ValueError(
+                "color_jitter must lie in [0, 1), and be 0 without augment. "
+                f"Received: color_jitter={self.color_jitter}, augment={self.augment}"
+            )
+        self._check_views()
         if self.normalization not in NORMALIZATIONS:
             raise ValueError(
                 f"normalization must be one of {list(NORMALIZATIONS)}. "
@@ -182,6 +193,19 @@ class RunConfig:
             raise ValueError(
                 "normalization is for the backbone 'conv3'. "
                 f"Received: {self.normalization!r}, backbone={self.backbone!r}"
+            )
+
+    def _check_views(self) -> None:
+        if self.views < 1 or self.batch_size % self.views or self.views > 1 and not self.augment:
+            raise ValueError(
+                "views must be at least 1 and divide batch_size, and be 1 without augment. "
+                f"Received: views={self.views}, batch_size={self.batch_size}, "
+                f"augment={self.augment}"
+            )
+        if self.views > 1 and self.classification_weight:
+            raise ValueError(
+                "views above 1 train without labels, and a classifier needs them. Received: "
+                f"views={self.views}, classification_weight={self.classification_weight}"
             )
 
     @property

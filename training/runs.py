@@ -194,6 +194,8 @@ def train(
         augment=config.augment,
         max_shift=config.max_shift,
         cutout=config.cutout,
+        color_jitter=config.color_jitter,
+        views=config.views,
     )
     network = config.build_network(
         splits.train.image_shape,

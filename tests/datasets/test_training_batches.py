@@ -147,6 +147,63 @@ def test_negative_cutout_is_refused(images: ImageArrays) -> None:
         TrainingBatches(images, 6, augment=True, cutout=-1)
 
 
+def test_views_of_an_item_stand_together_and_are_labelled_by_it(
+    images: ImageArrays, take: Take
+) -> None:
+    everyday = ImageArrays(images.images, np.zeros(20, np.int64))
+    batches = TrainingBatches(everyday, 6, augment=True, max_shift=1, views=3)
+    assert batches.steps_per_epoch == 10
+    stream = take(batches, 10)
+    labels = np.array([labels for _, labels in stream]).reshape(20, 3)
+    np.testing.assert_array_equal(np.sort(labels, axis=0), np.repeat(np.arange(20)[:, None], 3, 1))
+    views = np.array([pixels for pixels, _ in stream]).reshape(20, 3, *SHAPE)
+    for label, seen in zip(labels[:, 0], views, strict=True):
+        possible = {v.tobytes() for v in flips_and_shifts(images.images[label], 1).values()}
+        assert {view.tobytes() for view in seen} <= possible
+    differ = [len({view.tobytes() for view in seen}) > 1 for seen in views]
+    assert np.mean(differ) > 0.8
+
+
+def test_stream_of_views_does_not_depend_on_where_it_began(images: ImageArrays, take: Take) -> None:
+    batches = TrainingBatches(images, 6, augment=True, color_jitter=0.4, views=2)
+    stream = take(batches, 9)
+    assert_same(take(batches, 4, 5), stream[5:])
+
+
+def test_color_jitter_changes_pixels_and_nothing_else(images: ImageArrays, take: Take) -> None:
+    plain, jittered = (
+        take(TrainingBatches(images, 20, augment=True, color_jitter=strength), 1)[0]
+        for strength in (0.0, 0.5)
+    )
+    np.testing.assert_array_equal(plain[1], jittered[1])
+    assert plain[0].shape == jittered[0].shape
+    assert plain[0].dtype == jittered[0].dtype
+    # Bright pixels stay bright: the shifts are the same.
+    correlations = [
+        np.corrcoef(one.ravel(), other.ravel())[0, 1]
+        for one, other in zip(plain[0], jittered[0], strict=True)
+    ]
+    assert min(correlations) > 0.5
+    assert max(correlations) < 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"color_jitter": 1.0}, r"color_jitter must lie in \[0, 1\). Received: 1.0"),
+        ({"views": 0}, "views must be at least 1.*views=0"),
+        ({"views": 4}, "views must .* divide the batch.*views=4, batch_size=6"),
+        ({"views": 2, "augment": False}, "be 1 without augment.*augment=False"),
+    ],
+    ids=str,
+)
+def test_colors_and_views_that_do_not_fit_are_refused(
+    images: ImageArrays, settings: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingBatches(images, 6, **{"augment": True, **settings})
+
+
 def test_augmentation_differs_from_epoch_to_epoch(images: ImageArrays, take: Take) -> None:
     (first, first_labels), (second, second_labels) = take(
         TrainingBatches(images, 20, augment=True), 2

@@ -71,6 +71,33 @@ def cut_out(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarr
     return painted
 
 
+def jitter_colors(images: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Change brightness, contrast and saturation of each item by random factors, in this order.
+
+    Brightness multiplies all pixels; contrast moves them from their mean; saturation moves the
+    channels from their mean at each pixel, which leaves grey images as they are.
+
+    Args:
+        images: uint8 `[batch, height, width, channels]`, or clips, whose frames change alike.
+        strength: The factors lie in `1 - strength .. 1 + strength`; 0 for no change.
+        rng: Draws the factors.
+
+    Returns:
+        Array of the same shape and dtype, rounded, and clipped to 0 .. 255.
+    """
+    if not strength:
+        return images
+    shape = (3, len(images), *(1 for _ in images.shape[1:]))
+    factors = rng.uniform(1.0 - strength, 1.0 + strength, shape).astype(np.float32)
+    brightness, contrast, saturation = factors
+    pixels = images * brightness
+    mean = pixels.mean(axis=tuple(range(1, images.ndim)), keepdims=True)
+    pixels = mean + contrast * (pixels - mean)
+    grey = pixels.mean(axis=-1, keepdims=True)
+    pixels = grey + saturation * (pixels - grey)
+    return np.clip(pixels, 0.0, 255.0).round().astype(images.dtype)
+
+
 def _mirror(places: np.ndarray, length: int) -> np.ndarray:
     """Places of a row of pixels that goes on beyond its ends as its own mirror image."""
     period = max(1, 2 * (length - 1))

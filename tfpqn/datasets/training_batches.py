@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from tfpqn.datasets.augmentation import GREY, cut_out, shift_and_flip
+from tfpqn.datasets.augmentation import GREY, cut_out, jitter_colors, shift_and_flip
 from tfpqn.datasets.image_set import ImageSet
 from tfpqn.datasets.lazy_tensorflow import tf
 
@@ -38,13 +38,20 @@ class TrainingBatches:
         max_shift: Largest shift along either axis; the border is mirrored.
         cutout: With `augment`, side of a square around a random pixel of each item that is painted
             grey, in all frames of a clip alike; 0 for none. What of it lies outside is lost.
+        color_jitter: With `augment`, the most by which brightness, contrast and saturation change,
+            as a share of themselves, all frames of a clip alike; 0 for not at all.
+        views: How often an item stands in a batch, one after another, each time augmented anew.
+            Above 1 its label is its row in the set: only views of one item belong together, and no
+            labels are needed.
 
     Raises:
-        ValueError: The set is smaller than a batch, or `cutout` is negative.
+        ValueError: The set is smaller than a batch, `cutout` or `color_jitter` is out of range, or
+            `views` does not divide the batch or is above 1 without `augment`.
 
     Reference:
         DeVries, Taylor: "Improved Regularization of Convolutional Neural Networks with Cutout",
-        2017.
+        2017. Chen, Kornblith, Norouzi, Hinton: "A Simple Framework for Contrastive Learning of
+        Visual Representations", ICML 2020 (views, colours).
 
     Example:
 
@@ -61,6 +68,8 @@ class TrainingBatches:
         augment: bool = False,
         max_shift: int = 2,
         cutout: int = 0,
+        color_jitter: float = 0.0,
+        views: int = 1,
     ) -> None:
         if not 1 <= batch_size <= len(images):
             raise ValueError(
@@ -69,17 +78,26 @@ class TrainingBatches:
             )
         if cutout < 0:
             raise ValueError(f"cutout must be at least 0. Received: {cutout}")
+        if not 0 <= color_jitter < 1:
+            raise ValueError(f"color_jitter must lie in [0, 1). Received: {color_jitter}")
+        if views < 1 or batch_size % views or views > 1 and not augment:
+            raise ValueError(
+                "views must be at least 1 and divide the batch, and be 1 without augment. "
+                f"Received: views={views}, batch_size={batch_size}, augment={augment}"
+            )
         self.images = images
         self.batch_size = batch_size
         self.seed = seed
         self.augment = augment
         self.max_shift = max_shift
         self.cutout = cutout
+        self.color_jitter = color_jitter
+        self.views = views
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of whole batches in the set."""
-        return len(self.images) // self.batch_size
+        """Number of whole batches in the set, each item counted once for each view."""
+        return len(self.images) * self.views // self.batch_size
 
     def dataset(self, first_step: int = 0) -> tf.data.Dataset:
         """The batches from `first_step` on, without end.
@@ -89,7 +107,7 @@ class TrainingBatches:
             of clips uint8 `[batch_size, num_frames, height, width, channels]`.
         """
         first_epoch, steps_done = divmod(first_step, self.steps_per_epoch)
-        labels = tf.constant(self.images.labels)
+        labels = tf.constant(self._labels)
         positions = (
             tf.data.Dataset.range(first_epoch, INT64_MAX)
             .flat_map(self._epoch)
@@ -103,6 +121,10 @@ class TrainingBatches:
                 self._augment, num_parallel_calls=tf.data.AUTOTUNE
             )
         return batches.prefetch(tf.data.AUTOTUNE)
+
+    @property
+    def _labels(self) -> np.ndarray:
+        return self.images.labels if self.views == 1 else np.arange(len(self.images))
 
     def arrays(self, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The batches from `first_step` on, without end and without TensorFlow.
@@ -130,19 +152,22 @@ class TrainingBatches:
         epoch, place = divmod(step, self.steps_per_epoch)
         seed = self.seed % 2**64
         order = _draw_order(len(self.images), seed, epoch)
-        rows = order[place * self.batch_size : (place + 1) * self.batch_size]
-        labels = self.images.labels[rows]
+        items_per_batch = self.batch_size // self.views
+        rows = order[place * items_per_batch : (place + 1) * items_per_batch].repeat(self.views)
+        labels = self._labels[rows]
         if not self.augment:
             return self.images.read(rows), labels
         rng = np.random.default_rng([seed, 1, step])
         images = self.images.read(rows, rng.integers(2**63, size=len(rows)))
         images = shift_and_flip(images, self.max_shift, rng, self.images.mirrors_alike)
+        images = jitter_colors(images, self.color_jitter, rng)
         return cut_out(images, self.cutout, rng), labels
 
     def _epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(self.images), dtype=tf.int64), seed=(self.seed, epoch)
         )
+        order = tf.repeat(order, self.views)
         whole = self.steps_per_epoch * self.batch_size
         return tf.data.Dataset.from_tensor_slices(order[:whole])
 
@@ -162,7 +187,8 @@ class TrainingBatches:
         images = tf.ensure_shape(images, [self.batch_size, *self.images.item_shape])
         seed = tf.stack([tf.constant(self.seed, tf.int64), step])
         images = _shift_and_flip(images, self.max_shift, seed, self.images.mirrors_alike)
-        # Another seed than that of shifts, of which the first results would be the same.
+        # Other seeds than that of shifts, of which the first results would be the same.
+        images = _jitter_colors(images, self.color_jitter, tf.random.fold_in(seed, 2))
         return _cut_out(images, self.cutout, tf.random.fold_in(seed, 1)), labels
 
 
@@ -213,3 +239,19 @@ def _cut_out(images: tf.Tensor, side: int, seed: tf.Tensor) -> tf.Tensor:
     square = within[0][:, :, None] & within[1][:, None, :]
     square = tf.reshape(square, [batch_size, *(1 for _ in frames), height, width, 1])
     return tf.where(square, tf.constant(GREY, images.dtype), images)
+
+
+def _jitter_colors(images: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
+    """The twin of `tfpqn.datasets.augmentation.jitter_colors`."""
+    if not strength:
+        return images
+    shape = [3, images.shape[0], *(1 for _ in images.shape[1:])]
+    brightness, contrast, saturation = tf.unstack(
+        tf.random.stateless_uniform(shape, seed, 1.0 - strength, 1.0 + strength)
+    )
+    pixels = tf.cast(images, tf.float32) * brightness
+    mean = tf.reduce_mean(pixels, list(range(1, len(images.shape))), keepdims=True)
+    pixels = mean + contrast * (pixels - mean)
+    grey = tf.reduce_mean(pixels, -1, keepdims=True)
+    pixels = grey + saturation * (pixels - grey)
+    return tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, 255.0)), images.dtype)
