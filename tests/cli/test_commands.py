@@ -180,6 +180,14 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
             ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--weights", "a.h5"],
             "'cifar10-p1/pqn-24' starts from no weights. Received: 'a.h5'",
         ),
+        (
+            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--set", "cutout=4"],
+            "--recipe settles all settings. Received: --set as well",
+        ),
+        (
+            ["train", "--run-dir", "{new}", "--set", "epochs=4"],
+            "--set takes NAME=VALUE, where NAME is one of ['center_embeddings', 'classification",
+        ),
         (["reproduce", "cifar"], "Unknown table. Expected one of ['cifar10-p1'"),
         (["reproduce", "cifar10-p1", "--rows", "pqn-25"], "Unknown row of cifar10-p1"),
         (["evaluate", "--run-dir", "{new}"], "The run folder must hold run.json"),

@@ -16,6 +16,7 @@ from tfpqn.cli.exporting import export, verify
 from tfpqn.cli.query import query
 from tfpqn.cli.reproducing import reproduce
 from tfpqn.cli.serve import serve
+from tfpqn.cli.settings import read_settings
 from tfpqn.cli.shared import (
     DataDir,
     ImagesFolder,
@@ -135,6 +136,10 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Adam's, at the start.")] = 3e-3,
     augment: Annotated[bool, typer.Option(help="Flip and shift the images at random.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE, any other setting of a run; repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     data_dir: DataDir = None,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
@@ -180,6 +185,8 @@ def train(
         augment=augment,
         seed=seed,
     )
+    if settings:
+        config = read_settings(settings, config, with_option=context.params)
     run = Run.start(run_dir, config)
     splits = config.load_splits(data_dir)
     report_skipped(splits.train)
@@ -257,7 +264,8 @@ def _read_recipe(
         if source is not None and source.name == "COMMANDLINE" and name not in NOT_IN_RECIPES
     ]
     if given:
-        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        names = {option.name: option.opts[0] for option in context.command.params}
+        options = ", ".join(names[name] for name in given)
         raise ValueError(f"--recipe settles all settings. Received: {options} as well")
     if (recipe.start is None) != (initial_run is None):
         wanted = f"--initial-run, a run of {recipe.start!r}" if recipe.start else "no --initial-run"
