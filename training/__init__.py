@@ -8,6 +8,7 @@ from .evaluation import encode_set as encode_set
 from .evaluation import evaluate as evaluate
 from .fitting import fit as fit
 from .initialization import initialize_codebooks as initialize_codebooks
+from .initialization import settle_codebooks as settle_codebooks
 from .reproduction import reproduce as reproduce
 from .run_config import RunConfig as RunConfig
 from .runs import Run as Run

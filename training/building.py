@@ -45,9 +45,10 @@ def build_optimizer(config: Settings, network: Any, steps: int) -> keras.optimiz
 def build_quantizer(config: Settings, num_codewords: int) -> Quantizer:
     """The quantizer, with codebooks of so many codewords."""
     levels, subspaces = config.num_levels, config.num_subspaces
+    rest: dict[str, Any] = {"alpha": config.alpha, "unit_codewords": config.unit_codewords}
     if config.model == "pqn":
-        return ProductQuantization(subspaces, num_codewords, config.alpha)
-    rest: dict[str, Any] = {"alpha": config.alpha, "straight_through": config.straight_through}
+        return ProductQuantization(subspaces, num_codewords, **rest)
+    rest["straight_through"] = config.straight_through
     if config.model == "rpqn":
         return ResidualProductQuantization(levels, subspaces, num_codewords, **rest)
     return TemporalProductQuantization(

@@ -36,14 +36,36 @@ def initialize_codebooks(
     Reference:
         Jegou, Douze, Schmid: "Product Quantization for Nearest Neighbor Search", PAMI 2011.
     """
-    embeddings = [ops.convert_to_numpy(network.embed(batch, training=training)) for batch in images]
-    if not embeddings:
-        raise ValueError("images must hold at least one batch. Received: none")
 
     def cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
         return _cluster(vectors, num_clusters, seed)
 
-    network.quantizer.fit_codebooks(np.concatenate(embeddings), cluster)
+    network.quantizer.fit_codebooks(_embed(network, images, training), cluster)
+
+
+def settle_codebooks(network: Any, images: Iterable[np.ndarray]) -> None:
+    """Give the codewords of a trained network the length of what they stand for.
+
+    For a quantizer with `unit_codewords=False`, once after training: each codeword of the first
+    level becomes the mean of what training reconstructed the images by that choose it. An item that
+    lies between classes then scores lower than one that does not, as with soft reconstructions.
+
+    Args:
+        network: A trained `ProductQuantizationNetwork`.
+        images: Batches of training images `[batch, height, width, channels]`, many per codeword.
+
+    Raises:
+        ValueError: There is no image, an embedding is not finite, or the quantizer has unit
+            codewords.
+    """
+    network.quantizer.settle_codebooks(_embed(network, images, training=False))
+
+
+def _embed(network: Any, images: Iterable[np.ndarray], training: bool) -> np.ndarray:
+    embeddings = [ops.convert_to_numpy(network.embed(batch, training=training)) for batch in images]
+    if not embeddings:
+        raise ValueError("images must hold at least one batch. Received: none")
+    return np.concatenate(embeddings)
 
 
 def _cluster(vectors: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:

@@ -40,6 +40,8 @@ class RunConfig:
         share_codebooks: Whether all segments of a clip share their codebooks.
         straight_through: Which values are hard in training, see `ResidualProductQuantization`; not
             for "pqn".
+        unit_codewords: Whether codes decode to codewords of unit length. If not, the codewords get
+            the lengths of k-means centres or, after training, those of `settle_codebooks`.
         level_loss_weight: Weight of the loss on the first levels alone.
         embedding_dim: Length of the embedding, of a segment for "tpqn"; a multiple of
             `num_subspaces`.
@@ -91,6 +93,7 @@ class RunConfig:
     num_segments: tuple[int, ...] = (2,)
     share_codebooks: bool = False
     straight_through: str | None = None
+    unit_codewords: bool = True
     level_loss_weight: float = 0.0
     embedding_dim: int = 512
     backbone: str = "conv3"

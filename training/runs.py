@@ -20,12 +20,14 @@ from .calibration import calibrate
 from .callbacks import EvaluateRetrieval, ReviveCodewords
 from .evaluation import evaluate
 from .fitting import fit
-from .initialization import initialize_codebooks
+from .initialization import initialize_codebooks, settle_codebooks
 from .run_config import RunConfig
 
 # Images per codeword for k-means and for the search for dead codewords, and the least in all.
 SAMPLES_PER_CODEWORD = 16
 FEWEST_SAMPLES = 2048
+# Embeddings of so many are held at once, after training.
+SETTLED_ITEMS = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,6 +247,10 @@ def train(
         callbacks=callbacks,
         progress=progress,
     )
+    if not config.unit_codewords and not config.freeze_codebooks:
+        settle_codebooks(
+            network, sample_batches(splits.train, max(num_samples, SETTLED_ITEMS), 256)
+        )
     _save_network(network, run.folder / "network.keras")
     return network
 

@@ -34,8 +34,8 @@ class Row(NamedTuple):
     embedding_dim: int
 
 
-def product(num_subspaces, num_codewords):
-    return partial(ProductQuantization, num_subspaces, num_codewords)
+def product(num_subspaces, num_codewords, **options):
+    return partial(ProductQuantization, num_subspaces, num_codewords, **options)
 
 
 def residual(num_levels, num_subspaces, num_codewords, **options):
@@ -52,12 +52,15 @@ ROWS = (
     Row("product", product(4, 16), 20),
     Row("product-of-one-subspace", product(1, 8), 5),
     Row("product-of-many-codewords", product(2, 300), 8),
+    Row("product-of-own-lengths", product(4, 16, unit_codewords=False), 20),
     Row("residual-of-2-levels", residual(2, 4, 16), 20),
     Row("residual-of-4-levels", residual(4, 2, 8, straight_through="all"), 12),
     Row("residual-of-one-subspace", residual(3, 1, 8), 5),
+    Row("residual-of-own-lengths", residual(2, 2, 16, unit_codewords=False), 20),
     Row("temporal", temporal(2, 2, 16), 20),
     Row("temporal-pyramid", temporal((1, 2), 1, 8), 12),
     Row("temporal-shared", temporal(3, 2, 8, share_codebooks=True), 12),
+    Row("temporal-of-own-lengths", temporal(2, 2, 16, unit_codewords=False), 20),
     Row("temporal-residual", temporal(2, 2, 16, levels=2), 20),
     Row("temporal-residual-shared", temporal(2, 2, 16, levels=2, share_codebooks=True), 20),
 )
@@ -67,6 +70,8 @@ ROWS = (
 SLOW_ROWS = {
     "product-of-one-subspace",
     "residual-of-one-subspace",
+    "residual-of-own-lengths",
+    "temporal-of-own-lengths",
     "temporal-pyramid",
     "temporal-residual-shared",
 }

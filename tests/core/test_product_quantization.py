@@ -337,3 +337,62 @@ def test_reviving_nothing_from_no_embeddings(rng):
     codebooks = to_numpy(layer.codebooks).copy()
     assert layer.revive_codewords(np.zeros((0, 4), "float32"), rng) == 0
     np.testing.assert_array_equal(to_numpy(layer.codebooks), codebooks)
+
+
+def test_codes_decode_to_codewords_of_their_own_length_where_it_is_kept(rng):
+    codebooks = rng.normal(size=(3, 8, 4)).astype("float32")
+    embeddings = rng.normal(size=(20, 12)).astype("float32")
+    unit, own = (build_from(codebooks, unit_codewords=wanted) for wanted in (True, False))
+    codes = to_numpy(unit.encode(embeddings))
+    # Directions alone decide what is chosen, and what training reconstructs.
+    np.testing.assert_array_equal(to_numpy(own.encode(embeddings)), codes)
+    assert_close(own(embeddings, training=True), unit(embeddings, training=True))
+    decoded = np.stack([np.concatenate([codebooks[m, k] for m, k in enumerate(c)]) for c in codes])
+    assert_close(own.decode(codes), decoded)
+    lengths = np.linalg.norm(codebooks, axis=-1)
+    assert_close(own.lookup_tables(embeddings), to_numpy(unit.lookup_tables(embeddings)) * lengths)
+    assert own.codebook_fingerprint() != unit.codebook_fingerprint()
+
+
+def test_codewords_of_their_own_length_are_fitted_with_that_of_the_centres(rng):
+    layer = build(2, 3, 8, unit_codewords=False)
+    embeddings = rng.normal(size=(10, 8)).astype("float32")
+    layer.fit_codebooks(embeddings, lambda vectors, num_clusters: 0.3 * vectors[:num_clusters])
+    assert_close(np.linalg.norm(to_numpy(layer.codebooks), axis=-1), np.full((2, 3), 0.3))
+
+
+def test_settled_codewords_are_the_mean_soft_reconstructions_of_those_that_chose_them(rng):
+    codebooks = rng.normal(size=(2, 40, 3)).astype("float32")
+    layer = build_from(codebooks, alpha=3.0, unit_codewords=False)
+    embeddings = rng.normal(size=(60, 6)).astype("float32")
+    codes = to_numpy(layer.encode(embeddings))
+    soft = reference.split(reference.reconstruct_soft(embeddings, codebooks, 3.0), 2)
+    expected = reference.unit(codebooks)
+    for m, k in np.ndindex(2, 40):
+        if k in codes[:, m]:
+            expected[m, k] = np.mean(soft[codes[:, m] == k, m], axis=0)
+    assert len(set(codes[:, 0])) < 40  # some stay as they are
+    layer.settle_codebooks(embeddings)
+    assert_close(layer.codebooks, expected)
+
+
+def test_settling_many_embeddings_is_settling_them_all(rng, monkeypatch):
+    embeddings = rng.normal(size=(50, 6)).astype("float32")
+    codebooks = rng.normal(size=(2, 4, 3)).astype("float32")
+    layers = [build_from(codebooks, unit_codewords=False) for _ in range(2)]
+    layers[0].settle_codebooks(embeddings)
+    monkeypatch.setattr("tfpqn.layers.subspace_quantizer.SETTLED_AT_ONCE", 7)
+    layers[1].settle_codebooks(embeddings)
+    assert_close(layers[1].codebooks, layers[0].codebooks)
+
+
+def test_a_codeword_whose_reconstructions_cancel_out_keeps_its_direction():
+    codebooks = np.array([[[1, 0], [-1, 0]]], "float32")
+    layer = build_from(codebooks, alpha=1e-6, unit_codewords=False)  # all assignments are equal
+    layer.settle_codebooks(np.array([[1, 0], [-1, 0]], "float32"))
+    assert_close(layer.codebooks, codebooks)
+
+
+def test_unit_codewords_cannot_be_settled(rng):
+    with pytest.raises(ValueError, match="unit_codewords=False. Received: unit_codewords=True"):
+        build(2, 3, 8).settle_codebooks(rng.normal(size=(5, 8)).astype("float32"))

@@ -540,3 +540,30 @@ def test_a_length_that_does_not_divide_is_refused():
         ResidualProductQuantization(2, 4, 8).encode(np.zeros((2, 10), "float32"))
     with pytest.raises(ValueError, match=message):
         keras.Sequential([keras.Input((10,)), ResidualProductQuantization(2, 4, 8)])
+
+
+def test_only_the_first_level_differs_where_codewords_keep_their_own_length(rng):
+    codebooks = draw_codebooks(rng, 3, 2, 8, 4)
+    embeddings = rng.normal(size=(20, 8)).astype("float32")
+    unit, own = (build_from(codebooks, unit_codewords=wanted) for wanted in (True, False))
+    codes = to_numpy(unit.encode(embeddings))
+    assert_same(own.encode(embeddings), codes)
+    assert_close(own(embeddings, training=True), unit(embeddings, training=True))
+    levels = codes.reshape(20, 3, 2)
+    decoded = np.zeros((20, 2, 4))
+    for row, t, m in np.ndindex(20, 3, 2):
+        decoded[row, m] += codebooks[t, m, levels[row, t, m]]
+    assert_close(own.decode(codes), decoded.reshape(20, 8))
+
+
+def test_settling_changes_the_first_level_as_that_of_a_product_quantizer(rng):
+    codebooks = draw_codebooks(rng, 2, 2, 8, 4)
+    embeddings = rng.normal(size=(50, 8)).astype("float32")
+    layer = build_from(codebooks, alpha=3.0, unit_codewords=False)
+    product = ProductQuantization(2, 8, alpha=3.0, unit_codewords=False)
+    product.build((None, 8))
+    product.codebooks.assign(codebooks[0])
+    for quantizer in (layer, product):
+        quantizer.settle_codebooks(embeddings)
+    assert_close(to_numpy(layer.codebooks)[0], product.codebooks)
+    assert_same(to_numpy(layer.codebooks)[1], codebooks[1])

@@ -5,8 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.training.tiny import arrays_of, make_float_network, make_images, make_network
-from tfpqn.training import initialize_codebooks
+from tests.training.tiny import (
+    arrays_of,
+    make_float_network,
+    make_images,
+    make_network,
+    make_network_with,
+)
+from tfpqn.layers import ProductQuantization
+from tfpqn.training import initialize_codebooks, settle_codebooks
 
 NUM_SUBSPACES, NUM_CODEWORDS = 4, 16
 
@@ -114,3 +121,22 @@ def test_embedding_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(ValueError, match="embeddings must be finite"):
         initialize_codebooks(network, [images])
     np.testing.assert_array_equal(network.quantizer.codebooks, former)
+
+
+def test_settled_codewords_are_those_of_the_embeddings_of_inference() -> None:
+    images = make_images().images
+    network, expected = (
+        make_network_with(ProductQuantization(4, 16, unit_codewords=False)) for _ in range(2)
+    )
+    expected.set_weights(network.get_weights())
+    settle_codebooks(network, [images[:10], images[10:]])
+    expected.quantizer.settle_codebooks(np.array(expected.embed(images)))
+    np.testing.assert_allclose(
+        network.quantizer.codebooks, expected.quantizer.codebooks, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_settling_without_an_image_is_an_error() -> None:
+    network = make_network_with(ProductQuantization(4, 16, unit_codewords=False))
+    with pytest.raises(ValueError, match="at least one batch. Received: none"):
+        settle_codebooks(network, [])

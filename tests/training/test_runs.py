@@ -217,3 +217,46 @@ def test_network_in_the_folder_is_a_plain_keras_file(trained: Trained) -> None:
     loaded = keras.saving.load_model(trained.run.folder / "network.keras")
     assert isinstance(loaded, ProductQuantizationNetwork)
     assert loaded.compiled
+
+
+def test_codewords_without_unit_length_are_settled_once_training_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled = []
+
+    def settle(network: Any, batches: Any) -> None:
+        settled.append(np.concatenate(list(batches)))
+        runs_settle(network, settled[-1:])
+
+    runs_settle = runs.settle_codebooks
+    monkeypatch.setattr(runs, "settle_codebooks", settle)
+    config = dataclasses.replace(CONFIG, unit_codewords=False)
+    trained = train_in(tmp_path / "own", config)
+    (images,) = settled
+    np.testing.assert_array_equal(images, make_splits().train.images)
+    # A mean of different unit vectors is shorter than they are.
+    lengths = np.linalg.norm(trained.run.load_network().quantizer.codebooks, axis=-1)
+    assert lengths.min() < 0.99
+    assert lengths.max() < 1 + 1e-6
+    frozen = dataclasses.replace(
+        config, initial_run=str(trained.run.folder), freeze_codebooks=True, epochs=1
+    )
+    assert_bit_equal(
+        train_in(tmp_path / "frozen", frozen).network.quantizer.weights,
+        trained.network.quantizer.weights,
+    )
+    train_in(tmp_path / "unit")
+    assert len(settled) == 1
+
+
+def test_without_epochs_codewords_of_their_own_length_are_the_centres(tmp_path: Path) -> None:
+    """That is product quantization as it is without a network: no codeword is normalised."""
+    config = dataclasses.replace(CONFIG, unit_codewords=False, epochs=0)
+    network = train_in(tmp_path, config).network
+    images = make_splits().train.images
+    quantizer = network.quantizer
+    subvectors = np.array(quantizer.normalize(network.embed(images))).reshape(len(images), 4, -1)
+    codes = np.array(quantizer.encode(network.embed(images)))
+    for m, k in {(m, k) for code in codes for m, k in enumerate(code)}:
+        centre = subvectors[codes[:, m] == k, m].mean(axis=0)
+        np.testing.assert_allclose(quantizer.codebooks[m, k], centre, rtol=1e-4, atol=1e-5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -31,6 +31,31 @@ def fit_codebook(
     if needs_direction:
         chosen = np.linalg.norm(centres, axis=-1) > SHORTEST_CENTRE
     codebook[: len(centres)][chosen] = centres[chosen]
+
+
+def mean_reconstructions(
+    codebooks: np.ndarray, quantized: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """Codebooks whose codewords are the mean reconstruction of the subvectors that chose them.
+
+    Args:
+        codebooks: `[num_subspaces, num_codewords, subvector_dim]`; a codeword that nothing chose,
+            or whose reconstructions cancel out, stays as it is.
+        quantized: Batches of codes `[batch, num_subspaces]` and of reconstructions
+            `[batch, num_subspaces, subvector_dim]`.
+
+    Returns:
+        Array like `codebooks`.
+    """
+    sums = np.zeros(codebooks.shape, np.float64)
+    counts = np.zeros(codebooks.shape[:2], np.int64)
+    subspaces = np.arange(len(codebooks))
+    for codes, reconstructions in quantized:
+        np.add.at(sums, (subspaces, codes), reconstructions)
+        np.add.at(counts, (subspaces, codes), 1)
+    means = sums / np.maximum(counts, 1)[..., None]
+    has_direction = np.linalg.norm(means, axis=-1, keepdims=True) > SHORTEST_CENTRE
+    return np.where(has_direction, means, codebooks)
 
 
 def revive_codebook(

@@ -39,6 +39,10 @@ class ProductQuantization(SubspaceQuantizer):
             `num_subspaces * log2(num_codewords)` bits.
         alpha: Hardness of the soft assignment, in the paper's distance form. Useful between 1 and
             20; as it grows the layer tends to hard product quantization and gradients vanish.
+        unit_codewords: Whether codes decode to codewords of unit length, as in the paper. If not,
+            to codewords as long as they are, which tells how sure an item is of them. Training and
+            encoding go by the directions alone; `fit_codebooks` before training and
+            `settle_codebooks` after it set the lengths.
         codebooks_initializer: Initializer of the codebooks, random directions by default.
             `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -69,10 +73,13 @@ class ProductQuantization(SubspaceQuantizer):
         num_codewords: int = 256,
         alpha: float = 5.0,
         *,
+        unit_codewords: bool = True,
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_subspaces, num_codewords, codebooks_initializer, **kwargs)
+        super().__init__(
+            num_subspaces, num_codewords, unit_codewords, codebooks_initializer, **kwargs
+        )
         require_alpha(alpha)
         self.alpha = alpha
 
@@ -91,30 +98,32 @@ class ProductQuantization(SubspaceQuantizer):
         if training:
             subvectors = reconstruct_soft(assign_soft(tables, self.alpha), codebooks)
         else:
-            subvectors = decode_codes(codes, codebooks)
+            subvectors = decode_codes(codes, self._decoded_codebooks())
         reconstruction = merge_subvectors(subvectors)
         return Quantization(
             reconstruction, ops.cast(codes, self.code_dtype), reconstruction[:, None]
         )
 
     def decode(self, codes: Tensor) -> Tensor:
-        return merge_subvectors(decode_codes(self._checked_codes(codes), self.unit_codebooks()))
+        return merge_subvectors(decode_codes(self._checked_codes(codes), self._decoded_codebooks()))
 
     def lookup_tables(self, queries: Tensor) -> Tensor:
         queries = self._checked_embeddings(queries)
-        return self._tables(queries, self.unit_codebooks())
+        return self._tables(queries, self._decoded_codebooks())
 
     def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
         subvectors = self._numpy_subvectors(embeddings)
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
         for subspace, codebook in enumerate(codebooks):
             fit_codebook(codebook, subvectors[:, subspace], cluster, needs_direction=True)
-        self.codebooks.assign(ops.convert_to_numpy(normalize_vectors(codebooks)))
+        if self.unit_codewords:
+            codebooks = ops.convert_to_numpy(normalize_vectors(codebooks))
+        self.codebooks.assign(codebooks)
 
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
         subvectors = self._numpy_subvectors(embeddings)
         codes = ops.convert_to_numpy(self.encode(embeddings))
-        reconstructions = ops.convert_to_numpy(self.decode(codes)).reshape(subvectors.shape)
+        reconstructions = ops.convert_to_numpy(decode_codes(codes, self.unit_codebooks()))
         errors = np.square(subvectors - reconstructions).sum(axis=-1)
         # A zero subvector is far from every codeword, but no codeword could stand on it.
         errors *= np.square(subvectors).sum(axis=-1)
@@ -129,6 +138,19 @@ class ProductQuantization(SubspaceQuantizer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha}
+
+    def _decoded_codebooks(self) -> Tensor:
+        """What codes decode to, `[num_subspaces, num_codewords, subvector_dim]`."""
+        if self.unit_codewords:
+            return self.unit_codebooks()
+        self._require_built("decode")
+        return ops.convert_to_tensor(self.codebooks)
+
+    def _quantize_first_level(self, subvectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        codebooks = self.unit_codebooks()
+        tables = build_lookup_tables(ops.convert_to_tensor(subvectors), codebooks)
+        soft = reconstruct_soft(assign_soft(tables, self.alpha), codebooks)
+        return ops.convert_to_numpy(assign_hard(tables)), ops.convert_to_numpy(soft)
 
     def _tables(self, embeddings: Tensor, codebooks: Tensor) -> Tensor:
         subvectors = split_subvectors(self.normalize(embeddings), self.num_subspaces)

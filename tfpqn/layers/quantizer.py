@@ -40,8 +40,8 @@ class Quantizer(keras.layers.Layer):
     names. Index, search, export and evaluation are written against this alone.
 
     A subclass sets `code_length` and `num_codewords`, adds the weight `codebooks` in `build`, and
-    implements `normalize`, `quantize_embeddings`, `decode`, `lookup_tables`, `fit_codebooks` and
-    `revive_codewords`.
+    implements `normalize`, `quantize_embeddings`, `decode`, `lookup_tables`, `fit_codebooks`,
+    `settle_codebooks` and `revive_codewords`.
 
     The arithmetic runs in the layer's variable dtype (float32 under mixed precision): half
     precision would merge neighbouring codewords. Only the result is cast to the compute dtype.
@@ -91,6 +91,22 @@ class Quantizer(keras.layers.Layer):
 
     def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
         """Set the codebooks to the cluster centres of `[num_embeddings, embedding_dim]`."""
+        raise NotImplementedError
+
+    def settle_codebooks(self, embeddings: np.ndarray) -> None:
+        """Set codewords to the mean soft reconstruction of the embeddings that choose them.
+
+        This takes back most of what hard codes lose against the soft reconstructions of training
+        (docs/method.md). Called once, after training.
+
+        Args:
+            embeddings: `[num_embeddings, embedding_dim]`. A codeword that none chooses is set to
+                unit length.
+
+        Raises:
+            ValueError: The layer has `unit_codewords`, or the embeddings have the wrong shape or
+                are not finite.
+        """
         raise NotImplementedError
 
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:

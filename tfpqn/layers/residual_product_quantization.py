@@ -55,6 +55,8 @@ class ResidualProductQuantization(SubspaceQuantizer):
             `"residuals"`: a level's residual is that of the chosen codeword, the reconstruction is
             soft; `"none"`: all soft. None stands for `"all"` with several levels, which retrieves
             best (docs/method.md), and `"none"` with one, as in `ProductQuantization`.
+        unit_codewords: As in `ProductQuantization`, of the first level; in the others codewords are
+            of any length in any case.
         codebooks_initializer: Initializer of the codebooks, random directions by default; the
             values of level t are scaled to codewords of length about `0.5 ** t`.
             `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
@@ -89,11 +91,14 @@ class ResidualProductQuantization(SubspaceQuantizer):
         alpha: float | Sequence[float] = 5.0,
         *,
         straight_through: str | None = None,
+        unit_codewords: bool = True,
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
         require_at_least("num_levels", num_levels, 1)
-        super().__init__(num_subspaces, num_codewords, codebooks_initializer, **kwargs)
+        super().__init__(
+            num_subspaces, num_codewords, unit_codewords, codebooks_initializer, **kwargs
+        )
         if straight_through not in (None, *STRAIGHT_THROUGH):
             raise ValueError(
                 f"straight_through must be None or one of {list(STRAIGHT_THROUGH)}. "
@@ -127,7 +132,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
     def decode(self, codes: Tensor) -> Tensor:
         codes = self._checked_codes(codes)
         subvectors = sum(
-            decode_codes(codes[:, self._positions(level)], self._level_codebooks(level))
+            decode_codes(codes[:, self._positions(level)], self._decoded_codebooks(level))
             for level in range(self.num_levels)
         )
         return merge_subvectors(subvectors)
@@ -136,7 +141,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
         queries = self.normalize(self._checked_embeddings(queries))
         subvectors = split_subvectors(queries, self.num_subspaces)
         tables = [
-            build_lookup_tables(subvectors, self._level_codebooks(level))
+            build_lookup_tables(subvectors, self._decoded_codebooks(level))
             for level in range(self.num_levels)
         ]
         return ops.concatenate(tables, axis=1)
@@ -194,7 +199,8 @@ class ResidualProductQuantization(SubspaceQuantizer):
         codes = assign_hard(similarities)
         hard = decode_codes(codes, codebooks)
         if not training:
-            return _Step(hard, hard, codes)
+            # What is left goes by the direction, as in training: lengths are set after it.
+            return _Step(hard, decode_codes(codes, self._decoded_codebooks(level)), codes)
         soft = reconstruct_soft(assign_soft(similarities, self.alphas[level]), codebooks)
         if self.hard_values == "none":
             return _Step(soft, soft, codes)
@@ -207,18 +213,31 @@ class ResidualProductQuantization(SubspaceQuantizer):
         return rank_by_distance(similarities, codebooks) if level else similarities
 
     def _level_codebooks(self, level: int) -> Tensor:
-        """A level's codewords as used, `[num_subspaces, num_codewords, subvector_dim]`."""
+        """What items choose from, `[num_subspaces, num_codewords, subvector_dim]`."""
         self._require_built("codebooks")
         codebooks = ops.convert_to_tensor(self.codebooks)[level]
         return codebooks if level else normalize_vectors(codebooks)
 
+    def _decoded_codebooks(self, level: int) -> Tensor:
+        """What a level's codes decode to, `[num_subspaces, num_codewords, subvector_dim]`."""
+        if self.unit_codewords:
+            return self._level_codebooks(level)
+        self._require_built("decode")
+        return ops.convert_to_tensor(self.codebooks)[level]
+
+    def _quantize_first_level(self, subvectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        codebooks = self._level_codebooks(0)
+        similarities = self._similarities(0, ops.convert_to_tensor(subvectors), codebooks)
+        soft = reconstruct_soft(assign_soft(similarities, self.alphas[0]), codebooks)
+        return ops.convert_to_numpy(assign_hard(similarities)), ops.convert_to_numpy(soft)
+
     def _hard_level(self, level: int, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Codes and codewords that the level chooses for residuals, as numpy arrays."""
         step = self._quantize_level(level, ops.convert_to_tensor(residuals), training=False)
-        return ops.convert_to_numpy(step.codes), ops.convert_to_numpy(step.added)
+        return ops.convert_to_numpy(step.codes), ops.convert_to_numpy(step.removed)
 
     def _assign_level(self, level: int, codebooks: np.ndarray) -> None:
-        if level == 0:
+        if level == 0 and self.unit_codewords:
             codebooks[0] = ops.convert_to_numpy(normalize_vectors(codebooks[0]))
         self.codebooks.assign(codebooks)
 

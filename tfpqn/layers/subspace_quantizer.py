@@ -8,8 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfpqn.layers.codebooks import mean_reconstructions
 from tfpqn.layers.quantizer import Quantizer, Tensor, require_at_least
-from tfpqn.ops import intra_normalize, split_subvectors
+from tfpqn.ops import intra_normalize, normalize_vectors, split_subvectors
+
+# Rows whose tables are in memory at a time.
+SETTLED_AT_ONCE = 1024
 
 
 class SubspaceQuantizer(Quantizer):
@@ -18,18 +22,25 @@ class SubspaceQuantizer(Quantizer):
     Args:
         num_subspaces: Number of slices; it must divide the embedding's length.
         num_codewords: Size of each codebook, at least 2.
+        unit_codewords: Whether codes decode to codewords of unit length, in the first level.
         codebooks_initializer: Initializer of the codebooks, random directions by default.
         **kwargs: Passed to `keras.layers.Layer`.
     """
 
     def __init__(
-        self, num_subspaces: int, num_codewords: int, codebooks_initializer: Any, **kwargs: Any
+        self,
+        num_subspaces: int,
+        num_codewords: int,
+        unit_codewords: bool,
+        codebooks_initializer: Any,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         require_at_least("num_subspaces", num_subspaces, 1)
         require_at_least("num_codewords", num_codewords, 2)
         self.num_subspaces = num_subspaces
         self.num_codewords = num_codewords
+        self.unit_codewords = unit_codewords
         self.codebooks_initializer = keras.initializers.get(
             codebooks_initializer or keras.initializers.RandomNormal(stddev=1.0)
         )
@@ -51,8 +62,31 @@ class SubspaceQuantizer(Quantizer):
             **super().get_config(),
             "num_subspaces": self.num_subspaces,
             "num_codewords": self.num_codewords,
+            "unit_codewords": self.unit_codewords,
             "codebooks_initializer": keras.initializers.serialize(self.codebooks_initializer),
         }
+
+    def settle_codebooks(self, embeddings: np.ndarray) -> None:
+        if self.unit_codewords:
+            raise ValueError(
+                "settle_codebooks gives codewords a length: expected a layer with "
+                "unit_codewords=False. Received: unit_codewords=True"
+            )
+        subvectors = self._numpy_subvectors(embeddings)
+        starts = range(0, len(subvectors), SETTLED_AT_ONCE)
+        chunks = (subvectors[start : start + SETTLED_AT_ONCE] for start in starts)
+        codebooks = np.array(ops.convert_to_numpy(self.codebooks))
+        first_level = codebooks.reshape(-1, *codebooks.shape[-3:])[0]
+        unit = ops.convert_to_numpy(normalize_vectors(first_level))
+        first_level[:] = mean_reconstructions(unit, map(self._quantize_first_level, chunks))
+        self.codebooks.assign(codebooks)
+
+    def _meaning(self) -> str:
+        return super()._meaning() + ("" if self.unit_codewords else ":own lengths")
+
+    def _quantize_first_level(self, subvectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes and soft reconstructions of `[batch, num_subspaces, subvector_dim]`."""
+        raise NotImplementedError
 
     def _add_codebooks(
         self, embedding_dim: int | None, levels: tuple[int, ...], initializer: Any

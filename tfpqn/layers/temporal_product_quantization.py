@@ -37,7 +37,7 @@ class TemporalProductQuantization(Quantizer):
         levels: Number of residual levels, see `ResidualProductQuantization`.
         alpha: Hardness of the soft assignment, as in `ResidualProductQuantization`.
         share_codebooks: Whether all segments use the same codebooks.
-        straight_through: As in `ResidualProductQuantization`.
+        straight_through, unit_codewords: As in `ResidualProductQuantization`.
         codebooks_initializer: As in `ResidualProductQuantization`.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -77,6 +77,7 @@ class TemporalProductQuantization(Quantizer):
         *,
         share_codebooks: bool = False,
         straight_through: str | None = None,
+        unit_codewords: bool = True,
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -100,6 +101,7 @@ class TemporalProductQuantization(Quantizer):
             num_codewords,
             alpha,
             straight_through=straight_through,
+            unit_codewords=unit_codewords,
             codebooks_initializer=codebooks_initializer,
             dtype=self.dtype_policy,
             trainable=self.trainable,
@@ -213,6 +215,10 @@ class TemporalProductQuantization(Quantizer):
         embeddings = self._checked_clips(embeddings)
         self.quantizer.fit_codebooks(ops.convert_to_numpy(self._items(embeddings)), cluster)
 
+    def settle_codebooks(self, embeddings: np.ndarray) -> None:
+        embeddings = self._checked_clips(embeddings)
+        self.quantizer.settle_codebooks(ops.convert_to_numpy(self._items(embeddings)))
+
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
         embeddings = self._checked_clips(embeddings)
         return self.quantizer.revive_codewords(ops.convert_to_numpy(self._items(embeddings)), rng)
@@ -241,6 +247,7 @@ class TemporalProductQuantization(Quantizer):
             "alpha": self.alpha,
             "share_codebooks": self.share_codebooks,
             "straight_through": self.straight_through,
+            "unit_codewords": self.quantizer.unit_codewords,
             "codebooks_initializer": keras.initializers.serialize(
                 self.quantizer.codebooks_initializer
             ),
@@ -256,7 +263,8 @@ class TemporalProductQuantization(Quantizer):
 
     def _meaning(self) -> str:
         # Segments of (1, 2, 4) and of 7 have codebooks of one shape.
-        return f"{super()._meaning()}:{self.pyramid}"
+        lengths = "" if self.quantizer.unit_codewords else ":own lengths"
+        return f"{super()._meaning()}:{self.pyramid}{lengths}"
 
     def _pooled_dim(self, shape: tuple[int | None, ...]) -> int | None:
         if len(shape) == 3:
