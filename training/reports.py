@@ -197,7 +197,8 @@ def _draw_results(table: Table, records: Sequence[Record], axes: Any) -> None:
         axes.set_xscale("log", base=2)
     axes.set_xticks(positions, [f"{x:g}" for x in positions])
     axes.set(xlabel=AXES[table.axis], ylabel=f"mAP, {table.protocols[0]}")
-    axes.legend(fontsize=7)
+    if axes.lines:
+        axes.legend(fontsize=7)
 
 
 def _draw_growth(table: Table, records: Sequence[Record], axes: Any) -> None:

@@ -176,6 +176,8 @@ class RunConfig:
                 f"warmup_epochs must lie in [0, {self.epochs}), the number of epochs. "
                 f"Received: {self.warmup_epochs}"
             )
+        if self.max_shift < 0:
+            raise ValueError(f"max_shift must be at least 0. Received: {self.max_shift}")
         if self.cutout < 0 or self.cutout and not self.augment:
             raise ValueError(
                 "cutout must be at least 0, and 0 without augment. "

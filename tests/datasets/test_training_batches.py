@@ -142,6 +142,18 @@ def grey_square(image: np.ndarray, centre: tuple[int, int], side: int) -> np.nda
     return cut
 
 
+@pytest.mark.parametrize("max_shift", [-1, 6, 100])
+def test_shift_that_leaves_the_image_is_refused(images: ImageArrays, max_shift: int) -> None:
+    with pytest.raises(ValueError, match=r"in 0 .. 5, for images of 6 x 7"):
+        TrainingBatches(images, 6, augment=True, max_shift=max_shift)
+    TrainingBatches(images, 6, max_shift=max_shift)
+
+
+def test_largest_possible_shift_is_taken(images: ImageArrays, take: Take) -> None:
+    ((batch, _),) = take(TrainingBatches(images, 6, augment=True, max_shift=5), 1)
+    assert batch.shape == (6, *SHAPE)
+
+
 def test_negative_cutout_is_refused(images: ImageArrays) -> None:
     with pytest.raises(ValueError, match="cutout must be at least 0. Received: -1"):
         TrainingBatches(images, 6, augment=True, cutout=-1)

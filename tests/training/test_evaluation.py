@@ -111,6 +111,29 @@ def test_figures_are_the_means_over_every_order_of_tied_items(
         assert measured["recall@k"] == {"2": pytest.approx(recall, rel=1e-9)}
 
 
+def test_coded_queries_are_ranked_by_their_own_reconstructions() -> None:
+    network = make_network()
+    splits = pair(make_images(7, seed=4), make_images(5, seed=5))
+    codebooks = np.array(network.quantizer.codebooks)
+    codebooks /= np.linalg.norm(codebooks, axis=-1, keepdims=True)
+    queries, items = (
+        np.array(
+            [
+                np.concatenate([codebooks[m, k] for m, k in enumerate(code)])
+                for code in np.array(network.encode(part.images))
+            ]
+        )
+        for part in (splits.query, splits.database)
+    )
+    # Rounded, so that equal codes tie exactly.
+    scores = (queries @ items.T).round(5)
+    relevance = are_relevant(splits.query.labels, splits.database.labels)
+    mean, *_ = brute_force(scores, relevance, cutoff=3, k=2)
+    figures = evaluate(network, splits)
+    assert figures["coded_queries"]["mAP"] == pytest.approx(mean, rel=1e-9)
+    assert figures["coded_queries"]["mAP"] != pytest.approx(figures["mAP"], rel=1e-3)
+
+
 def test_order_of_the_database_does_not_matter(coarse: Any) -> None:
     splits = make_splits()
     turned = splits.database.subset(np.arange(len(splits.database))[::-1])

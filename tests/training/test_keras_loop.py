@@ -3,19 +3,19 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
 import tfpqn
+from tests.training.outcomes import Outcome, assert_same_outcome, outcome_of, without_times
 from tests.training.tiny import (
     BATCH_SIZE,
     IMAGE_SHAPE,
     STEPS_PER_EPOCH,
     arrays_of,
-    assert_bit_equal,
     make_batches,
     make_float_network,
     make_images,
@@ -49,14 +49,6 @@ class StopAt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-class Outcome(NamedTuple):
-    """All that must be the same in the end."""
-
-    weights: list[np.ndarray]
-    optimizer: list[np.ndarray]
-    history: list[dict[str, float]]
-
-
 def run(folder: Path | None, *stops: StopAt, epochs: int = EPOCHS) -> Outcome:
     """Trains a fresh network with all that is random: dropout, augmentation, revived codewords."""
     network = make_network(dropout=0.3)
@@ -70,18 +62,7 @@ def run(folder: Path | None, *stops: StopAt, epochs: int = EPOCHS) -> Outcome:
         callbacks=[*stops, ReviveCodewords(lambda: [images])],
         progress=False,
     )
-    optimizer = network.optimizer.variables
-    return Outcome(arrays_of(network.weights), arrays_of(optimizer), without_times(history))
-
-
-def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{name: epoch[name] for name in epoch if name != "seconds"} for epoch in history]
-
-
-def assert_same_outcome(first: Outcome, second: Outcome) -> None:
-    assert first.history == second.history
-    assert_bit_equal(first.weights, second.weights)
-    assert_bit_equal(first.optimizer, second.optimizer)
+    return outcome_of(network, history)
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,43 @@ def test_the_page_shows_means_published_figures_and_runs(folder, records):
     assert (folder / "tiny.png").is_file()
 
 
+def test_a_table_may_be_of_another_setting_than_bits_and_show_several_readings(records, folder):
+    figures = {1.0: (0.5, 0.75), 40.0: (0.625, 0.25)}
+    rows = tuple(
+        Recipe(f"alpha-{alpha:g}", "PQN", dataclasses.replace(CONFIG, alpha=alpha))
+        for alpha in figures
+    )
+    table = Table("hard", "Hardness", "", ("digits",), rows, "alpha", ("codes", "symmetric"))
+    (folder / "results" / "hard").mkdir()
+    for row, (codes, symmetric) in zip(rows, figures.values(), strict=True):
+        record = {**records["pqn-8-0"], "table": "hard", "row": row.name}
+        metrics = {**record["metrics"]["digits"], "mAP": codes, "coded_queries": {"mAP": symmetric}}
+        path = folder / "results" / "hard" / f"{row.name}-0.json"
+        path.write_text(json.dumps({**record, "metrics": {"digits": metrics}}))
+    write_report([table], folder / "results", folder / "hard.md")
+    page = (folder / "hard.md").read_text()
+    assert "| alpha | 1 | 40 |" in page
+    assert "| PQN: codes | 0.5000 | 0.6250 |" in page
+    assert "| PQN: coded queries too | 0.7500 | 0.2500 |" in page
+    assert (folder / "hard.png").is_file()
+
+
+def test_a_reading_that_no_record_has_is_left_out(records, folder):
+    """As those from before it was taken."""
+    (row,) = TABLE.rows[1:2]
+    table = Table("old", "Old", "", ("digits",), (dataclasses.replace(row, group="PQN"),))
+    (folder / "results" / "old").mkdir()
+    record = {**records["embedding-0"], "table": "old"}
+    (folder / "results" / "old" / "embedding-0.json").write_text(json.dumps(record))
+    table = dataclasses.replace(table, readings=("symmetric",))
+    del record["metrics"]["digits"]["coded_queries"]
+    (folder / "results" / "old" / "embedding-0.json").write_text(json.dumps(record))
+    write_report([table], folder / "results", folder / "old.md")
+    page = (folder / "old.md").read_text()
+    assert "| PQN" not in page
+    assert "`embedding`, 0" in page
+
+
 @pytest.mark.parametrize("name", table_names())
 def test_every_row_of_every_table_can_be_found(name):
     for row in find_table(name).rows:

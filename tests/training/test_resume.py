@@ -8,17 +8,16 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfpqn
+from tests.training.outcomes import Outcome, assert_same_outcome, outcome_of, without_times
 from tests.training.tiny import (
     STEPS_PER_EPOCH,
-    arrays_of,
     assert_bit_equal,
     make_batches,
     make_images,
@@ -49,14 +48,6 @@ class StopAt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-class Outcome(NamedTuple):
-    """All that must be the same in the end."""
-
-    weights: list[np.ndarray]
-    optimizer: list[np.ndarray]
-    history: list[dict[str, float]]
-
-
 def run(
     folder: Path | None, every: int | None = None, *stops: StopAt, epochs: int = EPOCHS
 ) -> Outcome:
@@ -74,12 +65,7 @@ def run(
         callbacks=[*stops, ReviveCodewords(lambda: [images])],
         progress=False,
     )
-    optimizer = network.optimizer.variables
-    return Outcome(arrays_of(network.variables), arrays_of(optimizer), without_times(history))
-
-
-def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{name: epoch[name] for name in epoch if name != "seconds"} for epoch in history]
+    return outcome_of(network, history)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -89,12 +75,6 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 def run_and_stop(folder: Path, every: int | None, stop: StopAt) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(folder, every, stop)
-
-
-def assert_same_outcome(first: Outcome, second: Outcome) -> None:
-    assert first.history == second.history
-    assert_bit_equal(first.weights, second.weights)
-    assert_bit_equal(first.optimizer, second.optimizer)
 
 
 @pytest.fixture(scope="module")

@@ -134,7 +134,7 @@ def train(
     loss_margin: Annotated[float, typer.Option(help="Added to the scaled difference.")] = 0.0,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Adam's, at the start.")] = 3e-3,
+    learning_rate: Annotated[float, typer.Option(help="Adam's or SGD's, at its largest.")] = 3e-3,
     augment: Annotated[bool, typer.Option(help="Flip and shift the images at random.")] = False,
     settings: Annotated[
         list[str] | None,

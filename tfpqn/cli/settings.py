@@ -46,8 +46,7 @@ def _read_value(name: str, text: str, former: Any) -> Any:
         value = text
     if isinstance(former, float) and type(value) is int:
         value = float(value)
-    # Of a setting that may be left out the kind is not known here.
-    if former is not None and type(value) is not type(former):
+    if type(value) is not type(former):
         raise ValueError(
             f"{name} must be of the kind of {former!r}. Received: {name}={text!r} for --set"
         )

@@ -35,7 +35,7 @@ class TrainingBatches:
         augment: Whether to shift by up to `max_shift` pixels, to flip at random (if the set's
             `mirrors_alike`), and to draw the frames of clips at random. All frames of a clip are
             shifted and flipped alike.
-        max_shift: Largest shift along either axis; the border is mirrored.
+        max_shift: Largest shift along either axis, below the images' sides; the border is mirrored.
         cutout: With `augment`, side of a square around a random pixel of each item that is painted
             grey, in all frames of a clip alike; 0 for none. What of it lies outside is lost.
         color_jitter: With `augment`, the most by which brightness, contrast and saturation change,
@@ -45,8 +45,8 @@ class TrainingBatches:
             labels are needed.
 
     Raises:
-        ValueError: The set is smaller than a batch, `cutout` or `color_jitter` is out of range, or
-            `views` does not divide the batch or is above 1 without `augment`.
+        ValueError: The set is smaller than a batch, `max_shift`, `cutout` or `color_jitter` is out
+            of range, or `views` does not divide the batch or is above 1 without `augment`.
 
     Reference:
         DeVries, Taylor: "Improved Regularization of Convolutional Neural Networks with Cutout",
@@ -75,6 +75,12 @@ class TrainingBatches:
             raise ValueError(
                 f"batch_size must lie in 1 .. {len(images)}, the number of training images. "
                 f"Received: {batch_size}"
+            )
+        height, width, _ = images.image_shape
+        if augment and not 0 <= max_shift < min(height, width):
+            raise ValueError(
+                f"max_shift must lie in 0 .. {min(height, width) - 1}, for images of {height} x "
+                f"{width} pixels. Received: {max_shift}"
             )
         if cutout < 0:
             raise ValueError(f"cutout must be at least 0. Received: {cutout}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from ..run_config import RunConfig
 from .recipe import Recipe, Table
-from .settings import FROM_NOTHING
+from .small_images import embedding_row, rows_coded_afterwards, tuned_rows
 
+PROTOCOL = "cifar10-full"
 BITS = (12, 24, 36, 48)
 PQN_PUBLISHED = {12: 0.741, 24: 0.782, 36: 0.787, 48: 0.786}
 TEXT = """\
@@ -21,18 +21,14 @@ the latter, coded afterwards. `cifar10-full` is the protocol of the paper as far
 other two are what others took for it: `cifar10-test` ranks the test images against themselves,
 `cifar10-train` searches the training set.
 """
-P1: dict[str, Any] = {**FROM_NOTHING, "protocol": "cifar10-full"}
-SCHEDULES: dict[str, dict[str, Any]] = {
-    "conv3": {"epochs": 50, "cutout": 8},
-    "resnet20": {"epochs": 20},
-}
-TUNING: dict[str, dict[str, Any]] = {
-    "conv3": {"epochs": 12, "learning_rate": 0.02},
-    "resnet20": {"epochs": 5, "learning_rate": 0.02},
+# Backbone -> settings of the embedding, and in which its tuning differs.
+SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "conv3": ({"epochs": 50, "cutout": 8}, {"epochs": 12, "learning_rate": 0.02}),
+    "resnet20": ({"epochs": 20}, {"epochs": 5, "learning_rate": 0.02}),
 }
 # As far as the paper and the net that it took are known: no classifier, centring or sharpening.
 PUBLISHED: dict[str, Any] = {
-    "protocol": "cifar10-full",
+    "protocol": PROTOCOL,
     "embedding_dim": 500,
     "normalization": "local_response",
     "center_embeddings": False,
@@ -46,34 +42,15 @@ PUBLISHED: dict[str, Any] = {
 
 
 def _rows(backbone: str, title: str, prefix: str = "") -> tuple[Recipe, ...]:
-    settings = {**P1, "backbone": backbone, **SCHEDULES[backbone]}
-    tuning = {**settings, **TUNING[backbone]}
-    embedding = Recipe(f"{prefix}embedding", None, RunConfig(loss_sides="raw", **settings))
-    tuned = Recipe(
-        f"{prefix}embedding-tuned",
-        None,
-        RunConfig(loss_sides="raw", **tuning),
-        start=embedding.name,
+    schedule, tuning = SCHEDULES[backbone]
+    published = PQN_PUBLISHED if backbone == "conv3" else None
+    start = embedding_row(prefix, PROTOCOL, {"backbone": backbone, **schedule})
+    return (
+        start,
+        *tuned_rows(start, prefix, f"PQN, {title}", BITS, tuning, published=published),
+        *tuned_rows(start, prefix, f"RPQN, {title}", BITS, tuning, model="rpqn"),
+        *rows_coded_afterwards(start, prefix, f"embedding, then k-means PQ, {title}", BITS, tuning),
     )
-    coded = {**settings, "epochs": 0, "warmup_epochs": 0.0, "unit_codewords": False}
-    pqn, rpqn, afterwards = [], [], []
-    for bits in BITS:
-        config = RunConfig(bits=bits, classified="both", unit_codewords=False, **tuning)
-        pqn.append(
-            Recipe(
-                f"{prefix}pqn-{bits}",
-                f"PQN, {title}",
-                config,
-                start=embedding.name,
-                published=PQN_PUBLISHED[bits] if backbone == "conv3" else None,
-            )
-        )
-        config = dataclasses.replace(config, model="rpqn", num_levels=None, num_subspaces=None)
-        name, group = f"{prefix}rpqn-{bits}", f"RPQN, {title}"
-        rpqn.append(Recipe(name, group, config, start=embedding.name))
-        name, group = f"{prefix}embedding-pq-{bits}", f"embedding, then k-means PQ, {title}"
-        afterwards.append(Recipe(name, group, RunConfig(bits=bits, **coded), start=tuned.name))
-    return (embedding, tuned, *pqn, *rpqn, *afterwards)
 
 
 def _published_rows() -> tuple[Recipe, ...]:
@@ -89,7 +66,7 @@ CIFAR10_P1 = Table(
     "cifar10-p1",
     "CIFAR-10, all training images",
     TEXT,
-    ("cifar10-full", "cifar10-test", "cifar10-train"),
+    (PROTOCOL, "cifar10-test", "cifar10-train"),
     (
         *_rows("conv3", "3-conv net"),
         *_published_rows(),

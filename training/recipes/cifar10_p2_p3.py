@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..run_config import RunConfig
+from .cifar10_p1 import SCHEDULES
 from .recipe import Recipe, Table
-from .settings import FINE_TUNING, FROM_NOTHING
+from .settings import FINE_TUNING
+from .small_images import embedding_row, tuned_rows
 
 PRETRAINED = ("VGG16", "ResNet50")
 
@@ -16,19 +20,22 @@ a file."""
 
 
 def _rows(
-    protocol: str, bits_of_rows: tuple[int, ...], epochs: dict[str, int]
+    protocol: str,
+    bits_of_rows: tuple[int, ...],
+    schedules: dict[str, tuple[dict[str, Any], dict[str, Any]]],
 ) -> tuple[Recipe, ...]:
-    rows = []
+    """Both small nets, each tuned from an embedding, and the pretrained ones.
+
+    Args:
+        protocol: Name of the protocol.
+        bits_of_rows: Bits of each row.
+        schedules: Backbone -> settings of the embedding, and in which its tuning differs.
+    """
+    rows: list[Recipe] = []
     for backbone, title in (("conv3", "3-conv net"), ("resnet20", "ResNet-20")):
-        for bits in bits_of_rows:
-            config = RunConfig(
-                protocol=protocol,
-                bits=bits,
-                backbone=backbone,
-                epochs=epochs[backbone],
-                **FROM_NOTHING,
-            )
-            rows.append(Recipe(f"{backbone}-{bits}", f"PQN, {title}", config))
+        schedule, tuning = schedules[backbone]
+        start = embedding_row(f"{backbone}-", protocol, {"backbone": backbone, **schedule})
+        rows += [start, *tuned_rows(start, f"{backbone}-", f"PQN, {title}", bits_of_rows, tuning)]
     for backbone in PRETRAINED:
         for bits in bits_of_rows:
             config = RunConfig(
@@ -39,13 +46,19 @@ def _rows(
     return tuple(rows)
 
 
+# An epoch has a tenth of the steps.
+FEW_IMAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "conv3": ({"epochs": 200, "cutout": 8}, {"epochs": 50, "learning_rate": 0.02}),
+    "resnet20": ({"epochs": 200}, {"epochs": 50, "learning_rate": 0.02}),
+}
+
 CIFAR10_P2 = Table(
     "cifar10-p2",
     "CIFAR-10, 50,000 images to learn from and to search, 10,000 queries",
     "The paper reports .947, .947, .946 and .947 at 16, 24, 36 and 48 bits with an AlexNet trained "
     f"on ImageNet before; these rows start from nothing. {PRETRAINED_TEXT}\n",
     ("cifar10-10kq",),
-    _rows("cifar10-10kq", P2_BITS, {"conv3": 50, "resnet20": 30}),
+    _rows("cifar10-10kq", P2_BITS, SCHEDULES),
 )
 
 CIFAR10_P3 = Table(
@@ -54,5 +67,5 @@ CIFAR10_P3 = Table(
     "Reported with an AlexNet trained on ImageNet before, at 48 bits: DFH .844, GreedyHash .822. "
     f"These rows start from nothing. {PRETRAINED_TEXT}\n",
     ("cifar10-5k",),
-    _rows("cifar10-5k", P3_BITS, {"conv3": 200, "resnet20": 200}),
+    _rows("cifar10-5k", P3_BITS, FEW_IMAGES),
 )

@@ -16,14 +16,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "tpqn": ("TPQN, 4 segments", {"num_segments": (4,)}),
 }
 # A few hundred to a few thousand small clips, from random weights.
-SMALL: dict[str, Any] = {
-    "augment": True,
-    "batch_size": 32,
-    "embedding_dim": 128,
-    "loss_scale": 2.0,
-    "classification_weight": 1.0,
-    "label_smoothing": 0.1,
-}
+SMALL: dict[str, Any] = {"augment": True, "batch_size": 32, "embedding_dim": 128}
 LARGE: dict[str, Any] = {
     **FINE_TUNING,
     "backbone": "ResNet50",
@@ -54,7 +47,7 @@ MOVING_DIGITS = _table(
     "Clips of moving digits",
     "Twelve motions; a frame alone, or the average of all, tells few of them apart.\n",
     (0, 1, 2),
-    {**SMALL, "epochs": 12},
+    {**SMALL, "epochs": 8},
 )
 MSR_ACTION3D = _table(
     "msr-action3d",

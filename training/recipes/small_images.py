@@ -1,0 +1,95 @@
+"""Rows of 32 x 32 pixels from random weights: one embedding, and what is tuned from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..run_config import RunConfig
+from .recipe import Recipe
+from .settings import FROM_NOTHING
+
+Settings = dict[str, Any]
+
+
+def embedding_row(prefix: str, protocol: str, schedule: Settings) -> Recipe:
+    """A network trained without a quantizer, for others to start from.
+
+    Args:
+        prefix: Of the names of all rows of this network.
+        protocol: Name of the protocol.
+        schedule: Backbone, epochs, and what else is not `FROM_NOTHING`.
+    """
+    settings = {**FROM_NOTHING, "protocol": protocol, **schedule}
+    return Recipe(f"{prefix}embedding", None, RunConfig(loss_sides="raw", **settings))
+
+
+def tuned_rows(
+    start: Recipe,
+    prefix: str,
+    group: str,
+    bits_of_rows: Sequence[int],
+    tuning: Settings,
+    *,
+    model: str = "pqn",
+    published: Mapping[int, float] | None = None,
+) -> tuple[Recipe, ...]:
+    """Rows with a quantizer, of several bit lengths.
+
+    Args:
+        start: From `embedding_row`.
+        prefix: The start's.
+        group: Title of the rows.
+        bits_of_rows: Bits of each row.
+        tuning: Settings that differ from the start's, such as epochs and learning rate.
+        model: "pqn" or "rpqn".
+        published: Bits -> the paper's figure.
+    """
+    settings = {**_settings_of(start), **tuning}
+    settings.update(loss_sides="asymmetric", classified="both", unit_codewords=False, model=model)
+    return tuple(
+        Recipe(
+            f"{prefix}{model}-{bits}",
+            group,
+            RunConfig(bits=bits, **settings),
+            start=start.name,
+            published=(published or {}).get(bits),
+        )
+        for bits in bits_of_rows
+    )
+
+
+def rows_coded_afterwards(
+    start: Recipe, prefix: str, group: str, bits_of_rows: Sequence[int], tuning: Settings
+) -> tuple[Recipe, ...]:
+    """Rows without a quantizer in training: the start tuned as it is, then k-means.
+
+    Args:
+        start: From `embedding_row`.
+        prefix: The start's.
+        group: Title of the rows.
+        bits_of_rows: Bits of each row.
+        tuning: As of `tuned_rows`, with which they are compared.
+    """
+    settings = {**_settings_of(start), **tuning}
+    tuned = Recipe(f"{start.name}-tuned", None, RunConfig(**settings), start=start.name)
+    settings.update(epochs=0, warmup_epochs=0.0, unit_codewords=False, loss_sides="asymmetric")
+    coded = (
+        Recipe(
+            f"{prefix}embedding-pq-{bits}",
+            group,
+            RunConfig(bits=bits, **settings),
+            (0,),
+            tuned.name,
+        )
+        for bits in bits_of_rows
+    )
+    return (tuned, *coded)
+
+
+def _settings_of(row: Recipe) -> Settings:
+    """The settings of a row that do not depend on its code."""
+    settings = row.config.to_json()
+    for name in ("bits", "model", "num_levels", "num_subspaces"):
+        del settings[name]
+    return settings
