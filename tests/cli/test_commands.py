@@ -156,12 +156,12 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
         ),
         (["train", "--run-dir", "{folder}/run", "--bits", "8"], "bits=16 -> 8"),
         (
-            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--bits", "12"],
+            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/published-24", "--bits", "12"],
             "--recipe settles all settings. Received: --bits as well",
         ),
         (
             ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/embedding-pq-24"],
-            "needs --initial-run, a run of 'embedding'. Received: None",
+            "needs --initial-run, a run of 'embedding-tuned'. Received: None",
         ),
         (["train", "--run-dir", "{new}", "--recipe", "pqn-24"], "must be named TABLE/ROW"),
         (
@@ -170,18 +170,34 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
                 "--run-dir",
                 "{new}",
                 "--recipe",
-                "cifar10-p1/pqn-24",
+                "cifar10-p1/published-24",
                 "--initial-run",
                 "a",
             ],
             "needs no --initial-run",
         ),
         (
-            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--weights", "a.h5"],
-            "'cifar10-p1/pqn-24' starts from no weights. Received: 'a.h5'",
+            [
+                "train",
+                "--run-dir",
+                "{new}",
+                "--recipe",
+                "cifar10-p1/published-24",
+                "--weights",
+                "a.h5",
+            ],
+            "'cifar10-p1/published-24' starts from no weights. Received: 'a.h5'",
         ),
         (
-            ["train", "--run-dir", "{new}", "--recipe", "cifar10-p1/pqn-24", "--set", "cutout=4"],
+            [
+                "train",
+                "--run-dir",
+                "{new}",
+                "--recipe",
+                "cifar10-p1/published-24",
+                "--set",
+                "cutout=4",
+            ],
             "--recipe settles all settings. Received: --set as well",
         ),
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .ablations import ABLATION_ALPHA, ABLATION_CODEBOOKS, ABLATION_LOSSES
+from .ablations import ABLATION_ADDITIONS, ABLATION_ALPHA, ABLATION_CODEBOOKS, ABLATION_LOSSES
 from .cifar10_p1 import CIFAR10_P1
 from .cifar10_p2_p3 import CIFAR10_P2, CIFAR10_P3
 from .clips import HMDB51, MOVING_DIGITS, MSR_ACTION3D, UCF101
@@ -17,6 +17,7 @@ TABLES = {
         ABLATION_ALPHA,
         ABLATION_CODEBOOKS,
         ABLATION_LOSSES,
+        ABLATION_ADDITIONS,
         MOVING_DIGITS,
         MSR_ACTION3D,
         UCF101,
