@@ -48,7 +48,7 @@ def build_quantizer(config: Settings, num_codewords: int) -> Quantizer:
     rest: dict[str, Any] = {"alpha": config.alpha, "unit_codewords": config.unit_codewords}
     if config.model == "pqn":
         return ProductQuantization(subspaces, num_codewords, **rest)
-    rest["straight_through"] = config.straight_through
+    rest.update(straight_through=config.straight_through, residuals=config.residuals)
     if config.model == "rpqn":
         return ResidualProductQuantization(levels, subspaces, num_codewords, **rest)
     return TemporalProductQuantization(

@@ -79,7 +79,8 @@ def _find_collapsed(quantizer: Any, embeddings: np.ndarray) -> dict[int, int]:
         min(len(np.unique(column)) for column in level)
         for level in quantizer.codes_by_codebook(codes)
     ]
-    return {level: number for level, number in enumerate(used, start=1) if number <= limit}
+    trained = used[: quantizer.num_trained_levels]
+    return {level: number for level, number in enumerate(trained, start=1) if number <= limit}
 
 
 class EvaluateRetrieval(keras.callbacks.Callback):

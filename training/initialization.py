@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -36,29 +37,29 @@ def initialize_codebooks(
     Reference:
         Jegou, Douze, Schmid: "Product Quantization for Nearest Neighbor Search", PAMI 2011.
     """
-
-    def cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
-        return _cluster(vectors, num_clusters, seed)
-
-    network.quantizer.fit_codebooks(_embed(network, images, training), cluster)
+    network.quantizer.fit_codebooks(
+        _embed(network, images, training), functools.partial(_cluster, seed=seed)
+    )
 
 
-def settle_codebooks(network: Any, images: Iterable[np.ndarray]) -> None:
-    """Give the codewords of a trained network the length of what they stand for.
+def settle_codebooks(network: Any, images: Iterable[np.ndarray], *, seed: int = 0) -> None:
+    """Fit the codewords of a trained network to the soft reconstructions that it was trained on.
 
-    For a quantizer with `unit_codewords=False`, once after training: each codeword of the first
-    level becomes the mean of what training reconstructed the images by that choose it. An item that
-    lies between classes then scores lower than one that does not, as with soft reconstructions.
+    Once, after training, for a quantizer with `unit_codewords=False` or with residuals of
+    reconstructions; see `Quantizer.settle_codebooks`. An item that lies between classes then scores
+    lower than one that does not, as with soft reconstructions.
 
     Args:
         network: A trained `ProductQuantizationNetwork`.
         images: Batches of training images `[batch, height, width, channels]`, many per codeword.
+        seed: Seed of the clustering.
 
     Raises:
-        ValueError: There is no image, an embedding is not finite, or the quantizer has unit
-            codewords.
+        ValueError: There is no image, an embedding is not finite, or there is nothing to settle.
     """
-    network.quantizer.settle_codebooks(_embed(network, images, training=False))
+    network.quantizer.settle_codebooks(
+        _embed(network, images, training=False), functools.partial(_cluster, seed=seed)
+    )
 
 
 def _embed(network: Any, images: Iterable[np.ndarray], training: bool) -> np.ndarray:

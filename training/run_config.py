@@ -40,6 +40,8 @@ class RunConfig:
         share_codebooks: Whether all segments of a clip share their codebooks.
         straight_through: Which values are hard in training, see `ResidualProductQuantization`; not
             for "pqn".
+        residuals: What levels after the first quantize, see `ResidualProductQuantization`; not
+            for "pqn".
         unit_codewords: Whether codes decode to codewords of unit length. If not, the codewords get
             the lengths of k-means centres or, after training, those of `settle_codebooks`.
         level_loss_weight: Weight of the loss on the first levels alone.
@@ -93,6 +95,7 @@ class RunConfig:
     num_segments: tuple[int, ...] = (2,)
     share_codebooks: bool = False
     straight_through: str | None = None
+    residuals: str = "embeddings"
     unit_codewords: bool = True
     level_loss_weight: float = 0.0
     embedding_dim: int = 512
@@ -225,6 +228,12 @@ class RunConfig:
         return segments * (self.num_levels or 1) * (self.num_subspaces or 1)
 
     @property
+    def settles_codebooks(self) -> bool:
+        """Whether codebooks are settled once training has ended."""
+        has_targets = not self.unit_codewords or self.residuals == "reconstructions"
+        return has_targets and not self.freeze_codebooks
+
+    @property
     def _num_codewords(self) -> int:
         return int(2 ** (self.bits // self.code_length))
 
@@ -324,6 +333,7 @@ class RunConfig:
         """Settings of another model would be silently without effect."""
         for name, models, default in (
             ("straight_through", ("rpqn", "tpqn"), None),
+            ("residuals", ("rpqn", "tpqn"), "embeddings"),
             ("level_loss_weight", ("rpqn", "tpqn"), 0.0),
             ("share_codebooks", ("tpqn",), False),
             ("num_segments", ("tpqn",), (2,)),

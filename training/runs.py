@@ -247,9 +247,11 @@ def train(
         callbacks=callbacks,
         progress=progress,
     )
-    if not config.unit_codewords and not config.freeze_codebooks:
+    if config.settles_codebooks:
         settle_codebooks(
-            network, sample_batches(splits.train, max(num_samples, SETTLED_ITEMS), 256)
+            network,
+            sample_batches(splits.train, max(num_samples, SETTLED_ITEMS), 256),
+            seed=config.seed,
         )
     _save_network(network, run.folder / "network.keras")
     return network

@@ -361,6 +361,10 @@ def test_codewords_of_their_own_length_are_fitted_with_that_of_the_centres(rng):
     assert_close(np.linalg.norm(to_numpy(layer.codebooks), axis=-1), np.full((2, 3), 0.3))
 
 
+def no_cluster(vectors, num_clusters):
+    raise AssertionError("one level needs no clustering to settle")
+
+
 def test_settled_codewords_are_the_mean_soft_reconstructions_of_those_that_chose_them(rng):
     codebooks = rng.normal(size=(2, 40, 3)).astype("float32")
     layer = build_from(codebooks, alpha=3.0, unit_codewords=False)
@@ -372,7 +376,7 @@ def test_settled_codewords_are_the_mean_soft_reconstructions_of_those_that_chose
         if k in codes[:, m]:
             expected[m, k] = np.mean(soft[codes[:, m] == k, m], axis=0)
     assert len(set(codes[:, 0])) < 40  # some stay as they are
-    layer.settle_codebooks(embeddings)
+    layer.settle_codebooks(embeddings, no_cluster)
     assert_close(layer.codebooks, expected)
 
 
@@ -380,19 +384,19 @@ def test_settling_many_embeddings_is_settling_them_all(rng, monkeypatch):
     embeddings = rng.normal(size=(50, 6)).astype("float32")
     codebooks = rng.normal(size=(2, 4, 3)).astype("float32")
     layers = [build_from(codebooks, unit_codewords=False) for _ in range(2)]
-    layers[0].settle_codebooks(embeddings)
-    monkeypatch.setattr("tfpqn.layers.subspace_quantizer.SETTLED_AT_ONCE", 7)
-    layers[1].settle_codebooks(embeddings)
+    layers[0].settle_codebooks(embeddings, no_cluster)
+    monkeypatch.setattr("tfpqn.layers.subspace_quantizer.ROWS_AT_ONCE", 7)
+    layers[1].settle_codebooks(embeddings, no_cluster)
     assert_close(layers[1].codebooks, layers[0].codebooks)
 
 
 def test_a_codeword_whose_reconstructions_cancel_out_keeps_its_direction():
     codebooks = np.array([[[1, 0], [-1, 0]]], "float32")
     layer = build_from(codebooks, alpha=1e-6, unit_codewords=False)  # all assignments are equal
-    layer.settle_codebooks(np.array([[1, 0], [-1, 0]], "float32"))
+    layer.settle_codebooks(np.array([[1, 0], [-1, 0]], "float32"), no_cluster)
     assert_close(layer.codebooks, codebooks)
 
 
 def test_unit_codewords_cannot_be_settled(rng):
     with pytest.raises(ValueError, match="unit_codewords=False. Received: unit_codewords=True"):
-        build(2, 3, 8).settle_codebooks(rng.normal(size=(5, 8)).astype("float32"))
+        build(2, 3, 8).settle_codebooks(rng.normal(size=(5, 8)), no_cluster)

@@ -556,6 +556,10 @@ def test_only_the_first_level_differs_where_codewords_keep_their_own_length(rng)
     assert_close(own.decode(codes), decoded.reshape(20, 8))
 
 
+def first_vectors(vectors, num_clusters):
+    return vectors[:num_clusters]
+
+
 def test_settling_changes_the_first_level_as_that_of_a_product_quantizer(rng):
     codebooks = draw_codebooks(rng, 2, 2, 8, 4)
     embeddings = rng.normal(size=(50, 8)).astype("float32")
@@ -564,6 +568,87 @@ def test_settling_changes_the_first_level_as_that_of_a_product_quantizer(rng):
     product.build((None, 8))
     product.codebooks.assign(codebooks[0])
     for quantizer in (layer, product):
-        quantizer.settle_codebooks(embeddings)
+        quantizer.settle_codebooks(embeddings, first_vectors)
     assert_close(to_numpy(layer.codebooks)[0], product.codebooks)
     assert_same(to_numpy(layer.codebooks)[1], codebooks[1])
+
+
+def quantize_reconstructions(embeddings, codebooks, alpha, unit_codewords):
+    """Codes, what they decode to, and the soft reconstruction they stand for, by loops."""
+    first = reference.unit(codebooks[0]) if unit_codewords else codebooks[0]
+    codes = [reference.encode(embeddings, codebooks[0])]
+    soft = reference.reconstruct_soft(embeddings, codebooks[0], alpha)
+    targets = reference.split(soft, len(first))
+    decoded = np.zeros_like(targets)
+    for level, codebook in enumerate([first, *codebooks[1:]]):
+        if level:
+            chosen = np.zeros(targets.shape[:2], np.int64)
+            for row, m in np.ndindex(chosen.shape):
+                chosen[row, m] = reference.assign_hard((targets - decoded)[row, m], codebook[m])
+            codes.append(chosen)
+        for row, m in np.ndindex(targets.shape[:2]):
+            decoded[row, m] += codebook[m][codes[level][row, m]]
+    return np.concatenate(codes, axis=1), reference.merge(decoded), soft
+
+
+@pytest.mark.parametrize("unit_codewords", [True, False])
+def test_levels_may_quantize_what_codes_leave_of_soft_reconstructions(rng, unit_codewords):
+    codebooks = draw_codebooks(rng, 3, 2, 8, 4)
+    embeddings = rng.normal(size=(30, 8)).astype("float32")
+    layer = build_from(
+        codebooks, alpha=3.0, residuals="reconstructions", unit_codewords=unit_codewords
+    )
+    codes, decoded, soft = quantize_reconstructions(embeddings, codebooks, 3.0, unit_codewords)
+    assert_same(layer.encode(embeddings), codes)
+    assert_close(layer(embeddings), decoded)
+    training = layer.quantize_embeddings(embeddings, training=True)
+    assert_close(training.reconstruction, soft)
+    assert_same(training.codes, codes)
+    for level in range(3):
+        assert_close(training.partial_sums[:, level], soft)
+
+
+@pytest.mark.parametrize("unit_codewords", [True, False])
+def test_settled_levels_are_the_centres_of_what_codes_leave(rng, unit_codewords):
+    layer = build(3, 2, 8, 8, alpha=3.0, residuals="reconstructions", unit_codewords=unit_codewords)
+    embeddings = rng.normal(size=(30, 8)).astype("float32")
+    before = to_numpy(layer.codebooks).copy()
+    seen = []
+
+    def cluster(vectors, num_clusters):
+        seen.append(vectors)
+        return vectors[:num_clusters]
+
+    layer.settle_codebooks(embeddings, cluster)
+    after = to_numpy(layer.codebooks)
+    lengths = np.linalg.norm(after[0], axis=-1)
+    if unit_codewords:
+        assert_same(after[0], before[0])
+    else:
+        assert lengths.max() < 1 + 1e-6
+    _, decoded, soft = quantize_reconstructions(embeddings, after[:1], 3.0, unit_codewords)
+    assert len(seen) == 4
+    for m, vectors in enumerate(seen[:2]):
+        assert_close(vectors, reference.split(soft - decoded, 2)[:, m])
+    assert_close(after[1], np.moveaxis(reference.split(soft - decoded, 2)[:8], 0, 1))
+
+
+def test_a_level_with_a_codeword_for_each_residual_leaves_nothing(rng):
+    embeddings = rng.normal(size=(8, 8)).astype("float32")
+    layer = build(2, 2, 8, 8, residuals="reconstructions", unit_codewords=False)
+    layer.settle_codebooks(embeddings, first_vectors)
+    assert_close(layer(embeddings), layer(embeddings, training=True))
+
+
+def test_what_does_not_go_with_residuals_of_reconstructions_is_refused():
+    with pytest.raises(ValueError, match="residuals must be one of.*Received: 'codes'"):
+        ResidualProductQuantization(residuals="codes")
+    with pytest.raises(ValueError, match="must be None or 'none'. Received: 'all'"):
+        ResidualProductQuantization(residuals="reconstructions", straight_through="all")
+
+
+def test_levels_that_training_leaves_alone_are_not_revived(rng):
+    layer = build(2, 2, 8, 8, residuals="reconstructions", codebooks_initializer="ones")
+    before = to_numpy(layer.codebooks).copy()
+    assert layer.revive_codewords(rng.normal(size=(50, 8)).astype("float32"), rng) == 14
+    assert_same(to_numpy(layer.codebooks)[1], before[1])

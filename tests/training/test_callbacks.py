@@ -151,6 +151,19 @@ def test_levels_in_use_are_not_warned_about(levels: Any) -> None:
     assert revive(levels)["codewords_revived"] >= NUM_CODEWORDS - 2
 
 
+def test_levels_that_training_leaves_alone_are_not_judged(levels: Any) -> None:
+    settled_later = make_network_with(
+        ResidualProductQuantization(2, 2, NUM_CODEWORDS, residuals="reconstructions")
+    )
+    settled_later.set_weights(levels.get_weights())
+    codebooks = np.array(levels.quantizer.codebooks)
+    codebooks[1] = 50.0
+    settled_later.quantizer.codebooks.assign(codebooks)
+    assert used_codewords(settled_later)[2:] == [1, 1]
+    revive(settled_later)
+    np.testing.assert_array_equal(settled_later.quantizer.codebooks[1], codebooks[1])
+
+
 def test_shared_codebooks_are_judged_by_all_segments_together() -> None:
     quantizer = TemporalProductQuantization(2, 1, NUM_CODEWORDS, share_codebooks=True)
     rng = np.random.default_rng(0)

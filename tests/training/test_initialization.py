@@ -123,6 +123,10 @@ def test_embedding_that_is_not_finite_is_an_error() -> None:
     np.testing.assert_array_equal(network.quantizer.codebooks, former)
 
 
+def _no_cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
+    raise AssertionError("one level needs no clustering to settle")
+
+
 def test_settled_codewords_are_those_of_the_embeddings_of_inference() -> None:
     images = make_images().images
     network, expected = (
@@ -130,7 +134,7 @@ def test_settled_codewords_are_those_of_the_embeddings_of_inference() -> None:
     )
     expected.set_weights(network.get_weights())
     settle_codebooks(network, [images[:10], images[10:]])
-    expected.quantizer.settle_codebooks(np.array(expected.embed(images)))
+    expected.quantizer.settle_codebooks(np.array(expected.embed(images)), _no_cluster)
     np.testing.assert_allclose(
         network.quantizer.codebooks, expected.quantizer.codebooks, rtol=1e-4, atol=1e-6
     )

@@ -224,9 +224,9 @@ def test_codewords_without_unit_length_are_settled_once_training_has_ended(
 ) -> None:
     settled = []
 
-    def settle(network: Any, batches: Any) -> None:
+    def settle(network: Any, batches: Any, seed: int) -> None:
         settled.append(np.concatenate(list(batches)))
-        runs_settle(network, settled[-1:])
+        runs_settle(network, settled[-1:], seed=seed)
 
     runs_settle = runs.settle_codebooks
     monkeypatch.setattr(runs, "settle_codebooks", settle)
@@ -260,3 +260,19 @@ def test_without_epochs_codewords_of_their_own_length_are_the_centres(tmp_path: 
     for m, k in {(m, k) for code in codes for m, k in enumerate(code)}:
         centre = subvectors[codes[:, m] == k, m].mean(axis=0)
         np.testing.assert_allclose(quantizer.codebooks[m, k], centre, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*level 1 of 2 has collapsed")
+def test_levels_of_reconstructions_are_settled_once_training_has_ended(tmp_path: Path) -> None:
+    levels = {"model": "rpqn", "num_levels": 2, "num_subspaces": 2}
+    config = dataclasses.replace(CONFIG, residuals="reconstructions", **levels)
+    network = train_in(tmp_path, config).network
+    images = make_splits().train.images
+    embeddings = np.array(network.embed(images))
+    soft = np.array(network.quantizer(embeddings, training=True))
+    errors = [
+        np.square(soft - np.array(quantizer(embeddings))).sum()
+        for quantizer in (network.quantizer.prefix(1), network.quantizer)
+    ]
+    # Sixteen centres for some sixty residuals.
+    assert errors[1] < 0.5 * errors[0]

@@ -61,6 +61,11 @@ class Quantizer(keras.layers.Layer):
         return code_dtype(self.num_codewords)
 
     @property
+    def num_trained_levels(self) -> int:
+        """Levels whose codebooks move in training; those of others are set before and after it."""
+        return self.num_levels
+
+    @property
     def bits_per_code(self) -> float:
         """Information in one code: `code_length * log2(num_codewords)` bits."""
         return self.code_length * float(np.log2(self.num_codewords))
@@ -93,19 +98,21 @@ class Quantizer(keras.layers.Layer):
         """Set the codebooks to the cluster centres of `[num_embeddings, embedding_dim]`."""
         raise NotImplementedError
 
-    def settle_codebooks(self, embeddings: np.ndarray) -> None:
-        """Set codewords to the mean soft reconstruction of the embeddings that choose them.
+    def settle_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
+        """Fit what codes decode to to the soft reconstructions of training; once, after training.
 
-        This takes back most of what hard codes lose against the soft reconstructions of training
-        (docs/method.md). Called once, after training.
+        This takes back most of what hard codes lose against them (docs/method.md). Without
+        `unit_codewords`, each codeword of the first level becomes the mean soft reconstruction of
+        the embeddings that choose it, or of unit length where none does. Levels that quantize
+        residuals of reconstructions become cluster centres of these residuals.
 
         Args:
-            embeddings: `[num_embeddings, embedding_dim]`. A codeword that none chooses is set to
-                unit length.
+            embeddings: `[num_embeddings, embedding_dim]`.
+            cluster: As of `fit_codebooks`.
 
         Raises:
-            ValueError: The layer has `unit_codewords`, or the embeddings have the wrong shape or
-                are not finite.
+            ValueError: There is nothing to settle, or the embeddings have the wrong shape or are
+                not finite.
         """
         raise NotImplementedError
 

@@ -11,7 +11,7 @@ from keras import ops
 
 from tfpqn.layers.codebooks import Cluster, fit_codebook, revive_codebook
 from tfpqn.layers.quantizer import Quantization, Tensor, require_alpha, require_at_least
-from tfpqn.layers.subspace_quantizer import SubspaceQuantizer
+from tfpqn.layers.subspace_quantizer import SubspaceQuantizer, in_chunks
 from tfpqn.ops import (
     assign_hard,
     assign_soft,
@@ -26,6 +26,7 @@ from tfpqn.ops import (
 )
 
 STRAIGHT_THROUGH = ("none", "residuals", "all")
+RESIDUALS = ("embeddings", "reconstructions")
 
 # A residual is about half as long as what its level quantized; its square a quarter. So much
 # harder must the next level's assignment be to be as sharp.
@@ -55,6 +56,11 @@ class ResidualProductQuantization(SubspaceQuantizer):
             `"residuals"`: a level's residual is that of the chosen codeword, the reconstruction is
             soft; `"none"`: all soft. None stands for `"all"` with several levels, which retrieves
             best (docs/method.md), and `"none"` with one, as in `ProductQuantization`.
+        residuals: What levels after the first quantize: what the codes so far leave of the
+            `"embeddings"`; or what they leave of the first level's soft `"reconstructions"`. The
+            latter trains as `ProductQuantization` does, on the soft reconstruction, which all
+            levels together stand for at inference; their codebooks are set by `fit_codebooks` and,
+            once training has ended, by `settle_codebooks`. `straight_through` is not for them.
         unit_codewords: As in `ProductQuantization`, of the first level; in the others codewords are
             of any length in any case.
         codebooks_initializer: Initializer of the codebooks, random directions by default; the
@@ -91,6 +97,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
         alpha: float | Sequence[float] = 5.0,
         *,
         straight_through: str | None = None,
+        residuals: str = "embeddings",
         unit_codewords: bool = True,
         codebooks_initializer: Any = None,
         **kwargs: Any,
@@ -104,11 +111,24 @@ class ResidualProductQuantization(SubspaceQuantizer):
                 f"straight_through must be None or one of {list(STRAIGHT_THROUGH)}. "
                 f"Received: {straight_through!r}"
             )
+        if residuals not in RESIDUALS:
+            raise ValueError(f"residuals must be one of {list(RESIDUALS)}. Received: {residuals!r}")
+        if residuals == "reconstructions" and straight_through not in (None, "none"):
+            raise ValueError(
+                "residuals='reconstructions' train on soft values: straight_through must be None "
+                f"or 'none'. Received: {straight_through!r}"
+            )
         self.num_levels = num_levels
+        self.residuals = residuals
         self.alpha = alpha.tolist() if isinstance(alpha, np.ndarray) else alpha
         self.alphas = _alpha_by_level(self.alpha, num_levels)
         self.straight_through = straight_through
-        self.hard_values = straight_through or ("all" if num_levels > 1 else "none")
+        takes_hard = num_levels > 1 and residuals == "embeddings"
+        self.hard_values = straight_through or ("all" if takes_hard else "none")
+
+    @property
+    def num_trained_levels(self) -> int:
+        return 1 if self.residuals == "reconstructions" else self.num_levels
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self._add_codebooks(input_shape[-1], (self.num_levels,), self._initialize)
@@ -119,7 +139,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
         partial_sums, codes = [], []
         for level in range(self.num_levels):
             step = self._quantize_level(level, residuals, training)
-            residuals = residuals - step.removed
+            residuals = step.left
             total = total + step.added
             partial_sums.append(merge_subvectors(total))
             codes.append(step.codes)
@@ -149,31 +169,37 @@ class ResidualProductQuantization(SubspaceQuantizer):
     def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
         residuals = self._numpy_subvectors(embeddings)
         for level in range(self.num_levels):
-            codebooks = np.array(ops.convert_to_numpy(self.codebooks))
-            for subspace, codebook in enumerate(codebooks[level]):
-                fit_codebook(codebook, residuals[:, subspace], cluster, needs_direction=level == 0)
-            self._assign_level(level, codebooks)
-            residuals = residuals - self._hard_level(level, residuals)[1]
+            residuals = self._fit_level(level, residuals, cluster)
+
+    def settle_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
+        if self.residuals == "embeddings" or not self.unit_codewords:
+            super().settle_codebooks(embeddings, cluster)
+        if self.residuals == "reconstructions":
+            residuals = self._numpy_subvectors(embeddings)
+            _, residuals = self._code_level(0, residuals)
+            for level in range(1, self.num_levels):
+                residuals = self._fit_level(level, residuals, cluster)
 
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
         residuals = self._numpy_subvectors(embeddings)
         num_revived = 0
         # A level's codewords must move before the residuals that it leaves are known.
-        for level in range(self.num_levels):
-            codes, chosen = self._hard_level(level, residuals)
-            errors = np.square(residuals - chosen).sum(axis=-1)
+        for level in range(self.num_trained_levels):
+            codes, left = self._code_level(level, residuals)
+            codebooks = np.array(ops.convert_to_numpy(self.codebooks))
+            chosen = decode_codes(codes, self._level_codebooks(level))
+            errors = np.square(residuals - ops.convert_to_numpy(chosen)).sum(axis=-1)
             if level == 0:
                 # A zero subvector is far from every codeword, but none could stand on it.
                 errors = errors * np.square(residuals).sum(axis=-1)
-            codebooks = np.array(ops.convert_to_numpy(self.codebooks))
             moved = sum(
                 revive_codebook(codebook, residuals[:, m], codes[:, m], errors[:, m], rng)
                 for m, codebook in enumerate(codebooks[level])
             )
             if moved:
                 self._assign_level(level, codebooks)
-                chosen = self._hard_level(level, residuals)[1]
-            residuals = residuals - chosen
+                _, left = self._code_level(level, residuals)
+            residuals = left
             num_revived += moved
         return num_revived
 
@@ -183,6 +209,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
             "num_levels": self.num_levels,
             "alpha": self.alpha,
             "straight_through": self.straight_through,
+            "residuals": self.residuals,
         }
 
     def _prefix_config(self, num_levels: int) -> dict[str, Any]:
@@ -198,14 +225,19 @@ class ResidualProductQuantization(SubspaceQuantizer):
         similarities = self._similarities(level, residuals, codebooks)
         codes = assign_hard(similarities)
         hard = decode_codes(codes, codebooks)
+        decoded = decode_codes(codes, self._decoded_codebooks(level))
+        if self.residuals == "reconstructions" and level:
+            return _Step(residuals - hard, ops.zeros_like(hard) if training else hard, codes)
+        soft = reconstruct_soft(assign_soft(similarities, self.alphas[level]), codebooks)
+        if self.residuals == "reconstructions":
+            return _Step(soft - decoded, soft if training else decoded, codes)
         if not training:
             # What is left goes by the direction, as in training: lengths are set after it.
-            return _Step(hard, decode_codes(codes, self._decoded_codebooks(level)), codes)
-        soft = reconstruct_soft(assign_soft(similarities, self.alphas[level]), codebooks)
+            return _Step(residuals - hard, decoded, codes)
         if self.hard_values == "none":
-            return _Step(soft, soft, codes)
+            return _Step(residuals - soft, soft, codes)
         passed = straight_through(hard, soft)
-        return _Step(passed, passed if self.hard_values == "all" else soft, codes)
+        return _Step(residuals - passed, passed if self.hard_values == "all" else soft, codes)
 
     def _similarities(self, level: int, residuals: Tensor, codebooks: Tensor) -> Tensor:
         similarities = build_lookup_tables(residuals, codebooks)
@@ -231,10 +263,24 @@ class ResidualProductQuantization(SubspaceQuantizer):
         soft = reconstruct_soft(assign_soft(similarities, self.alphas[0]), codebooks)
         return ops.convert_to_numpy(assign_hard(similarities)), ops.convert_to_numpy(soft)
 
-    def _hard_level(self, level: int, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes and codewords that the level chooses for residuals, as numpy arrays."""
-        step = self._quantize_level(level, ops.convert_to_tensor(residuals), training=False)
-        return ops.convert_to_numpy(step.codes), ops.convert_to_numpy(step.removed)
+    def _fit_level(self, level: int, residuals: np.ndarray, cluster: Cluster) -> np.ndarray:
+        """Set a level's codewords to cluster centres of residuals; return what it leaves."""
+        codebooks = np.array(ops.convert_to_numpy(self.codebooks))
+        for subspace, codebook in enumerate(codebooks[level]):
+            fit_codebook(codebook, residuals[:, subspace], cluster, needs_direction=level == 0)
+        self._assign_level(level, codebooks)
+        return self._code_level(level, residuals)[1]
+
+    def _code_level(self, level: int, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What a level codes residuals by, and what it leaves of them, as numpy arrays."""
+        steps = [
+            self._quantize_level(level, ops.convert_to_tensor(chunk), training=False)
+            for chunk in in_chunks(residuals)
+        ]
+        return (
+            np.concatenate([ops.convert_to_numpy(step.codes) for step in steps]),
+            np.concatenate([ops.convert_to_numpy(step.left) for step in steps]),
+        )
 
     def _assign_level(self, level: int, codebooks: np.ndarray) -> None:
         if level == 0 and self.unit_codewords:
@@ -250,9 +296,10 @@ class ResidualProductQuantization(SubspaceQuantizer):
 
 
 class _Step(NamedTuple):
-    """What one level does: `[batch, num_subspaces, subvector_dim]` twice, and its codes."""
+    """What a level leaves to the next and adds to the sum, both `[batch, num_subspaces,
+    subvector_dim]`, and its codes."""
 
-    removed: Tensor
+    left: Tensor
     added: Tensor
     codes: Tensor
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfpqn.layers.codebooks import mean_reconstructions
+from tfpqn.layers.codebooks import Cluster, mean_reconstructions
 from tfpqn.layers.quantizer import Quantizer, Tensor, require_at_least
 from tfpqn.ops import intra_normalize, normalize_vectors, split_subvectors
 
 # Rows whose tables are in memory at a time.
-SETTLED_AT_ONCE = 1024
+ROWS_AT_ONCE = 1024
 
 
 class SubspaceQuantizer(Quantizer):
@@ -66,19 +67,19 @@ class SubspaceQuantizer(Quantizer):
             "codebooks_initializer": keras.initializers.serialize(self.codebooks_initializer),
         }
 
-    def settle_codebooks(self, embeddings: np.ndarray) -> None:
+    def settle_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
         if self.unit_codewords:
             raise ValueError(
                 "settle_codebooks gives codewords a length: expected a layer with "
                 "unit_codewords=False. Received: unit_codewords=True"
             )
         subvectors = self._numpy_subvectors(embeddings)
-        starts = range(0, len(subvectors), SETTLED_AT_ONCE)
-        chunks = (subvectors[start : start + SETTLED_AT_ONCE] for start in starts)
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
         first_level = codebooks.reshape(-1, *codebooks.shape[-3:])[0]
         unit = ops.convert_to_numpy(normalize_vectors(first_level))
-        first_level[:] = mean_reconstructions(unit, map(self._quantize_first_level, chunks))
+        first_level[:] = mean_reconstructions(
+            unit, map(self._quantize_first_level, in_chunks(subvectors))
+        )
         self.codebooks.assign(codebooks)
 
     def _meaning(self) -> str:
@@ -110,3 +111,9 @@ class SubspaceQuantizer(Quantizer):
     def _numpy_subvectors(self, embeddings: np.ndarray) -> np.ndarray:
         normalized = self.normalize(self._checked_embeddings(embeddings))
         return ops.convert_to_numpy(split_subvectors(normalized, self.num_subspaces))
+
+
+def in_chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield all rows, `ROWS_AT_ONCE` at a time; of no rows one empty chunk."""
+    for start in range(0, max(len(rows), 1), ROWS_AT_ONCE):
+        yield rows[start : start + ROWS_AT_ONCE]

@@ -37,7 +37,7 @@ class TemporalProductQuantization(Quantizer):
         levels: Number of residual levels, see `ResidualProductQuantization`.
         alpha: Hardness of the soft assignment, as in `ResidualProductQuantization`.
         share_codebooks: Whether all segments use the same codebooks.
-        straight_through, unit_codewords: As in `ResidualProductQuantization`.
+        straight_through, residuals, unit_codewords: As in `ResidualProductQuantization`.
         codebooks_initializer: As in `ResidualProductQuantization`.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -77,6 +77,7 @@ class TemporalProductQuantization(Quantizer):
         *,
         share_codebooks: bool = False,
         straight_through: str | None = None,
+        residuals: str = "embeddings",
         unit_codewords: bool = True,
         codebooks_initializer: Any = None,
         **kwargs: Any,
@@ -101,6 +102,7 @@ class TemporalProductQuantization(Quantizer):
             num_codewords,
             alpha,
             straight_through=straight_through,
+            residuals=residuals,
             unit_codewords=unit_codewords,
             codebooks_initializer=codebooks_initializer,
             dtype=self.dtype_policy,
@@ -116,6 +118,10 @@ class TemporalProductQuantization(Quantizer):
     @property
     def num_levels(self) -> int:  # type: ignore[override]
         return self.levels
+
+    @property
+    def num_trained_levels(self) -> int:
+        return self.quantizer.num_trained_levels
 
     @property
     def code_length(self) -> int:  # type: ignore[override]
@@ -215,9 +221,9 @@ class TemporalProductQuantization(Quantizer):
         embeddings = self._checked_clips(embeddings)
         self.quantizer.fit_codebooks(ops.convert_to_numpy(self._items(embeddings)), cluster)
 
-    def settle_codebooks(self, embeddings: np.ndarray) -> None:
+    def settle_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
         embeddings = self._checked_clips(embeddings)
-        self.quantizer.settle_codebooks(ops.convert_to_numpy(self._items(embeddings)))
+        self.quantizer.settle_codebooks(ops.convert_to_numpy(self._items(embeddings)), cluster)
 
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
         embeddings = self._checked_clips(embeddings)
@@ -247,6 +253,7 @@ class TemporalProductQuantization(Quantizer):
             "alpha": self.alpha,
             "share_codebooks": self.share_codebooks,
             "straight_through": self.straight_through,
+            "residuals": self.quantizer.residuals,
             "unit_codewords": self.quantizer.unit_codewords,
             "codebooks_initializer": keras.initializers.serialize(
                 self.quantizer.codebooks_initializer

@@ -47,6 +47,8 @@ def tuned_rows(
     """
     settings = {**_settings_of(start), **tuning}
     settings.update(loss_sides="asymmetric", classified="both", unit_codewords=False, model=model)
+    if model == "rpqn":
+        settings["residuals"] = "reconstructions"
     return tuple(
         Recipe(
             f"{prefix}{model}-{bits}",
