@@ -324,10 +324,10 @@ class RunConfig:
         num_frames = self.num_frames if num_frames is None else num_frames
         image_shape = (self.image_size, self.image_size, 3)
         if self.videos is not None:
-            return split_folder(
-                open_clips(self.videos, image_shape, num_frames or FOLDER_FRAMES).readable()
-            )
-        return split_folder(ImageFolder(self.images or "", image_shape).readable())
+            items: Any = open_clips(self.videos, image_shape, num_frames or FOLDER_FRAMES)
+        else:
+            items = ImageFolder(self.images or "", image_shape)
+        return split_folder(items.readable(), labelled=self.views == 1)
 
     def _check_model_settings(self) -> None:
         """Settings of another model would be silently without effect."""

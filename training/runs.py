@@ -238,7 +238,7 @@ def train(
         callbacks.append(EvaluateRetrieval(splits, evaluate_every))
     fit(
         network,
-        _batches_from(batches),
+        _batches_from(batches, config.epochs * batches.steps_per_epoch),
         epochs=config.epochs,
         steps_per_epoch=batches.steps_per_epoch,
         checkpoint_dir=checkpoint_dir,
@@ -301,13 +301,17 @@ def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np
     return (batch.images for batch in images.batches(batch_size, positions))
 
 
-def _batches_from(batches: TrainingBatches) -> Callable[[int], Any]:
-    """From a step to the batches, in the form that the backend's loop takes."""
-    if keras.backend.backend() == "tensorflow":
-        return batches.dataset
-    if batches.images.in_memory:
+def _batches_from(batches: TrainingBatches, num_steps: int) -> Callable[[int], Any]:
+    """From a step to the batches up to `num_steps`, in the form that the backend's loop takes."""
+    if keras.backend.backend() != "tensorflow" and batches.images.in_memory:
         return batches.arrays
-    return lambda step: batches.dataset(step).as_numpy_iterator()
+
+    def dataset(step: int) -> Any:
+        return batches.dataset(step, num_steps - step)
+
+    if keras.backend.backend() == "tensorflow":
+        return dataset
+    return lambda step: dataset(step).as_numpy_iterator()
 
 
 def _count_classes(labels: np.ndarray) -> int | None:

@@ -130,3 +130,16 @@ def test_unlabelled_images_of_a_folder_take_no_part(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     splits = split_folder(ImageFolder(tmp_path, (4, 4, 3)).readable())
     assert sorted([*splits.database.ids, *splits.query.ids]) == sorted(names[1:])
+
+
+def test_all_items_are_split_where_labels_do_not_matter():
+    for images in (labelled(30), labelled(25, 1, 4), labelled(30).subset(np.arange(30))):
+        splits = split_folder(images, 0.2, labelled=False)
+        assert len(splits.query) == 6
+        assert len(splits.database) == 24
+        assert splits.train is splits.database
+
+
+def test_a_single_item_cannot_be_split():
+    with pytest.raises(ValueError, match="at least two readable items. Received: 1"):
+        split_folder(labelled(1), labelled=False)

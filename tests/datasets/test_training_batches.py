@@ -274,3 +274,16 @@ def test_arrays_of_files_are_refused_by_name(images: ImageArrays, tmp_path: Path
     batches = TrainingBatches(ImageFolder(tmp_path, SHAPE), 1)
     with pytest.raises(TypeError, match="held in memory .* Received: ImageFolder"):
         next(batches.arrays())
+
+
+@pytest.mark.parametrize("first_step", [0, 2, 4])
+def test_dataset_ends_after_so_many_batches(images: ImageArrays, first_step: int) -> None:
+    batches = TrainingBatches(images, 6, seed=3, augment=True)
+    expected = take_dataset(batches, 4, first_step)
+    for num_steps in (0, 1, 4):
+        found = [
+            tuple(np.array(part) for part in batch)
+            for batch in batches.dataset(first_step, num_steps)
+        ]
+        assert len(found) == num_steps
+        assert_same(found, expected[:num_steps])

@@ -34,7 +34,7 @@ class Splits:
         }
 
 
-def split_folder(images: ImageSet, query_share: float = 0.1) -> Splits:
+def split_folder(images: ImageSet, query_share: float = 0.1, *, labelled: bool = True) -> Splits:
     """Split a labelled set: of each label a share is queries, the rest training set and database.
 
     Unlabelled items (label -1) take no part.
@@ -44,13 +44,16 @@ def split_folder(images: ImageSet, query_share: float = 0.1) -> Splits:
             `ClipFolder(..).readable()`.
         query_share: Share of each label's items that become queries, between 0 and 1; at least
             one item of each label is a query, and at least one is not.
+        labelled: Whether the labels matter. If not, all items take part, as if they had one.
 
     Raises:
-        ValueError: There are fewer than two labels, a label has a single item, or the share is
-            out of range.
+        ValueError: There are fewer than two labels, a label has a single item (unless labels do not
+            matter: there are fewer than two items), or the share is out of range.
     """
     if not 0 <= query_share < 1:
         raise ValueError(f"query_share must lie between 0 and 1. Received: {query_share}")
+    if not labelled:
+        return _split_unlabelled(images, query_share)
     if (images.labels < 0).any():
         images = images.subset(np.flatnonzero(images.labels >= 0))
     labels, counts = np.unique(images.labels, return_counts=True)
@@ -62,6 +65,14 @@ def split_folder(images: ImageSet, query_share: float = 0.1) -> Splits:
             f"Received: {dict(zip(names, counts.tolist(), strict=True))} items by label"
         )
     query, rest = draw_per_label(images.labels, query_share)
+    database = images.subset(rest)
+    return Splits(train=database, database=database, query=images.subset(query))
+
+
+def _split_unlabelled(images: ImageSet, query_share: float) -> Splits:
+    if len(images) < 2:
+        raise ValueError(f"Training needs at least two readable items. Received: {len(images)}")
+    query, rest = draw_per_label(np.zeros(len(images), np.int64), query_share)
     database = images.subset(rest)
     return Splits(train=database, database=database, query=images.subset(query))
 

@@ -105,8 +105,14 @@ class TrainingBatches:
         """Number of whole batches in the set, each item counted once for each view."""
         return len(self.images) * self.views // self.batch_size
 
-    def dataset(self, first_step: int = 0) -> tf.data.Dataset:
-        """The batches from `first_step` on, without end.
+    def dataset(self, first_step: int = 0, num_steps: int | None = None) -> tf.data.Dataset:
+        """The batches from `first_step` on.
+
+        Args:
+            first_step: Number of the first batch.
+            num_steps: Number of batches; None for no end. Files are read by Python, ahead of their
+                use: a process that ends while some are being read may wait for them for ever, one
+                that has taken all batches does not.
 
         Returns:
             Dataset of `(uint8 [batch_size, height, width, channels], labels [batch_size, ..])`;
@@ -119,6 +125,8 @@ class TrainingBatches:
             .flat_map(self._epoch)
             .skip(steps_done * self.batch_size)
         )
+        if num_steps is not None:
+            positions = positions.take(num_steps * self.batch_size)
         seeds = self._seeds(first_step) if self.augment else None
         batches = self.images.load(positions, self.batch_size, seeds)
         batches = batches.map(lambda images, rows: (images, tf.gather(labels, rows)))
