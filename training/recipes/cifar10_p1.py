@@ -26,6 +26,8 @@ SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "conv3": ({"epochs": 50, "cutout": 8}, {"epochs": 12, "learning_rate": 0.02}),
     "resnet20": ({"epochs": 20}, {"epochs": 5, "learning_rate": 0.02}),
 }
+# Of a level. With 2 a codebook of 12 bits' 4 would have 8 codewords, fewer than there are classes.
+RPQN_SUBSPACES = {12: 1}
 # As far as the paper and the net that it took are known: no classifier, centring or sharpening.
 PUBLISHED: dict[str, Any] = {
     "protocol": PROTOCOL,
@@ -48,7 +50,15 @@ def _rows(backbone: str, title: str, prefix: str = "") -> tuple[Recipe, ...]:
     return (
         start,
         *tuned_rows(start, prefix, f"PQN, {title}", BITS, tuning, published=published),
-        *tuned_rows(start, prefix, f"RPQN, {title}", BITS, tuning, model="rpqn"),
+        *tuned_rows(
+            start,
+            prefix,
+            f"RPQN, {title}",
+            BITS,
+            tuning,
+            model="rpqn",
+            num_subspaces=RPQN_SUBSPACES,
+        ),
         *rows_coded_afterwards(start, prefix, f"embedding, then k-means PQ, {title}", BITS, tuning),
     )
 

@@ -32,6 +32,7 @@ def tuned_rows(
     tuning: Settings,
     *,
     model: str = "pqn",
+    num_subspaces: Mapping[int, int] | None = None,
     published: Mapping[int, float] | None = None,
 ) -> tuple[Recipe, ...]:
     """Rows with a quantizer, of several bit lengths.
@@ -43,6 +44,7 @@ def tuned_rows(
         bits_of_rows: Bits of each row.
         tuning: Settings that differ from the start's, such as epochs and learning rate.
         model: "pqn" or "rpqn".
+        num_subspaces: Bits -> codebooks of a level, where there are not 4 positions in all.
         published: Bits -> the paper's figure.
     """
     settings = {**_settings_of(start), **tuning}
@@ -53,7 +55,7 @@ def tuned_rows(
         Recipe(
             f"{prefix}{model}-{bits}",
             group,
-            RunConfig(bits=bits, **settings),
+            RunConfig(bits=bits, num_subspaces=(num_subspaces or {}).get(bits), **settings),
             start=start.name,
             published=(published or {}).get(bits),
         )
