@@ -226,14 +226,15 @@ class ResidualProductQuantization(SubspaceQuantizer):
         codes = assign_hard(similarities)
         hard = decode_codes(codes, codebooks)
         decoded = decode_codes(codes, self._decoded_codebooks(level))
-        if self.residuals == "reconstructions" and level:
+        of_reconstructions = self.residuals == "reconstructions"
+        if of_reconstructions and level:
             return _Step(residuals - hard, ops.zeros_like(hard) if training else hard, codes)
-        soft = reconstruct_soft(assign_soft(similarities, self.alphas[level]), codebooks)
-        if self.residuals == "reconstructions":
-            return _Step(soft - decoded, soft if training else decoded, codes)
-        if not training:
+        if not of_reconstructions and not training:
             # What is left goes by the direction, as in training: lengths are set after it.
             return _Step(residuals - hard, decoded, codes)
+        soft = reconstruct_soft(assign_soft(similarities, self.alphas[level]), codebooks)
+        if of_reconstructions:
+            return _Step(soft - decoded, soft if training else decoded, codes)
         if self.hard_values == "none":
             return _Step(residuals - soft, soft, codes)
         passed = straight_through(hard, soft)
