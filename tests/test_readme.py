@@ -69,6 +69,7 @@ def test_the_commands_run_in_the_order_given(tmp_path: Path) -> None:
     assert "score" in finished.stdout
 
 
+@pytest.mark.slow
 def test_the_program_that_asks_a_server_is_answered(tmp_path: Path) -> None:
     from tests.export.tiny import make_images, make_network, make_searcher
     from tfpqn.export import load_searcher, save_searcher

@@ -24,6 +24,7 @@ def films(tmp_path):
     return tmp_path / "films"
 
 
+@pytest.mark.slow
 def test_the_road_of_a_folder_of_videos(tfpqn, films, tmp_path):  # noqa: F811
     run, index, model = tmp_path / "run", tmp_path / "index", tmp_path / "model" / "1"
     video = films / "fall" / "2.mp4"
@@ -58,6 +59,7 @@ def test_the_road_of_a_folder_of_videos(tfpqn, films, tmp_path):  # noqa: F811
         assert sentence in result.error and result.error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_first_level_alone_is_exported(tfpqn, tmp_path):  # noqa: F811
     run, index = tmp_path / "run", tmp_path / "index"
     for command in (

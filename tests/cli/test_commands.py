@@ -79,6 +79,7 @@ def test_the_road_from_training_to_a_search(tfpqn, folder, tmp_path):
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.slow
 def test_lists_are_tuned_with_the_runs_own_queries(tfpqn, folder, tmp_path):
     model = tmp_path / "model" / "1"
     arguments = ("--run-dir", folder / "run", "--index", folder / "index", "--output", model)

@@ -164,6 +164,7 @@ def test_an_exported_model_can_look_at_more_lists(network, version):
             )
 
 
+@pytest.mark.slow
 def test_the_manifest_says_how_the_collection_is_stored(version):
     manifest = json.loads((version / "manifest.json").read_text())
     assert manifest["storage"] == {

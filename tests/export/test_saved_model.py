@@ -278,6 +278,7 @@ save_searcher(make_searcher(make_network()), sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_kill_during_the_export_leaves_no_version_and_the_next_export_tidies_up(
     searcher, tmp_path
 ):

@@ -89,6 +89,7 @@ def test_an_empty_collection_has_no_id_to_warm_up_with(network, tmp_path):
     assert "search_by_id" not in {name for name, _ in read_warmup_requests(path)}
 
 
+@pytest.mark.slow
 def test_a_whole_folder_is_found_in_order_by_three_readers(version):
     report = verify_version(version)
     assert report.num_files == len(FILES) - 1

@@ -36,6 +36,7 @@ def version(network, tmp_path_factory):
     return save_searcher(make_searcher(network, xla=True), folder)
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_checked_with_xla_enabled(version, network):
     assert json.loads((version / "manifest.json").read_text())["xla"] is True
     assert "--xla_cpu_compilation_enabled=true" in (version / "README.txt").read_text()

@@ -58,6 +58,7 @@ def health_of(served, service):
     return health_pb2.HealthCheckResponse.ServingStatus.Name(status)
 
 
+@pytest.mark.slow
 def test_a_new_version_takes_over_without_a_failed_request(watched):
     other = make_searcher(make_network(), make_index(make_network(), num_items=NUM_ITEMS // 2))
     numbers, failures = [], []

@@ -164,6 +164,7 @@ def test_unknown_names_and_rows_that_do_not_fit_are_refused(call, message):
         call()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16-imagenet-24", "resnet50-imagenet-24"])
 def test_rows_of_pretrained_nets_take_a_step_with_random_weights(name):
     row = find_recipe(f"cifar10-p2/{name}")

@@ -80,6 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run.open(folder)
 
 
+@pytest.mark.slow
 def test_digits_are_trained_on_and_evaluated_by_the_commands(run: Run) -> None:
     history = run.read_history()
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
@@ -90,6 +91,7 @@ def test_digits_are_trained_on_and_evaluated_by_the_commands(run: Run) -> None:
     assert metrics["mAP"] > 0.3
 
 
+@pytest.mark.slow
 def test_the_network_is_the_same_under_tensorflow(run: Run) -> None:
     metrics = run.read_metrics()
     splits = run.load_splits()
