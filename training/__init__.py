@@ -11,10 +11,10 @@ from .initialization import initialize_codebooks as initialize_codebooks
 from .initialization import settle_codebooks as settle_codebooks
 from .reproduction import reproduce as reproduce
 from .run_config import RunConfig as RunConfig
+from .run_training import train as train
 from .runs import Run as Run
 from .runs import calibrate_run as calibrate_run
 from .runs import evaluate_run as evaluate_run
-from .runs import train as train
 
 __all__ = [
     "EvaluateRetrieval",
@@ -30,5 +30,6 @@ __all__ = [
     "fit",
     "initialize_codebooks",
     "reproduce",
+    "settle_codebooks",
     "train",
 ]

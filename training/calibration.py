@@ -44,10 +44,11 @@ def calibrate(
     Returns:
         A dict that JSON can hold: `precision` (as wanted), `score_threshold`, `distance_threshold`
         (1 - score_threshold / number of subvectors: for codes without error the mean cosine
-        distance, from 0 to 2), `top_k`, `calibration` and `held_out` (each with the number of
-        `pairs`, and `precision` and `recall` at the threshold; None where nothing matches or
-        nothing is relevant), `codebook_fingerprint` and `num_levels`. Recall is the share of the
-        relevant pairs that match.
+        distance, from 0 to 2; codewords of their own length make it larger), `top_k`,
+        `calibration` and `held_out` (each with the number of `pairs`, and `precision` and `recall`
+        at the threshold; None where nothing matches or nothing is relevant),
+        `codebook_fingerprint` and `num_levels`. Recall is the share of the relevant pairs that
+        match.
 
     Raises:
         ValueError: An argument is out of range, there are fewer than two queries, no threshold has

@@ -19,7 +19,8 @@ from tfpqn.files import write_file_atomically
 
 from .evaluation import evaluate
 from .recipes import Recipe, Table
-from .runs import Run, train
+from .run_training import train
+from .runs import Run
 
 LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn")
 EVALUATE_EVERY = 5

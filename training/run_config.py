@@ -8,13 +8,11 @@ from typing import Any
 
 from tfpqn.datasets import ImageFolder, Splits, load_protocol, open_clips, split_folder
 from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
-from tfpqn.models.backbones import NORMALIZATIONS
-from tfpqn.models.product_quantization_network import CLASSIFIED
 
 from .building import build_loss, build_optimizer, build_quantizer, seed_keras
+from .optimization_checks import check_optimization
 
 MODELS = ("pqn", "rpqn", "tpqn")
-OPTIMIZERS = ("adam", "sgd")
 # Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
 CODE_LENGTH = 4
 FOLDER_FRAMES = 16
@@ -150,71 +148,10 @@ class RunConfig:
                 "freeze_codebooks needs initial_run, the run whose codebooks are kept. "
                 f"Received: initial_run={self.initial_run!r}"
             )
-        self._check_optimization()
+        check_optimization(self)
         # What they refuse is refused here, before any data is read.
         build_quantizer(self, self._num_codewords)
         build_loss(self)
-
-    def _check_optimization(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive. Received: {self.learning_rate}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"optimizer must be one of {list(OPTIMIZERS)}. Received: {self.optimizer!r}"
-            )
-        weights = (self.loss_weight, self.classification_weight)
-        if not (min(weights) >= 0 and 0 < sum(weights) < float("inf")):
-            raise ValueError(
-                "loss_weight and classification_weight must be finite, at least 0, and not both 0. "
-                f"Received: {weights[0]}, {weights[1]}"
-            )
-        if self.classified not in CLASSIFIED:
-            raise ValueError(
-                f"classified must be one of {list(CLASSIFIED)}. Received: {self.classified!r}"
-            )
-        if not 0 <= self.weight_decay < 1:
-            raise ValueError(f"weight_decay must lie in [0, 1). Received: {self.weight_decay}")
-        if not 0 <= self.warmup_epochs < max(self.epochs, 1):
-            raise ValueError(
-                f"warmup_epochs must lie in [0, {self.epochs}), the number of epochs. "
-                f"Received: {self.warmup_epochs}"
-            )
-        if self.max_shift < 0:
-            raise ValueError(f"max_shift must be at least 0. Received: {self.max_shift}")
-        if self.cutout < 0 or self.cutout and not self.augment:
-            raise ValueError(
-                "cutout must be at least 0, and 0 without augment. "
-                f"Received: cutout={self.cutout}, augment={self.augment}"
-            )
-        if not 0 <= self.color_jitter < 1 or self.color_jitter and not self.augment:
-            raise ValueError(
-                "color_jitter must lie in [0, 1), and be 0 without augment. "
-                f"Received: color_jitter={self.color_jitter}, augment={self.augment}"
-            )
-        self._check_views()
-        if self.normalization not in NORMALIZATIONS:
-            raise ValueError(
-                f"normalization must be one of {list(NORMALIZATIONS)}. "
-                f"Received: {self.normalization!r}"
-            )
-        if self.normalization != "batch" and self.backbone != "conv3":
-            raise ValueError(
-                "normalization is for the backbone 'conv3'. "
-                f"Received: {self.normalization!r}, backbone={self.backbone!r}"
-            )
-
-    def _check_views(self) -> None:
-        if self.views < 1 or self.batch_size % self.views or self.views > 1 and not self.augment:
-            raise ValueError(
-                "views must be at least 1 and divide batch_size, and be 1 without augment. "
-                f"Received: views={self.views}, batch_size={self.batch_size}, "
-                f"augment={self.augment}"
-            )
-        if self.views > 1 and self.classification_weight:
-            raise ValueError(
-                "views above 1 train without labels, and a classifier needs them. Received: "
-                f"views={self.views}, classification_weight={self.classification_weight}"
-            )
 
     @property
     def takes_clips(self) -> bool:
@@ -344,6 +281,11 @@ class RunConfig:
                     f"{name} is for model {' and '.join(models)}. "
                     f"Received: {name}={value!r}, model={self.model!r}"
                 )
+        if self.level_loss_weight and self.residuals == "reconstructions":
+            raise ValueError(
+                "level_loss_weight must be 0 with residuals='reconstructions', where training "
+                f"sees one level alone. Received: {self.level_loss_weight}"
+            )
 
     def build_network(
         self, image_shape: tuple[int, int, int], steps: int, num_classes: int | None = None

@@ -509,6 +509,18 @@ def test_the_fingerprint_tells_layouts_of_the_same_numbers_apart():
     assert len(prints | {product.codebook_fingerprint()}) == len(shapes) + 1
 
 
+def test_the_fingerprint_tells_apart_what_the_same_codebooks_stand_for(rng):
+    codebooks = draw_codebooks(rng, 2, 2, 8, 4)
+    settings = [
+        {},
+        {"unit_codewords": False},
+        {"residuals": "reconstructions"},
+        {"unit_codewords": False, "residuals": "reconstructions"},
+    ]
+    prints = {build_from(codebooks, **chosen).codebook_fingerprint() for chosen in settings}
+    assert len(prints) == len(settings)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

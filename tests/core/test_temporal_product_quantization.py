@@ -314,6 +314,22 @@ def test_clips_and_pooled_clips_fit_the_same_codebooks(rng):
     assert_close(shared, items[:3].swapaxes(0, 1))
 
 
+@pytest.mark.parametrize("share_codebooks", [False, True])
+def test_settling_is_that_of_residual_levels_of_clips_or_of_segments(rng, share_codebooks):
+    options = {"residuals": "reconstructions", "unit_codewords": False}
+    layer = build(2, 2, 4, 6, levels=2, share_codebooks=share_codebooks, **options)
+    clips = draw_clips(rng, 20, 5, 6)
+    pooled = to_numpy(layer.pool_frames(clips)).reshape((-1, 6) if share_codebooks else (-1, 12))
+    inner = ResidualProductQuantization(2, 2 if share_codebooks else 4, 4, **options)
+    inner.build(pooled.shape)
+    inner.codebooks.assign(to_numpy(layer.codebooks))
+    before = to_numpy(layer.codebooks).copy()
+    for quantizer, embeddings in ((layer, clips), (inner, pooled)):
+        quantizer.settle_codebooks(embeddings, lambda vectors, count: vectors[:count])
+    assert_close(layer.codebooks, inner.codebooks)
+    assert np.abs(to_numpy(layer.codebooks) - before).max(axis=(2, 3)).min() > 1e-3
+
+
 def test_reviving_counts_the_codewords_of_all_segments(rng):
     for share_codebooks, number in ((False, 12), (True, 6)):
         layer = build(2, 2, 4, 4, codebooks_initializer="ones", share_codebooks=share_codebooks)

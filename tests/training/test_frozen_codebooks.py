@@ -21,7 +21,7 @@ from tfpqn.export import Searcher
 from tfpqn.index import CodeIndex, build_index, network_layout
 from tfpqn.layers import ResidualProductQuantization, TemporalProductQuantization
 from tfpqn.losses import AsymmetricTripletLoss
-from tfpqn.training import Run, RunConfig, loop, runs, train
+from tfpqn.training import Run, RunConfig, loop, run_training, train
 
 CONFIG = RunConfig(bits=16, embedding_dim=16, epochs=2, batch_size=16, seed=3)
 
@@ -128,7 +128,7 @@ def test_quantizer_of_another_kind_is_refused_though_its_codebooks_have_the_same
         make_network_with(TemporalProductQuantization(segments, 1, 16)) for segments in ((1, 2), 3)
     )
     with pytest.raises(ValueError, match="for its codes to stay valid.*3.*Received:.*1, 2"):
-        runs._copy_weights(source, network, with_codebooks=True)
+        run_training._copy_weights(source, network, with_codebooks=True)
 
 
 def test_freezing_needs_a_run_to_take_the_codebooks_from() -> None:

@@ -15,7 +15,7 @@ from tests.training.tiny import (
     make_images,
     make_splits,
 )
-from tfpqn.training import Run, RunConfig, evaluate_run, loop, runs, train
+from tfpqn.training import Run, RunConfig, evaluate_run, loop, run_training, train
 
 CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=1, batch_size=16, seed=3)
 RESIDUAL = dataclasses.replace(
@@ -110,7 +110,7 @@ def start_from(
         seen.append(network)
         raise Stopped
 
-    monkeypatch.setattr(runs, place, stop)
+    monkeypatch.setattr(run_training, place, stop)
     config = dataclasses.replace(RESIDUAL, initial_run=str(source), seed=4, **settings)
     with pytest.raises(Stopped):
         train_in(folder, config, make_splits())
@@ -172,7 +172,7 @@ def test_initial_weights_are_taken_once_and_not_after_a_checkpoint(
     config = dataclasses.replace(CONFIG, initial_run=str(source), seed=4)
     train_in(tmp_path, config, make_splits())
     (tmp_path / "network.keras").unlink()
-    monkeypatch.delattr(runs, "_copy_weights")
+    monkeypatch.delattr(run_training, "_copy_weights")
     network = train_in(tmp_path, config, make_splits())
     fresh = arrays_of(Run.open(source).load_network().backbone.weights)
     changed = zip(arrays_of(network.backbone.weights), fresh, strict=True)

@@ -13,7 +13,7 @@ import pytest
 from tests.training.tiny import arrays_of, assert_bit_equal, make_images, make_splits
 from tfpqn.datasets import load_protocol
 from tfpqn.models import ProductQuantizationNetwork
-from tfpqn.training import Run, RunConfig, evaluate, evaluate_run, runs, train
+from tfpqn.training import Run, RunConfig, evaluate, evaluate_run, run_training, train
 
 CONFIG = RunConfig(bits=16, embedding_dim=16, epochs=2, batch_size=16, seed=3)
 
@@ -117,7 +117,7 @@ def test_saved_network_is_the_trained_one(trained: Trained) -> None:
 
 
 def test_training_a_trained_run_loads_it(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(runs, "fit")
+    monkeypatch.delattr(run_training, "fit")
     again = train_in(trained.run.folder)
     assert_bit_equal(again.network.variables, trained.network.variables)
 
@@ -205,7 +205,7 @@ def test_failing_write_leaves_the_former_figures(
 @pytest.mark.parametrize(("count", "sizes"), [(5, [4, 1]), (64, [4] * 16), (500, [4] * 16)])
 def test_sample_is_spread_evenly_over_the_set(count: int, sizes: list[int]) -> None:
     images = make_images()
-    batches = list(runs.sample_batches(images, count, batch_size=4))
+    batches = list(run_training.sample_batches(images, count, batch_size=4))
     assert [len(batch) for batch in batches] == sizes
     drawn = np.concatenate(batches)
     step = 63 / (min(count, 64) - 1)
@@ -228,8 +228,8 @@ def test_codewords_without_unit_length_are_settled_once_training_has_ended(
         settled.append(np.concatenate(list(batches)))
         runs_settle(network, settled[-1:], seed=seed)
 
-    runs_settle = runs.settle_codebooks
-    monkeypatch.setattr(runs, "settle_codebooks", settle)
+    runs_settle = run_training.settle_codebooks
+    monkeypatch.setattr(run_training, "settle_codebooks", settle)
     config = dataclasses.replace(CONFIG, unit_codewords=False)
     trained = train_in(tmp_path / "own", config)
     (images,) = settled

@@ -52,27 +52,20 @@ def split_folder(images: ImageSet, query_share: float = 0.1, *, labelled: bool =
     """
     if not 0 <= query_share < 1:
         raise ValueError(f"query_share must lie between 0 and 1. Received: {query_share}")
-    if not labelled:
-        return _split_unlabelled(images, query_share)
-    if (images.labels < 0).any():
+    if labelled and (images.labels < 0).any():
         images = images.subset(np.flatnonzero(images.labels >= 0))
     labels, counts = np.unique(images.labels, return_counts=True)
-    if len(labels) < 2 or counts.min() < 2:
+    if not labelled and len(images) < 2:
+        raise ValueError(f"Training needs at least two readable items. Received: {len(images)}")
+    if labelled and (len(labels) < 2 or counts.min() < 2):
         known = dict(enumerate(images.label_names))
         names = [known.get(label, label) for label in labels.tolist()]
         raise ValueError(
             "Training needs at least two labels (subfolders) with two readable items each. "
             f"Received: {dict(zip(names, counts.tolist(), strict=True))} items by label"
         )
-    query, rest = draw_per_label(images.labels, query_share)
-    database = images.subset(rest)
-    return Splits(train=database, database=database, query=images.subset(query))
-
-
-def _split_unlabelled(images: ImageSet, query_share: float) -> Splits:
-    if len(images) < 2:
-        raise ValueError(f"Training needs at least two readable items. Received: {len(images)}")
-    query, rest = draw_per_label(np.zeros(len(images), np.int64), query_share)
+    drawn_by = images.labels if labelled else np.zeros(len(images), np.int64)
+    query, rest = draw_per_label(drawn_by, query_share)
     database = images.subset(rest)
     return Splits(train=database, database=database, query=images.subset(query))
 

@@ -139,18 +139,16 @@ class ProductQuantization(SubspaceQuantizer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha}
 
+    @property
+    def _first_alpha(self) -> float:
+        return self.alpha
+
     def _decoded_codebooks(self) -> Tensor:
         """What codes decode to, `[num_subspaces, num_codewords, subvector_dim]`."""
         if self.unit_codewords:
             return self.unit_codebooks()
         self._require_built("decode")
         return ops.convert_to_tensor(self.codebooks)
-
-    def _quantize_first_level(self, subvectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        codebooks = self.unit_codebooks()
-        tables = build_lookup_tables(ops.convert_to_tensor(subvectors), codebooks)
-        soft = reconstruct_soft(assign_soft(tables, self.alpha), codebooks)
-        return ops.convert_to_numpy(assign_hard(tables)), ops.convert_to_numpy(soft)
 
     def _tables(self, embeddings: Tensor, codebooks: Tensor) -> Tensor:
         subvectors = split_subvectors(self.normalize(embeddings), self.num_subspaces)

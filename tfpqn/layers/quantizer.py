@@ -101,7 +101,7 @@ class Quantizer(keras.layers.Layer):
     def settle_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
         """Fit what codes decode to to the soft reconstructions of training; once, after training.
 
-        This takes back most of what hard codes lose against them (docs/method.md). Without
+        This takes back some of what hard codes lose against them (docs/method.md). Without
         `unit_codewords`, each codeword of the first level becomes the mean soft reconstruction of
         the embeddings that choose it, or of unit length where none does. Levels that quantize
         residuals of reconstructions become cluster centres of these residuals.
@@ -184,7 +184,7 @@ class Quantizer(keras.layers.Layer):
         """
         self._require_built("codebook_fingerprint")
         weights = np.ascontiguousarray(ops.convert_to_numpy(self.codebooks), dtype="<f4")
-        head = f"{self._meaning()}:{weights.shape}:"
+        head = f"{type(self).__name__}:{self.code_length}{self._variant()}:{weights.shape}:"
         return hashlib.sha256(head.encode() + weights.tobytes()).hexdigest()
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -194,9 +194,9 @@ class Quantizer(keras.layers.Layer):
         """Configuration of the first levels alone; asked only of quantizers with several."""
         raise NotImplementedError
 
-    def _meaning(self) -> str:
-        """What tells quantizers with the same codebooks apart."""
-        return f"{type(self).__name__}:{self.code_length}"
+    def _variant(self) -> str:
+        """What tells quantizers of one class with the same codebooks apart."""
+        return ""
 
     def _require_built(self, method: str) -> None:
         if not self.built:

@@ -212,6 +212,15 @@ class ResidualProductQuantization(SubspaceQuantizer):
             "residuals": self.residuals,
         }
 
+    @property
+    def _first_alpha(self) -> float:
+        return self.alphas[0]
+
+    def _variant(self) -> str:
+        # Codes of one kind can be decoded as the other, but no item would be given them.
+        of_reconstructions = self.residuals == "reconstructions"
+        return super()._variant() + (":reconstructions" if of_reconstructions else "")
+
     def _prefix_config(self, num_levels: int) -> dict[str, Any]:
         return {
             **self.get_config(),
@@ -257,12 +266,6 @@ class ResidualProductQuantization(SubspaceQuantizer):
             return self._level_codebooks(level)
         self._require_built("decode")
         return ops.convert_to_tensor(self.codebooks)[level]
-
-    def _quantize_first_level(self, subvectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        codebooks = self._level_codebooks(0)
-        similarities = self._similarities(0, ops.convert_to_tensor(subvectors), codebooks)
-        soft = reconstruct_soft(assign_soft(similarities, self.alphas[0]), codebooks)
-        return ops.convert_to_numpy(assign_hard(similarities)), ops.convert_to_numpy(soft)
 
     def _fit_level(self, level: int, residuals: np.ndarray, cluster: Cluster) -> np.ndarray:
         """Set a level's codewords to cluster centres of residuals; return what it leaves."""

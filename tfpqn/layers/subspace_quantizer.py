@@ -11,7 +11,15 @@ from keras import ops
 
 from tfpqn.layers.codebooks import Cluster, mean_reconstructions
 from tfpqn.layers.quantizer import Quantizer, Tensor, require_at_least
-from tfpqn.ops import intra_normalize, normalize_vectors, split_subvectors
+from tfpqn.ops import (
+    assign_hard,
+    assign_soft,
+    build_lookup_tables,
+    intra_normalize,
+    normalize_vectors,
+    reconstruct_soft,
+    split_subvectors,
+)
 
 # Rows whose tables are in memory at a time.
 ROWS_AT_ONCE = 1024
@@ -76,18 +84,25 @@ class SubspaceQuantizer(Quantizer):
         subvectors = self._numpy_subvectors(embeddings)
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
         first_level = codebooks.reshape(-1, *codebooks.shape[-3:])[0]
-        unit = ops.convert_to_numpy(normalize_vectors(first_level))
+        unit = normalize_vectors(ops.convert_to_tensor(first_level))
+
+        def quantize(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            tables = build_lookup_tables(ops.convert_to_tensor(chunk), unit)
+            soft = reconstruct_soft(assign_soft(tables, self._first_alpha), unit)
+            return ops.convert_to_numpy(assign_hard(tables)), ops.convert_to_numpy(soft)
+
         first_level[:] = mean_reconstructions(
-            unit, map(self._quantize_first_level, in_chunks(subvectors))
+            ops.convert_to_numpy(unit), map(quantize, in_chunks(subvectors))
         )
         self.codebooks.assign(codebooks)
 
-    def _meaning(self) -> str:
-        return super()._meaning() + ("" if self.unit_codewords else ":own lengths")
-
-    def _quantize_first_level(self, subvectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes and soft reconstructions of `[batch, num_subspaces, subvector_dim]`."""
+    @property
+    def _first_alpha(self) -> float:
+        """Hardness of the soft assignment in the first level."""
         raise NotImplementedError
+
+    def _variant(self) -> str:
+        return "" if self.unit_codewords else ":own lengths"
 
     def _add_codebooks(
         self, embedding_dim: int | None, levels: tuple[int, ...], initializer: Any

@@ -268,10 +268,9 @@ class TemporalProductQuantization(Quantizer):
             "straight_through": self.quantizer.hard_values,
         }
 
-    def _meaning(self) -> str:
+    def _variant(self) -> str:
         # Segments of (1, 2, 4) and of 7 have codebooks of one shape.
-        lengths = "" if self.quantizer.unit_codewords else ":own lengths"
-        return f"{super()._meaning()}:{self.pyramid}{lengths}"
+        return f":{self.pyramid}{self.quantizer._variant()}"
 
     def _pooled_dim(self, shape: tuple[int | None, ...]) -> int | None:
         if len(shape) == 3:

@@ -27,7 +27,8 @@ SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "conv3": ({"epochs": 50, "cutout": 8}, {"epochs": 12, "learning_rate": 0.02}),
     "resnet20": ({"epochs": 20}, {"epochs": 5, "learning_rate": 0.02}),
 }
-# Of a level. With 2 a codebook of 12 bits' 4 would have 8 codewords, fewer than there are classes.
+RESIDUAL = {"model": "rpqn", "residuals": "reconstructions"}
+# Two codebooks a level are four in all, which at 12 bits leaves each 8 codewords for 10 classes.
 RPQN_SUBSPACES = {12: 1}
 # As far as the paper and the net that it took are known: no classifier, centring or sharpening.
 PUBLISHED: dict[str, Any] = {
@@ -47,20 +48,13 @@ PUBLISHED: dict[str, Any] = {
 def _rows(backbone: str, title: str, prefix: str = "") -> tuple[Recipe, ...]:
     schedule, tuning = SCHEDULES[backbone]
     published = PQN_PUBLISHED if backbone == "conv3" else None
-    start = embedding_row(prefix, PROTOCOL, {"backbone": backbone, **schedule})
+    start = embedding_row(prefix, {"protocol": PROTOCOL, "backbone": backbone, **schedule})
+    residual = {**tuning, **RESIDUAL}
     return (
         start,
-        *tuned_rows(start, prefix, f"PQN, {title}", BITS, tuning, published=published),
-        *tuned_rows(
-            start,
-            prefix,
-            f"RPQN, {title}",
-            BITS,
-            tuning,
-            model="rpqn",
-            num_subspaces=RPQN_SUBSPACES,
-        ),
-        *rows_coded_afterwards(start, prefix, f"embedding, then k-means PQ, {title}", BITS, tuning),
+        *tuned_rows(start, f"PQN, {title}", BITS, tuning, published=published),
+        *tuned_rows(start, f"RPQN, {title}", BITS, residual, num_subspaces=RPQN_SUBSPACES),
+        *rows_coded_afterwards(start, f"embedding, then k-means PQ, {title}", BITS, tuning),
     )
 
 

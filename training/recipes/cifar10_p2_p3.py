@@ -34,8 +34,9 @@ def _rows(
     rows: list[Recipe] = []
     for backbone, title in (("conv3", "3-conv net"), ("resnet20", "ResNet-20")):
         schedule, tuning = schedules[backbone]
-        start = embedding_row(f"{backbone}-", protocol, {"backbone": backbone, **schedule})
-        rows += [start, *tuned_rows(start, f"{backbone}-", f"PQN, {title}", bits_of_rows, tuning)]
+        settings = {"protocol": protocol, "backbone": backbone, **schedule}
+        start = embedding_row(f"{backbone}-", settings)
+        rows += [start, *tuned_rows(start, f"PQN, {title}", bits_of_rows, tuning)]
     for backbone in PRETRAINED:
         for bits in bits_of_rows:
             config = RunConfig(

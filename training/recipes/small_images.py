@@ -11,27 +11,26 @@ from .settings import FROM_NOTHING
 
 Settings = dict[str, Any]
 
+EMBEDDING = "embedding"
 
-def embedding_row(prefix: str, protocol: str, schedule: Settings) -> Recipe:
+
+def embedding_row(prefix: str, settings: Settings) -> Recipe:
     """A network trained without a quantizer, for others to start from.
 
     Args:
-        prefix: Of the names of all rows of this network.
-        protocol: Name of the protocol.
-        schedule: Backbone, epochs, and what else is not `FROM_NOTHING`.
+        prefix: Of the names of this row and of all that start from it.
+        settings: Protocol, backbone, epochs, and what else is not `FROM_NOTHING`.
     """
-    settings = {**FROM_NOTHING, "protocol": protocol, **schedule}
-    return Recipe(f"{prefix}embedding", None, RunConfig(loss_sides="raw", **settings))
+    config = RunConfig(loss_sides="raw", **{**FROM_NOTHING, **settings})
+    return Recipe(f"{prefix}{EMBEDDING}", None, config)
 
 
 def tuned_rows(
     start: Recipe,
-    prefix: str,
     group: str,
     bits_of_rows: Sequence[int],
     tuning: Settings,
     *,
-    model: str = "pqn",
     num_subspaces: Mapping[int, int] | None = None,
     published: Mapping[int, float] | None = None,
 ) -> tuple[Recipe, ...]:
@@ -39,21 +38,17 @@ def tuned_rows(
 
     Args:
         start: From `embedding_row`.
-        prefix: The start's.
         group: Title of the rows.
         bits_of_rows: Bits of each row.
-        tuning: Settings that differ from the start's, such as epochs and learning rate.
-        model: "pqn" or "rpqn".
+        tuning: Settings that differ from the start's: epochs, learning rate, model.
         num_subspaces: Bits -> codebooks of a level, where there are not 4 positions in all.
         published: Bits -> the paper's figure.
     """
-    settings = {**_settings_of(start), **tuning}
-    settings.update(loss_sides="asymmetric", classified="both", unit_codewords=False, model=model)
-    if model == "rpqn":
-        settings["residuals"] = "reconstructions"
+    with_quantizer = {"loss_sides": "asymmetric", "classified": "both", "unit_codewords": False}
+    settings = {**_settings_of(start), **with_quantizer, **tuning}
     return tuple(
         Recipe(
-            f"{prefix}{model}-{bits}",
+            f"{_prefix_of(start)}{settings.get('model', 'pqn')}-{bits}",
             group,
             RunConfig(bits=bits, num_subspaces=(num_subspaces or {}).get(bits), **settings),
             start=start.name,
@@ -64,13 +59,12 @@ def tuned_rows(
 
 
 def rows_coded_afterwards(
-    start: Recipe, prefix: str, group: str, bits_of_rows: Sequence[int], tuning: Settings
+    start: Recipe, group: str, bits_of_rows: Sequence[int], tuning: Settings
 ) -> tuple[Recipe, ...]:
     """Rows without a quantizer in training: the start tuned as it is, then k-means.
 
     Args:
         start: From `embedding_row`.
-        prefix: The start's.
         group: Title of the rows.
         bits_of_rows: Bits of each row.
         tuning: As of `tuned_rows`, with which they are compared.
@@ -80,7 +74,7 @@ def rows_coded_afterwards(
     settings.update(epochs=0, warmup_epochs=0.0, unit_codewords=False, loss_sides="asymmetric")
     coded = (
         Recipe(
-            f"{prefix}embedding-pq-{bits}",
+            f"{start.name}-pq-{bits}",
             group,
             RunConfig(bits=bits, **settings),
             (0,),
@@ -89,6 +83,10 @@ def rows_coded_afterwards(
         for bits in bits_of_rows
     )
     return (tuned, *coded)
+
+
+def _prefix_of(start: Recipe) -> str:
+    return start.name.removesuffix(EMBEDDING)
 
 
 def _settings_of(row: Recipe) -> Settings:
