@@ -75,9 +75,9 @@ def reconstruct_soft(embeddings, codebooks, alpha):
     return merge(reconstructions)
 
 
-def encode(embeddings, codebooks):
+def encode(embeddings, codebooks, *, unit_codewords=True):
     """Codes `[batch, num_subspaces]`."""
-    codebooks = unit(codebooks)
+    codebooks = unit(codebooks) if unit_codewords else codebooks
     subvectors = unit(split(embeddings, len(codebooks)))
     codes = np.zeros(subvectors.shape[:2], np.int64)
     for row, m in np.ndindex(codes.shape):

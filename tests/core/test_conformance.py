@@ -48,6 +48,7 @@ def temporal(num_segments, num_subspaces, num_codewords, **options):
     )
 
 
+OWN_LENGTHS = {"residuals": "reconstructions", "unit_codewords": False}
 ROWS = (
     Row("product", product(4, 16), 20),
     Row("product-of-one-subspace", product(1, 8), 5),
@@ -56,12 +57,12 @@ ROWS = (
     Row("residual-of-2-levels", residual(2, 4, 16), 20),
     Row("residual-of-4-levels", residual(4, 2, 8, straight_through="all"), 12),
     Row("residual-of-one-subspace", residual(3, 1, 8), 5),
-    Row("residual-of-own-lengths", residual(2, 2, 16, unit_codewords=False), 20),
+    Row("residual-of-own-lengths", residual(2, 2, 16, **OWN_LENGTHS), 20),
     Row("residual-of-reconstructions", residual(2, 2, 16, residuals="reconstructions"), 20),
     Row("temporal", temporal(2, 2, 16), 20),
     Row("temporal-pyramid", temporal((1, 2), 1, 8), 12),
     Row("temporal-shared", temporal(3, 2, 8, share_codebooks=True), 12),
-    Row("temporal-of-own-lengths", temporal(2, 2, 16, unit_codewords=False), 20),
+    Row("temporal-of-own-lengths", temporal(2, 2, 16, levels=2, **OWN_LENGTHS), 20),
     Row("temporal-residual", temporal(2, 2, 16, levels=2), 20),
     Row("temporal-residual-shared", temporal(2, 2, 16, levels=2, share_codebooks=True), 20),
 )

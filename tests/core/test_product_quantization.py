@@ -10,6 +10,7 @@ from keras import ops
 from tests import reference
 from tests.core.backend import assert_close, few_examples, gradients, to_numpy
 from tfpqn.layers import ProductQuantization
+from tfpqn.layers.subspace_quantizer import SETTLING_ROUNDS
 
 
 def build(num_subspaces, num_codewords, embedding_dim, **options):
@@ -343,10 +344,12 @@ def test_codes_decode_to_codewords_of_their_own_length_where_it_is_kept(rng):
     codebooks = rng.normal(size=(3, 8, 4)).astype("float32")
     embeddings = rng.normal(size=(20, 12)).astype("float32")
     unit, own = (build_from(codebooks, unit_codewords=wanted) for wanted in (True, False))
-    codes = to_numpy(unit.encode(embeddings))
-    # Directions alone decide what is chosen, and what training reconstructs.
-    np.testing.assert_array_equal(to_numpy(own.encode(embeddings)), codes)
+    codes = to_numpy(own.encode(embeddings))
+    nearest = reference.encode(embeddings, codebooks, unit_codewords=False)
+    np.testing.assert_array_equal(codes, nearest)
+    # Directions alone decide what training reconstructs.
     assert_close(own(embeddings, training=True), unit(embeddings, training=True))
+    assert (codes != to_numpy(unit.encode(embeddings))).any()
     decoded = np.stack([np.concatenate([codebooks[m, k] for m, k in enumerate(c)]) for c in codes])
     assert_close(own.decode(codes), decoded)
     lengths = np.linalg.norm(codebooks, axis=-1)
@@ -365,16 +368,17 @@ def no_cluster(vectors, num_clusters):
     raise AssertionError("one level needs no clustering to settle")
 
 
-def test_settled_codewords_are_the_mean_soft_reconstructions_of_those_that_chose_them(rng):
+def test_settling_takes_means_of_soft_reconstructions_and_chooses_anew_by_turns(rng):
     codebooks = rng.normal(size=(2, 40, 3)).astype("float32")
     layer = build_from(codebooks, alpha=3.0, unit_codewords=False)
     embeddings = rng.normal(size=(60, 6)).astype("float32")
-    codes = to_numpy(layer.encode(embeddings))
     soft = reference.split(reference.reconstruct_soft(embeddings, codebooks, 3.0), 2)
     expected = reference.unit(codebooks)
-    for m, k in np.ndindex(2, 40):
-        if k in codes[:, m]:
-            expected[m, k] = np.mean(soft[codes[:, m] == k, m], axis=0)
+    for _ in range(SETTLING_ROUNDS):
+        codes = reference.encode(embeddings, expected, unit_codewords=False)
+        for m, k in np.ndindex(2, 40):
+            if k in codes[:, m]:
+                expected[m, k] = np.mean(soft[codes[:, m] == k, m], axis=0)
     assert len(set(codes[:, 0])) < 40  # some stay as they are
     layer.settle_codebooks(embeddings, no_cluster)
     assert_close(layer.codebooks, expected)

@@ -513,9 +513,8 @@ def test_the_fingerprint_tells_apart_what_the_same_codebooks_stand_for(rng):
     codebooks = draw_codebooks(rng, 2, 2, 8, 4)
     settings = [
         {},
-        {"unit_codewords": False},
         {"residuals": "reconstructions"},
-        {"unit_codewords": False, "residuals": "reconstructions"},
+        {"residuals": "reconstructions", "unit_codewords": False},
     ]
     prints = {build_from(codebooks, **chosen).codebook_fingerprint() for chosen in settings}
     assert len(prints) == len(settings)
@@ -554,18 +553,33 @@ def test_a_length_that_does_not_divide_is_refused():
         keras.Sequential([keras.Input((10,)), ResidualProductQuantization(2, 4, 8)])
 
 
-def test_only_the_first_level_differs_where_codewords_keep_their_own_length(rng):
-    codebooks = draw_codebooks(rng, 3, 2, 8, 4)
+OWN_LENGTHS = {"residuals": "reconstructions", "unit_codewords": False}
+
+
+def test_one_level_of_own_lengths_is_product_quantization_of_own_lengths(rng):
+    codebooks = draw_codebooks(rng, 1, 2, 8, 4)
     embeddings = rng.normal(size=(20, 8)).astype("float32")
-    unit, own = (build_from(codebooks, unit_codewords=wanted) for wanted in (True, False))
-    codes = to_numpy(unit.encode(embeddings))
-    assert_same(own.encode(embeddings), codes)
-    assert_close(own(embeddings, training=True), unit(embeddings, training=True))
-    levels = codes.reshape(20, 3, 2)
-    decoded = np.zeros((20, 2, 4))
-    for row, t, m in np.ndindex(20, 3, 2):
-        decoded[row, m] += codebooks[t, m, levels[row, t, m]]
-    assert_close(own.decode(codes), decoded.reshape(20, 8))
+    product = ProductQuantization(2, 8, unit_codewords=False)
+    product.build((None, 8))
+    product.codebooks.assign(codebooks[0])
+    for settings in ({"unit_codewords": False}, OWN_LENGTHS):
+        layer = build_from(codebooks, **settings)
+        assert_same(layer.encode(embeddings), product.encode(embeddings))
+        for training in (False, True):
+            assert_close(
+                layer(embeddings, training=training), product(embeddings, training=training)
+            )
+        assert_close(layer.lookup_tables(embeddings), product.lookup_tables(embeddings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"num_levels": 2}, {"num_levels": 1, "straight_through": "all"}],
+    ids=lambda settings: str(settings),
+)
+def test_own_lengths_are_for_training_on_soft_values(settings):
+    with pytest.raises(ValueError, match="unit_codewords=False needs training on soft values"):
+        ResidualProductQuantization(unit_codewords=False, **settings)
 
 
 def first_vectors(vectors, num_clusters):
@@ -575,20 +589,19 @@ def first_vectors(vectors, num_clusters):
 def test_settling_changes_the_first_level_as_that_of_a_product_quantizer(rng):
     codebooks = draw_codebooks(rng, 2, 2, 8, 4)
     embeddings = rng.normal(size=(50, 8)).astype("float32")
-    layer = build_from(codebooks, alpha=3.0, unit_codewords=False)
+    layer = build_from(codebooks, alpha=3.0, **OWN_LENGTHS)
     product = ProductQuantization(2, 8, alpha=3.0, unit_codewords=False)
     product.build((None, 8))
     product.codebooks.assign(codebooks[0])
     for quantizer in (layer, product):
         quantizer.settle_codebooks(embeddings, first_vectors)
     assert_close(to_numpy(layer.codebooks)[0], product.codebooks)
-    assert_same(to_numpy(layer.codebooks)[1], codebooks[1])
 
 
 def quantize_reconstructions(embeddings, codebooks, alpha, unit_codewords):
     """Codes, what they decode to, and the soft reconstruction they stand for, by loops."""
     first = reference.unit(codebooks[0]) if unit_codewords else codebooks[0]
-    codes = [reference.encode(embeddings, codebooks[0])]
+    codes = [reference.encode(embeddings, first, unit_codewords=unit_codewords)]
     soft = reference.reconstruct_soft(embeddings, codebooks[0], alpha)
     targets = reference.split(soft, len(first))
     decoded = np.zeros_like(targets)

@@ -58,8 +58,8 @@ def mean_reconstructions(
     return np.where(has_direction, means, codebooks)
 
 
-def revive_codebook(
-    codebook: np.ndarray,
+def revive_codebooks(
+    codebooks: np.ndarray,
     subvectors: np.ndarray,
     codes: np.ndarray,
     errors: np.ndarray,
@@ -68,19 +68,23 @@ def revive_codebook(
     """Move the codewords that no code names onto subvectors that are quantized poorly.
 
     Args:
-        codebook: `[num_codewords, subvector_dim]`, changed in place.
-        subvectors: `[num_subvectors, subvector_dim]`.
-        codes: `[num_subvectors]`.
-        errors: `[num_subvectors]`; a subvector is drawn with a chance in proportion to its error.
+        codebooks: `[num_subspaces, num_codewords, subvector_dim]`, changed in place.
+        subvectors: `[batch, num_subspaces, subvector_dim]`.
+        codes: `[batch, num_subspaces]`.
+        errors: `[batch, num_subspaces]`; a subvector is drawn with a chance in proportion to its
+            error.
         rng: Source of the draw.
 
     Returns:
         How many codewords moved.
     """
-    dead = np.setdiff1d(np.arange(len(codebook)), codes)
-    rows = _draw_by_error(errors, len(dead), rng)
-    codebook[dead[: len(rows)]] = subvectors[rows]
-    return len(rows)
+    num_moved = 0
+    for m, codebook in enumerate(codebooks):
+        dead = np.setdiff1d(np.arange(len(codebook)), codes[:, m])
+        rows = _draw_by_error(errors[:, m], len(dead), rng)
+        codebook[dead[: len(rows)]] = subvectors[rows, m]
+        num_moved += len(rows)
+    return num_moved
 
 
 def _draw_by_error(errors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

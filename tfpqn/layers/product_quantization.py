@@ -8,17 +8,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfpqn.layers.codebooks import Cluster, fit_codebook, revive_codebook
+from tfpqn.layers.codebooks import Cluster, fit_codebook
 from tfpqn.layers.quantizer import Quantization, Tensor, require_alpha
 from tfpqn.layers.subspace_quantizer import SubspaceQuantizer
 from tfpqn.ops import (
-    assign_hard,
-    assign_soft,
     build_lookup_tables,
     decode_codes,
     merge_subvectors,
     normalize_vectors,
-    reconstruct_soft,
     split_subvectors,
 )
 
@@ -40,9 +37,10 @@ class ProductQuantization(SubspaceQuantizer):
         alpha: Hardness of the soft assignment, in the paper's distance form. Useful between 1 and
             20; as it grows the layer tends to hard product quantization and gradients vanish.
         unit_codewords: Whether codes decode to codewords of unit length, as in the paper. If not,
-            to codewords as long as they are, which tells how sure an item is of them. Training and
-            encoding go by the directions alone; `fit_codebooks` before training and
-            `settle_codebooks` after it set the lengths.
+            to codewords as long as they are, which tells how sure an item is of them; then the
+            nearest codeword is chosen, as in plain product quantization. Training goes by the
+            directions alone; `fit_codebooks` before it and `settle_codebooks` after it set the
+            lengths.
         codebooks_initializer: Initializer of the codebooks, random directions by default.
             `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -92,24 +90,21 @@ class ProductQuantization(SubspaceQuantizer):
         return normalize_vectors(ops.convert_to_tensor(self.codebooks))
 
     def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
-        codebooks = self.unit_codebooks()
-        tables = self._tables(embeddings, codebooks)
-        codes = assign_hard(tables)
-        if training:
-            subvectors = reconstruct_soft(assign_soft(tables, self.alpha), codebooks)
-        else:
-            subvectors = decode_codes(codes, self._decoded_codebooks())
-        reconstruction = merge_subvectors(subvectors)
+        subvectors = split_subvectors(self.normalize(embeddings), self.num_subspaces)
+        level = self._quantize_first_level(subvectors, training)
+        reconstruction = merge_subvectors(level.reconstruction)
         return Quantization(
-            reconstruction, ops.cast(codes, self.code_dtype), reconstruction[:, None]
+            reconstruction, ops.cast(level.codes, self.code_dtype), reconstruction[:, None]
         )
 
     def decode(self, codes: Tensor) -> Tensor:
-        return merge_subvectors(decode_codes(self._checked_codes(codes), self._decoded_codebooks()))
+        codes = self._checked_codes(codes)
+        return merge_subvectors(decode_codes(codes, self._decoded_first_codebooks()))
 
     def lookup_tables(self, queries: Tensor) -> Tensor:
-        queries = self._checked_embeddings(queries)
-        return self._tables(queries, self._decoded_codebooks())
+        queries = self.normalize(self._checked_embeddings(queries))
+        subvectors = split_subvectors(queries, self.num_subspaces)
+        return build_lookup_tables(subvectors, self._decoded_first_codebooks())
 
     def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
         subvectors = self._numpy_subvectors(embeddings)
@@ -122,16 +117,8 @@ class ProductQuantization(SubspaceQuantizer):
 
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
         subvectors = self._numpy_subvectors(embeddings)
-        codes = ops.convert_to_numpy(self.encode(embeddings))
-        reconstructions = ops.convert_to_numpy(decode_codes(codes, self.unit_codebooks()))
-        errors = np.square(subvectors - reconstructions).sum(axis=-1)
-        # A zero subvector is far from every codeword, but no codeword could stand on it.
-        errors *= np.square(subvectors).sum(axis=-1)
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
-        num_revived = sum(
-            revive_codebook(codebook, subvectors[:, m], codes[:, m], errors[:, m], rng)
-            for m, codebook in enumerate(codebooks)
-        )
+        num_revived = self._revive_first_level(codebooks, subvectors, rng)
         if num_revived:
             self.codebooks.assign(codebooks)
         return num_revived
@@ -143,13 +130,6 @@ class ProductQuantization(SubspaceQuantizer):
     def _first_alpha(self) -> float:
         return self.alpha
 
-    def _decoded_codebooks(self) -> Tensor:
-        """What codes decode to, `[num_subspaces, num_codewords, subvector_dim]`."""
-        if self.unit_codewords:
-            return self.unit_codebooks()
-        self._require_built("decode")
+    def _first_codebooks(self) -> Tensor:
+        self._require_built("codebooks")
         return ops.convert_to_tensor(self.codebooks)
-
-    def _tables(self, embeddings: Tensor, codebooks: Tensor) -> Tensor:
-        subvectors = split_subvectors(self.normalize(embeddings), self.num_subspaces)
-        return build_lookup_tables(subvectors, codebooks)

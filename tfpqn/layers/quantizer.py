@@ -103,8 +103,9 @@ class Quantizer(keras.layers.Layer):
 
         This takes back some of what hard codes lose against them (docs/method.md). Without
         `unit_codewords`, each codeword of the first level becomes the mean soft reconstruction of
-        the embeddings that choose it, or of unit length where none does. Levels that quantize
-        residuals of reconstructions become cluster centres of these residuals.
+        the embeddings that are nearest to it, in a few rounds of k-means that begin with the
+        trained codewords. Levels that quantize residuals of reconstructions become cluster centres
+        of these residuals.
 
         Args:
             embeddings: `[num_embeddings, embedding_dim]`.

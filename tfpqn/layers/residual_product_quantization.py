@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfpqn.layers.codebooks import Cluster, fit_codebook, revive_codebook
+from tfpqn.layers.codebooks import Cluster, fit_codebook, revive_codebooks
 from tfpqn.layers.quantizer import Quantization, Tensor, require_alpha, require_at_least
 from tfpqn.layers.subspace_quantizer import SubspaceQuantizer, in_chunks
 from tfpqn.ops import (
@@ -118,6 +118,8 @@ class ResidualProductQuantization(SubspaceQuantizer):
                 "residuals='reconstructions' train on soft values: straight_through must be None "
                 f"or 'none'. Received: {straight_through!r}"
             )
+        if not unit_codewords:
+            _require_soft_training(num_levels, straight_through, residuals)
         self.num_levels = num_levels
         self.residuals = residuals
         self.alpha = alpha.tolist() if isinstance(alpha, np.ndarray) else alpha
@@ -185,19 +187,16 @@ class ResidualProductQuantization(SubspaceQuantizer):
         num_revived = 0
         # A level's codewords must move before the residuals that it leaves are known.
         for level in range(self.num_trained_levels):
-            codes, left = self._code_level(level, residuals)
             codebooks = np.array(ops.convert_to_numpy(self.codebooks))
-            chosen = decode_codes(codes, self._level_codebooks(level))
-            errors = np.square(residuals - ops.convert_to_numpy(chosen)).sum(axis=-1)
-            if level == 0:
-                # A zero subvector is far from every codeword, but none could stand on it.
-                errors = errors * np.square(residuals).sum(axis=-1)
-            moved = sum(
-                revive_codebook(codebook, residuals[:, m], codes[:, m], errors[:, m], rng)
-                for m, codebook in enumerate(codebooks[level])
-            )
+            if level:
+                codes, left = self._code_level(level, residuals)
+                errors = np.square(left).sum(axis=-1)
+                moved = revive_codebooks(codebooks[level], residuals, codes, errors, rng)
+            else:
+                moved = self._revive_first_level(codebooks[0], residuals, rng)
             if moved:
                 self._assign_level(level, codebooks)
+            if moved or not level:
                 _, left = self._code_level(level, residuals)
             residuals = left
             num_revived += moved
@@ -230,41 +229,40 @@ class ResidualProductQuantization(SubspaceQuantizer):
         }
 
     def _quantize_level(self, level: int, residuals: Tensor, training: bool) -> _Step:
-        codebooks = self._level_codebooks(level)
-        similarities = self._similarities(level, residuals, codebooks)
+        if self._trains_first_level_alone and not level:
+            soft = self._quantize_first_level(residuals, training=True)
+            hard = self._quantize_first_level(residuals)
+            added = (soft if training else hard).reconstruction
+            return _Step(soft.reconstruction - hard.reconstruction, added, hard.codes)
+        codebooks = self._decoded_codebooks(level)
+        similarities = build_lookup_tables(residuals, codebooks)
+        if level:
+            # Between unit vectors the inner product ranks by distance already.
+            similarities = rank_by_distance(similarities, codebooks)
         codes = assign_hard(similarities)
         hard = decode_codes(codes, codebooks)
-        decoded = decode_codes(codes, self._decoded_codebooks(level))
-        of_reconstructions = self.residuals == "reconstructions"
-        if of_reconstructions and level:
-            return _Step(residuals - hard, ops.zeros_like(hard) if training else hard, codes)
-        if not of_reconstructions and not training:
-            # What is left goes by the direction, as in training: lengths are set after it.
-            return _Step(residuals - hard, decoded, codes)
+        if not training:
+            return _Step(residuals - hard, hard, codes)
+        if self._trains_first_level_alone:
+            return _Step(residuals - hard, ops.zeros_like(hard), codes)
         soft = reconstruct_soft(assign_soft(similarities, self.alphas[level]), codebooks)
-        if of_reconstructions:
-            return _Step(soft - decoded, soft if training else decoded, codes)
         if self.hard_values == "none":
             return _Step(residuals - soft, soft, codes)
         passed = straight_through(hard, soft)
         return _Step(residuals - passed, passed if self.hard_values == "all" else soft, codes)
 
-    def _similarities(self, level: int, residuals: Tensor, codebooks: Tensor) -> Tensor:
-        similarities = build_lookup_tables(residuals, codebooks)
-        # Between unit vectors the inner product ranks by distance already.
-        return rank_by_distance(similarities, codebooks) if level else similarities
+    @property
+    def _trains_first_level_alone(self) -> bool:
+        return self.residuals == "reconstructions" or not self.unit_codewords
 
-    def _level_codebooks(self, level: int) -> Tensor:
-        """What items choose from, `[num_subspaces, num_codewords, subvector_dim]`."""
+    def _first_codebooks(self) -> Tensor:
         self._require_built("codebooks")
-        codebooks = ops.convert_to_tensor(self.codebooks)[level]
-        return codebooks if level else normalize_vectors(codebooks)
+        return ops.convert_to_tensor(self.codebooks)[0]
 
     def _decoded_codebooks(self, level: int) -> Tensor:
         """What a level's codes decode to, `[num_subspaces, num_codewords, subvector_dim]`."""
-        if self.unit_codewords:
-            return self._level_codebooks(level)
-        self._require_built("decode")
+        if not level:
+            return self._decoded_first_codebooks()
         return ops.convert_to_tensor(self.codebooks)[level]
 
     def _fit_level(self, level: int, residuals: np.ndarray, cluster: Cluster) -> np.ndarray:
@@ -306,6 +304,17 @@ class _Step(NamedTuple):
     left: Tensor
     added: Tensor
     codes: Tensor
+
+
+def _require_soft_training(num_levels: int, straight_through: str | None, residuals: str) -> None:
+    """Codewords of their own length stand for soft reconstructions, which training must have."""
+    is_soft = residuals == "reconstructions" or num_levels == 1
+    if not is_soft or straight_through not in (None, "none"):
+        raise ValueError(
+            "unit_codewords=False needs training on soft values: several levels take "
+            "residuals='reconstructions', and straight_through must be None or 'none'. Received: "
+            f"residuals={residuals!r}, straight_through={straight_through!r}, {num_levels} levels"
+        )
 
 
 def _alpha_by_level(alpha: float | Sequence[float], num_levels: int) -> list[float]:

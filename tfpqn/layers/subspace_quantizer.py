@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfpqn.layers.codebooks import Cluster, mean_reconstructions
+from tfpqn.layers.codebooks import Cluster, mean_reconstructions, revive_codebooks
 from tfpqn.layers.quantizer import Quantizer, Tensor, require_at_least
 from tfpqn.ops import (
     assign_hard,
     assign_soft,
     build_lookup_tables,
+    decode_codes,
     intra_normalize,
     normalize_vectors,
+    rank_by_distance,
     reconstruct_soft,
     split_subvectors,
 )
 
 # Rows whose tables are in memory at a time.
 ROWS_AT_ONCE = 1024
+# Codewords hardly move after three.
+SETTLING_ROUNDS = 5
 
 
 class SubspaceQuantizer(Quantizer):
@@ -81,25 +85,72 @@ class SubspaceQuantizer(Quantizer):
                 "settle_codebooks gives codewords a length: expected a layer with "
                 "unit_codewords=False. Received: unit_codewords=True"
             )
-        subvectors = self._numpy_subvectors(embeddings)
+        chunks = list(in_chunks(self._numpy_subvectors(embeddings)))
+        # What training has seen, which the codewords are to stand for.
+        soft = [
+            ops.convert_to_numpy(self._quantize_first_level(chunk, training=True).reconstruction)
+            for chunk in chunks
+        ]
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
         first_level = codebooks.reshape(-1, *codebooks.shape[-3:])[0]
-        unit = normalize_vectors(ops.convert_to_tensor(first_level))
-
-        def quantize(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            tables = build_lookup_tables(ops.convert_to_tensor(chunk), unit)
-            soft = reconstruct_soft(assign_soft(tables, self._first_alpha), unit)
-            return ops.convert_to_numpy(assign_hard(tables)), ops.convert_to_numpy(soft)
-
-        first_level[:] = mean_reconstructions(
-            ops.convert_to_numpy(unit), map(quantize, in_chunks(subvectors))
-        )
+        first_level[:] = ops.convert_to_numpy(normalize_vectors(first_level))
+        for _ in range(SETTLING_ROUNDS):
+            self.codebooks.assign(codebooks)
+            codes = (
+                ops.convert_to_numpy(self._quantize_first_level(chunk).codes) for chunk in chunks
+            )
+            first_level[:] = mean_reconstructions(first_level, zip(codes, soft, strict=True))
         self.codebooks.assign(codebooks)
 
     @property
     def _first_alpha(self) -> float:
         """Hardness of the soft assignment in the first level."""
         raise NotImplementedError
+
+    def _first_codebooks(self) -> Tensor:
+        """Codewords of the first level, `[num_subspaces, num_codewords, subvector_dim]`."""
+        raise NotImplementedError
+
+    def _decoded_first_codebooks(self) -> Tensor:
+        """What codes of the first level decode to, `[num_subspaces, num_codewords, ..]`."""
+        codebooks = self._first_codebooks()
+        return normalize_vectors(codebooks) if self.unit_codewords else codebooks
+
+    def _quantize_first_level(self, subvectors: Tensor, training: bool = False) -> FirstLevel:
+        """Quantize `[batch, num_subspaces, subvector_dim]`, softly in training."""
+        decoded = self._decoded_first_codebooks()
+        similarities = build_lookup_tables(subvectors, decoded)
+        # Between unit vectors the inner product ranks by distance already.
+        nearness = similarities
+        if not self.unit_codewords:
+            nearness = rank_by_distance(similarities, decoded)
+        codes = assign_hard(nearness)
+        if not training:
+            return FirstLevel(decode_codes(codes, decoded), codes)
+        if not self.unit_codewords:
+            decoded = normalize_vectors(decoded)
+            similarities = build_lookup_tables(subvectors, decoded)
+        soft = reconstruct_soft(assign_soft(similarities, self._first_alpha), decoded)
+        return FirstLevel(soft, codes)
+
+    def _revive_first_level(
+        self, codebooks: np.ndarray, subvectors: np.ndarray, rng: np.random.Generator
+    ) -> int:
+        """Move the codewords of the first level's codebooks, changed in place, that none chooses.
+
+        As training chooses, by direction: only what it chooses gets a gradient to speak of.
+        """
+        unit = normalize_vectors(ops.convert_to_tensor(codebooks))
+        chunks = [
+            ops.convert_to_numpy(assign_hard(build_lookup_tables(chunk, unit)))
+            for chunk in in_chunks(subvectors)
+        ]
+        codes = np.concatenate(chunks)
+        chosen = ops.convert_to_numpy(decode_codes(codes, unit))
+        errors = np.square(subvectors - chosen).sum(axis=-1)
+        # A zero subvector is far from every codeword, but no codeword could stand on it.
+        errors *= np.square(subvectors).sum(axis=-1)
+        return revive_codebooks(codebooks, subvectors, codes, errors, rng)
 
     def _variant(self) -> str:
         return "" if self.unit_codewords else ":own lengths"
@@ -126,6 +177,14 @@ class SubspaceQuantizer(Quantizer):
     def _numpy_subvectors(self, embeddings: np.ndarray) -> np.ndarray:
         normalized = self.normalize(self._checked_embeddings(embeddings))
         return ops.convert_to_numpy(split_subvectors(normalized, self.num_subspaces))
+
+
+class FirstLevel(NamedTuple):
+    """What a first level makes of `[batch, num_subspaces, subvector_dim]`: a tensor like it, and
+    codes `[batch, num_subspaces]`."""
+
+    reconstruction: Tensor
+    codes: Tensor
 
 
 def in_chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
