@@ -171,10 +171,22 @@ def _copy_weights(source: Any, network: Any, with_codebooks: bool) -> None:
         getattr(network, part).set_weights(weights)
     fingerprints = [net.quantizer.codebook_fingerprint() for net in (source, network)]
     if with_codebooks and len(set(fingerprints)) > 1:
+        wanted, given = (net.quantizer.get_config() for net in (network, source))
+        differing = [
+            key
+            for key in wanted
+            # Neither has a part in a code.
+            if key not in ("name", "trainable") and wanted[key] != given.get(key)
+        ]
         raise ValueError(
             "The initial run's quantizer must be like the network's, for its codes to stay valid: "
-            f"expected {network.quantizer.get_config()}. Received: {source.quantizer.get_config()}"
+            f"expected {_describe_settings(wanted, differing)}. "
+            f"Received: {_describe_settings(given, differing)}"
         )
+
+
+def _describe_settings(settings: dict[str, Any], names: Iterable[str]) -> str:
+    return ", ".join(f"{name}={settings.get(name)!r}" for name in names)
 
 
 def _save_network(network: Any, path: Path) -> None:
