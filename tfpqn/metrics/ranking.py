@@ -137,14 +137,15 @@ def rank_items(scores: np.ndarray, relevance: np.ndarray) -> list[Ranking]:
 
 
 def _group_ties(scores: np.ndarray, relevance: np.ndarray) -> Ranking:
-    order = np.argsort(scores)[::-1]
-    ranked = scores[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]][: len(ranked)])
-    ranked_relevance = relevance[order].astype(np.float64)
-    relevant = np.add.reduceat(ranked_relevance, starts) if len(starts) else ranked_relevance
+    # Values are sorted several times faster than positions, and positions are of no use here.
+    ascending = np.sort(scores)
+    starts = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]][: len(ascending)])
+    groups = np.searchsorted(ascending[starts], np.sort(scores[relevance]))
+    relevant = np.bincount(groups, minlength=len(starts))[::-1].astype(np.float64)
+    size = np.diff(np.r_[starts, len(ascending)])[::-1].astype(np.float64)
     return Ranking(
-        before=starts.astype(np.float64),
-        size=np.diff(np.r_[starts, len(ranked)]).astype(np.float64),
+        before=np.cumsum(size) - size,
+        size=size,
         relevant_before=np.cumsum(relevant) - relevant,
         relevant=relevant,
     )
