@@ -41,7 +41,7 @@ PUBLISHED: dict[str, Any] = {
     "augment": True,
     "max_shift": 0,
     "learning_rate": 1e-3,
-    "epochs": 50,
+    "epochs": 20,
 }
 
 
