@@ -142,7 +142,9 @@ class ResidualProductQuantization(SubspaceQuantizer):
         for level in range(self.num_levels):
             step = self._quantize_level(level, residuals, training)
             residuals = step.left
-            total = total + step.added
+            # What is not trained must not be computed either: a step's graph leaves it out.
+            if not training or level < self.num_trained_levels:
+                total = total + step.added
             partial_sums.append(merge_subvectors(total))
             codes.append(step.codes)
         return Quantization(
@@ -241,10 +243,8 @@ class ResidualProductQuantization(SubspaceQuantizer):
             similarities = rank_by_distance(similarities, codebooks)
         codes = assign_hard(similarities)
         hard = decode_codes(codes, codebooks)
-        if not training:
+        if not training or self._trains_first_level_alone:
             return _Step(residuals - hard, hard, codes)
-        if self._trains_first_level_alone:
-            return _Step(residuals - hard, ops.zeros_like(hard), codes)
         soft = reconstruct_soft(assign_soft(similarities, self.alphas[level]), codebooks)
         if self.hard_values == "none":
             return _Step(residuals - soft, soft, codes)
