@@ -91,10 +91,12 @@ class ProductQuantization(SubspaceQuantizer):
 
     def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
         subvectors = split_subvectors(self.normalize(embeddings), self.num_subspaces)
-        level = self._quantize_first_level(subvectors, training)
-        reconstruction = merge_subvectors(level.reconstruction)
+        coded = self._code_first_level(subvectors)
+        reconstruction = merge_subvectors(
+            self._soften_first_level(subvectors) if training else coded.reconstruction
+        )
         return Quantization(
-            reconstruction, ops.cast(level.codes, self.code_dtype), reconstruction[:, None]
+            reconstruction, ops.cast(coded.codes, self.code_dtype), reconstruction[:, None]
         )
 
     def decode(self, codes: Tensor) -> Tensor:

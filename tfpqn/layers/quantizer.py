@@ -101,11 +101,10 @@ class Quantizer(keras.layers.Layer):
     def settle_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
         """Fit what codes decode to to the soft reconstructions of training; once, after training.
 
-        This takes back some of what hard codes lose against them (docs/method.md). Without
-        `unit_codewords`, each codeword of the first level becomes the mean soft reconstruction of
-        the embeddings that are nearest to it, in a few rounds of k-means that begin with the
-        trained codewords. Levels that quantize residuals of reconstructions become cluster centres
-        of these residuals.
+        Codes then stand for what training has ranked (docs/method.md). Without `unit_codewords`,
+        each codeword of the first level becomes the mean soft reconstruction of the embeddings that
+        are nearest to it, in a few rounds of k-means that begin with the trained codewords. Levels
+        that quantize residuals of reconstructions become cluster centres of these residuals.
 
         Args:
             embeddings: `[num_embeddings, embedding_dim]`.

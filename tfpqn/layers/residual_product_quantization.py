@@ -62,7 +62,8 @@ class ResidualProductQuantization(SubspaceQuantizer):
             levels together stand for at inference; their codebooks are set by `fit_codebooks` and,
             once training has ended, by `settle_codebooks`. `straight_through` is not for them.
         unit_codewords: As in `ProductQuantization`, of the first level; in the others codewords are
-            of any length in any case.
+            of any length in any case. False takes residuals of `"reconstructions"` where there are
+            several levels.
         codebooks_initializer: Initializer of the codebooks, random directions by default; the
             values of level t are scaled to codewords of length about `0.5 ** t`.
             `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
@@ -232,10 +233,9 @@ class ResidualProductQuantization(SubspaceQuantizer):
 
     def _quantize_level(self, level: int, residuals: Tensor, training: bool) -> _Step:
         if self._trains_first_level_alone and not level:
-            soft = self._quantize_first_level(residuals, training=True)
-            hard = self._quantize_first_level(residuals)
-            added = (soft if training else hard).reconstruction
-            return _Step(soft.reconstruction - hard.reconstruction, added, hard.codes)
+            soft = self._soften_first_level(residuals)
+            hard, codes = self._code_first_level(residuals)
+            return _Step(soft - hard, soft if training else hard, codes)
         codebooks = self._decoded_codebooks(level)
         similarities = build_lookup_tables(residuals, codebooks)
         if level:

@@ -87,18 +87,13 @@ class SubspaceQuantizer(Quantizer):
             )
         chunks = list(in_chunks(self._numpy_subvectors(embeddings)))
         # What training has seen, which the codewords are to stand for.
-        soft = [
-            ops.convert_to_numpy(self._quantize_first_level(chunk, training=True).reconstruction)
-            for chunk in chunks
-        ]
+        soft = [ops.convert_to_numpy(self._soften_first_level(chunk)) for chunk in chunks]
         codebooks = np.array(ops.convert_to_numpy(self.codebooks))
         first_level = codebooks.reshape(-1, *codebooks.shape[-3:])[0]
         first_level[:] = ops.convert_to_numpy(normalize_vectors(first_level))
         for _ in range(SETTLING_ROUNDS):
             self.codebooks.assign(codebooks)
-            codes = (
-                ops.convert_to_numpy(self._quantize_first_level(chunk).codes) for chunk in chunks
-            )
+            codes = (ops.convert_to_numpy(self._code_first_level(chunk).codes) for chunk in chunks)
             first_level[:] = mean_reconstructions(first_level, zip(codes, soft, strict=True))
         self.codebooks.assign(codebooks)
 
@@ -116,22 +111,21 @@ class SubspaceQuantizer(Quantizer):
         codebooks = self._first_codebooks()
         return normalize_vectors(codebooks) if self.unit_codewords else codebooks
 
-    def _quantize_first_level(self, subvectors: Tensor, training: bool = False) -> FirstLevel:
-        """Quantize `[batch, num_subspaces, subvector_dim]`, softly in training."""
-        decoded = self._decoded_first_codebooks()
-        similarities = build_lookup_tables(subvectors, decoded)
+    def _code_first_level(self, subvectors: Tensor) -> CodedLevel:
+        """Code `[batch, num_subspaces, subvector_dim]` by the nearest codewords."""
+        codebooks = self._decoded_first_codebooks()
+        nearness = build_lookup_tables(subvectors, codebooks)
         # Between unit vectors the inner product ranks by distance already.
-        nearness = similarities
         if not self.unit_codewords:
-            nearness = rank_by_distance(similarities, decoded)
+            nearness = rank_by_distance(nearness, codebooks)
         codes = assign_hard(nearness)
-        if not training:
-            return FirstLevel(decode_codes(codes, decoded), codes)
-        if not self.unit_codewords:
-            decoded = normalize_vectors(decoded)
-            similarities = build_lookup_tables(subvectors, decoded)
-        soft = reconstruct_soft(assign_soft(similarities, self._first_alpha), decoded)
-        return FirstLevel(soft, codes)
+        return CodedLevel(decode_codes(codes, codebooks), codes)
+
+    def _soften_first_level(self, subvectors: Tensor) -> Tensor:
+        """Soft reconstructions of `[batch, num_subspaces, subvector_dim]`, as in training."""
+        unit = normalize_vectors(self._first_codebooks())
+        similarities = build_lookup_tables(subvectors, unit)
+        return reconstruct_soft(assign_soft(similarities, self._first_alpha), unit)
 
     def _revive_first_level(
         self, codebooks: np.ndarray, subvectors: np.ndarray, rng: np.random.Generator
@@ -179,9 +173,9 @@ class SubspaceQuantizer(Quantizer):
         return ops.convert_to_numpy(split_subvectors(normalized, self.num_subspaces))
 
 
-class FirstLevel(NamedTuple):
-    """What a first level makes of `[batch, num_subspaces, subvector_dim]`: a tensor like it, and
-    codes `[batch, num_subspaces]`."""
+class CodedLevel(NamedTuple):
+    """What codes `[batch, num_subspaces]` decode to, `[batch, num_subspaces, subvector_dim]`, and
+    the codes."""
 
     reconstruction: Tensor
     codes: Tensor
