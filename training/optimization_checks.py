@@ -8,6 +8,8 @@ from tfpqn.models.product_quantization_network import CLASSIFIED
 from .building import Settings
 
 OPTIMIZERS = ("adam", "sgd")
+# Of half precision the one that needs no scaled loss.
+PRECISIONS = ("float32", "mixed_bfloat16")
 
 
 def check_optimization(config: Settings) -> None:
@@ -21,6 +23,10 @@ def check_optimization(config: Settings) -> None:
     if config.optimizer not in OPTIMIZERS:
         raise ValueError(
             f"optimizer must be one of {list(OPTIMIZERS)}. Received: {config.optimizer!r}"
+        )
+    if config.precision not in PRECISIONS:
+        raise ValueError(
+            f"precision must be one of {list(PRECISIONS)}. Received: {config.precision!r}"
         )
     weights = (config.loss_weight, config.classification_weight)
     if not (min(weights) >= 0 and 0 < sum(weights) < float("inf")):

@@ -59,6 +59,8 @@ class RunConfig:
         classified: What it is given: "quantized" items, "embeddings", or "both"; where `loss_sides`
             is "raw" always the embeddings.
         label_smoothing: Share of the classifier's target that is spread over all classes.
+        precision: Of the backbone's arithmetic: "float32", or "mixed_bfloat16", which is faster
+            for wide convolutions where the processor has such instructions.
         normalization: Of the "conv3" backbone, see `tfpqn.models.build_backbone`.
         center_embeddings: See `tfpqn.models.ProductQuantizationNetwork`.
         optimizer: "adam", or "sgd" with a momentum of 0.9.
@@ -111,6 +113,7 @@ class RunConfig:
     classification_weight: float = 0.0
     classified: str = "quantized"
     label_smoothing: float = 0.0
+    precision: str = "float32"
     normalization: str = "batch"
     center_embeddings: bool = True
     optimizer: str = "adam"
@@ -308,7 +311,9 @@ class RunConfig:
         seed_keras(self.seed)
         options = {} if self.normalization == "batch" else {"normalization": self.normalization}
         network = ProductQuantizationNetwork(
-            build_backbone(self.backbone, image_shape, weights=self.weights, **options),
+            build_backbone(
+                self.backbone, image_shape, weights=self.weights, dtype=self.precision, **options
+            ),
             build_quantizer(self, self._num_codewords),
             self.embedding_dim,
             center_embeddings=self.center_embeddings,
