@@ -34,7 +34,8 @@ def build_backbone(
     """Build a backbone from pixels to features.
 
     Args:
-        name: `"conv3"`, `"resnet9"`, `"resnet20"`, or a model of `keras.applications`, such as `"ResNet50"`.
+        name: `"conv3"`, `"resnet9"`, `"resnet20"`, or a model of `keras.applications`, such as
+            `"ResNet50"`.
         image_shape: `(height, width, channels)`.
         weights: For `keras.applications`: None for random weights, `"imagenet"` (downloads them),
             or the path of a weights file.
