@@ -18,8 +18,8 @@ def layers_of(backbone, *kinds):
 
 
 def test_the_names_are_ours_and_every_model_of_keras_applications():
-    own, applications = backbone_names()[:2], backbone_names()[2:]
-    assert own == ["conv3", "resnet20"]
+    own, applications = backbone_names()[:3], backbone_names()[3:]
+    assert own == ["conv3", "resnet9", "resnet20"]
     assert {"MobileNetV2", "ResNet50", "VGG16", "EfficientNetB0"} <= set(applications)
     assert applications == sorted(set(applications))
     for name in applications:
@@ -27,12 +27,12 @@ def test_the_names_are_ours_and_every_model_of_keras_applications():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    message = "Expected one of .*'conv3', 'resnet20'.*'ResNet50'.*Received: 'conv4'"
+    message = "Expected one of .*'conv3', .*'resnet20'.*'ResNet50'.*Received: 'conv4'"
     with pytest.raises(ValueError, match=message):
         build_backbone("conv4", (8, 8, 1))
 
 
-@pytest.mark.parametrize("name", ["conv3", "resnet20"])
+@pytest.mark.parametrize("name", ["conv3", "resnet9", "resnet20"])
 def test_weights_for_a_backbone_without_published_ones_are_refused(name):
     with pytest.raises(ValueError, match=f"'{name}' has no published weights.*weights='imagenet'"):
         build_backbone(name, (8, 8, 1), weights="imagenet")
@@ -91,12 +91,21 @@ def test_resnet20_has_19_convolutions_beside_its_two_projections(resnet20):
     assert resnet20.output_shape == (None, 16)
 
 
+def test_resnet9_has_8_convolutions_and_half_the_published_channels():
+    backbone = build_backbone("resnet9", (32, 32, 3))
+    convolutions = layers_of(backbone, keras.layers.Conv2D)
+    assert [layer.filters for layer in convolutions] == [32, 64, 64, 64, 128, 256, 256, 256]
+    assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
+    assert len(layers_of(backbone, keras.layers.Add)) == 2
+    assert backbone.output_shape == (None, 256)
+
+
 @only_tensorflow
 def test_resnet20_is_as_wide_as_in_the_paper():
     assert build_backbone("resnet20", (32, 32, 3)).output_shape == (None, 64)
 
 
-@pytest.mark.parametrize("name", ["conv3", "resnet20"])
+@pytest.mark.parametrize("name", ["conv3", "resnet9", "resnet20"])
 def test_pixels_of_any_dtype_and_image_shape_are_taken(rng, name, resnet20):
     backbone = resnet20 if name == "resnet20" else build_backbone(name, (9, 7, 1))
     images = pixels(rng, 2, 9, 7, 1)
@@ -105,6 +114,27 @@ def test_pixels_of_any_dtype_and_image_shape_are_taken(rng, name, resnet20):
     assert np.isfinite(features).all()
     for dtype in ("int32", "float32"):
         assert_close(backbone.predict_on_batch(images.astype(dtype)), features, 1e-6)
+
+
+@pytest.mark.parametrize("name", ["conv3", "MobileNetV2"])
+def test_a_backbone_in_half_precision_is_near_the_one_in_full(rng, name):
+    full = build_backbone(name, (32, 32, 3), dtype="float32")
+    half = build_backbone(name, (32, 32, 3), dtype="mixed_bfloat16")
+    half.set_weights(full.get_weights())
+    assert {weight.dtype for weight in half.weights} == {"float32"}
+    assert keras.backend.standardize_dtype(half.output.dtype) == "bfloat16"
+    images = pixels(rng, 4, 32, 32, 3)
+    expected = to_numpy(full(images))
+    found = to_numpy(keras.ops.cast(half(images), "float32"))
+    assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
+
+
+def test_the_policy_of_a_backbone_is_that_of_no_other_layer():
+    build_backbone("conv3", (8, 8, 1), dtype="mixed_bfloat16")
+    assert keras.config.dtype_policy().name == "float32"
+    with pytest.raises(ValueError, match="one of"):
+        build_backbone("conv3", (8, 8, 1), dtype="mixed_bfloat16", normalization="layer")
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_pixels_are_scaled_to_minus_one_to_one():

@@ -46,6 +46,10 @@ def build(**settings: Any) -> Any:
         ({"loss_scale": -1.0}, "scale must be positive. Received: scale=-1.0"),
         ({"epochs": -1}, "epochs must be at least 0. Received: -1"),
         ({"optimizer": "lion"}, r"optimizer must be one of \[.adam., .sgd.\]. Received: .lion."),
+        (
+            {"precision": "mixed_float16"},
+            r"precision must be one of \[.float32., .mixed_bfloat16.\]. Received: .mixed_float16.",
+        ),
         ({"weight_decay": 1.0}, r"weight_decay must lie in \[0, 1\). Received: 1.0"),
         ({"loss_weight": 0.0}, "loss_weight .* not both 0. Received: 0.0, 0.0"),
         ({"loss_weight": -1.0}, "loss_weight .* at least 0"),

@@ -116,7 +116,7 @@ def train(
     ] = 0.0,
     embedding_dim: Annotated[int, typer.Option(help="Length of the embedding.")] = 512,
     backbone: Annotated[
-        str, typer.Option(help="conv3, resnet20, or a keras.applications model such as ResNet50.")
+        str, typer.Option(help="conv3, resnet9, resnet20, or a model of keras.applications.")
     ] = "conv3",
     weights: Annotated[
         str | None, typer.Option(help="imagenet, or a file, for a keras.applications model.")

@@ -120,7 +120,8 @@ def _resnet9(x: Any, width: int = 32) -> Any:
     """
     x = _conv_bn(x, width, 1, activation=True)
     for filters, has_residual in ((2 * width, True), (4 * width, False), (8 * width, True)):
-        x = layers.MaxPooling2D(2)(layers.Conv2D(filters, 3, padding="same", use_bias=False)(x))
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = layers.MaxPooling2D(2, padding="same")(x)
         x = layers.ReLU()(layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
         if has_residual:
             inner = _conv_bn(x, filters, 1, activation=True)
