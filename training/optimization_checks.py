@@ -47,6 +47,11 @@ def check_optimization(config: Settings) -> None:
         )
     if config.max_shift < 0:
         raise ValueError(f"max_shift must be at least 0. Received: {config.max_shift}")
+    if not 0 < config.min_area <= 1 or config.min_area < 1 and not config.augment:
+        raise ValueError(
+            "min_area must lie in (0, 1], and be 1 without augment. "
+            f"Received: min_area={config.min_area}, augment={config.augment}"
+        )
     if config.cutout < 0 or config.cutout and not config.augment:
         raise ValueError(
             "cutout must be at least 0, and 0 without augment. "

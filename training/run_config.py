@@ -73,6 +73,8 @@ class RunConfig:
         augment: Whether to shift the training images at random, to mirror them where that keeps
             the label, and to draw the frames of clips at random.
         max_shift: Largest shift in pixels.
+        min_area: Smallest share of its area that a random crop of an augmented image keeps, before
+            it is brought back to its size; 1 for no crops.
         cutout: Side in pixels of the square that is cut out of each augmented image; 0 for none.
         color_jitter: Most by which brightness, contrast and saturation of augmented images change.
         views: 2 or more to train without labels: each image stands so often in a batch, augmented
@@ -124,6 +126,7 @@ class RunConfig:
     warmup_epochs: float = 0.0
     augment: bool = False
     max_shift: int = 2
+    min_area: float = 1.0
     cutout: int = 0
     color_jitter: float = 0.0
     views: int = 1

@@ -62,6 +62,7 @@ def train(
         seed=config.seed,
         augment=config.augment,
         max_shift=config.max_shift,
+        min_area=config.min_area,
         cutout=config.cutout,
         color_jitter=config.color_jitter,
         views=config.views,

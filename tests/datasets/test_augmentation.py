@@ -1,20 +1,23 @@
-"""Laws of random colours: both twins follow one obvious loop."""
+"""Laws of random colours and crops: both twins follow one obvious loop."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpqn.datasets import training_batches
-from tfpqn.datasets.augmentation import jitter_colors
+from tfpqn.datasets import tensor_augmentation
+from tfpqn.datasets.augmentation import crop, jitter_colors
 
 Factors = tuple[float, float, float]
 
 
 class Given:
-    """In place of a generator: gives the factors that a test wants."""
+    """In place of a generator: gives the numbers that a test wants."""
 
     def __init__(self, factors: np.ndarray) -> None:
         self.factors = factors
+
+    def random(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        return self.factors.reshape(shape).astype(dtype)
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
         assert low < high
@@ -57,7 +60,66 @@ def test_twin_in_tensorflow_does_the_same(rng: np.random.Generator) -> None:
     images = rng.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
     seed = tf.constant([3, 4], tf.int64)
     drawn = tf.random.stateless_uniform([3, 6, 1, 1, 1], seed, 0.6, 1.4).numpy()
-    found = training_batches._jitter_colors(tf.constant(images), 0.4, seed).numpy()
+    found = tensor_augmentation.jitter_colors(tf.constant(images), 0.4, seed).numpy()
     expected = jitter_colors(images, 0.4, Given(drawn))
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+    assert (found != expected).mean() < 0.01
+
+
+def cropped(image: np.ndarray, min_area: float, draws: np.ndarray) -> np.ndarray:
+    """The crop of one image, pixel by pixel."""
+    height, width, _ = image.shape
+    area = min_area + (1 - min_area) * draws[0]
+    ratio = (4 / 3) ** (2 * draws[1] - 1)
+    tall = height * min(1, np.sqrt(area / ratio))
+    wide = width * min(1, np.sqrt(area * ratio))
+    top, left = draws[2] * (height - tall), draws[3] * (width - wide)
+    result = np.zeros(image.shape)
+    for r, c in np.ndindex(height, width):
+        y = min(max(top + (r + 0.5) * tall / height - 0.5, 0), height - 1)
+        x = min(max(left + (c + 0.5) * wide / width - 0.5, 0), width - 1)
+        above, before = int(y), int(x)
+        below, after = min(above + 1, height - 1), min(before + 1, width - 1)
+        upper = image[above, before] * (1 - (x - before)) + image[above, after] * (x - before)
+        lower = image[below, before] * (1 - (x - before)) + image[below, after] * (x - before)
+        result[r, c] = upper * (1 - (y - above)) + lower * (y - above)
+    return result
+
+
+@pytest.mark.parametrize("min_area", [0.2, 0.9])
+def test_a_crop_is_a_rectangle_brought_back_to_size(
+    rng: np.random.Generator, min_area: float
+) -> None:
+    images = rng.integers(0, 256, (6, 7, 5, 3), dtype=np.uint8)
+    draws = rng.random((4, 6))
+    found = crop(images, min_area, Given(draws))
+    assert found.dtype == np.uint8
+    for image, result, drawn in zip(images, found, draws.T, strict=True):
+        assert np.abs(result - cropped(image, min_area, drawn)).max() <= 0.51
+
+
+def test_a_crop_of_all_leaves_an_item_as_it_is(rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (2, 7, 5, 3), dtype=np.uint8)
+    assert crop(images, 1.0, rng) is images
+    # The largest area, a square: nothing is left out.
+    draws = np.array([[1.0, 1.0], [0.5, 0.5], [0.3, 0.9], [0.3, 0.9]])
+    np.testing.assert_array_equal(crop(images, 0.5, Given(draws)), images)
+
+
+def test_frames_of_a_clip_are_cropped_alike(rng: np.random.Generator) -> None:
+    clips = rng.integers(0, 256, (2, 3, 4, 5, 3), dtype=np.uint8)
+    draws = rng.random((4, 2))
+    found = crop(clips, 0.3, Given(draws))
+    for frame in range(3):
+        np.testing.assert_array_equal(found[:, frame], crop(clips[:, frame], 0.3, Given(draws)))
+
+
+@pytest.mark.parametrize("frames", [(), (3,)])
+def test_twin_in_tensorflow_crops_alike(rng: np.random.Generator, frames: tuple[int, ...]) -> None:
+    images = rng.integers(0, 256, (6, *frames, 4, 5, 3), dtype=np.uint8)
+    seed = tf.constant([3, 4], tf.int64)
+    drawn = tf.random.stateless_uniform([4, 6, 1], seed).numpy()
+    found = tensor_augmentation.crop(tf.constant(images), 0.3, seed).numpy()
+    expected = crop(images, 0.3, Given(drawn))
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
     assert (found != expected).mean() < 0.01

@@ -177,7 +177,7 @@ def test_views_of_an_item_stand_together_and_are_labelled_by_it(
 
 
 def test_stream_of_views_does_not_depend_on_where_it_began(images: ImageArrays, take: Take) -> None:
-    batches = TrainingBatches(images, 6, augment=True, color_jitter=0.4, views=2)
+    batches = TrainingBatches(images, 6, augment=True, min_area=0.3, color_jitter=0.4, views=2)
     stream = take(batches, 9)
     assert_same(take(batches, 4, 5), stream[5:])
 
@@ -203,13 +203,15 @@ def test_color_jitter_changes_pixels_and_nothing_else(images: ImageArrays, take:
     ("settings", "message"),
     [
         ({"color_jitter": 1.0}, r"color_jitter must lie in \[0, 1\). Received: 1.0"),
+        ({"min_area": 0.0}, r"min_area must lie in \(0, 1\]. Received: 0.0"),
+        ({"min_area": 1.1}, r"min_area must lie in \(0, 1\]. Received: 1.1"),
         ({"views": 0}, "views must be at least 1.*views=0"),
         ({"views": 4}, "views must .* divide the batch.*views=4, batch_size=6"),
         ({"views": 2, "augment": False}, "be 1 without augment.*augment=False"),
     ],
     ids=str,
 )
-def test_colors_and_views_that_do_not_fit_are_refused(
+def test_crops_colors_and_views_that_do_not_fit_are_refused(
     images: ImageArrays, settings: dict, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

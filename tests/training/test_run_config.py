@@ -62,6 +62,8 @@ def build(**settings: Any) -> Any:
             "views above 1 train without labels.*classification_weight=1.0",
         ),
         ({"max_shift": -1}, "max_shift must be at least 0. Received: -1"),
+        ({"min_area": 0.5}, "min_area must .* be 1 without augment"),
+        ({"min_area": 0.0, "augment": True}, r"min_area must lie in \(0, 1\]"),
         ({"cutout": 4}, r"cutout must be .* 0 without augment"),
         ({"cutout": -1, "augment": True}, "cutout must be at least 0"),
         ({"epochs": 2, "warmup_epochs": 2}, r"warmup_epochs must lie in \[0, 2\)"),

@@ -8,6 +8,8 @@ import numpy as np
 
 # What stands in a square that was cut out: the middle of the pixels' range.
 GREY = 128
+# Of a crop, its width over its height or the other way round, beside that of the item.
+LARGEST_ASPECT = 4 / 3
 
 
 def shift_and_flip(
@@ -43,6 +45,52 @@ def shift_and_flip(
     starts = np.arange(batch_size * num_frames).reshape(batch_size, num_frames, 1, 1)
     places = starts * (height * width) + pixels[:, None]
     return images.reshape(-1, channels).take(places, axis=0).reshape(images.shape)
+
+
+def crop(images: np.ndarray, min_area: float, rng: np.random.Generator) -> np.ndarray:
+    """Cut a random rectangle out of each item and bring it back to the item's size.
+
+    Its share of the area is uniform in `min_area .. 1`, the logarithm of its aspect in that of
+    `3 / 4 .. 4 / 3`, and its place uniform inside; pixels between pixels are linear in both axes.
+
+    Args:
+        images: uint8 `[batch, height, width, channels]`, or clips, whose frames are cut alike.
+        min_area: Smallest share of the area, above 0; 1 for no crop.
+        rng: Draws areas, aspects and places.
+
+    Returns:
+        Array of the same shape and dtype.
+    """
+    if min_area == 1:
+        return images
+    batch_size, *frames, height, width, channels = images.shape
+    area, aspect, top, left = rng.random((4, batch_size, 1), np.float32)
+    area = min_area + (1.0 - min_area) * area
+    ratio = np.exp((2.0 * aspect - 1.0) * math.log(LARGEST_ASPECT))
+    rows = _crop_weights(height, np.sqrt(area / ratio), top)
+    columns = _crop_weights(width, np.sqrt(area * ratio), left)
+    num_frames = math.prod(frames)
+    pixels = images.reshape(batch_size, num_frames, height, width * channels).astype(np.float32)
+    pixels = (rows[:, None] @ pixels).reshape(batch_size, num_frames, height, width, channels)
+    pixels = np.round(columns[:, None, None] @ pixels)
+    return pixels.reshape(images.shape).astype(images.dtype)
+
+
+def _crop_weights(length: int, share: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """How much each pixel of a row counts in each pixel of its crop.
+
+    Args:
+        length: Number of pixels.
+        share: Share of the row that is kept `[batch, 1]`; what is above 1 is all.
+        offset: Where it begins, as a share of what is left out `[batch, 1]`.
+
+    Returns:
+        Array `[batch, length, length]`, whose last axis are the pixels before and sums to 1.
+    """
+    size = length * np.minimum(share, 1.0)
+    centres = (np.arange(length, dtype=np.float32) + 0.5) * (size / length)
+    places = np.clip(offset * (length - size) + centres - 0.5, 0.0, length - 1.0)
+    return np.maximum(1.0 - np.abs(places[:, :, None] - np.arange(length)), 0.0)
 
 
 def cut_out(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
