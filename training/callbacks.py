@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -89,11 +90,16 @@ class EvaluateRetrieval(keras.callbacks.Callback):
     Args:
         splits: `query` and `database` are ranked in full.
         every: Number of epochs between evaluations; the n-th, 2n-th, .. epoch is evaluated.
+        max_queries: Of more queries so many are taken, evenly spread; None for all.
     """
 
-    def __init__(self, splits: Splits, every: int = 1) -> None:
+    def __init__(self, splits: Splits, every: int = 1, max_queries: int | None = None) -> None:
         super().__init__()
         self.splits = splits
+        if max_queries is not None and len(splits.query) > max_queries:
+            chosen = np.linspace(0, len(splits.query) - 1, max_queries).astype(np.int64)
+            query = splits.query.subset(chosen)
+            self.splits = dataclasses.replace(splits, query=query)
         self.every = every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -20,6 +20,8 @@ from .runs import Run
 # Images per codeword for k-means and for the search for dead codewords, and the least in all.
 SAMPLES_PER_CODEWORD = 16
 FEWEST_SAMPLES = 2048
+# Queries of an evaluation between epochs.
+CURVE_QUERIES = 1000
 # Embeddings of so many are held at once, after training.
 SETTLED_ITEMS = 2**16
 
@@ -43,7 +45,8 @@ def train(
         splits: The data; `train` is used.
         checkpoint_every: Steps between checkpoints; on another backend than TensorFlow each epoch's
             end has one, and no other.
-        evaluate_every: Epochs between evaluations, whose mAP goes into the history; None for none.
+        evaluate_every: Epochs between evaluations, of at most 1,000 queries, whose mAP goes into
+            the history; None for none.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -103,7 +106,7 @@ def train(
         )
         callbacks.append(revive)
     if evaluate_every:
-        callbacks.append(EvaluateRetrieval(splits, evaluate_every))
+        callbacks.append(EvaluateRetrieval(splits, evaluate_every, CURVE_QUERIES))
     fit(
         network,
         _batches_from(batches, config.epochs * batches.steps_per_epoch),

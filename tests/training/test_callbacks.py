@@ -1,5 +1,6 @@
 """Laws of the callbacks, in both ways of training."""
 
+import dataclasses
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -232,6 +233,19 @@ def test_retrieval_is_evaluated_after_each_nth_epoch() -> None:
         callback.on_epoch_end(epoch, logs)
         expected = {"mAP": figures["mAP"], "raw_mAP": figures["raw_embeddings"]["mAP"]}
         assert logs == (expected if epoch in (2, 5) else {})
+
+
+@pytest.mark.parametrize(("wanted", "chosen"), [(3, [0, 3, 7]), (8, None), (None, None)])
+def test_a_sample_of_the_queries_may_do(wanted: int | None, chosen: list[int] | None) -> None:
+    network, splits = make_network(), make_splits()
+    splits = dataclasses.replace(splits, query=splits.query.subset(np.arange(8)))
+    callback = EvaluateRetrieval(splits, max_queries=wanted)
+    callback.set_model(network)
+    logs: dict[str, float] = {}
+    callback.on_epoch_end(0, logs)
+    if chosen is not None:
+        splits = dataclasses.replace(splits, query=splits.query.subset(np.array(chosen)))
+    assert logs["mAP"] == evaluate(network, splits)["mAP"]
 
 
 def test_callbacks_do_without_logs(network: Any) -> None:
