@@ -425,6 +425,12 @@ def test_a_loss_that_is_no_keras_loss_is_refused_for_levels(clips_and_labels):
         network.test_on_batch(images, labels)
 
 
+def test_a_level_loss_without_trained_levels_is_refused():
+    quantizer = ResidualProductQuantization(2, 2, 4, residuals="reconstructions")
+    with pytest.raises(ValueError, match=r"level_loss_weight must be 0 .* Received: 0\.5"):
+        make_network(quantizer=quantizer, level_loss_weight=0.5)
+
+
 @pytest.mark.parametrize("weight", [-0.5, float("nan"), float("inf")])
 def test_a_negative_level_loss_weight_is_refused(weight):
     message = f"level_loss_weight must be finite and at least 0. Received: {weight}"

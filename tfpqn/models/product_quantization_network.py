@@ -66,7 +66,7 @@ class ProductQuantizationNetwork(keras.Model):
     Raises:
         TypeError: `quantizer` is not a `Quantizer`.
         ValueError: `embedding_dim` is below 1 or does not fit the quantizer, `level_loss_weight` is
-            negative, or clips have fewer frames than segments.
+            negative or has no levels to train, or clips have fewer frames than segments.
 
     Example:
 
@@ -102,6 +102,11 @@ class ProductQuantizationNetwork(keras.Model):
         if not 0 <= level_loss_weight < float("inf"):
             raise ValueError(
                 f"level_loss_weight must be finite and at least 0. Received: {level_loss_weight}"
+            )
+        if level_loss_weight and quantizer.num_trained_levels < quantizer.num_levels:
+            raise ValueError(
+                "level_loss_weight must be 0 with residuals='reconstructions', where training "
+                f"sees one level alone. Received: {level_loss_weight}"
             )
         if num_classes is not None and num_classes < 2:
             raise ValueError(f"num_classes must be at least 2. Received: {num_classes}")
