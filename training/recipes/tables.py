@@ -7,6 +7,7 @@ from .cifar10_p1 import CIFAR10_P1
 from .cifar10_p2_p3 import CIFAR10_P2, CIFAR10_P3
 from .clips import HMDB51, MOVING_DIGITS, MSR_ACTION3D, UCF101
 from .recipe import Recipe, Table
+from .unlabelled import CIFAR10_UNLABELLED
 
 TABLES = {
     table.name: table
@@ -14,6 +15,7 @@ TABLES = {
         CIFAR10_P1,
         CIFAR10_P2,
         CIFAR10_P3,
+        CIFAR10_UNLABELLED,
         ABLATION_ALPHA,
         ABLATION_CODEBOOKS,
         ABLATION_LOSSES,
