@@ -59,8 +59,8 @@ class RunConfig:
         classified: What it is given: "quantized" items, "embeddings", or "both"; where `loss_sides`
             is "raw" always the embeddings.
         label_smoothing: Share of the classifier's target that is spread over all classes.
-        precision: Of the backbone's arithmetic: "float32", or "mixed_bfloat16", which is faster
-            for wide convolutions where the processor has such instructions.
+        precision: Of the backbone's arithmetic: "float32" or "mixed_bfloat16". The saved and the
+            exported network compute in it too.
         normalization: Of the "conv3" backbone, see `tfpqn.models.build_backbone`.
         center_embeddings: See `tfpqn.models.ProductQuantizationNetwork`.
         optimizer: "adam", or "sgd" with a momentum of 0.9.

@@ -115,8 +115,7 @@ def _conv3(x: Any, normalization: str = "batch") -> Any:
 def _resnet9(x: Any, width: int = 32) -> Any:
     """A net of 8 wide convolutions for 32x32 images, after Page, "How to Train Your ResNet", 2018.
 
-    With the half of its channels. Where ResNet-20 has many thin convolutions that wait for memory,
-    this has few that keep a processor busy.
+    With half of its channels.
     """
     x = _conv_bn(x, width, 1, activation=True)
     for filters, has_residual in ((2 * width, True), (4 * width, False), (8 * width, True)):
