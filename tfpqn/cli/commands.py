@@ -144,7 +144,7 @@ def train(
     data_dir: DataDir = None,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
     evaluate_every: Annotated[
-        int | None, typer.Option(help="Epochs between evaluations during training.")
+        int | None, typer.Option(help="Epochs between evaluations of at most 1,000 queries.")
     ] = None,
 ) -> None:
     """Train a network; started again after a kill, it goes on where it stopped."""
