@@ -338,7 +338,8 @@ def test_codebooks_are_fitted_to_the_networks_embeddings(clips_and_labels):
         to_numpy(network.embed(clips)), lambda vectors, num_clusters: vectors[:num_clusters]
     )
     outputs = network(clips[:8])
-    assert_close(outputs["quantized"], outputs["embeddings"], 1e-4)
+    # Of two codewords closer than the square root of a float's rounding, either may be chosen.
+    assert_close(outputs["quantized"], outputs["embeddings"], 2e-3)
 
 
 @only_tensorflow
