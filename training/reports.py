@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from tfpqn.files import write_file_atomically
 
 from .recipes import Recipe, Table
+from .run_config import RunConfig
 
 Record = dict[str, Any]
 
@@ -25,6 +27,8 @@ AXES = {
     "alpha": "alpha",
     "num_subspaces": "codebooks",
 }
+# Beside a run that was trained with other settings than its row has now.
+FORMER_MARK = " †"
 # Pixels of a picture for a screen.
 PIXELS_PER_INCH = 110
 
@@ -61,7 +65,7 @@ full ranking, raw query against hard codes; equally scored items count with the 
 their orders. "Soft" is the mAP against items reconstructed as in training, "raw" that of the same
 network's embeddings without coding, "coded queries" that of a search from code to code. A figure of
 several seeds is their mean, with the smallest and the largest in brackets. "Published" figures are
-those of the paper's authors.
+those of the paper's authors. A run marked † was trained by a former recipe of its row.
 """
 
 
@@ -147,14 +151,27 @@ def format_runs(table: Table, records: Sequence[Record]) -> list[str]:
     for record in records:
         metrics = record["metrics"][table.protocols[0]]
         start = f", from `{record['start']}`" if record["start"] else ""
+        mark = FORMER_MARK if is_former(record, table.find(record["row"])) else ""
         lines.append(
-            f"| `{record['row']}`, {record['seed']}{start} | {metrics['mAP']:.4f} "
+            f"| `{record['row']}`, {record['seed']}{start}{mark} | {metrics['mAP']:.4f} "
             f"| {metrics['soft_items']['mAP']:.4f} | {metrics['raw_embeddings']['mAP']:.4f} "
             f"| {metrics['recall@k']['1']:.4f} | {record['training_seconds'] / 60:.0f} "
             f"| {_format_speed(record)} | {record['commit'] or record['versions']['tfpqn']} |"
         )
     places = sorted({_describe_place(record) for record in records})
     return [*lines, "", *(f"- {place}" for place in places)]
+
+
+def is_former(record: Record, recipe: Recipe) -> bool:
+    """Whether a run was trained with other settings than its row has now.
+
+    A setting that is younger than the record had its default then.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+    return any(
+        record["settings"].get(name, defaults[name]) != value
+        for name, value in recipe.settings().items()
+    )
 
 
 def _format_speed(record: Record) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
 import os
@@ -125,18 +124,13 @@ def _describe(
     metrics = {}
     for protocol in table.protocols:
         metrics[protocol] = evaluate(network, run.load_splits(data_dir, protocol))
-    settings = {
-        name: value
-        for name, value in dataclasses.asdict(recipe.config).items()
-        if name not in ("seed", "initial_run")
-    }
     return {
         "table": table.name,
         "row": recipe.name,
         "seed": run.config.seed,
         "command": f"tfpqn reproduce {table.name} --rows {recipe.name} --seed {run.config.seed}",
         "start": recipe.start,
-        "settings": settings,
+        "settings": recipe.settings(),
         **json.loads((run.folder / MACHINE_FILE).read_text()),
         "training_seconds": sum(epoch["seconds"] for epoch in history),
         "history": history,

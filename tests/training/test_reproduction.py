@@ -8,7 +8,7 @@ import pytest
 
 from tfpqn.training import Run, RunConfig, reproduce
 from tfpqn.training.recipes import Recipe, Table, find_recipe, find_table, table_names
-from tfpqn.training.reports import write_report
+from tfpqn.training.reports import format_runs, is_former, write_report
 
 CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=2, batch_size=256, seed=9)
 EMBEDDING = dataclasses.replace(CONFIG, loss_sides="raw")
@@ -98,6 +98,22 @@ def test_the_page_shows_means_published_figures_and_runs(folder, records):
     assert "| None |" not in page
     assert "`later-8`, 0, from `embedding`" in page
     assert (folder / "tiny.png").is_file()
+
+
+def test_runs_of_a_former_recipe_are_marked(records):
+    record = records["pqn-8-0"]
+    row = TABLE.find("pqn-8")
+    assert not is_former(record, row)
+    longer = dataclasses.replace(row, config=dataclasses.replace(CONFIG, epochs=3))
+    assert is_former(record, longer)
+    # A setting that is younger than the record had its default.
+    older = {name: value for name, value in record["settings"].items() if name != "precision"}
+    half = dataclasses.replace(row, config=dataclasses.replace(CONFIG, precision="mixed_bfloat16"))
+    assert not is_former({**record, "settings": older}, row)
+    assert is_former({**record, "settings": older}, half)
+    changed = dataclasses.replace(TABLE, rows=(longer, *TABLE.rows[1:]))
+    lines = format_runs(changed, list(records.values()))
+    assert [" †" in line for line in lines[2:6]] == [True, True, False, False]
 
 
 def test_a_table_may_be_of_another_setting_than_bits_and_show_several_readings(records, folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from ..run_config import RunConfig
 
@@ -32,6 +33,12 @@ class Recipe:
     def config_of(self, seed: int, initial_run: str | None = None) -> RunConfig:
         """The settings of one run."""
         return dataclasses.replace(self.config, seed=seed, initial_run=initial_run)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that all its runs have in common."""
+        settings = self.config.to_json()
+        del settings["seed"], settings["initial_run"]
+        return settings
 
 
 @dataclasses.dataclass(frozen=True)
