@@ -17,14 +17,18 @@ images, SGD, weight decay, a classifier of embeddings and quantized items beside
 and codewords of their own length are ours. "Published net and loss" has none of them. All others
 start from `embedding`, a network trained without a quantizer, and are tuned for a fifth to a
 quarter as long: PQN and RPQN with their quantizer, `embedding-tuned` without one. "Embedding, then
-k-means PQ" is the latter, coded afterwards. ResNet-9 computes in bfloat16. `cifar10-full` is the
-protocol of the paper as far as it is known; the other two are what others took for it:
+k-means PQ" is the latter, coded afterwards. All compute in bfloat16 but the published net.
+`cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
+took for it:
 `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the training set.
 PQN has 4 codebooks at all lengths, as published, RPQN 2 levels of 2, at 12 bits 2 levels of 1.
 """
 # Backbone -> settings of the embedding, and in which its tuning differs.
 SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "conv3": ({"epochs": 50, "cutout": 8}, {"epochs": 12, "learning_rate": 0.02}),
+    "conv3": (
+        {"epochs": 100, "cutout": 8, "precision": "mixed_bfloat16"},
+        {"epochs": 12, "learning_rate": 0.02},
+    ),
     "resnet9": (
         {"epochs": 15, "cutout": 8, "precision": "mixed_bfloat16"},
         {"epochs": 3, "learning_rate": 0.02},
