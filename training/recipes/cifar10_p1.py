@@ -15,13 +15,13 @@ TEXT = """\
 The 3-conv net has the published layer sizes, and batch normalisation; shifted, mirrored and cut
 images, SGD, weight decay, a classifier of embeddings and quantized items beside the triplet loss,
 and codewords of their own length are ours. "Published net and loss" has none of them. All others
-start from `embedding`, a network trained without a quantizer, and are tuned for a fifth to a
-quarter as long: PQN and RPQN with their quantizer, `embedding-tuned` without one. "Embedding, then
+start from `embedding`, a network trained without a quantizer, and are tuned for an eighth to a
+fifth as long: PQN and RPQN with their quantizer, `embedding-tuned` without one. "Embedding, then
 k-means PQ" is the latter, coded afterwards. All compute in bfloat16 but the published net.
 `cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
-took for it:
-`cifar10-test` ranks the test images against themselves, `cifar10-train` searches the training set.
-PQN has 4 codebooks at all lengths, as published, RPQN 2 levels of 2, at 12 bits 2 levels of 1.
+took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the
+training set. PQN has 4 codebooks at all lengths, as published, RPQN 2 levels of 2, at 12 bits 2
+levels of 1.
 """
 # Backbone -> settings of the embedding, and in which its tuning differs.
 SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
