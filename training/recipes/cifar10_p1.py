@@ -20,8 +20,8 @@ fifth as long: PQN and RPQN with their quantizer, `embedding-tuned` without one.
 k-means PQ" is the latter, coded afterwards. All compute in bfloat16 but the published net.
 `cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
 took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the
-training set. PQN has 4 codebooks at all lengths, as published, RPQN 2 levels of 2, at 12 bits 2
-levels of 1.
+training set. PQN has 4 codebooks at all lengths, as published, RPQN 2 to 4 levels of one, which
+are no more.
 """
 # Backbone -> settings of the embedding, and in which its tuning differs.
 SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -34,9 +34,11 @@ SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"epochs": 3, "learning_rate": 0.02},
     ),
 }
-RESIDUAL = {"model": "rpqn", "residuals": "reconstructions"}
-# Two codebooks a level are four in all, which at 12 bits leaves each 8 codewords for 10 classes.
-RPQN_SUBSPACES = {12: 1}
+RESIDUAL: dict[str, Any] = {"model": "rpqn", "residuals": "reconstructions", "num_subspaces": 1}
+# As many as leave each level some hundred codewords, and a search no more positions than PQN's.
+RPQN_SIZES: dict[int, dict[str, Any]] = {
+    bits: {"num_levels": levels} for bits, levels in {12: 2, 24: 3, 36: 4, 48: 4}.items()
+}
 # As far as the paper and the net that it took are known: no classifier, centring or sharpening.
 PUBLISHED: dict[str, Any] = {
     "protocol": PROTOCOL,
@@ -60,7 +62,7 @@ def _rows(backbone: str, title: str, prefix: str = "") -> tuple[Recipe, ...]:
     return (
         start,
         *tuned_rows(start, f"PQN, {title}", BITS, tuning, published=published),
-        *tuned_rows(start, f"RPQN, {title}", BITS, residual, num_subspaces=RPQN_SUBSPACES),
+        *tuned_rows(start, f"RPQN, {title}", BITS, residual, sizes=RPQN_SIZES),
         *rows_coded_afterwards(start, f"embedding, then k-means PQ, {title}", BITS, tuning),
     )
 

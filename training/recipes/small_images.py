@@ -31,7 +31,7 @@ def tuned_rows(
     bits_of_rows: Sequence[int],
     tuning: Settings,
     *,
-    num_subspaces: Mapping[int, int] | None = None,
+    sizes: Mapping[int, Settings] | None = None,
     published: Mapping[int, float] | None = None,
 ) -> tuple[Recipe, ...]:
     """Rows with a quantizer, of several bit lengths.
@@ -41,7 +41,7 @@ def tuned_rows(
         group: Title of the rows.
         bits_of_rows: Bits of each row.
         tuning: Settings that differ from the start's: epochs, learning rate, model.
-        num_subspaces: Bits -> codebooks of a level, where there are not 4 positions in all.
+        sizes: Bits -> levels and codebooks of a level, where they are not the usual ones.
         published: Bits -> the paper's figure.
     """
     with_quantizer = {"loss_sides": "asymmetric", "classified": "both", "unit_codewords": False}
@@ -50,7 +50,7 @@ def tuned_rows(
         Recipe(
             f"{_prefix_of(start)}{settings.get('model', 'pqn')}-{bits}",
             group,
-            RunConfig(bits=bits, num_subspaces=(num_subspaces or {}).get(bits), **settings),
+            RunConfig(bits=bits, **settings, **(sizes or {}).get(bits, {})),
             start=start.name,
             published=(published or {}).get(bits),
         )

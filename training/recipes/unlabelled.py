@@ -8,8 +8,8 @@ from .recipe import Table
 from .small_images import embedding_row, tuned_rows
 
 BITS = (16, 32, 64)
-# With 4 at 64 bits, each would have 65,536 codewords for 50,000 images.
-SUBSPACES = {16: 4, 32: 4, 64: 8}
+# 4 codebooks at 64 bits would have 65,536 codewords each, for 50,000 images.
+SIZES: dict[int, dict[str, Any]] = {64: {"num_subspaces": 8}}
 SETTINGS: dict[str, Any] = {
     "protocol": "cifar10-10kq",
     "backbone": "resnet9",
@@ -36,7 +36,7 @@ CIFAR10_UNLABELLED = Table(
     ("cifar10-10kq",),
     (
         EMBEDDING,
-        *tuned_rows(EMBEDDING, "PQN, ResNet-9", BITS, TUNING, num_subspaces=SUBSPACES),
+        *tuned_rows(EMBEDDING, "PQN, ResNet-9", BITS, TUNING, sizes=SIZES),
     ),
     readings=("codes", "soft", "raw"),
 )
