@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tfpqn.files import write_file_atomically
 
@@ -79,8 +82,11 @@ def format_table(table: Table, records: Sequence[Record], picture: str) -> str:
 
 
 def format_overview(table: Table, records: Sequence[Record], protocol: str) -> list[str]:
-    """One line a group and reading, one column a value of the table's axis."""
-    columns = sorted({_position(table, row) for row in table.rows if row.group is not None})
+    """One line a group and reading, one column a value of the table's axis; several readings at a
+    single value have a column each."""
+    columns = _positions(table)
+    if _compares_readings(table):
+        return _format_readings(table, records, protocol)
     title = AXES[table.axis]
     lines = [
         f"| {title} | " + " | ".join(f"{column:g}" for column in columns) + " |",
@@ -101,6 +107,19 @@ def format_overview(table: Table, records: Sequence[Record], protocol: str) -> l
     return lines
 
 
+def _format_readings(table: Table, records: Sequence[Record], protocol: str) -> list[str]:
+    lines = [
+        "| | " + " | ".join(READINGS[reading][0] for reading in table.readings) + " |",
+        "|---|" + "---:|" * len(table.readings),
+    ]
+    for group, rows in _group_rows(table).items():
+        figures = [_figures(table, rows, records, protocol, name) for name in table.readings]
+        if any(figures):
+            cells = [format_mean([x for xs in one.values() for x in xs]) for one in figures]
+            lines.append(f"| {group} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def _group_rows(table: Table) -> dict[str, list[Recipe]]:
     """The rows by group, in the table's order."""
     groups: dict[str, list[Recipe]] = {}
@@ -112,6 +131,15 @@ def _group_rows(table: Table) -> dict[str, list[Recipe]]:
 
 def _position(table: Table, row: Recipe) -> float:
     return float(getattr(row.config, table.axis))
+
+
+def _positions(table: Table) -> list[float]:
+    return sorted({_position(table, row) for row in table.rows if row.group is not None})
+
+
+def _compares_readings(table: Table) -> bool:
+    """Whether all rows stand at one value of the axis, so that only readings make columns."""
+    return len(_positions(table)) == 1 and len(table.readings) > 1
 
 
 def _line_title(table: Table, group: str, reading: str) -> str:
@@ -187,17 +215,24 @@ def _describe_place(record: Record) -> str:
 
 
 def draw_table(table: Table, records: Sequence[Record], path: Path) -> None:
-    """mAP along the table's axis, one line a group and reading, and beside it mAP by epoch."""
+    """mAP along the table's axis, one line a group and reading, and beside it mAP by epoch where
+    runs were evaluated between epochs."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 3.8), dpi=PIXELS_PER_INCH, layout="constrained")
-    results, growth = figure.subplots(1, 2)
+    has_growth = any("mAP" in epoch for record in records for epoch in record["history"])
+    size = (9.6 if has_growth else 6.4, 3.8)
+    figure = Figure(figsize=size, dpi=PIXELS_PER_INCH, layout="constrained")
+    results, *growth = np.atleast_1d(figure.subplots(1, 1 + has_growth))
     _draw_results(table, records, results)
-    _draw_growth(table, records, growth)
+    for axes in growth:
+        _draw_growth(table, records, axes)
     figure.savefig(path)
 
 
 def _draw_results(table: Table, records: Sequence[Record], axes: Any) -> None:
+    if _compares_readings(table):
+        _draw_one_position(table, records, axes)
+        return
     for group, rows in _group_rows(table).items():
         for reading in table.readings:
             figures = _figures(table, rows, records, table.protocols[0], reading)
@@ -209,13 +244,31 @@ def _draw_results(table: Table, records: Sequence[Record], axes: Any) -> None:
         if published:
             title = f"{group}, published"
             axes.plot(*zip(*published, strict=True), "k--", marker="x", label=title)
-    positions = sorted({_position(table, row) for row in table.rows if row.group is not None})
+    positions = _positions(table)
     if table.axis != "bits":
         axes.set_xscale("log", base=2)
     axes.set_xticks(positions, [f"{x:g}" for x in positions])
     axes.set(xlabel=AXES[table.axis], ylabel=f"mAP, {table.protocols[0]}")
     if axes.lines:
         axes.legend(fontsize=7)
+
+
+def _draw_one_position(table: Table, records: Sequence[Record], axes: Any) -> None:
+    """One line of points a reading, one point a group, the first group on top."""
+    groups = _group_rows(table)
+    for reading in table.readings:
+        points = []
+        for position, rows in enumerate(groups.values()):
+            found = _figures(table, rows, records, table.protocols[0], reading)
+            points += [(x, position) for figures in found.values() for x in figures]
+        if points:
+            axes.plot(*zip(*points, strict=True), "o", label=READINGS[reading][0])
+    axes.set_yticks(range(len(groups)), [textwrap.fill(name, 40) for name in groups], fontsize=7)
+    axes.invert_yaxis()
+    axes.grid(axis="y", alpha=0.4)
+    axes.set(xlabel=f"mAP, {table.protocols[0]}")
+    if axes.lines:
+        axes.legend(fontsize=7, ncols=len(table.readings), loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def _draw_growth(table: Table, records: Sequence[Record], axes: Any) -> None:

@@ -137,6 +137,27 @@ def test_a_table_may_be_of_another_setting_than_bits_and_show_several_readings(r
     assert (folder / "hard.png").is_file()
 
 
+def test_a_table_of_one_position_has_a_column_for_each_reading(records, folder):
+    (row,) = TABLE.rows[1:2]
+    rows = (
+        dataclasses.replace(row, name="plain", group="PQN"),
+        dataclasses.replace(row, name="more", group="PQN and more"),
+    )
+    table = Table("one", "One", "", ("digits",), rows, readings=("codes", "raw"))
+    (folder / "results" / "one").mkdir()
+    for name, codes, raw in (("plain", 0.5, 0.75), ("more", 0.625, 0.25)):
+        record = {**records["pqn-8-0"], "table": "one", "row": name}
+        metrics = {**record["metrics"]["digits"], "mAP": codes, "raw_embeddings": {"mAP": raw}}
+        path = folder / "results" / "one" / f"{name}-0.json"
+        path.write_text(json.dumps({**record, "metrics": {"digits": metrics}}))
+    write_report([table], folder / "results", folder / "one.md")
+    page = (folder / "one.md").read_text()
+    assert "| | codes | raw embeddings |" in page
+    assert "| PQN | 0.5000 | 0.7500 |" in page
+    assert "| PQN and more | 0.6250 | 0.2500 |" in page
+    assert (folder / "one.png").is_file()
+
+
 def test_a_reading_that_no_record_has_is_left_out(records, folder):
     """As those from before it was taken."""
     (row,) = TABLE.rows[1:2]
