@@ -59,7 +59,12 @@ def tuned_rows(
 
 
 def rows_coded_afterwards(
-    start: Recipe, group: str, bits_of_rows: Sequence[int], tuning: Settings
+    start: Recipe,
+    group: str,
+    bits_of_rows: Sequence[int],
+    tuning: Settings,
+    *,
+    sizes: Mapping[int, Settings] | None = None,
 ) -> tuple[Recipe, ...]:
     """Rows without a quantizer in training: the start tuned as it is, then k-means.
 
@@ -68,6 +73,7 @@ def rows_coded_afterwards(
         group: Title of the rows.
         bits_of_rows: Bits of each row.
         tuning: As of `tuned_rows`, with which they are compared.
+        sizes: As of `tuned_rows`.
     """
     settings = {**_settings_of(start), **tuning}
     tuned = Recipe(f"{start.name}-tuned", None, RunConfig(**settings), start=start.name)
@@ -76,7 +82,7 @@ def rows_coded_afterwards(
         Recipe(
             f"{start.name}-pq-{bits}",
             group,
-            RunConfig(bits=bits, **settings),
+            RunConfig(bits=bits, **settings, **(sizes or {}).get(bits, {})),
             (0,),
             tuned.name,
         )
