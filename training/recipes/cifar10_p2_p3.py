@@ -16,7 +16,8 @@ P2_BITS = (16, 24, 36, 48)
 P3_BITS = (12, 24, 32, 48)
 PRETRAINED_TEXT = """\
 Rows with ImageNet weights download them; `tfpqn train --recipe ... --weights FILE` reads them from
-a file."""
+a file.
+"""
 
 
 def _rows(
@@ -62,8 +63,8 @@ FEW_IMAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 CIFAR10_P2 = Table(
     "cifar10-p2",
     "CIFAR-10, 50,000 images to learn from and to search, 10,000 queries",
-    "The paper reports .947, .947, .946 and .947 at 16, 24, 36 and 48 bits with an AlexNet trained "
-    f"on ImageNet before; these rows start from nothing. {PRETRAINED_TEXT}\n",
+    "The paper reports .947, .947, .946 and .947 at 16, 24, 36 and 48 bits with an AlexNet\n"
+    f"trained on ImageNet before; these rows start from nothing.\n{PRETRAINED_TEXT}",
     ("cifar10-10kq",),
     _rows("cifar10-10kq", P2_BITS, SCHEDULES),
 )
@@ -71,8 +72,8 @@ CIFAR10_P2 = Table(
 CIFAR10_P3 = Table(
     "cifar10-p3",
     "CIFAR-10, 5,000 images to learn from, 54,000 to search",
-    "Reported with an AlexNet trained on ImageNet before, at 48 bits: DFH .844, GreedyHash .822. "
-    f"These rows start from nothing. {PRETRAINED_TEXT}\n",
+    "Reported with an AlexNet trained on ImageNet before, at 48 bits: DFH .844, GreedyHash .822.\n"
+    f"These rows start from nothing.\n{PRETRAINED_TEXT}",
     ("cifar10-5k",),
     _rows("cifar10-5k", P3_BITS, FEW_IMAGES),
 )
