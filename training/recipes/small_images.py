@@ -41,7 +41,7 @@ def tuned_rows(
         group: Title of the rows.
         bits_of_rows: Bits of each row.
         tuning: Settings that differ from the start's: epochs, learning rate, model.
-        sizes: Bits -> levels and codebooks of a level, where they are not the usual ones.
+        sizes: Bits -> settings that differ from the others': levels, codebooks of a level, alpha.
         published: Bits -> the paper's figure.
     """
     with_quantizer = {"loss_sides": "asymmetric", "classified": "both", "unit_codewords": False}
@@ -50,7 +50,7 @@ def tuned_rows(
         Recipe(
             f"{_prefix_of(start)}{settings.get('model', 'pqn')}-{bits}",
             group,
-            RunConfig(bits=bits, **settings, **(sizes or {}).get(bits, {})),
+            RunConfig(**{**settings, "bits": bits, **(sizes or {}).get(bits, {})}),
             start=start.name,
             published=(published or {}).get(bits),
         )
