@@ -50,6 +50,7 @@ def build_quantizer(config: Settings, num_codewords: int) -> Quantizer:
         return ProductQuantization(subspaces, num_codewords, **rest)
     rest.update(straight_through=config.straight_through, residuals=config.residuals)
     if config.model == "rpqn":
+        rest.update(beam_size=config.beam_size)
         return ResidualProductQuantization(levels, subspaces, num_codewords, **rest)
     return TemporalProductQuantization(
         config.num_segments,

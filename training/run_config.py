@@ -42,6 +42,8 @@ class RunConfig:
             for "pqn".
         unit_codewords: Whether codes decode to codewords of unit length. If not, the codewords get
             the lengths of k-means centres or, after training, those of `settle_codebooks`.
+        beam_size: Sums that encoding follows from level to level, see
+            `ResidualProductQuantization`; for "rpqn" alone.
         level_loss_weight: Weight of the loss on the first levels alone.
         embedding_dim: Length of the embedding, of a segment for "tpqn"; a multiple of
             `num_subspaces`.
@@ -99,6 +101,7 @@ class RunConfig:
     straight_through: str | None = None
     residuals: str = "embeddings"
     unit_codewords: bool = True
+    beam_size: int = 1
     level_loss_weight: float = 0.0
     embedding_dim: int = 512
     backbone: str = "conv3"
@@ -277,6 +280,7 @@ class RunConfig:
         for name, models, default in (
             ("straight_through", ("rpqn", "tpqn"), None),
             ("residuals", ("rpqn", "tpqn"), "embeddings"),
+            ("beam_size", ("rpqn",), 1),
             ("level_loss_weight", ("rpqn", "tpqn"), 0.0),
             ("share_codebooks", ("tpqn",), False),
             ("num_segments", ("tpqn",), (2,)),

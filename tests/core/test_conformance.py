@@ -58,6 +58,7 @@ ROWS = (
     Row("residual-of-4-levels", residual(4, 2, 8, straight_through="all"), 12),
     Row("residual-of-one-subspace", residual(3, 1, 8), 5),
     Row("residual-of-own-lengths", residual(2, 2, 16, **OWN_LENGTHS), 20),
+    Row("residual-by-beam", residual(3, 2, 8, beam_size=3, **OWN_LENGTHS), 20),
     Row("residual-of-reconstructions", residual(2, 2, 16, residuals="reconstructions"), 20),
     Row("temporal", temporal(2, 2, 16), 20),
     Row("temporal-pyramid", temporal((1, 2), 1, 8), 12),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -56,6 +56,31 @@ def mean_reconstructions(
     means = sums / np.maximum(counts, 1)[..., None]
     has_direction = np.linalg.norm(means, axis=-1, keepdims=True) > SHORTEST_CENTRE
     return np.where(has_direction, means, codebooks)
+
+
+def refit_levels(
+    codebooks: np.ndarray, quantized: Sequence[tuple[np.ndarray, np.ndarray]], first_level: int
+) -> None:
+    """Let the codewords of each level become the means of what the other levels leave to them.
+
+    Level by level, each after those before it have moved.
+
+    Args:
+        codebooks: `[num_levels, num_subspaces, num_codewords, subvector_dim]`, changed in place; a
+            codeword that nothing chose stays as it is.
+        quantized: Batches of codes `[num_levels, batch, num_subspaces]` and of what all levels but
+            one leave, `[num_levels, batch, num_subspaces, subvector_dim]`, changed in place.
+        first_level: The levels before it stay as they are.
+    """
+    subspaces = np.arange(codebooks.shape[1])
+    for level in range(first_level, len(codebooks)):
+        batches = ((codes[level], left[level]) for codes, left in quantized)
+        moved = mean_reconstructions(codebooks[level], batches)
+        steps = moved - codebooks[level]
+        for codes, left in quantized:
+            others = np.arange(len(codebooks)) != level
+            left[others] -= steps[subspaces, codes[level]]
+        codebooks[level] = moved
 
 
 def revive_codebooks(

@@ -9,10 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfpqn.layers.codebooks import Cluster, fit_codebook, revive_codebooks
+from tfpqn.layers.codebooks import Cluster, fit_codebook, refit_levels, revive_codebooks
 from tfpqn.layers.quantizer import Quantization, Tensor, require_alpha, require_at_least
-from tfpqn.layers.subspace_quantizer import SubspaceQuantizer, in_chunks
+from tfpqn.layers.subspace_quantizer import SETTLING_ROUNDS, SubspaceQuantizer, in_chunks
 from tfpqn.ops import (
+    assign_beam,
     assign_hard,
     assign_soft,
     build_lookup_tables,
@@ -64,6 +65,11 @@ class ResidualProductQuantization(SubspaceQuantizer):
         unit_codewords: As in `ProductQuantization`, of the first level; in the others codewords are
             of any length in any case. False takes residuals of `"reconstructions"` where there are
             several levels.
+        beam_size: Sums of codewords that encoding follows from level to level. With 1 each level's
+            codeword is the nearest to what the levels before it have left. More bring codes nearer
+            to what they stand for, and take `beam_size` times as long; training is the same. The
+            first levels of a code are then a valid shorter code still, but not the one that
+            `prefix` would give the item. One level has nothing to follow.
         codebooks_initializer: Initializer of the codebooks, random directions by default; the
             values of level t are scaled to codewords of length about `0.5 ** t`.
             `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
@@ -100,10 +106,12 @@ class ResidualProductQuantization(SubspaceQuantizer):
         straight_through: str | None = None,
         residuals: str = "embeddings",
         unit_codewords: bool = True,
+        beam_size: int = 1,
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
         require_at_least("num_levels", num_levels, 1)
+        require_at_least("beam_size", beam_size, 1)
         super().__init__(
             num_subspaces, num_codewords, unit_codewords, codebooks_initializer, **kwargs
         )
@@ -123,6 +131,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
             _require_soft_training(num_levels, straight_through, residuals)
         self.num_levels = num_levels
         self.residuals = residuals
+        self.beam_size = beam_size
         self.alpha = alpha.tolist() if isinstance(alpha, np.ndarray) else alpha
         self.alphas = _alpha_by_level(self.alpha, num_levels)
         self.straight_through = straight_through
@@ -137,22 +146,14 @@ class ResidualProductQuantization(SubspaceQuantizer):
         self._add_codebooks(input_shape[-1], (self.num_levels,), self._initialize)
 
     def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
-        residuals = split_subvectors(self.normalize(embeddings), self.num_subspaces)
-        total = ops.zeros_like(residuals)
-        partial_sums, codes = [], []
-        for level in range(self.num_levels):
-            step = self._quantize_level(level, residuals, training)
-            residuals = step.left
-            # What is not trained must not be computed either: a step's graph leaves it out.
-            if not training or level < self.num_trained_levels:
-                total = total + step.added
-            partial_sums.append(merge_subvectors(total))
-            codes.append(step.codes)
-        return Quantization(
-            partial_sums[-1],
-            ops.cast(ops.concatenate(codes, axis=1), self.code_dtype),
-            ops.stack(partial_sums, axis=1),
-        )
+        subvectors = split_subvectors(self.normalize(embeddings), self.num_subspaces)
+        if not self._encodes_by_beam:
+            return self._quantize_in_turn(subvectors, training)
+        by_beam = self._quantize_by_beam(subvectors)
+        if not training:
+            return by_beam
+        # A step's graph leaves out the codes that it does not look at.
+        return self._quantize_in_turn(subvectors, training)._replace(codes=by_beam.codes)
 
     def decode(self, codes: Tensor) -> Tensor:
         codes = self._checked_codes(codes)
@@ -184,6 +185,8 @@ class ResidualProductQuantization(SubspaceQuantizer):
             _, residuals = self._code_level(0, residuals)
             for level in range(1, self.num_levels):
                 residuals = self._fit_level(level, residuals, cluster)
+        if self._encodes_by_beam:
+            self._settle_together(self._numpy_subvectors(embeddings))
 
     def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
         residuals = self._numpy_subvectors(embeddings)
@@ -212,6 +215,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
             "alpha": self.alpha,
             "straight_through": self.straight_through,
             "residuals": self.residuals,
+            "beam_size": self.beam_size,
         }
 
     @property
@@ -230,6 +234,24 @@ class ResidualProductQuantization(SubspaceQuantizer):
             "alpha": self.alphas[:num_levels],
             "straight_through": self.hard_values,
         }
+
+    def _quantize_in_turn(self, subvectors: Tensor, training: bool) -> Quantization:
+        """Level by level, each without regard to those after it."""
+        residuals, total = subvectors, ops.zeros_like(subvectors)
+        partial_sums, codes = [], []
+        for level in range(self.num_levels):
+            step = self._quantize_level(level, residuals, training)
+            residuals = step.left
+            # What is not trained must not be computed either: a step's graph leaves it out.
+            if not training or level < self.num_trained_levels:
+                total = total + step.added
+            partial_sums.append(merge_subvectors(total))
+            codes.append(step.codes)
+        return Quantization(
+            partial_sums[-1],
+            ops.cast(ops.concatenate(codes, axis=1), self.code_dtype),
+            ops.stack(partial_sums, axis=1),
+        )
 
     def _quantize_level(self, level: int, residuals: Tensor, training: bool) -> _Step:
         if self._trains_first_level_alone and not level:
@@ -250,6 +272,48 @@ class ResidualProductQuantization(SubspaceQuantizer):
             return _Step(residuals - soft, soft, codes)
         passed = straight_through(hard, soft)
         return _Step(residuals - passed, passed if self.hard_values == "all" else soft, codes)
+
+    @property
+    def _encodes_by_beam(self) -> bool:
+        return self.beam_size > 1 and self.num_levels > 1
+
+    def _quantize_by_beam(self, subvectors: Tensor) -> Quantization:
+        added, codes = self._code_by_beam(self._targets(subvectors))
+        partial_sums = [merge_subvectors(added[0])]
+        for level in added[1:]:
+            partial_sums.append(partial_sums[-1] + merge_subvectors(level))
+        return Quantization(
+            partial_sums[-1],
+            ops.cast(ops.concatenate(codes, axis=1), self.code_dtype),
+            ops.stack(partial_sums, axis=1),
+        )
+
+    def _targets(self, subvectors: Tensor) -> Tensor:
+        """What all levels together stand for."""
+        is_soft = self.residuals == "reconstructions"
+        return self._soften_first_level(subvectors) if is_soft else subvectors
+
+    def _code_by_beam(self, targets: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The codewords `[batch, num_subspaces, subvector_dim]` and the codes of each level."""
+        codebooks = [self._decoded_codebooks(level) for level in range(self.num_levels)]
+        codes = assign_beam(targets, codebooks, self.beam_size)
+        return [decode_codes(*level) for level in zip(codes, codebooks, strict=True)], codes
+
+    def _settle_together(self, subvectors: np.ndarray) -> None:
+        # Unit codewords of the first level cannot follow.
+        first = 1 if self.unit_codewords else 0
+        for _ in range(SETTLING_ROUNDS):
+            quantized = [self._leave_to_levels(chunk) for chunk in in_chunks(subvectors)]
+            codebooks = np.array(ops.convert_to_numpy(self.codebooks))
+            refit_levels(codebooks, quantized, first)
+            self.codebooks.assign(codebooks)
+
+    def _leave_to_levels(self, subvectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes, and what all levels but one leave of the targets, for each level."""
+        targets = self._targets(ops.convert_to_tensor(subvectors))
+        added, codes = self._code_by_beam(targets)
+        left = targets - sum(added) + ops.stack(added)
+        return ops.convert_to_numpy(ops.stack(codes)), np.array(ops.convert_to_numpy(left))
 
     @property
     def _trains_first_level_alone(self) -> bool:

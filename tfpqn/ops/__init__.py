@@ -5,6 +5,7 @@ from tfpqn.ops.assignment import assign_soft as assign_soft
 from tfpqn.ops.assignment import rank_by_distance as rank_by_distance
 from tfpqn.ops.assignment import reconstruct_soft as reconstruct_soft
 from tfpqn.ops.assignment import straight_through as straight_through
+from tfpqn.ops.beam_search import assign_beam as assign_beam
 from tfpqn.ops.codes import code_dtype as code_dtype
 from tfpqn.ops.codes import decode_codes as decode_codes
 from tfpqn.ops.lookup import adc_scores as adc_scores
@@ -19,6 +20,7 @@ from tfpqn.ops.subvectors import split_subvectors as split_subvectors
 
 __all__ = [
     "adc_scores",
+    "assign_beam",
     "assign_hard",
     "assign_soft",
     "average_segments",

@@ -21,7 +21,8 @@ k-means PQ" is the latter, coded afterwards. All compute in bfloat16 but the pub
 `cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
 took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the
 training set. PQN and k-means PQ have 2 codebooks at 12 bits and 4, as published, at all other
-lengths; RPQN has 2, 3, 4 and 4 levels of one codebook. Alpha is 3 at 12 bits, 5 at all others.
+lengths; RPQN has 2, 3, 4 and 4 levels of one codebook. At 12 bits alpha is 3, at all others 5; and
+there RPQN encodes by a beam of 16, which is slow for larger codebooks.
 """
 # Backbone -> settings of the embedding, and in which its tuning differs.
 SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -41,7 +42,7 @@ PQN_SIZES: dict[int, dict[str, Any]] = {12: {**PQ_SIZES[12], "alpha": 3.0}}
 RESIDUAL: dict[str, Any] = {"model": "rpqn", "residuals": "reconstructions", "num_subspaces": 1}
 # As many as leave each level some hundred codewords, and a search no more positions than PQN's.
 RPQN_SIZES: dict[int, dict[str, Any]] = {
-    12: {"num_levels": 2, "alpha": 3.0},
+    12: {"num_levels": 2, "alpha": 3.0, "beam_size": 16},
     24: {"num_levels": 3},
     36: {"num_levels": 4},
     48: {"num_levels": 4},

@@ -1,0 +1,161 @@
+"""Laws of encoding by beam search, against all sums of codewords."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import reference
+from tests.core.backend import assert_close, few_examples, to_numpy
+from tfpqn.layers import ResidualProductQuantization
+from tfpqn.ops import assign_beam
+
+OWN_LENGTHS = {"residuals": "reconstructions", "unit_codewords": False}
+
+
+def draw(seed, num_levels, num_subspaces, num_codewords, subvector_dim, num_items=4):
+    rng = np.random.default_rng(seed)
+    codebooks = rng.normal(size=(num_levels, num_subspaces, num_codewords, subvector_dim))
+    targets = rng.normal(size=(num_items, num_subspaces, subvector_dim))
+    return targets.astype("float32"), codebooks.astype("float32")
+
+
+def errors_of(targets, codebooks, codes):
+    """Squared distances `[items, num_subspaces]` of the sums that codes name."""
+    subspaces = np.arange(targets.shape[1])
+    sums = sum(words[subspaces, level] for words, level in zip(codebooks, codes, strict=True))
+    return np.square(targets - sums).sum(axis=-1)
+
+
+def smallest_errors(targets, codebooks):
+    num_levels, num_subspaces, num_codewords, _ = codebooks.shape
+    all_codes = itertools.product(range(num_codewords), repeat=num_levels)
+    return np.min(
+        [
+            errors_of(targets, codebooks, np.array(codes)[:, None, None].repeat(num_subspaces, 2))
+            for codes in all_codes
+        ],
+        axis=0,
+    )
+
+
+def beam_codes(targets, codebooks, beam_size):
+    return [to_numpy(level) for level in assign_beam(targets, list(codebooks), beam_size)]
+
+
+SIZES = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(2, 5), st.integers(1, 4))
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@few_examples
+@given(SIZES, SEEDS)
+def test_a_beam_that_holds_every_sum_finds_the_nearest(sizes, seed):
+    targets, codebooks = draw(seed, *sizes)
+    codes = beam_codes(targets, codebooks, sizes[2] ** sizes[0])
+    assert_close(errors_of(targets, codebooks, codes), smallest_errors(targets, codebooks))
+
+
+@few_examples
+@given(SIZES, SEEDS)
+def test_a_beam_of_one_takes_the_nearest_codeword_at_each_level(sizes, seed):
+    targets, codebooks = draw(seed, *sizes)
+    left = targets.copy()
+    for words, codes in zip(codebooks, beam_codes(targets, codebooks, 1), strict=True):
+        distances = np.square(left[:, :, None] - words).sum(axis=-1)
+        chosen = np.take_along_axis(distances, codes[..., None], axis=-1)[..., 0]
+        assert_close(chosen, distances.min(axis=-1))
+        left = left - words[np.arange(sizes[1]), codes]
+
+
+@pytest.mark.parametrize("options", [{}, OWN_LENGTHS], ids=["embeddings", "reconstructions"])
+def test_codes_of_a_wider_beam_are_nearer_to_what_they_stand_for(rng, options):
+    embeddings = rng.normal(size=(300, 12)).astype("float32")
+    errors = []
+    for beam_size in (1, 4, 16):
+        keras.utils.set_random_seed(0)
+        layer = ResidualProductQuantization(3, 2, 8, beam_size=beam_size, **options)
+        target = layer.normalize(embeddings)
+        decoded = layer(embeddings)
+        if options:
+            target = layer(embeddings, training=True)
+        errors.append(np.square(to_numpy(target) - to_numpy(decoded)).sum(axis=-1).mean())
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_partial_sums_are_what_the_first_levels_of_a_code_decode_to(rng):
+    layer = ResidualProductQuantization(3, 2, 8, beam_size=4)
+    layer.build((None, 12))
+    quantized = layer.quantize_embeddings(rng.normal(size=(5, 12)).astype("float32"))
+    for num_levels in (1, 2, 3):
+        decoded = layer.prefix(num_levels).decode(quantized.codes[:, : 2 * num_levels])
+        assert_close(quantized.partial_sums[:, num_levels - 1], decoded)
+
+
+def test_training_sees_no_beam(rng):
+    embeddings = rng.normal(size=(5, 12)).astype("float32")
+    narrow = ResidualProductQuantization(2, 2, 8)
+    narrow.build((None, 12))
+    wide = ResidualProductQuantization(2, 2, 8, beam_size=8)
+    wide.build((None, 12))
+    wide.set_weights(narrow.get_weights())
+    assert_close(wide(embeddings, training=True), narrow(embeddings, training=True))
+
+
+def test_one_level_is_coded_as_without_a_beam(rng):
+    embeddings = rng.normal(size=(50, 12)).astype("float32")
+    narrow = ResidualProductQuantization(1, 2, 8, unit_codewords=False)
+    narrow.build((None, 12))
+    wide = ResidualProductQuantization(1, 2, 8, unit_codewords=False, beam_size=8)
+    wide.build((None, 12))
+    wide.set_weights(narrow.get_weights())
+    np.testing.assert_array_equal(
+        to_numpy(wide.encode(embeddings)), to_numpy(narrow.encode(embeddings))
+    )
+
+
+@pytest.mark.parametrize("unit_codewords", [True, False])
+def test_settling_brings_codes_nearer_to_the_soft_reconstructions(rng, unit_codewords):
+    embeddings = rng.normal(size=(2000, 12)).astype("float32")
+
+    def cluster(vectors, num_clusters):
+        return vectors[:num_clusters]
+
+    errors = {}
+    for beam_size in (1, 8):
+        keras.utils.set_random_seed(0)
+        layer = ResidualProductQuantization(
+            2,
+            2,
+            8,
+            residuals="reconstructions",
+            unit_codewords=unit_codewords,
+            beam_size=beam_size,
+        )
+        layer.build((None, 12))
+        first_level = to_numpy(layer.codebooks)[0].copy()
+        layer.settle_codebooks(embeddings, cluster)
+        soft, hard = (to_numpy(layer(embeddings, training=soft)) for soft in (True, False))
+        errors[beam_size] = np.square(soft - hard).sum(axis=-1).mean()
+        # Unit codewords have no length to find.
+        assert np.array_equal(to_numpy(layer.codebooks)[0], first_level) == unit_codewords
+    assert errors[8] < 0.7 * errors[1]
+
+
+@pytest.mark.parametrize("beam_size", [0, -1, 1.5])
+def test_a_beam_of_no_whole_number_is_refused(beam_size):
+    with pytest.raises(ValueError, match="beam_size"):
+        ResidualProductQuantization(2, 2, 8, beam_size=beam_size)
+
+
+def test_the_reference_agrees_with_the_layer_where_a_beam_has_nothing_to_gain():
+    codebooks = np.array([[[[1.0, 0.0], [0.0, 1.0]]], [[[0.0, 0.0], [0.0, 0.5]]]])
+    layer = ResidualProductQuantization(2, 1, 2, beam_size=2)
+    layer.build((None, 2))
+    layer.codebooks.assign(codebooks)
+    embeddings = np.array([[1.0, 0.6], [0.0, 1.0]], "float32")
+    codes = to_numpy(layer.encode(embeddings))
+    np.testing.assert_array_equal(codes, [[0, 1], [1, 0]])
+    assert_close(layer.decode(codes), reference.residual_decode(codes, codebooks))

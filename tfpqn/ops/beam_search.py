@@ -1,0 +1,49 @@
+"""Codes of several codebooks whose codewords add, chosen together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+
+
+def assign_beam(targets: Tensor, codebooks: Sequence[Tensor], beam_size: int) -> list[Tensor]:
+    """Choose a codeword of every level so that their sum is near to each target.
+
+    The levels follow one another, and after each the `beam_size` sums nearest to the target go on;
+    of those after the last, the nearest is chosen. A beam of 1 is the greedy choice. A beam as wide
+    as `num_codewords ** (num_levels - 1)` finds the nearest sum of all.
+
+    Args:
+        targets: `[batch, num_subspaces, subvector_dim]`.
+        codebooks: One `[num_subspaces, num_codewords, subvector_dim]` a level.
+        beam_size: At least 1.
+
+    Returns:
+        int32 codes `[batch, num_subspaces]`, one tensor a level.
+
+    Reference:
+        Babenko, Lempitsky: "Additive Quantization for Extreme Vector Compression", CVPR 2014,
+        section 3.1, with one codebook a step.
+    """
+    num_subspaces, num_codewords, subvector_dim = codebooks[0].shape
+    # What each sum of the beam leaves of its target, `[batch, num_subspaces, beam, subvector_dim]`.
+    left = ops.expand_dims(targets, 2)
+    codes: list[Tensor] = []
+    for level in codebooks:
+        products = ops.einsum("bmwd,mkd->bmwk", left, level)
+        lengths = ops.sum(ops.square(level), axis=-1)[None, :, None]
+        errors = ops.sum(ops.square(left), axis=-1, keepdims=True) - 2 * products + lengths
+        width = errors.shape[2] * num_codewords
+        ranked = ops.reshape(-errors, (-1, num_subspaces, width))
+        _, best = ops.top_k(ranked, min(beam_size, width))
+        best = ops.cast(best, "int32")
+        parents, chosen = best // num_codewords, best % num_codewords
+        codes = [ops.take_along_axis(code, parents, axis=2) for code in codes] + [chosen]
+        offsets = ops.arange(num_subspaces, dtype="int32")[:, None] * num_codewords
+        words = ops.take(ops.reshape(level, (-1, subvector_dim)), chosen + offsets, axis=0)
+        left = ops.take_along_axis(left, parents[..., None], axis=2) - words
+    return [code[:, :, 0] for code in codes]
