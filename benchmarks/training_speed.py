@@ -1,16 +1,20 @@
-"""Training images a second: backends, TensorFlow's oneDNN kernels, XLA, precision, calls of many
-steps.
+"""Training images a second: backends, TensorFlow's oneDNN kernels, XLA, half precision, calls of
+many steps.
 
-    python benchmarks/training_speed.py --docs
+    python benchmarks/training_speed.py
+    tfpqn reproduce cifar10-p1 --results-dir docs/results --report
 
 Each case trains the network of the recipes by `network.fit` in a process of its own, on random
-images in memory; the cases take turns, and a ratio compares what ran in the same round. Writes
-benchmarks/results/training_speed.json, and with `--docs` docs/training_speed.md.
+images in memory; the cases take turns, and a ratio compares what ran in the same round. A case
+whose backend is not installed is left out. Writes this machine's figures into
+docs/results/training-speed.json, beside those of others; the second command makes the table.
+On an accelerator, start it with the backend that uses it: KERAS_BACKEND=jax.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -22,63 +26,64 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-OUTPUT = ROOT / "benchmarks" / "results" / "training_speed.json"
+OUTPUT = ROOT / "docs" / "results" / "training-speed.json"
+BACKBONES = ("conv3", "resnet9")
 BATCH_SIZE = 128
-# A few seconds' worth.
-STEPS = {"conv3": 60, "resnet9": 20}
-BASELINE = "tensorflow"
+# What a case is timed for, and at most so many steps.
+SECONDS = 5.0
+MOST_STEPS = 100
+EAGER: dict[str, Any] = {"jit_compile": False}
 # Name -> Keras backend, whether oneDNN is on, precision of the backbone, arguments of `compile`.
 CASES: dict[str, tuple[str, bool, str, dict[str, Any]]] = {
-    BASELINE: ("tensorflow", False, "float32", {"jit_compile": False}),
-    "tensorflow, oneDNN": ("tensorflow", True, "float32", {"jit_compile": False}),
+    "tensorflow": ("tensorflow", False, "float32", EAGER),
+    "tensorflow, oneDNN": ("tensorflow", True, "float32", EAGER),
     "tensorflow, oneDNN, 10 steps a call": (
         "tensorflow",
         True,
         "float32",
-        {"jit_compile": False, "steps_per_execution": 10},
+        {**EAGER, "steps_per_execution": 10},
     ),
-    "tensorflow, oneDNN, mixed_bfloat16": (
-        "tensorflow",
-        True,
-        "mixed_bfloat16",
-        {"jit_compile": False},
-    ),
+    "tensorflow, oneDNN, mixed_bfloat16": ("tensorflow", True, "mixed_bfloat16", EAGER),
     "tensorflow, XLA": ("tensorflow", False, "float32", {"jit_compile": True}),
     "jax": ("jax", False, "float32", {}),
+    "jax, mixed_bfloat16": ("jax", False, "mixed_bfloat16", {}),
+    "torch": ("torch", False, "float32", {}),
+    "torch, mixed_bfloat16": ("torch", False, "mixed_bfloat16", {}),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--docs", action="store_true", help="write the table into the docs too")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(*arguments.measure)))
         return
+    from tfpqn.training.machine import describe_machine
+
     load = os.getloadavg()[0]
-    rows = [row for backbone in STEPS for row in compare(backbone, arguments.rounds)]
+    machine = {name: value for name, value in describe_machine().items() if name != "backend"}
+    rows = [row for backbone in BACKBONES for row in compare(backbone, arguments.rounds)]
+    kept = json.loads(OUTPUT.read_text())["machines"] if OUTPUT.is_file() else []
+    others = [other for other in kept if other["hardware"] != machine["hardware"]]
     content = {
         "command": f"python benchmarks/training_speed.py --rounds {arguments.rounds}",
         "batch_size": BATCH_SIZE,
-        "cores": os.cpu_count(),
-        "load_before": load,
-        "rows": rows,
+        "machines": [*others, {**machine, "load_before": load, "rows": rows}],
     }
     OUTPUT.write_text(json.dumps(content, indent=1) + "\n")
-    if arguments.docs:
-        write_docs(content)
 
 
 def compare(backbone: str, rounds: int) -> list[dict[str, Any]]:
     """Images a second of each case, and the median over the rounds of its ratio to the first."""
-    speeds: dict[str, list[float]] = {name: [] for name in CASES}
+    names = [name for name, case in CASES.items() if importlib.util.find_spec(case[0])]
+    speeds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
-        for name in CASES:
+        for name in names:
             speeds[name].append(measure_apart(backbone, name))
             print(backbone, name, f"{speeds[name][-1]:.0f}", flush=True)
-    baseline = np.array(speeds[BASELINE])
+    baseline = np.array(speeds[names[0]])
     return [
         {
             "backbone": backbone,
@@ -112,7 +117,6 @@ def measure(backbone: str, name: str) -> float:
     from tfpqn.training import RunConfig
 
     _, _, precision, options = CASES[name]
-    steps = STEPS[backbone]
     config = RunConfig(
         protocol="cifar10-full",
         backbone=backbone,
@@ -120,41 +124,24 @@ def measure(backbone: str, name: str) -> float:
         optimizer="sgd",
         classification_weight=1.0,
     )
-    network = config.build_network((32, 32, 3), steps, num_classes=10)
+    network = config.build_network((32, 32, 3), MOST_STEPS, num_classes=10)
     network.compile(network.optimizer, AsymmetricTripletLoss("softplus", 2.0), **options)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (steps * BATCH_SIZE, 32, 32, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (MOST_STEPS * BATCH_SIZE, 32, 32, 3), dtype=np.uint8)
     labels = rng.integers(0, 10, len(images))
+
+    def fit(steps: int) -> float:
+        used = slice(steps * BATCH_SIZE)
+        started = time.perf_counter()
+        network.fit(images[used], labels[used], batch_size=BATCH_SIZE, verbose=0)
+        return time.perf_counter() - started
+
+    unit = options.get("steps_per_execution", 2)
     # Traces and warms up.
-    first = slice(20 * BATCH_SIZE)
-    network.fit(images[first], labels[first], batch_size=BATCH_SIZE, verbose=0)
-    started = time.perf_counter()
-    network.fit(images, labels, batch_size=BATCH_SIZE, verbose=0)
-    return len(images) / (time.perf_counter() - started)
-
-
-def write_docs(content: dict[str, Any]) -> None:
-    lines = [
-        "# Speed of training",
-        "",
-        "Made by `python benchmarks/training_speed.py --docs` from",
-        "[benchmarks/results/training_speed.json](../benchmarks/results/training_speed.json).",
-        "",
-        "| backbone | backend and settings | images/s | ratio |",
-        "|---|---|---:|---:|",
-        *(
-            f"| {row['backbone']} | {row['case']} | {row['images_per_second']:,.0f} "
-            f"| {row['ratio']:.2f} |"
-            for row in content["rows"]
-        ),
-        "",
-        f"PQN of 24 bits, triplet loss and classifier, SGD, batches of {content['batch_size']} "
-        "images of 32 x 32 pixels from memory, by `network.fit`; without reading and augmenting "
-        f"images. {content['cores']} cores, load {content['load_before']:.1f} before the run. No "
-        "GPU was to be had.",
-        "",
-    ]
-    (ROOT / "docs" / "training_speed.md").write_text("\n".join(lines))
+    fit(unit)
+    steps = unit * round(SECONDS / fit(unit))
+    steps = min(max(steps, unit), MOST_STEPS)
+    return steps * BATCH_SIZE / fit(steps)
 
 
 if __name__ == "__main__":

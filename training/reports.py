@@ -32,6 +32,8 @@ AXES = {
 }
 # Beside a run that was trained with other settings than its row has now.
 FORMER_MARK = " †"
+# Written by benchmarks/training_speed.py.
+SPEED_FILE = "training-speed.json"
 # Pixels of a picture for a screen.
 PIXELS_PER_INCH = 110
 
@@ -58,6 +60,9 @@ def write_report(tables: Sequence[Table], results_dir: str | Path, page: str | P
             picture = page.parent / f"{table.name}.png"
             draw_table(table, records, picture)
             parts.append(format_table(table, records, picture.name))
+    speed = Path(results_dir) / SPEED_FILE
+    if speed.is_file():
+        parts.append(format_speed(json.loads(speed.read_text(encoding="utf-8"))))
     page.parent.mkdir(parents=True, exist_ok=True)
     write_file_atomically(page, "\n".join(parts).encode())
 
@@ -181,13 +186,50 @@ def format_runs(table: Table, records: Sequence[Record]) -> list[str]:
         start = f", from `{record['start']}`" if record["start"] else ""
         mark = FORMER_MARK if is_former(record, table.find(record["row"])) else ""
         lines.append(
-            f"| `{record['row']}`, {record['seed']}{start}{mark} | {metrics['mAP']:.4f} "
+            f"| `{record['row']}`, {record['seed']}{start}{_name_precision(record)}{mark} "
+            f"| {metrics['mAP']:.4f} "
             f"| {metrics['soft_items']['mAP']:.4f} | {metrics['raw_embeddings']['mAP']:.4f} "
             f"| {metrics['recall@k']['1']:.4f} | {record['training_seconds'] / 60:.0f} "
             f"| {_format_speed(record)} | {record['commit'] or record['versions']['tfpqn']} |"
         )
     places = sorted({_describe_place(record) for record in records})
     return [*lines, "", *(f"- {place}" for place in places)]
+
+
+def _name_precision(record: Record) -> str:
+    """What training computed in, if that is not what its settings want."""
+    wanted = record["settings"].get("precision")
+    # Records from before the choice lack it.
+    taken = record.get("precision", wanted)
+    return "" if taken == wanted else f", in {taken}"
+
+
+def format_speed(content: Record) -> str:
+    """A section on training images a second, one table a machine."""
+    lines = [
+        "## Speed of training",
+        "",
+        f"`{content['command']}`: PQN of 24 bits, triplet loss and classifier, SGD, batches of",
+        f"{content['batch_size']} images of 32 x 32 pixels from memory, by `network.fit`, without "
+        "reading and augmenting",
+        "images. The ratio is that to the first line in the same round.",
+        "",
+    ]
+    for machine in content["machines"]:
+        lines += [
+            f"{machine['hardware']}; load {machine['load_before']:.1f} before the run; "
+            f"{_format_versions(machine)}:",
+            "",
+            "| backbone | backend and settings | images/s | ratio |",
+            "|---|---|---:|---:|",
+            *(
+                f"| {row['backbone']} | {row['case']} | {row['images_per_second']:,.0f} "
+                f"| {row['ratio']:.2f} |"
+                for row in machine["rows"]
+            ),
+            "",
+        ]
+    return "\n".join(lines)
 
 
 def is_former(record: Record, recipe: Recipe) -> bool:
@@ -210,8 +252,11 @@ def _format_speed(record: Record) -> str:
 
 
 def _describe_place(record: Record) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return f"{record['hardware']}, backend {record['backend']}; {versions}."
+    return f"{record['hardware']}, backend {record['backend']}; {_format_versions(record)}."
+
+
+def _format_versions(record: Record) -> str:
+    return ", ".join(f"{name} {version}" for name, version in record["versions"].items())
 
 
 def draw_table(table: Table, records: Sequence[Record], path: Path) -> None:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from tfpqn import __version__
 from tfpqn.files import write_file_atomically
 
 from .evaluation import evaluate
+from .machine import describe_machine
+from .precision import choose_precision
 from .recipes import Recipe, Table
 from .run_training import train
 from .runs import Run
 
-LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn")
 EVALUATE_EVERY = 5
 MACHINE_FILE = "machine.json"
 
@@ -101,18 +95,8 @@ def _train(
 
 def _add_machine(run: Run) -> None:
     """Beside the run: where it is trained, and by what."""
-    versions = {}
-    for library in LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    machine = {
-        "backend": keras.backend.backend(),
-        "hardware": describe_hardware(),
-        "versions": {"tfpqn": __version__, "python": platform.python_version(), **versions},
-        "commit": _read_commit(),
-    }
+    precision = choose_precision(run.config.precision)
+    machine = {**describe_machine(), "precision": precision}
     content = (json.dumps(machine, indent=1) + "\n").encode()
     write_file_atomically(run.folder / MACHINE_FILE, content)
 
@@ -136,30 +120,3 @@ def _describe(
         "history": history,
         "metrics": metrics,
     }
-
-
-def describe_hardware() -> str:
-    """Cores and processor of this machine, and on JAX the accelerators that it computes on."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    processor = f"{os.cpu_count()} cores, {models[0] if models else platform.processor()}"
-    return ", ".join([processor, *_list_accelerators()])
-
-
-def _list_accelerators() -> list[str]:
-    if keras.backend.backend() != "jax":
-        return []
-    import jax
-
-    return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
-
-
-def _read_commit() -> str | None:
-    """The commit of the checkout that the package lies in; None outside of one."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-    finished = subprocess.run(command, check=False, capture_output=True, text=True)
-    return finished.stdout.strip() or None

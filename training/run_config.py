@@ -62,7 +62,8 @@ class RunConfig:
             is "raw" always the embeddings.
         label_smoothing: Share of the classifier's target that is spread over all classes.
         precision: Of the backbone's arithmetic: "float32" or "mixed_bfloat16". The saved and the
-            exported network compute in it too.
+            exported network compute in it too. Training takes float32 where half precision is
+            much slower (`choose_precision`).
         normalization: Of the "conv3" backbone, see `tfpqn.models.build_backbone`.
         center_embeddings: See `tfpqn.models.ProductQuantizationNetwork`.
         optimizer: "adam", or "sgd" with a momentum of 0.9.

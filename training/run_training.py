@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from tfpqn.datasets import ImageSet, Splits, TrainingBatches
 from .callbacks import EvaluateRetrieval, ReviveCodewords
 from .fitting import fit
 from .initialization import initialize_codebooks, settle_codebooks
+from .precision import choose_precision
 from .runs import Run
 
 # Images per codeword for k-means and for the search for dead codewords, and the least in all.
@@ -40,6 +42,8 @@ def train(
     revival, and `network.quantizer.trainable` is False. The same holds in plain Keras: set
     `network.quantizer.trainable = False` before `compile`, and `fit` leaves the codebooks alone.
 
+    Where half precision is much slower than float32, the latter takes its place, with a warning.
+
     Args:
         run: From `Run.start`.
         splits: The data; `train` is used.
@@ -56,9 +60,10 @@ def train(
         ValueError: The data does not fit the settings, the initial run's network is another, or
             the loss became NaN.
     """
-    config = run.config
     if run.is_trained:
         return run.load_network()
+    precision = choose_precision(run.config.precision)
+    config = dataclasses.replace(run.config, precision=precision)
     batches = TrainingBatches(
         splits.train,
         config.batch_size,

@@ -109,7 +109,8 @@ class Run:
                 f"The run in {str(self.folder)!r} must be trained to its end first. Received: a "
                 "run without network.keras; `tfpqn train` with the same settings goes on"
             )
-        return keras.saving.load_model(self.folder / "network.keras")
+        # Without its optimizer: torch has one of its own in Keras, which others cannot load.
+        return keras.saving.load_model(self.folder / "network.keras", compile=False)
 
     def load_splits(
         self,

@@ -203,7 +203,7 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
         ),
         (
             ["train", "--run-dir", "{new}", "--set", "epochs=4"],
-            "--set takes NAME=VALUE, where NAME is one of ['beam_size', 'center_embeddings', 'class",
+            "--set takes NAME=VALUE, where NAME is one of ['",
         ),
         (["reproduce", "cifar"], "Unknown table. Expected one of ['cifar10-p1'"),
         (["reproduce", "cifar10-p1", "--rows", "pqn-25"], "Unknown row of cifar10-p1"),

@@ -36,6 +36,15 @@ def gradients(function, *inputs):
             tape.watch(inputs)
             value = function(*inputs)
         found = tape.gradient(value, inputs, unconnected_gradients="zero")
+    elif BACKEND == "torch":
+        import torch
+
+        inputs = [x.detach().requires_grad_() for x in inputs]
+        value = function(*inputs)
+        # A function of none of its inputs has no graph.
+        found = [torch.zeros_like(x) for x in inputs]
+        if value.requires_grad:
+            found = torch.autograd.grad(value, inputs, allow_unused=True, materialize_grads=True)
     else:
         import jax
 
@@ -44,12 +53,17 @@ def gradients(function, *inputs):
 
 
 def compiled(function, *examples):
-    """The function compiled for arrays like the examples; TensorFlow is not told their length."""
+    """The function compiled for arrays like the examples; TensorFlow is not told their length.
+
+    On torch it stays as it is.
+    """
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
         signature = [tf.TensorSpec([None, *np.shape(x)[1:]], np.asarray(x).dtype) for x in examples]
         return tf.function(function, input_signature=signature)
+    if BACKEND == "torch":
+        return lambda *arrays: function(*map(ops.convert_to_tensor, arrays))
     import jax
 
     return jax.jit(function)

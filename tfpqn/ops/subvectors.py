@@ -59,6 +59,7 @@ def normalize_vectors(vectors: Tensor, epsilon: float = 1e-6) -> Tensor:
     Returns:
         Tensor of the same shape and dtype; each vector has length 1, or 0.
     """
+    vectors = ops.convert_to_tensor(vectors)
     squared_length = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
     # Not the other way round: NaN compares false, and must not pass for zero.
     is_short = squared_length <= epsilon**2
