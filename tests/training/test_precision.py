@@ -1,0 +1,73 @@
+"""Laws of the precision that training computes in."""
+
+import json
+
+import pytest
+
+from tfpqn.training import Run, RunConfig, reproduce, train
+from tfpqn.training import precision as module
+from tfpqn.training.precision import choose_precision
+from tfpqn.training.recipes import Recipe, Table
+from tfpqn.training.reports import format_runs
+
+HALF = "mixed_bfloat16"
+CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=1, batch_size=512, precision=HALF)
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """Seconds of a step by policy, which a test may change."""
+    taken = {"float32": 1.0, HALF: 0.6}
+    monkeypatch.setattr(module, "_time_step", taken.__getitem__)
+    choose_precision.cache_clear()
+    yield taken
+    choose_precision.cache_clear()
+
+
+@pytest.mark.parametrize("half", [0.5, 1.0, 2.5])
+def test_half_precision_is_taken_unless_it_is_much_slower(seconds, half):
+    seconds[HALF] = half
+    assert choose_precision(HALF) == HALF
+
+
+def test_float32_takes_the_place_of_half_precision_that_is_much_slower(seconds):
+    seconds[HALF] = 12.0
+    with pytest.warns(UserWarning, match="mixed_bfloat16 is 12 times as slow as float32"):
+        assert choose_precision(HALF) == "float32"
+
+
+def test_float32_is_taken_untried(seconds):
+    seconds.clear()
+    assert choose_precision("float32") == "float32"
+
+
+@pytest.mark.parametrize("policy", ["float32", HALF])
+def test_a_trial_takes_its_time(policy):
+    assert 0 < module._time_step(policy) < 60
+
+
+@pytest.mark.filterwarnings("ignore:mixed_bfloat16 is")
+@pytest.mark.parametrize(("half", "taken"), [(0.6, HALF), (12.0, "float32")])
+def test_a_run_trains_and_is_saved_in_the_precision_that_was_chosen(seconds, tmp_path, half, taken):
+    seconds[HALF] = half
+    run = Run.start(tmp_path / "run", CONFIG)
+    train(run, run.load_splits(), progress=False)
+    network = Run.open(run.folder).load_network()
+    policies = {layer.dtype_policy.name for layer in network.backbone.layers}
+    assert (HALF in policies) == (taken == HALF)
+
+
+@pytest.mark.filterwarnings("ignore:mixed_bfloat16 is")
+def test_a_record_and_its_page_say_where_it_is_not_the_row_s(seconds, tmp_path):
+    seconds[HALF] = 12.0
+    table = Table("tiny", "Digits", "", ("digits",), (Recipe("pqn-8", "PQN", CONFIG),))
+    folders = {"runs_dir": tmp_path / "runs", "results_dir": tmp_path / "results"}
+    (path,) = reproduce(table, say=lambda sentence: None, progress=False, **folders)
+    record = json.loads(path.read_text())
+    assert record["precision"] == "float32"
+    assert record["settings"]["precision"] == HALF
+    assert "| `pqn-8`, 0, in float32 |" in format_runs(table, [record])[2]
+    as_wanted = {**record, "precision": HALF}
+    assert "| `pqn-8`, 0 |" in format_runs(table, [as_wanted])[2]
+    del as_wanted["precision"]
+    assert "| `pqn-8`, 0 |" in format_runs(table, [as_wanted])[2]

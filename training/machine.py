@@ -1,0 +1,74 @@
+"""What a run was trained on, and by what."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfpqn import __version__
+
+LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn")
+# Flag of /proc/cpuinfo -> what a reader calls it. Speed depends on these more than on the name.
+INSTRUCTIONS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_bf16": "bfloat16",
+    "amx_bf16": "AMX",
+}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Backend, hardware, versions of the libraries, and commit of the checkout, if it is one."""
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "backend": keras.backend.backend(),
+        "hardware": describe_hardware(),
+        "versions": {"tfpqn": __version__, "python": platform.python_version(), **versions},
+        "commit": _read_commit(),
+    }
+
+
+def describe_hardware() -> str:
+    """Cores, processor and its vector instructions; the accelerators that JAX or torch use."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    found = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    flags = found.get("flags", "").split()
+    instructions = ", ".join(name for flag, name in INSTRUCTIONS.items() if flag in flags)
+    processor = f"{os.cpu_count()} cores, {found.get('model name') or platform.processor()}"
+    if instructions:
+        processor += f" ({instructions})"
+    return ", ".join([processor, *_list_accelerators()])
+
+
+def _list_accelerators() -> list[str]:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return []
+
+
+def _read_commit() -> str | None:
+    """The commit of the checkout that the package lies in; None outside of one."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    return finished.stdout.strip() or None
