@@ -1,5 +1,6 @@
 # Everything a developer runs. Needs make and Python >= 3.10; the rest is installed into .venv.
 #   make demo   make test   make lint   make types   make test-jax   make test-slow   make clean
+#   make test-torch installs torch, which may be large.
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ export PIP_NO_INPUT := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-jax test-slow lint format types clean
+.PHONY: demo test test-jax test-torch test-slow lint format types clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/tfpqn demo
@@ -23,6 +24,10 @@ test: $(VENV)/installed-dev
 
 test-jax: $(VENV)/installed-dev
 	KERAS_BACKEND=jax $(PYTEST) tests/core tests/training/test_keras_loop.py
+
+test-torch: $(VENV)/installed-dev
+	$(INSTALL) torch
+	KERAS_BACKEND=torch $(PYTEST) tests/core
 
 # pytest leaves with 5 when it finds no test: no slow test is no failure.
 test-slow: $(VENV)/installed-dev

@@ -54,7 +54,8 @@ def test_soft_assignment_and_its_gradient_stay_finite_at_extreme_alpha(rng):
     for alpha in (1e-8, 1e8):
         assert np.isfinite(to_numpy(assign_soft(similarities, alpha))).all()
         (gradient,) = gradients(
-            lambda x, alpha=alpha: ops.sum(weights * assign_soft(x, alpha)), similarities
+            lambda x, alpha=alpha: ops.sum(ops.multiply(weights, assign_soft(x, alpha))),
+            similarities,
         )
         assert np.isfinite(gradient).all()
 
@@ -100,7 +101,7 @@ def test_the_gradient_by_the_subvector_is_the_spread_of_the_codewords(rng):
 
     def inner_product(x):
         assignments = assign_soft(ops.matmul(x, codebook.T), alpha)[None]
-        return ops.sum(reconstruct_soft(assignments, codebook[None]) * g)
+        return ops.sum(ops.multiply(reconstruct_soft(assignments, codebook[None]), g))
 
     (gradient,) = gradients(inner_product, x[None])
     weights = reference.assign_soft(x, codebook, alpha)
@@ -157,7 +158,9 @@ def test_straight_through_has_the_value_of_hard_to_the_last_bit(rng):
 def test_straight_through_has_the_gradient_of_soft(rng):
     hard, soft, weights = (rng.normal(size=(3, 4)).astype("float32") for _ in range(3))
     by_hard, by_soft = gradients(
-        lambda hard, soft: ops.sum(weights * ops.square(straight_through(hard, soft))), hard, soft
+        lambda hard, soft: ops.sum(ops.multiply(weights, ops.square(straight_through(hard, soft)))),
+        hard,
+        soft,
     )
     np.testing.assert_array_equal(by_hard, 0.0)
     # A later step sees the hard value, and so does its derivative.

@@ -123,7 +123,7 @@ def test_gradients_match_finite_differences_of_the_loop(rng, form):
 
     def total(embeddings, quantized):
         losses = asymmetric_triplet_loss(relevance, embeddings, quantized, **options)
-        return ops.sum(weights * losses)
+        return ops.sum(ops.multiply(weights, losses))
 
     found = gradients(total, pairs[:, 0], pairs[:, 1])
     expected = numeric_gradient(lambda x: weights @ loop(labels, x, **options), pairs)

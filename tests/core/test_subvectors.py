@@ -82,7 +82,7 @@ def test_a_vector_without_direction_becomes_zero_with_zero_gradient(length):
 
 def test_the_gradient_is_the_projection_off_the_direction_over_the_length(rng):
     vectors, weights = rng.normal(size=(2, 4, 3)).astype("float32")
-    (gradient,) = gradients(lambda x: ops.sum(normalize_vectors(x) * weights), vectors)
+    (gradient,) = gradients(lambda x: ops.sum(ops.multiply(normalize_vectors(x), weights)), vectors)
     for vector, weight, found in zip(vectors, weights, gradient, strict=True):
         length = np.linalg.norm(vector)
         projection = np.eye(3) - np.outer(vector, vector) / length**2

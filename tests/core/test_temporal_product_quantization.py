@@ -284,7 +284,7 @@ def test_the_gradient_reaches_every_frame_and_its_codebooks(rng):
 
     def total(clips, codebooks):
         outputs, _ = layer.stateless_call([codebooks], [], clips, training=True, mask=mask)
-        return ops.sum(weights * outputs)
+        return ops.sum(ops.multiply(weights, outputs))
 
     by_clips, by_codebooks = gradients(total, clips, to_numpy(layer.codebooks))
     assert (np.abs(by_clips[mask]).max(axis=-1) > 1e-6).all()

@@ -42,7 +42,7 @@ def rank_by_distance(similarities: Tensor, codebooks: Tensor) -> Tensor:
     Returns:
         `[batch, num_subspaces, num_codewords]`.
     """
-    return similarities - 0.5 * ops.sum(ops.square(codebooks), axis=-1)
+    return ops.subtract(similarities, 0.5 * ops.sum(ops.square(codebooks), axis=-1))
 
 
 def assign_hard(similarities: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ def code_dtype(num_codewords: int) -> str:
         num_codewords: Size of one codebook, at least 1.
 
     Returns:
-        `"uint8"`, `"uint16"` or `"int32"`.
+        `"uint8"`, `"uint16"` or `"int32"`. On torch Keras keeps the second as int32.
     """
     if num_codewords <= 1 << 8:
         return "uint8"
