@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests import reference
 from tests.core.backend import assert_close, few_examples, to_numpy
 from tfpqn.layers import ResidualProductQuantization
+from tfpqn.layers.codebooks import refit_levels
 from tfpqn.ops import assign_beam
 
 OWN_LENGTHS = {"residuals": "reconstructions", "unit_codewords": False}
@@ -123,7 +124,7 @@ def test_settling_brings_codes_nearer_to_the_soft_reconstructions(rng, unit_code
     def cluster(vectors, num_clusters):
         return vectors[:num_clusters]
 
-    errors = {}
+    errors, first_levels = {}, []
     for beam_size in (1, 8):
         keras.utils.set_random_seed(0)
         layer = ResidualProductQuantization(
@@ -135,13 +136,39 @@ def test_settling_brings_codes_nearer_to_the_soft_reconstructions(rng, unit_code
             beam_size=beam_size,
         )
         layer.build((None, 12))
-        first_level = to_numpy(layer.codebooks)[0].copy()
         layer.settle_codebooks(embeddings, cluster)
+        first_levels.append(to_numpy(layer.codebooks)[0])
         soft, hard = (to_numpy(layer(embeddings, training=soft)) for soft in (True, False))
         errors[beam_size] = np.square(soft - hard).sum(axis=-1).mean()
-        # Unit codewords have no length to find.
-        assert np.array_equal(to_numpy(layer.codebooks)[0], first_level) == unit_codewords
     assert errors[8] < 0.7 * errors[1]
+    # Soft reconstructions are made of it, and must stay what training has seen.
+    np.testing.assert_array_equal(*first_levels)
+
+
+@few_examples
+@given(SIZES, SEEDS)
+def test_refitted_levels_are_nearer_by_the_same_codes(sizes, seed):
+    targets, codebooks = draw(seed, *sizes, num_items=30)
+    before = codebooks.copy()
+    codes = np.stack(beam_codes(targets, codebooks, 4))
+    error = errors_of(targets, codebooks, codes).mean()
+    words = [level[np.arange(sizes[1]), code] for level, code in zip(codebooks, codes, strict=True)]
+    left = targets - sum(words) + np.stack(words)
+    # In two batches, as of many items.
+    halves = [(codes[:, rows], left[:, rows]) for rows in (slice(13), slice(13, None))]
+    refit_levels(codebooks, halves)
+    assert errors_of(targets, codebooks, codes).mean() <= error + 1e-6
+    np.testing.assert_array_equal(codebooks[0], before[0])
+
+
+def test_a_refitted_level_is_the_mean_of_what_the_other_leaves():
+    codebooks = np.array([[[[1.0], [2.0]]], [[[9.0], [7.0]]]])
+    targets = np.array([[[5.0]], [[7.0]], [[8.0]]])
+    codes = np.array([[[0], [0], [1]], [[0], [0], [0]]])
+    words = np.stack([codebooks[level][0][codes[level]] for level in (0, 1)])
+    refit_levels(codebooks, [(codes, targets - words.sum(axis=0) + words)])
+    # 5 - 1, 7 - 1 and 8 - 2; nothing has chosen the other.
+    np.testing.assert_allclose(codebooks[1, 0], [[16 / 3], [7.0]])
 
 
 @pytest.mark.parametrize("beam_size", [0, -1, 1.5])

@@ -58,22 +58,19 @@ def mean_reconstructions(
     return np.where(has_direction, means, codebooks)
 
 
-def refit_levels(
-    codebooks: np.ndarray, quantized: Sequence[tuple[np.ndarray, np.ndarray]], first_level: int
-) -> None:
-    """Let the codewords of each level become the means of what the other levels leave to them.
+def refit_levels(codebooks: np.ndarray, quantized: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Let the codewords of the levels become the means of what all others leave to them.
 
-    Level by level, each after those before it have moved.
+    Level by level, each after those before it have moved; the first level stays as it is.
 
     Args:
         codebooks: `[num_levels, num_subspaces, num_codewords, subvector_dim]`, changed in place; a
             codeword that nothing chose stays as it is.
         quantized: Batches of codes `[num_levels, batch, num_subspaces]` and of what all levels but
             one leave, `[num_levels, batch, num_subspaces, subvector_dim]`, changed in place.
-        first_level: The levels before it stay as they are.
     """
     subspaces = np.arange(codebooks.shape[1])
-    for level in range(first_level, len(codebooks)):
+    for level in range(1, len(codebooks)):
         batches = ((codes[level], left[level]) for codes, left in quantized)
         moved = mean_reconstructions(codebooks[level], batches)
         steps = moved - codebooks[level]

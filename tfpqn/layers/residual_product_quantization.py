@@ -300,12 +300,14 @@ class ResidualProductQuantization(SubspaceQuantizer):
         return [decode_codes(*level) for level in zip(codes, codebooks, strict=True)], codes
 
     def _settle_together(self, subvectors: np.ndarray) -> None:
-        # Unit codewords of the first level cannot follow.
-        first = 1 if self.unit_codewords else 0
+        """By turns: codes by beam, then codewords of the levels after the first.
+
+        The first stays: the soft reconstructions, which all stand for, are made of its codewords.
+        """
         for _ in range(SETTLING_ROUNDS):
             quantized = [self._leave_to_levels(chunk) for chunk in in_chunks(subvectors)]
             codebooks = np.array(ops.convert_to_numpy(self.codebooks))
-            refit_levels(codebooks, quantized, first)
+            refit_levels(codebooks, quantized)
             self.codebooks.assign(codebooks)
 
     def _leave_to_levels(self, subvectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
