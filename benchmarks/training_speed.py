@@ -68,9 +68,16 @@ def main() -> None:
     kept = json.loads(OUTPUT.read_text())["machines"] if OUTPUT.is_file() else []
     others = [other for other in kept if other["hardware"] != machine["hardware"]]
     content = {
-        "command": f"python benchmarks/training_speed.py --rounds {arguments.rounds}",
         "batch_size": BATCH_SIZE,
-        "machines": [*others, {**machine, "load_before": load, "rows": rows}],
+        "machines": [
+            *others,
+            {
+                "command": f"python benchmarks/training_speed.py --rounds {arguments.rounds}",
+                **machine,
+                "load_before": load,
+                "rows": rows,
+            },
+        ],
     }
     OUTPUT.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -83,3 +83,7 @@ def seed_keras(seed: int) -> None:
     else:
         random.seed(seed)
         np.random.seed(seed)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -12,7 +13,12 @@ from typing import Any
 import keras
 
 from tfpqn import __version__
+from tfpqn.files import write_file_atomically
 
+from .precision import choose_precision
+from .run_config import RunConfig
+
+MACHINE_FILE = "machine.json"
 LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn")
 # Flag of /proc/cpuinfo -> what a reader calls it. Speed depends on these more than on the name.
 INSTRUCTIONS = {
@@ -21,6 +27,25 @@ INSTRUCTIONS = {
     "avx512_bf16": "bfloat16",
     "amx_bf16": "AMX",
 }
+
+
+def note_machine(folder: Path, config: RunConfig) -> dict[str, Any]:
+    """What the run of a folder is trained on, and the precision that it computes in.
+
+    Written into the folder by the first call, before any training, and read by all others: what a
+    killed run goes on with is what it began with.
+
+    Returns:
+        As `describe_machine`, and `precision`.
+    """
+    path = folder / MACHINE_FILE
+    if path.is_file():
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        # Runs begun before there was a choice had none.
+        return {"precision": config.precision, **noted}
+    noted = {**describe_machine(), "precision": choose_precision(config.precision)}
+    write_file_atomically(path, (json.dumps(noted, indent=1) + "\n").encode())
+    return noted
 
 
 def describe_machine() -> dict[str, Any]:

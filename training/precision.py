@@ -52,7 +52,9 @@ def _time_step(policy: str) -> float:
             keras.layers.GlobalAveragePooling2D(dtype="float32"),
         ]
     )
-    network.compile("sgd", "mse")
+    # As training does: TensorFlow's loop is not compiled by XLA.
+    is_tensorflow = keras.backend.backend() == "tensorflow"
+    network.compile("sgd", "mse", jit_compile=False if is_tensorflow else "auto")
     images, targets = np.ones((16, *size), np.float32), np.ones((16, 32), np.float32)
     seconds = []
     # The first traces and compiles.

@@ -209,16 +209,16 @@ def format_speed(content: Record) -> str:
     lines = [
         "## Speed of training",
         "",
-        f"`{content['command']}`: PQN of 24 bits, triplet loss and classifier, SGD, batches of",
-        f"{content['batch_size']} images of 32 x 32 pixels from memory, by `network.fit`, without "
-        "reading and augmenting",
-        "images. The ratio is that to the first line in the same round.",
+        "PQN of 24 bits, triplet loss and classifier, SGD, batches of "
+        f"{content['batch_size']} images of 32 x 32 pixels",
+        "from memory, by `network.fit`, without reading and augmenting images. The ratio is that",
+        "to the first line in the same round.",
         "",
     ]
     for machine in content["machines"]:
         lines += [
-            f"{machine['hardware']}; load {machine['load_before']:.1f} before the run; "
-            f"{_format_versions(machine)}:",
+            f"`{machine['command']}`: {machine['hardware']}; load {machine['load_before']:.1f} "
+            f"before the run; {_format_versions(machine)}.",
             "",
             "| backbone | backend and settings | images/s | ratio |",
             "|---|---|---:|---:|",

@@ -10,14 +10,12 @@ from typing import Any
 from tfpqn.files import write_file_atomically
 
 from .evaluation import evaluate
-from .machine import describe_machine
-from .precision import choose_precision
+from .machine import note_machine
 from .recipes import Recipe, Table
 from .run_training import train
 from .runs import Run
 
 EVALUATE_EVERY = 5
-MACHINE_FILE = "machine.json"
 
 Say = Callable[[str], None]
 
@@ -84,21 +82,10 @@ def _train(
         start = _train(table, table.find(recipe.start), seed, runs_dir, data_dir, progress)
     config = recipe.config_of(seed, None if start is None else str(start.folder))
     run = Run.start(runs_dir / table.name / f"{recipe.name}-{seed}", config)
-    # Before the training, which may be killed at any moment.
-    if not (run.folder / MACHINE_FILE).is_file():
-        _add_machine(run)
     if not run.is_trained:
         splits = run.load_splits(data_dir)
         train(run, splits, evaluate_every=EVALUATE_EVERY, progress=progress)
     return run
-
-
-def _add_machine(run: Run) -> None:
-    """Beside the run: where it is trained, and by what."""
-    precision = choose_precision(run.config.precision)
-    machine = {**describe_machine(), "precision": precision}
-    content = (json.dumps(machine, indent=1) + "\n").encode()
-    write_file_atomically(run.folder / MACHINE_FILE, content)
 
 
 def _describe(
@@ -115,7 +102,7 @@ def _describe(
         "command": f"tfpqn reproduce {table.name} --rows {recipe.name} --seed {run.config.seed}",
         "start": recipe.start,
         "settings": recipe.settings(),
-        **json.loads((run.folder / MACHINE_FILE).read_text()),
+        **note_machine(run.folder, run.config),
         "training_seconds": sum(epoch["seconds"] for epoch in history),
         "history": history,
         "metrics": metrics,

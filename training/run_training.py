@@ -16,7 +16,7 @@ from tfpqn.datasets import ImageSet, Splits, TrainingBatches
 from .callbacks import EvaluateRetrieval, ReviveCodewords
 from .fitting import fit
 from .initialization import initialize_codebooks, settle_codebooks
-from .precision import choose_precision
+from .machine import note_machine
 from .runs import Run
 
 # Images per codeword for k-means and for the search for dead codewords, and the least in all.
@@ -42,7 +42,8 @@ def train(
     revival, and `network.quantizer.trainable` is False. The same holds in plain Keras: set
     `network.quantizer.trainable = False` before `compile`, and `fit` leaves the codebooks alone.
 
-    Where half precision is much slower than float32, the latter takes its place, with a warning.
+    Where half precision is much slower than float32, the latter takes its place, with a warning;
+    `machine.json` in the run's folder says so, and a run goes on in the precision it began with.
 
     Args:
         run: From `Run.start`.
@@ -54,7 +55,8 @@ def train(
         progress: Whether to show a progress bar.
 
     Returns:
-        The trained network, which is also saved in the run's folder.
+        The trained network, which is also saved in the run's folder; of a run that was trained
+        before, as `run.load_network()` loads it.
 
     Raises:
         ValueError: The data does not fit the settings, the initial run's network is another, or
@@ -62,7 +64,7 @@ def train(
     """
     if run.is_trained:
         return run.load_network()
-    precision = choose_precision(run.config.precision)
+    precision = note_machine(run.folder, run.config)["precision"]
     config = dataclasses.replace(run.config, precision=precision)
     batches = TrainingBatches(
         splits.train,
@@ -185,7 +187,7 @@ def _copy_weights(source: Any, network: Any, with_codebooks: bool) -> None:
             key
             for key in wanted
             # Neither has a part in a code.
-            if key not in ("name", "trainable") and wanted[key] != given.get(key)
+            if key not in ("name", "trainable", "beam_size") and wanted[key] != given.get(key)
         ]
         raise ValueError(
             "The initial run's quantizer must be like the network's, for its codes to stay valid: "

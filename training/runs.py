@@ -99,7 +99,7 @@ class Run:
         return (self.folder / "network.keras").is_file()
 
     def load_network(self) -> Any:
-        """The trained network.
+        """The trained network, not compiled: to embed, code and search, or to compile anew.
 
         Raises:
             FileNotFoundError: Training has not ended yet.

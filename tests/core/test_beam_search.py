@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import reference
 from tests.core.backend import assert_close, few_examples, to_numpy
 from tfpqn.layers import ResidualProductQuantization
 from tfpqn.layers.codebooks import refit_levels
@@ -71,50 +70,58 @@ def test_a_beam_of_one_takes_the_nearest_codeword_at_each_level(sizes, seed):
         left = left - words[np.arange(sizes[1]), codes]
 
 
-@pytest.mark.parametrize("options", [{}, OWN_LENGTHS], ids=["embeddings", "reconstructions"])
-def test_codes_of_a_wider_beam_are_nearer_to_what_they_stand_for(rng, options):
-    embeddings = rng.normal(size=(300, 12)).astype("float32")
+def build(num_levels=3, num_subspaces=2, num_codewords=8, **options):
+    layer = ResidualProductQuantization(
+        num_levels, num_subspaces, num_codewords, **{**OWN_LENGTHS, **options}
+    )
+    layer.build((None, 12))
+    return layer
+
+
+@pytest.fixture
+def embeddings(rng):
+    return rng.normal(size=(300, 12)).astype("float32")
+
+
+def test_codes_of_a_wider_beam_are_nearer_to_what_they_stand_for(embeddings):
     errors = []
     for beam_size in (1, 4, 16):
         keras.utils.set_random_seed(0)
-        layer = ResidualProductQuantization(3, 2, 8, beam_size=beam_size, **options)
-        target = layer.normalize(embeddings)
-        decoded = layer(embeddings)
-        if options:
-            target = layer(embeddings, training=True)
-        errors.append(np.square(to_numpy(target) - to_numpy(decoded)).sum(axis=-1).mean())
+        layer = build(beam_size=beam_size)
+        soft, hard = (to_numpy(layer(embeddings, training=soft)) for soft in (True, False))
+        errors.append(np.square(soft - hard).sum(axis=-1).mean())
     assert errors[0] > errors[1] > errors[2]
 
 
-def test_partial_sums_are_what_the_first_levels_of_a_code_decode_to(rng):
-    layer = ResidualProductQuantization(3, 2, 8, beam_size=4)
-    layer.build((None, 12))
-    quantized = layer.quantize_embeddings(rng.normal(size=(5, 12)).astype("float32"))
+def test_partial_sums_are_what_the_first_levels_of_a_code_decode_to(embeddings):
+    layer = build(beam_size=4)
+    quantized = layer.quantize_embeddings(embeddings)
     for num_levels in (1, 2, 3):
         decoded = layer.prefix(num_levels).decode(quantized.codes[:, : 2 * num_levels])
         assert_close(quantized.partial_sums[:, num_levels - 1], decoded)
 
 
-def test_training_sees_no_beam(rng):
-    embeddings = rng.normal(size=(5, 12)).astype("float32")
-    narrow = ResidualProductQuantization(2, 2, 8)
-    narrow.build((None, 12))
-    wide = ResidualProductQuantization(2, 2, 8, beam_size=8)
-    wide.build((None, 12))
+def test_training_sees_no_beam(embeddings):
+    narrow, wide = build(), build(beam_size=8)
     wide.set_weights(narrow.get_weights())
     assert_close(wide(embeddings, training=True), narrow(embeddings, training=True))
 
 
-def test_one_level_is_coded_as_without_a_beam(rng):
-    embeddings = rng.normal(size=(50, 12)).astype("float32")
-    narrow = ResidualProductQuantization(1, 2, 8, unit_codewords=False)
-    narrow.build((None, 12))
-    wide = ResidualProductQuantization(1, 2, 8, unit_codewords=False, beam_size=8)
-    wide.build((None, 12))
+def test_one_level_is_coded_as_without_a_beam(embeddings):
+    narrow, wide = build(1), build(1, beam_size=8)
     wide.set_weights(narrow.get_weights())
     np.testing.assert_array_equal(
         to_numpy(wide.encode(embeddings)), to_numpy(narrow.encode(embeddings))
     )
+
+
+def test_codes_by_any_beam_are_of_one_kind(embeddings):
+    narrow, wide = build(), build(beam_size=8)
+    wide.set_weights(narrow.get_weights())
+    codes = to_numpy(wide.encode(embeddings))
+    assert (codes != to_numpy(narrow.encode(embeddings))).any()
+    assert wide.codebook_fingerprint() == narrow.codebook_fingerprint()
+    assert_close(wide.decode(codes), narrow.decode(codes))
 
 
 @pytest.mark.parametrize("unit_codewords", [True, False])
@@ -171,18 +178,20 @@ def test_a_refitted_level_is_the_mean_of_what_the_other_leaves():
     np.testing.assert_allclose(codebooks[1, 0], [[16 / 3], [7.0]])
 
 
+def test_a_refitted_codeword_may_become_zero():
+    codebooks = np.array([[[[1.0]]], [[[0.25]]]])
+    codes = np.zeros((2, 2, 1), int)
+    left = np.array([[[0.75], [1.25]], [[-0.5], [0.5]]])[..., None]
+    refit_levels(codebooks, [(codes, left)])
+    assert codebooks[1, 0, 0, 0] == 0.0
+
+
 @pytest.mark.parametrize("beam_size", [0, -1, 1.5])
 def test_a_beam_of_no_whole_number_is_refused(beam_size):
     with pytest.raises(ValueError, match="beam_size"):
-        ResidualProductQuantization(2, 2, 8, beam_size=beam_size)
+        build(beam_size=beam_size)
 
 
-def test_the_reference_agrees_with_the_layer_where_a_beam_has_nothing_to_gain():
-    codebooks = np.array([[[[1.0, 0.0], [0.0, 1.0]]], [[[0.0, 0.0], [0.0, 0.5]]]])
-    layer = ResidualProductQuantization(2, 1, 2, beam_size=2)
-    layer.build((None, 2))
-    layer.codebooks.assign(codebooks)
-    embeddings = np.array([[1.0, 0.6], [0.0, 1.0]], "float32")
-    codes = to_numpy(layer.encode(embeddings))
-    np.testing.assert_array_equal(codes, [[0, 1], [1, 0]])
-    assert_close(layer.decode(codes), reference.residual_decode(codes, codebooks))
+def test_a_beam_over_residuals_of_embeddings_is_refused():
+    with pytest.raises(ValueError, match="beam_size must be 1 with residuals='embeddings'.*: 2"):
+        ResidualProductQuantization(2, 2, 8, beam_size=2)

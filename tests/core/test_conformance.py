@@ -140,7 +140,9 @@ def test_shapes_and_dtypes_are_as_documented(row, quantizer, embeddings):
         assert quantizer(embeddings, training=training).shape == same
         quantization = quantizer.quantize_embeddings(embeddings, training=training)
         assert quantization.reconstruction.shape == same
-        np.testing.assert_array_equal(to_numpy(quantization.codes), to_numpy(codes))
+        # Training follows no beam.
+        if not (training and getattr(quantizer, "beam_size", 1) > 1):
+            np.testing.assert_array_equal(to_numpy(quantization.codes), to_numpy(codes))
 
 
 def test_an_empty_batch_has_empty_codes(row, quantizer):

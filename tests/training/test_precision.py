@@ -6,6 +6,7 @@ import pytest
 
 from tfpqn.training import Run, RunConfig, reproduce, train
 from tfpqn.training import precision as module
+from tfpqn.training.machine import note_machine
 from tfpqn.training.precision import choose_precision
 from tfpqn.training.recipes import Recipe, Table
 from tfpqn.training.reports import format_runs
@@ -55,6 +56,20 @@ def test_a_run_trains_and_is_saved_in_the_precision_that_was_chosen(seconds, tmp
     network = Run.open(run.folder).load_network()
     policies = {layer.dtype_policy.name for layer in network.backbone.layers}
     assert (HALF in policies) == (taken == HALF)
+
+
+@pytest.mark.filterwarnings("ignore:mixed_bfloat16 is")
+def test_a_run_goes_on_in_the_precision_that_it_began_with(seconds, tmp_path):
+    for half in (12.0, 0.6):
+        seconds[HALF] = half
+        choose_precision.cache_clear()
+        assert note_machine(tmp_path, CONFIG)["precision"] == "float32"
+
+
+def test_a_run_that_was_begun_before_there_was_a_choice_keeps_to_its_settings(seconds, tmp_path):
+    seconds[HALF] = 12.0
+    (tmp_path / "machine.json").write_text(json.dumps({"commit": "abc"}))
+    assert note_machine(tmp_path, CONFIG) == {"commit": "abc", "precision": HALF}
 
 
 @pytest.mark.filterwarnings("ignore:mixed_bfloat16 is")

@@ -34,15 +34,19 @@ def fit_codebook(
 
 
 def mean_reconstructions(
-    codebooks: np.ndarray, quantized: Iterable[tuple[np.ndarray, np.ndarray]]
+    codebooks: np.ndarray,
+    quantized: Iterable[tuple[np.ndarray, np.ndarray]],
+    *,
+    needs_direction: bool = True,
 ) -> np.ndarray:
     """Codebooks whose codewords are the mean reconstruction of the subvectors that chose them.
 
     Args:
-        codebooks: `[num_subspaces, num_codewords, subvector_dim]`; a codeword that nothing chose,
-            or whose reconstructions cancel out, stays as it is.
+        codebooks: `[num_subspaces, num_codewords, subvector_dim]`; a codeword that nothing chose
+            stays as it is.
         quantized: Batches of codes `[batch, num_subspaces]` and of reconstructions
             `[batch, num_subspaces, subvector_dim]`.
+        needs_direction: Whether a codeword whose reconstructions cancel out stays too.
 
     Returns:
         Array like `codebooks`.
@@ -54,8 +58,10 @@ def mean_reconstructions(
         np.add.at(sums, (subspaces, codes), reconstructions)
         np.add.at(counts, (subspaces, codes), 1)
     means = sums / np.maximum(counts, 1)[..., None]
-    has_direction = np.linalg.norm(means, axis=-1, keepdims=True) > SHORTEST_CENTRE
-    return np.where(has_direction, means, codebooks)
+    moves = counts[..., None] > 0
+    if needs_direction:
+        moves &= np.linalg.norm(means, axis=-1, keepdims=True) > SHORTEST_CENTRE
+    return np.where(moves, means, codebooks)
 
 
 def refit_levels(codebooks: np.ndarray, quantized: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -72,7 +78,7 @@ def refit_levels(codebooks: np.ndarray, quantized: Sequence[tuple[np.ndarray, np
     subspaces = np.arange(codebooks.shape[1])
     for level in range(1, len(codebooks)):
         batches = ((codes[level], left[level]) for codes, left in quantized)
-        moved = mean_reconstructions(codebooks[level], batches)
+        moved = mean_reconstructions(codebooks[level], batches, needs_direction=False)
         steps = moved - codebooks[level]
         for codes, left in quantized:
             others = np.arange(len(codebooks)) != level

@@ -66,10 +66,11 @@ class ResidualProductQuantization(SubspaceQuantizer):
             of any length in any case. False takes residuals of `"reconstructions"` where there are
             several levels.
         beam_size: Sums of codewords that encoding follows from level to level. With 1 each level's
-            codeword is the nearest to what the levels before it have left. More bring codes nearer
-            to what they stand for, and take `beam_size` times as long; training is the same. The
-            first levels of a code are then a valid shorter code still, but not the one that
-            `prefix` would give the item. One level has nothing to follow.
+            codeword is the nearest to what the levels before it have left. More, for residuals of
+            `"reconstructions"`, bring codes nearer to what they stand for, and take `beam_size`
+            times as long; training is the same. The first levels of a code are then a valid shorter
+            code still, but not the one that `prefix` would give the item. One level has nothing to
+            follow.
         codebooks_initializer: Initializer of the codebooks, random directions by default; the
             values of level t are scaled to codewords of length about `0.5 ** t`.
             `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
@@ -127,6 +128,11 @@ class ResidualProductQuantization(SubspaceQuantizer):
                 "residuals='reconstructions' train on soft values: straight_through must be None "
                 f"or 'none'. Received: {straight_through!r}"
             )
+        if residuals == "embeddings" and beam_size > 1:
+            raise ValueError(
+                "beam_size must be 1 with residuals='embeddings', where training takes level by "
+                f"level. Received: {beam_size}"
+            )
         if not unit_codewords:
             _require_soft_training(num_levels, straight_through, residuals)
         self.num_levels = num_levels
@@ -147,13 +153,10 @@ class ResidualProductQuantization(SubspaceQuantizer):
 
     def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
         subvectors = split_subvectors(self.normalize(embeddings), self.num_subspaces)
-        if not self._encodes_by_beam:
-            return self._quantize_in_turn(subvectors, training)
-        by_beam = self._quantize_by_beam(subvectors)
-        if not training:
-            return by_beam
-        # A step's graph leaves out the codes that it does not look at.
-        return self._quantize_in_turn(subvectors, training)._replace(codes=by_beam.codes)
+        # Training sees the first level alone, whatever the codes are.
+        if self._encodes_by_beam and not training:
+            return self._quantize_by_beam(subvectors)
+        return self._quantize_in_turn(subvectors, training)
 
     def decode(self, codes: Tensor) -> Tensor:
         codes = self._checked_codes(codes)
@@ -223,7 +226,8 @@ class ResidualProductQuantization(SubspaceQuantizer):
         return self.alphas[0]
 
     def _variant(self) -> str:
-        # Codes of one kind can be decoded as the other, but no item would be given them.
+        # Codes of one kind can be decoded as the other, but no item would be given them. A beam
+        # only chooses better among the codes there are: codes by any are of one kind.
         of_reconstructions = self.residuals == "reconstructions"
         return super()._variant() + (":reconstructions" if of_reconstructions else "")
 
@@ -278,7 +282,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
         return self.beam_size > 1 and self.num_levels > 1
 
     def _quantize_by_beam(self, subvectors: Tensor) -> Quantization:
-        added, codes = self._code_by_beam(self._targets(subvectors))
+        added, codes = self._code_by_beam(self._soften_first_level(subvectors))
         partial_sums = [merge_subvectors(added[0])]
         for level in added[1:]:
             partial_sums.append(partial_sums[-1] + merge_subvectors(level))
@@ -287,11 +291,6 @@ class ResidualProductQuantization(SubspaceQuantizer):
             ops.cast(ops.concatenate(codes, axis=1), self.code_dtype),
             ops.stack(partial_sums, axis=1),
         )
-
-    def _targets(self, subvectors: Tensor) -> Tensor:
-        """What all levels together stand for."""
-        is_soft = self.residuals == "reconstructions"
-        return self._soften_first_level(subvectors) if is_soft else subvectors
 
     def _code_by_beam(self, targets: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The codewords `[batch, num_subspaces, subvector_dim]` and the codes of each level."""
@@ -302,7 +301,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
     def _settle_together(self, subvectors: np.ndarray) -> None:
         """By turns: codes by beam, then codewords of the levels after the first.
 
-        The first stays: the soft reconstructions, which all stand for, are made of its codewords.
+        The first stays: what all stand for is made of its codewords, and would move with them.
         """
         for _ in range(SETTLING_ROUNDS):
             quantized = [self._leave_to_levels(chunk) for chunk in in_chunks(subvectors)]
@@ -312,7 +311,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
 
     def _leave_to_levels(self, subvectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Codes, and what all levels but one leave of the targets, for each level."""
-        targets = self._targets(ops.convert_to_tensor(subvectors))
+        targets = self._soften_first_level(ops.convert_to_tensor(subvectors))
         added, codes = self._code_by_beam(targets)
         left = targets - sum(added) + ops.stack(added)
         return ops.convert_to_numpy(ops.stack(codes)), np.array(ops.convert_to_numpy(left))

@@ -33,16 +33,19 @@ def assign_beam(targets: Tensor, codebooks: Sequence[Tensor], beam_size: int) ->
     # What each sum of the beam leaves of its target, `[batch, num_subspaces, beam, subvector_dim]`.
     left = ops.expand_dims(targets, 2)
     codes: list[Tensor] = []
-    for level in codebooks:
+    for number, level in enumerate(codebooks, start=1):
         products = ops.einsum("bmwd,mkd->bmwk", left, level)
         lengths = ops.sum(ops.square(level), axis=-1)[None, :, None]
         errors = ops.sum(ops.square(left), axis=-1, keepdims=True) - 2 * products + lengths
         width = errors.shape[2] * num_codewords
         ranked = ops.reshape(-errors, (-1, num_subspaces, width))
-        _, best = ops.top_k(ranked, min(beam_size, width))
+        is_last = number == len(codebooks)
+        _, best = ops.top_k(ranked, 1 if is_last else min(beam_size, width))
         best = ops.cast(best, "int32")
         parents, chosen = best // num_codewords, best % num_codewords
         codes = [ops.take_along_axis(code, parents, axis=2) for code in codes] + [chosen]
+        if is_last:
+            break
         offsets = ops.arange(num_subspaces, dtype="int32")[:, None] * num_codewords
         words = ops.take(ops.reshape(level, (-1, subvector_dim)), chosen + offsets, axis=0)
         left = ops.take_along_axis(left, parents[..., None], axis=2) - words

@@ -17,6 +17,13 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # A few hundred to a few thousand small clips, from random weights.
 SMALL: dict[str, Any] = {"augment": True, "batch_size": 32, "embedding_dim": 128}
+# What a few clips of many classes gain most by.
+CLASSIFIED: dict[str, Any] = {
+    "classification_weight": 1.0,
+    "classified": "both",
+    "label_smoothing": 0.1,
+    "unit_codewords": False,
+}
 LARGE: dict[str, Any] = {
     **FINE_TUNING,
     "backbone": "ResNet50",
@@ -29,11 +36,16 @@ LARGE: dict[str, Any] = {
 def _table(
     protocol: str, title: str, text: str, seeds: tuple[int, ...], settings: dict[str, Any]
 ) -> Table:
+    def settings_of(sizes: dict[str, Any]) -> dict[str, Any]:
+        # Codewords of their own length over several levels are those of reconstructions.
+        has_own_lengths = not settings.get("unit_codewords", True) and "num_levels" in sizes
+        return {**settings, "residuals": "reconstructions"} if has_own_lengths else settings
+
     rows = tuple(
         Recipe(
             f"{name}-{bits}",
             network,
-            RunConfig(model="tpqn", protocol=protocol, bits=bits, **sizes, **settings),
+            RunConfig(model="tpqn", protocol=protocol, bits=bits, **sizes, **settings_of(sizes)),
             seeds=seeds,
         )
         for name, (network, sizes) in NETWORKS.items()
@@ -52,9 +64,11 @@ MOVING_DIGITS = _table(
 MSR_ACTION3D = _table(
     "msr-action3d",
     "MSR-Action3D",
-    "Depth clips of 20 actions, 283 to learn from, searched by other people's.\n",
+    "Depth clips of 20 actions, 283 to learn from, searched by other people's. A classifier of\n"
+    "embeddings and quantized items stands beside the triplet loss, and codewords have their own\n"
+    "length. Without any learning, frame differences of 16 x 16 pixels rank at 0.411.\n",
     (0, 1, 2),
-    {**SMALL, "epochs": 25},
+    {**SMALL, **CLASSIFIED, "epochs": 25},
 )
 UCF101 = _table(
     "ucf101-1",
