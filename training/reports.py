@@ -73,7 +73,7 @@ full ranking, raw query against hard codes; equally scored items count with the 
 their orders. "Soft" is the mAP against items reconstructed as in training, "raw" that of the same
 network's embeddings without coding, "coded queries" that of a search from code to code. A figure of
 several seeds is their mean, with the smallest and the largest in brackets. "Published" figures are
-those of the paper's authors. A run marked † was trained by a former recipe of its row.
+those of the paper's authors. What is marked † was trained by a former recipe of its row.
 """
 
 
@@ -101,7 +101,11 @@ def format_overview(table: Table, records: Sequence[Record], protocol: str) -> l
         for reading in table.readings:
             figures = _figures(table, rows, records, protocol, reading)
             if figures:
-                cells = [format_mean(figures.get(column, [])) for column in columns]
+                former = {_position(table, row) for row in rows if _has_former(row, records)}
+                cells = [
+                    format_mean(figures.get(column, [])) + FORMER_MARK * (column in former)
+                    for column in columns
+                ]
                 lines.append(
                     f"| {_line_title(table, group, reading)} | " + " | ".join(cells) + " |"
                 )
@@ -202,6 +206,10 @@ def _name_precision(record: Record) -> str:
     # Records from before the choice lack it.
     taken = record.get("precision", wanted)
     return "" if taken == wanted else f", in {taken}"
+
+
+def _has_former(row: Recipe, records: Sequence[Record]) -> bool:
+    return any(record["row"] == row.name and is_former(record, row) for record in records)
 
 
 def format_speed(content: Record) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from tfpqn.training import Run, RunConfig, reproduce
 from tfpqn.training.recipes import Recipe, Table, find_recipe, find_table, table_names
-from tfpqn.training.reports import format_runs, is_former, write_report
+from tfpqn.training.reports import format_overview, format_runs, is_former, write_report
 
 CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=2, batch_size=256, seed=9)
 EMBEDDING = dataclasses.replace(CONFIG, loss_sides="raw")
@@ -114,6 +114,8 @@ def test_runs_of_a_former_recipe_are_marked(records):
     changed = dataclasses.replace(TABLE, rows=(longer, *TABLE.rows[1:]))
     lines = format_runs(changed, list(records.values()))
     assert [" †" in line for line in lines[2:6]] == [True, True, False, False]
+    overview = format_overview(changed, list(records.values()), "digits")
+    assert [line.endswith("† |") for line in overview[2:]] == [True, False, False]
 
 
 def test_a_table_may_be_of_another_setting_than_bits_and_show_several_readings(records, folder):
