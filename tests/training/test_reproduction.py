@@ -128,6 +128,7 @@ def test_a_table_may_be_of_another_setting_than_bits_and_show_several_readings(r
     (folder / "results" / "hard").mkdir()
     for row, (codes, symmetric) in zip(rows, figures.values(), strict=True):
         record = {**records["pqn-8-0"], "table": "hard", "row": row.name}
+        record["settings"] = row.settings()
         metrics = {**record["metrics"]["digits"], "mAP": codes, "coded_queries": {"mAP": symmetric}}
         path = folder / "results" / "hard" / f"{row.name}-0.json"
         path.write_text(json.dumps({**record, "metrics": {"digits": metrics}}))
