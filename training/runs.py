@@ -22,9 +22,9 @@ from .run_config import RunConfig
 class Run:
     """A run's folder.
 
-    It holds `run.json` (the settings), `checkpoints/`, `logs/` (TensorBoard, if the backend is
-    TensorFlow), and once training has ended `network.keras`; `metrics.json` after an evaluation,
-    `calibration.json` after a calibration.
+    It holds `run.json` (the settings), `machine.json` (what it is trained on), `checkpoints/`,
+    `logs/` (TensorBoard, if the backend is TensorFlow), and once training has ended
+    `network.keras`; `metrics.json` after an evaluation, `calibration.json` after a calibration.
 
     Attributes:
         folder: The run's folder.

@@ -270,6 +270,7 @@ def test_killed_training_started_again_ends_with_the_same_weights(tmp_path: Path
     assert histories[0] == histories[1]
     assert len(histories[0]) == 6
     assert {path.name for path in killed.iterdir()} == {
+        "machine.json",
         "run.json",
         "checkpoints",
         "logs",

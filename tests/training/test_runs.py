@@ -109,6 +109,7 @@ def test_saved_network_is_the_trained_one(trained: Trained) -> None:
     images = make_images().images
     np.testing.assert_array_equal(loaded.encode(images), trained.network.encode(images))
     assert {path.name for path in trained.run.folder.iterdir()} >= {
+        "machine.json",
         "run.json",
         "network.keras",
         "checkpoints",
@@ -152,7 +153,12 @@ def test_failing_save_leaves_no_half_network_and_loses_nothing(
         patch.setattr(ProductQuantizationNetwork, "save", write_half)
         with pytest.raises(type(error)):
             train_in(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "checkpoints", "logs"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "run.json",
+        "machine.json",
+        "checkpoints",
+        "logs",
+    }
     assert not Run.open(tmp_path).is_trained
 
     def no_step(*_: Any) -> None:
