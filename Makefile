@@ -26,7 +26,7 @@ test-jax: $(VENV)/installed-dev
 	KERAS_BACKEND=jax $(PYTEST) tests/core tests/training/test_keras_loop.py
 
 test-torch: $(VENV)/installed-dev
-	$(INSTALL) torch
+	$(INSTALL) --editable '.[torch]'
 	KERAS_BACKEND=torch $(PYTEST) tests/core
 
 # pytest leaves with 5 when it finds no test: no slow test is no failure.

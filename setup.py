@@ -15,6 +15,8 @@ FOLDER_OF = {"tfpqn": "tfpqn", "tfpqn.export": "export", "tfpqn.training": "trai
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 BENCHMARK = ["faiss-cpu>=1.8"]
 VIDEO = ["av>=12"]
+# Not among what a developer needs: it may bring gigabytes.
+TORCH = ["torch>=2.3"]
 DEPLOY = ["check-jsonschema>=0.29", "kubernetes-validate>=1.31", "pyyaml>=6"]
 DEVELOP = ["ruff>=0.9", "mypy>=1.14", "jax>=0.4.30"]
 
@@ -77,6 +79,7 @@ setup(
         "test": TEST,
         "benchmark": BENCHMARK,
         "video": VIDEO,
+        "torch": TORCH,
         "dev": [*TEST, *BENCHMARK, *VIDEO, *DEPLOY, *DEVELOP],
     },
     entry_points={"console_scripts": ["tfpqn = tfpqn.cli:main"]},
