@@ -99,7 +99,7 @@ class Run:
         return (self.folder / "network.keras").is_file()
 
     def load_network(self) -> Any:
-        """The trained network, not compiled: to embed, code and search, or to compile anew.
+        """The trained network; one that torch trained is not compiled on another backend.
 
         Raises:
             FileNotFoundError: Training has not ended yet.
@@ -109,8 +109,12 @@ class Run:
                 f"The run in {str(self.folder)!r} must be trained to its end first. Received: a "
                 "run without network.keras; `tfpqn train` with the same settings goes on"
             )
-        # Without its optimizer: torch has one of its own in Keras, which others cannot load.
-        return keras.saving.load_model(self.folder / "network.keras", compile=False)
+        path = self.folder / "network.keras"
+        try:
+            return keras.saving.load_model(path)
+        except TypeError:
+            # On torch Keras has optimizers of its own, which no other backend can load.
+            return keras.saving.load_model(path, compile=False)
 
     def load_splits(
         self,
