@@ -19,7 +19,7 @@ from tests.core.backend import (
     to_numpy,
 )
 from tfpqn.losses import AsymmetricTripletLoss, asymmetric_triplet_loss
-from tfpqn.losses.asymmetric_triplet_loss import ANCHORS_PER_BLOCK
+from tfpqn.losses.asymmetric_triplet_loss import POSITIVES_PER_BLOCK
 
 FORMS = ("sigmoid", "softplus", "hinge")
 EMBEDDING_DIM = 4
@@ -74,11 +74,25 @@ def test_each_anchor_has_the_weighted_mean_over_its_triplets(
 
 
 @every_form
-@pytest.mark.parametrize("batch", [2, ANCHORS_PER_BLOCK, ANCHORS_PER_BLOCK + 1, 19])
+@pytest.mark.parametrize("batch", [2, 3, 19])
 def test_any_batch_size_matches_the_loop(rng, form, batch):
     labels, pairs = rng.integers(0, 3, size=batch), draw_pairs(rng, batch)
     losses = asymmetric_triplet_loss(relevance_of(labels), pairs[:, 0], pairs[:, 1], form=form)
     assert_close(losses, loop(labels, pairs, form=form))
+
+
+@pytest.mark.parametrize("positives", [POSITIVES_PER_BLOCK + more for more in (-1, 0, 1, 9)])
+def test_any_number_of_positives_matches_the_loop_in_value_and_gradient(rng, positives):
+    """An anchor of the second class has one; the blocks of the first are cut across for it."""
+    labels = rng.permutation([0] * (positives + 1) + [1, 1, 2])
+    pairs = draw_pairs(rng, len(labels))
+
+    loss = AsymmetricTripletLoss("softplus", hardness=2.0)
+    assert_close(loss(labels, pairs), loop(labels, pairs, form="softplus", hardness=2.0).mean())
+    loss = AsymmetricTripletLoss("softplus")
+    (found,) = gradients(lambda x: loss(labels, x), pairs)
+    expected = numeric_gradient(lambda x: loop(labels, x, form="softplus").mean(), pairs)
+    assert_close(found, expected, 1e-4)
 
 
 def test_the_default_is_the_sigmoid_of_far_minus_near():
@@ -313,7 +327,7 @@ def test_it_compiles_for_any_batch_with_the_same_values_and_gradients(rng):
     loss = AsymmetricTripletLoss(form="softplus", scale=4.0)
     labels, pairs = rng.integers(0, 3, size=11).astype("int32"), draw_pairs(rng, 11)
     function = compiled(loss, labels, pairs)
-    for batch in (11, ANCHORS_PER_BLOCK, 1):
+    for batch in (11, POSITIVES_PER_BLOCK, 1):
         expected = loss(labels[:batch], pairs[:batch])
         assert_close(function(labels[:batch], pairs[:batch]), expected, 1e-6)
     (expected,) = gradients(lambda x: loss(labels, x), pairs)
@@ -349,4 +363,4 @@ def test_nothing_larger_than_a_block_of_triplets_is_held():
                     if hasattr(inner, "eqns"):
                         yield from sizes(inner)
 
-    assert batch**2 < max(sizes(traced.jaxpr)) <= ANCHORS_PER_BLOCK * batch**2
+    assert batch**2 < max(sizes(traced.jaxpr)) <= POSITIVES_PER_BLOCK * batch**2

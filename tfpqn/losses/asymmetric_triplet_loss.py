@@ -13,8 +13,9 @@ from tfpqn.ops import label_relevance
 
 Tensor = Any
 
-# Anchors handled at once: the largest temporary is [ANCHORS_PER_BLOCK, batch, batch].
-ANCHORS_PER_BLOCK = 8
+# Positives of each anchor handled at once: the largest temporary is
+# [batch, POSITIVES_PER_BLOCK, batch].
+POSITIVES_PER_BLOCK = 8
 
 
 class _Form(NamedTuple):
@@ -57,9 +58,9 @@ def asymmetric_triplet_loss(
     `form(scale * (<x_a, s_n> - <x_a, s_p>) + margin)`. With the defaults that is the paper's
     Eq. 15, `sigmoid(<x_a, s_n> - <x_a, s_p>)`.
 
-    The value and its derivative by each score are found block by block of anchors, and only they
-    are kept: memory grows with batch^2. First-order gradients are exact; there are no second-order
-    ones.
+    The value and its derivative by each score are found block by block of positives, and only
+    they are kept: memory grows with batch^2, time with batch^2 times the most positives of an
+    anchor. First-order gradients are exact; there are no second-order ones.
 
     Args:
         relevance: `[batch, batch]`, non-zero where row and column item belong together.
@@ -103,38 +104,64 @@ def _loss_and_derivative(
     not_itself = 1.0 - ops.eye(batch, dtype=scores.dtype)
     positives = relevance * not_itself
     negatives = (1.0 - relevance) * not_itself
+    # Each anchor's positives stand first: blocks after those of the anchor with most are skipped,
+    # of ten classes most of them.
+    order = ops.argsort(-positives, axis=1)
+    largest = _largest_difference(scores, positives, negatives) if hardness else 0.0
 
-    def block(inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        scores, positives, negatives = inputs
-        # [anchors, positive, negative]
-        raw = scores[:, None, :] - scores[:, :, None]
-        shares = positives[:, :, None] * negatives[:, None, :]
+    near_scores, near = (
+        _split_columns(ops.take_along_axis(x, order, 1)) for x in (scores, positives)
+    )
+    used_blocks = ops.sum(ops.cast(ops.any(near > 0, axis=(1, 2)), "int32"))
+    block_numbers = ops.arange(ops.shape(near)[0])[:, None, None]
+
+    def add_block(block: Tensor, *sums: Tensor) -> tuple[Tensor, ...]:
+        # [anchor, positive, negative]
+        raw = scores[:, None, :] - ops.take(near_scores, block, axis=0)[:, :, None]
+        shares = ops.take(near, block, axis=0)[:, :, None] * negatives[:, None, :]
         if hardness:
-            # The largest difference is taken off first, so that nothing overflows.
-            largest = ops.max(ops.where(shares > 0, raw, -np.inf), axis=(1, 2), keepdims=True)
-            largest = ops.where(ops.isfinite(largest), largest, 0.0)
             shares = shares * ops.exp(hardness * ops.minimum(raw - largest, 0.0))
-        # Of an anchor without a triplet the sum is 0; of any other it is at least 1.
-        weights = 1.0 / ops.maximum(ops.sum(shares, axis=(1, 2)), 1.0)
         differences = scale * raw + margin
-        values = weights * ops.sum(shares * form.value(differences), axis=(1, 2))
         slopes = shares * form.derivative(differences)
-        slope_sums = ops.sum(slopes, axis=1) - ops.sum(slopes, axis=2)
-        return values, scale * weights[:, None] * slope_sums
+        added = (
+            ops.sum(shares, axis=(1, 2)),
+            ops.sum(shares * form.value(differences), axis=(1, 2)),
+            ops.sum(slopes, axis=1),
+            ops.where(ops.equal(block_numbers, block), ops.sum(slopes, axis=2), 0.0),
+        )
+        return block + 1, *(x + y for x, y in zip(sums, added, strict=True))
 
-    blocks = tuple(_split_anchors(x, batch) for x in (scores, positives, negatives))
-    values, derivatives = ops.map(block, blocks)
+    _, weights, values, slopes, near_slopes = ops.while_loop(
+        lambda block, *_: block < used_blocks,
+        add_block,
+        (0, *(ops.zeros_like(x) for x in (scores[:, 0], scores[:, 0], scores, near))),
+    )
+    near_slopes = ops.reshape(ops.transpose(near_slopes, (1, 0, 2)), (batch, -1))[:, :batch]
+    slopes = slopes - ops.take_along_axis(near_slopes, ops.argsort(order, axis=1), 1)
+    # Of an anchor without a triplet the sum is 0; of any other it is at least 1.
+    weights = 1.0 / ops.maximum(weights, 1.0)
     return (
-        ops.stop_gradient(ops.reshape(values, (-1,))[:batch]),
-        ops.stop_gradient(ops.reshape(derivatives, (-1, batch))[:batch]),
+        ops.stop_gradient(weights * values),
+        ops.stop_gradient(scale * weights[:, None] * slopes),
     )
 
 
-def _split_anchors(matrix: Tensor, batch: Any) -> Tensor:
-    """Cut `[batch, batch]` into `[blocks, ANCHORS_PER_BLOCK, batch]`, padding rows with zeros."""
-    padding = (-batch) % ANCHORS_PER_BLOCK
-    padded = ops.pad(matrix, ((0, padding), (0, 0)))
-    return ops.reshape(padded, (-1, ANCHORS_PER_BLOCK, batch))
+def _largest_difference(scores: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Of each anchor the largest score difference of its triplets `[batch, 1, 1]`, 0 without any.
+
+    Taken off before `exp`, so that nothing overflows.
+    """
+    far = ops.max(ops.where(negatives > 0, scores, -np.inf), axis=1)
+    near = ops.min(ops.where(positives > 0, scores, np.inf), axis=1)
+    largest = ops.where(ops.isfinite(far - near), far - near, 0.0)
+    return largest[:, None, None]
+
+
+def _split_columns(matrix: Tensor) -> Tensor:
+    """Cut `[batch, batch]` into `[blocks, batch, POSITIVES_PER_BLOCK]`, padding with zeros."""
+    batch = ops.shape(matrix)[0]
+    padded = ops.pad(matrix, ((0, 0), (0, (-batch) % POSITIVES_PER_BLOCK)))
+    return ops.transpose(ops.reshape(padded, (batch, -1, POSITIVES_PER_BLOCK)), (1, 0, 2))
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
