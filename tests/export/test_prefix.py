@@ -11,6 +11,8 @@ import tensorflow as tf
 from tests.export.tiny import (
     EMBEDDING_DIM,
     NUM_CODEWORDS,
+    NUM_ITEMS,
+    TOP_K,
     assert_found,
     make_embeddings,
     make_images,
@@ -18,6 +20,7 @@ from tests.export.tiny import (
     make_network,
     make_pixels,
     make_searcher,
+    rank,
 )
 from tests.export.tiny_levels import (
     LevelReference,
@@ -25,11 +28,13 @@ from tests.export.tiny_levels import (
     make_clip_network,
     make_clips,
     make_level_network,
+    make_network_with,
 )
 from tfpqn.export import load_searcher, save_searcher
 from tfpqn.export.items import pack_items
 from tfpqn.export.loaders import SavedModelLoader, TensorInfo
 from tfpqn.index import CodeIndex, CodeLayout, network_layout
+from tfpqn.layers import ResidualProductQuantization
 
 MANY_ITEMS = 20_000
 CODE_LENGTH, PREFIX_LENGTH = 4, 2
@@ -116,6 +121,25 @@ def test_an_index_of_levels_is_refused_by_a_network_without_them():
     short = CodeIndex(layout, np.zeros((1, PREFIX_LENGTH), int), [1])
     with pytest.raises(ValueError, match="code_length=4 .* got an index with code_length=2"):
         make_searcher(levels, short, num_levels=1)
+
+
+@pytest.mark.parametrize("options", [{}, {"first_levels": 1, "num_candidates": NUM_ITEMS}])
+def test_codes_by_beam_are_encoded_and_searched_in_the_folder_as_by_the_network(tmp_path, options):
+    quantizer = ResidualProductQuantization(
+        3, 2, NUM_CODEWORDS, residuals="reconstructions", unit_codewords=False, beam_size=4
+    )
+    network = make_network_with(quantizer)
+    pixels = make_pixels(NUM_ITEMS)
+    codes = network.predict(pixels, verbose=0)["codes"]
+    index = CodeIndex(network_layout(network), codes, np.arange(NUM_ITEMS))
+    saved = save_searcher(make_searcher(network, index, **options), tmp_path / "1")
+    encode = tf.saved_model.load(str(saved)).signatures["encode"]
+    packed = tf.constant(pack_items(make_images(NUM_ITEMS), are_clips=False), tf.string)
+    np.testing.assert_array_equal(encode(packed)["codes"], codes)
+    embeddings = quantizer.normalize(make_embeddings(4)).numpy()
+    decoded = quantizer.decode(codes).numpy()
+    found = load_searcher(saved).search_by_embedding(embeddings)
+    assert_found(found, rank(embeddings @ decoded.T, index, TOP_K))
 
 
 # The folder

@@ -251,11 +251,7 @@ class ResidualProductQuantization(SubspaceQuantizer):
                 total = total + step.added
             partial_sums.append(merge_subvectors(total))
             codes.append(step.codes)
-        return Quantization(
-            partial_sums[-1],
-            ops.cast(ops.concatenate(codes, axis=1), self.code_dtype),
-            ops.stack(partial_sums, axis=1),
-        )
+        return self._join_levels(partial_sums, codes)
 
     def _quantize_level(self, level: int, residuals: Tensor, training: bool) -> _Step:
         if self._trains_first_level_alone and not level:
@@ -286,6 +282,9 @@ class ResidualProductQuantization(SubspaceQuantizer):
         partial_sums = [merge_subvectors(added[0])]
         for level in added[1:]:
             partial_sums.append(partial_sums[-1] + merge_subvectors(level))
+        return self._join_levels(partial_sums, codes)
+
+    def _join_levels(self, partial_sums: list[Tensor], codes: list[Tensor]) -> Quantization:
         return Quantization(
             partial_sums[-1],
             ops.cast(ops.concatenate(codes, axis=1), self.code_dtype),
