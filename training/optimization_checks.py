@@ -63,6 +63,13 @@ def check_optimization(config: Settings) -> None:
             f"Received: color_jitter={config.color_jitter}, augment={config.augment}"
         )
     _check_views(config)
+    samples = config.samples_per_class
+    if samples and (samples < 2 or config.batch_size % samples or config.views > 1):
+        raise ValueError(
+            "samples_per_class must be 0, or at least 2 and divide batch_size, and be 0 with "
+            f"several views. Received: samples_per_class={samples}, "
+            f"batch_size={config.batch_size}, views={config.views}"
+        )
     if config.normalization not in NORMALIZATIONS:
         raise ValueError(
             f"normalization must be one of {list(NORMALIZATIONS)}. "

@@ -82,6 +82,8 @@ class RunConfig:
         color_jitter: Most by which brightness, contrast and saturation of augmented images change.
         views: 2 or more to train without labels: each image stands so often in a batch, augmented
             in different ways, and only these belong together.
+        samples_per_class: Items of a class in a batch, a divisor of `batch_size`; 0 to draw items
+            at random, whatever their classes.
         seed: Seed of weights, order, augmentation and clustering.
 
     Raises:
@@ -134,6 +136,7 @@ class RunConfig:
     cutout: int = 0
     color_jitter: float = 0.0
     views: int = 1
+    samples_per_class: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -76,6 +76,7 @@ def train(
         cutout=config.cutout,
         color_jitter=config.color_jitter,
         views=config.views,
+        samples_per_class=config.samples_per_class,
     )
     network = config.build_network(
         splits.train.image_shape,

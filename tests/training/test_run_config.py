@@ -61,6 +61,12 @@ def build(**settings: Any) -> Any:
             {"views": 2, "augment": True, "classification_weight": 1.0},
             "views above 1 train without labels.*classification_weight=1.0",
         ),
+        ({"samples_per_class": 1}, "samples_per_class must be 0, or at least 2.*class=1, batch"),
+        ({"samples_per_class": 3}, "samples_per_class must .* divide batch_size.*batch_size=128"),
+        (
+            {"samples_per_class": 4, "views": 2, "augment": True},
+            "samples_per_class must .* be 0 with several views.*views=2",
+        ),
         ({"max_shift": -1}, "max_shift must be at least 0. Received: -1"),
         ({"min_area": 0.5}, "min_area must .* be 1 without augment"),
         ({"min_area": 0.0, "augment": True}, r"min_area must lie in \(0, 1\]"),

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tfpqn.datasets import augmentation, tensor_augmentation
+from tfpqn.datasets.balanced_order import BalancedOrder
 from tfpqn.datasets.image_set import ImageSet
 from tfpqn.datasets.lazy_tensorflow import tf
 
@@ -45,11 +46,14 @@ class TrainingBatches:
         views: How often an item stands in a batch, one after another, each time augmented anew.
             Above 1 its label is its row in the set: only views of one item belong together, and no
             labels are needed.
+        samples_per_class: Items of a class in a batch, which has `batch_size / samples_per_class`
+            classes then (`BalancedOrder`). For sets of so many classes that items drawn at random
+            would seldom belong together. 0 to draw them at random.
 
     Raises:
         ValueError: The set is smaller than a batch, `max_shift`, `min_area`, `cutout` or
-            `color_jitter` is out of range, or `views` does not divide the batch or is above 1
-            without `augment`.
+            `color_jitter` is out of range, `views` does not divide the batch or is above 1 without
+            `augment`, or `samples_per_class` does not fit the batch, the labels or the views.
 
     Reference:
         DeVries, Taylor: "Improved Regularization of Convolutional Neural Networks with Cutout",
@@ -74,6 +78,7 @@ class TrainingBatches:
         cutout: int = 0,
         color_jitter: float = 0.0,
         views: int = 1,
+        samples_per_class: int = 0,
     ) -> None:
         if not 1 <= batch_size <= len(images):
             raise ValueError(
@@ -97,6 +102,11 @@ class TrainingBatches:
                 "views must be at least 1 and divide the batch, and be 1 without augment. "
                 f"Received: views={views}, batch_size={batch_size}, augment={augment}"
             )
+        if samples_per_class and views > 1:
+            raise ValueError(
+                "samples_per_class must be 0 with several views, which train without labels. "
+                f"Received: samples_per_class={samples_per_class}, views={views}"
+            )
         self.images = images
         self.batch_size = batch_size
         self.seed = seed
@@ -106,10 +116,17 @@ class TrainingBatches:
         self.cutout = cutout
         self.color_jitter = color_jitter
         self.views = views
+        self._balanced = (
+            BalancedOrder(images.labels, batch_size, samples_per_class)
+            if samples_per_class
+            else None
+        )
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of whole batches in the set, each item counted once for each view."""
+        if self._balanced is not None:
+            return self._balanced.num_batches
         return len(self.images) * self.views // self.batch_size
 
     def dataset(self, first_step: int = 0, num_steps: int | None = None) -> tf.data.Dataset:
@@ -172,7 +189,7 @@ class TrainingBatches:
         """The batch of one step."""
         epoch, place = divmod(step, self.steps_per_epoch)
         seed = self.seed % 2**64
-        order = _draw_order(len(self.images), seed, epoch)
+        order = _draw_order(self._balanced or len(self.images), seed, epoch)
         items_per_batch = self.batch_size // self.views
         rows = order[place * items_per_batch : (place + 1) * items_per_batch].repeat(self.views)
         labels = self._labels[rows]
@@ -186,6 +203,12 @@ class TrainingBatches:
         return augmentation.cut_out(images, self.cutout, rng), labels
 
     def _epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
+        if (balanced := self._balanced) is not None:
+            order = tf.numpy_function(
+                lambda number: balanced.draw(self.seed, int(number)), [epoch], tf.int64
+            )
+            order.set_shape([self.steps_per_epoch * self.batch_size])
+            return tf.data.Dataset.from_tensor_slices(order)
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(self.images), dtype=tf.int64), seed=(self.seed, epoch)
         )
@@ -220,5 +243,8 @@ class TrainingBatches:
 
 # Each step of an epoch asks for the same order.
 @functools.lru_cache(maxsize=2)
-def _draw_order(num_items: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, 0, epoch]).permutation(num_items)
+def _draw_order(items: BalancedOrder | int, seed: int, epoch: int) -> np.ndarray:
+    """Rows of the items of an epoch: of a balanced order, or of so many items."""
+    if isinstance(items, BalancedOrder):
+        return items.draw(seed, epoch)
+    return np.random.default_rng([seed, 0, epoch]).permutation(items)

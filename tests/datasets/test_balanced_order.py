@@ -1,0 +1,103 @@
+"""Laws of balanced batches: each has as many items of each of its classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.datasets.taking import Take
+from tfpqn.datasets import ImageArrays, TrainingBatches
+from tfpqn.datasets.balanced_order import BalancedOrder
+
+PER_CLASS = 2
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> tuple[np.ndarray, BalancedOrder]:
+    """Labels of classes of any size, of which enough fill a group, in any order."""
+    per_batch = draw(st.integers(1, 4))
+    sizes = draw(st.lists(st.integers(0, 11), min_size=per_batch, max_size=7))
+    sizes[:per_batch] = [size + PER_CLASS for size in sizes[:per_batch]]
+    numbers = draw(st.permutations(range(len(sizes))))
+    labels = np.repeat(10 * np.array(numbers) - 7, sizes)
+    labels = np.random.default_rng(draw(st.integers(0, 99))).permutation(labels)
+    return labels, BalancedOrder(labels, per_batch * PER_CLASS, PER_CLASS)
+
+
+@given(orders(), st.integers(0, 2**32), st.integers(0, 2**40))
+def test_each_batch_has_as_many_items_of_each_of_its_classes(drawn, seed, epoch):
+    labels, order = drawn
+    rows = order.draw(seed, epoch)
+    for batch in rows.reshape(order.num_batches, -1):
+        _, counts = np.unique(labels[batch], return_counts=True)
+        np.testing.assert_array_equal(counts, [PER_CLASS] * order.classes_per_batch)
+    assert len(set(rows.tolist())) == len(rows), "an item comes twice"
+
+
+@given(orders())
+def test_there_are_as_many_batches_as_the_classes_can_fill(drawn):
+    """Batches of distinct classes can be filled while each of them gives one group at most."""
+    labels, order = drawn
+    groups = np.unique(labels, return_counts=True)[1] // PER_CLASS
+
+    def can_fill(batches: int) -> bool:
+        return np.minimum(groups, batches).sum() >= batches * order.classes_per_batch
+
+    assert can_fill(order.num_batches)
+    assert not can_fill(order.num_batches + 1)
+
+
+def test_every_item_and_every_pair_of_classes_has_its_turn():
+    labels = np.arange(103) % 10
+    order = BalancedOrder(labels, 8, 4)
+    epochs = [order.draw(0, epoch) for epoch in range(60)]
+    assert set(np.concatenate(epochs).tolist()) == set(range(103))
+    pairs = {tuple(sorted(set(labels[batch]))) for rows in epochs for batch in rows.reshape(-1, 8)}
+    assert len(pairs) == 45
+
+
+def test_an_order_depends_on_seed_and_epoch_alone():
+    labels = np.arange(80) % 4
+    order, again = (BalancedOrder(labels, 8, 2) for _ in range(2))
+    np.testing.assert_array_equal(order.draw(3, 5), again.draw(3, 5))
+    for seed, epoch in ((3, 6), (4, 5)):
+        assert not np.array_equal(order.draw(3, 5), order.draw(seed, epoch))
+
+
+def test_training_batches_are_balanced_wherever_the_stream_begins(rng, take: Take):
+    labels = rng.permutation(np.arange(50) % 5)
+    pixels = rng.integers(0, 256, (50, 4, 4, 3), dtype=np.uint8)
+    batches = TrainingBatches(ImageArrays(pixels, labels), 6, seed=1, samples_per_class=3)
+    assert batches.steps_per_epoch == 7
+    stream = take(batches, 16)
+    for images, of_batch in stream:
+        assert sorted(np.unique(of_batch, return_counts=True)[1]) == [3, 3]
+        for image, label in zip(images, of_batch, strict=True):
+            (row,) = np.flatnonzero((pixels == image).all(axis=(1, 2, 3)))
+            assert labels[row] == label
+    for first in (1, 6, 7, 15):
+        for one, other in zip(take(batches, 16 - first, first), stream[first:], strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+
+
+@pytest.mark.parametrize(
+    ("labels", "batch_size", "samples", "message"),
+    [
+        (np.arange(8) % 2, 4, 1, "at least 2 and divide the batch. Received: samples_per_class=1"),
+        (np.arange(8) % 2, 4, 3, "divide the batch. Received: samples_per_class=3, batch_size=4"),
+        (np.arange(8) % 2, 4, -2, "must be at least 2"),
+        (np.eye(8, dtype=int), 4, 2, r"one label each. Received: labels of shape \(8, 8\)"),
+        (np.array([0, 0, 0, 1]), 4, 2, "needs 2 classes of so many items. Received: 1 of them"),
+    ],
+)
+def test_what_makes_no_balanced_batch_is_refused(labels, batch_size, samples, message):
+    with pytest.raises(ValueError, match=message):
+        BalancedOrder(labels, batch_size, samples)
+
+
+def test_views_cannot_be_balanced(rng):
+    images = ImageArrays(rng.integers(0, 256, (8, 4, 4, 3), dtype=np.uint8), np.arange(8) % 2)
+    with pytest.raises(ValueError, match="samples_per_class must be 0 with several views"):
+        TrainingBatches(images, 4, augment=True, max_shift=1, views=2, samples_per_class=2)
