@@ -55,9 +55,7 @@ class ArrayCheckpoint:
             **{f"variable_{number}": array for number, array in enumerate(arrays)},
         )
         write_file_atomically(self._directory / ARRAYS_FILE, content.getvalue())
-        write_file_atomically(
-            self._directory / "history.json", (json.dumps(history, indent=1) + "\n").encode()
-        )
+        write_history(self._directory, history)
 
     def restore(self) -> list[dict[str, float]]:
         """Give the variables the values of the checkpoint, if there is one; return its history.
@@ -81,7 +79,16 @@ class ArrayCheckpoint:
         arrays = read_npz(path, ["history", *names])
         for variable, name in zip(self._variables, names, strict=True):
             variable.assign(arrays[name])
-        return json.loads(str(arrays["history"]))
+        history = json.loads(str(arrays["history"]))
+        # A kill between checkpoint and file left the file an epoch behind.
+        write_history(self._directory, history)
+        return history
+
+
+def write_history(directory: Path, history: list[dict[str, float]]) -> None:
+    """Write what a checkpoint holds of its epochs where people and records read it."""
+    content = (json.dumps(history, indent=1) + "\n").encode()
+    write_file_atomically(directory / "history.json", content)
 
 
 def refuse_checkpoint(directory: Path, name: str) -> None:

@@ -78,6 +78,12 @@ def describe_hardware() -> str:
 
 
 def _list_accelerators() -> list[str]:
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        devices = tf.config.list_physical_devices("GPU")
+        details = map(tf.config.experimental.get_device_details, devices)
+        return [str(found.get("device_name", "GPU")) for found in details]
     if keras.backend.backend() == "jax":
         import jax
 
@@ -95,5 +101,9 @@ def _read_commit() -> str | None:
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    try:
+        finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    except OSError:
+        # No git here.
+        return None
     return finished.stdout.strip() or None

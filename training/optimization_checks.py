@@ -64,10 +64,11 @@ def check_optimization(config: Settings) -> None:
         )
     _check_views(config)
     samples = config.samples_per_class
-    if samples and (samples < 2 or config.batch_size % samples or config.views > 1):
+    divides = samples >= 2 and not config.batch_size % samples and samples < config.batch_size
+    if samples and (not divides or config.views > 1):
         raise ValueError(
-            "samples_per_class must be 0, or at least 2 and divide batch_size, and be 0 with "
-            f"several views. Received: samples_per_class={samples}, "
+            "samples_per_class must be 0, or at least 2 and divide batch_size into two or more, "
+            f"and be 0 with several views. Received: samples_per_class={samples}, "
             f"batch_size={config.batch_size}, views={config.views}"
         )
     if config.normalization not in NORMALIZATIONS:

@@ -9,7 +9,7 @@ import warnings
 import keras
 import numpy as np
 
-# Without instructions for it, kernels of half precision take some ten times as long.
+# Without instructions for it, kernels of half precision take many times as long.
 MUCH_SLOWER = 3.0
 STEPS = 3
 
@@ -19,7 +19,7 @@ def choose_precision(wanted: str) -> str:
     """The precision to train in: the wanted one, or float32 where that is much faster.
 
     A processor without instructions for half precision has kernels for it all the same, which take
-    some ten times as long. A few small training steps tell: no list of processors is needed, and
+    many times as long. A few small training steps tell: no list of processors is needed, and
     what the backend makes of them counts too.
 
     Args:

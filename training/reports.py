@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import textwrap
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ Record = dict[str, Any]
 # What an evaluation holds, by the name a table gives it: title and where the figure stands.
 READINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "codes": ("codes", ("mAP",)),
+    "codes-1000": ("codes, of the best 1,000", ("mAP@R", "1000")),
     "soft": ("soft items", ("soft_items", "mAP")),
     "raw": ("raw embeddings", ("raw_embeddings", "mAP")),
     "symmetric": ("coded queries too", ("coded_queries", "mAP")),
@@ -30,10 +32,18 @@ AXES = {
     "alpha": "alpha",
     "num_subspaces": "codebooks",
 }
-# Beside a run that was trained with other settings than its row has now.
+# Beside a run that was trained otherwise than its row is now.
 FORMER_MARK = " †"
 # Written by benchmarks/training_speed.py.
 SPEED_FILE = "training-speed.json"
+# What the page takes of a record.
+RECORDED = {
+    "table", "row", "seed", "start", "settings", "history", "metrics", "training_seconds",
+    "commit", "versions", "hardware", "backend",
+}  # fmt: skip
+NO_RECORD = (
+    "{} must be a record of `tfpqn reproduce`, of the table and row that its place says. Received:"
+)
 # Pixels of a picture for a screen.
 PIXELS_PER_INCH = 110
 
@@ -42,12 +52,47 @@ def read_records(table: Table, results_dir: str | Path) -> list[Record]:
     """The records of a table, row by row in the table's order, then by seed.
 
     A record of a row that the table does not have, or no longer, is left out.
+
+    Raises:
+        ValueError: A file is no record, or not the one that its place says.
     """
     names = [row.name for row in table.rows]
     paths = (Path(results_dir) / table.name).glob("*.json")
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths)]
+    records = [_read_record(path, table) for path in sorted(paths)]
     known = [record for record in records if record["row"] in names]
     return sorted(known, key=lambda record: (names.index(record["row"]), record["seed"]))
+
+
+def _read_record(path: Path, table: Table) -> Record:
+    """The content of a file of the table's folder, which is named by row and seed."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        place = (record["table"], f"{record['row']}-{record['seed']}")
+        metrics = [record["metrics"][name] for name in table.protocols]
+        complete = all("mAP" in figures for figures in metrics) and RECORDED <= set(record)
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{NO_RECORD.format(path)} {type(error).__name__}: {error}") from error
+    if place != (table.name, path.stem) or not complete:
+        raise ValueError(f"{NO_RECORD.format(path)} one of {'/'.join(place)}")
+    return record
+
+
+def find_page(results_dir: str | Path) -> Path:
+    """Where the page on a folder of results is: beside it, under its name.
+
+    Raises:
+        ValueError: The folder has no name of its own, or another page is there.
+    """
+    folder = Path(results_dir)
+    if not folder.name:
+        raise ValueError(f"The folder of results must have a name. Received: {str(results_dir)!r}")
+    page = folder.parent / f"{folder.name}.md"
+    if page.is_file() and MADE_BY not in page.read_text(encoding="utf-8"):
+        raise ValueError(
+            f"The page of {str(results_dir)!r} would replace one that is not made of records; take "
+            f"another folder. Received: {str(page)!r}"
+        )
+    return page
 
 
 def write_report(tables: Sequence[Table], results_dir: str | Path, page: str | Path) -> None:
@@ -67,13 +112,18 @@ def write_report(tables: Sequence[Table], results_dir: str | Path, page: str | P
     write_file_atomically(page, "\n".join(parts).encode())
 
 
-INTRODUCTION = """\
-Made by `tfpqn reproduce` from the records, one JSON file a run; do not edit. The mAP is over the
+MADE_BY = "Made by `tfpqn reproduce` from the records"
+INTRODUCTION = f"""\
+{MADE_BY}, one JSON file a run; do not edit. The mAP is over the
 full ranking, raw query against hard codes; equally scored items count with the expected value over
 their orders. "Soft" is the mAP against items reconstructed as in training, "raw" that of the same
 network's embeddings without coding, "coded queries" that of a search from code to code. A figure of
-several seeds is their mean, with the smallest and the largest in brackets. "Published" figures are
-those of the paper's authors. What is marked † was trained by a former recipe of its row.
+several seeds is their mean, with the smallest and the largest in brackets; all others are of one
+seed, and differences as small as those between seeds say nothing. "Published" figures are those of
+the paper's authors. What is marked † was trained otherwise than the text says: what its recipe had
+then stands below. The code may have changed too since the commit that a run was trained at. Minutes
+are without those of the row that a run starts from; images a second are those of the median epoch,
+evaluations left out.
 """
 
 
@@ -82,7 +132,16 @@ def format_table(table: Table, records: Sequence[Record], picture: str) -> str:
     lines = [f"## {table.title}", "", table.text, ""]
     for protocol in table.protocols:
         lines += [f"mAP, `{protocol}`:", "", *format_overview(table, records, protocol), ""]
-    lines += [f"![mAP, {table.title}]({picture})", "", *format_runs(table, records), ""]
+    names = {(record["row"], record["seed"]) for record in records}
+    wanted = {(row.name, seed) for row in table.rows for seed in row.seeds}
+    lines += [
+        f"![mAP, {table.title}]({picture})",
+        "",
+        f"Of the {len(wanted)} runs that the recipes name, {len(names & wanted)} are recorded.",
+        "",
+        *format_runs(table, records),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -101,7 +160,7 @@ def format_overview(table: Table, records: Sequence[Record], protocol: str) -> l
         for reading in table.readings:
             figures = _figures(table, rows, records, protocol, reading)
             if figures:
-                former = {_position(table, row) for row in rows if _has_former(row, records)}
+                former = {_position(table, row) for row in rows if _has_former(table, row, records)}
                 cells = [
                     format_mean(figures.get(column, [])) + FORMER_MARK * (column in former)
                     for column in columns
@@ -124,7 +183,8 @@ def _format_readings(table: Table, records: Sequence[Record], protocol: str) -> 
     for group, rows in _group_rows(table).items():
         figures = [_figures(table, rows, records, protocol, name) for name in table.readings]
         if any(figures):
-            cells = [format_mean([x for xs in one.values() for x in xs]) for one in figures]
+            mark = FORMER_MARK * any(_has_former(table, row, records) for row in rows)
+            cells = [format_mean([x for xs in one.values() for x in xs]) + mark for one in figures]
             lines.append(f"| {group} | " + " | ".join(cells) + " |")
     return lines
 
@@ -188,7 +248,7 @@ def format_runs(table: Table, records: Sequence[Record]) -> list[str]:
     for record in records:
         metrics = record["metrics"][table.protocols[0]]
         start = f", from `{record['start']}`" if record["start"] else ""
-        mark = FORMER_MARK if is_former(record, table.find(record["row"])) else ""
+        mark = FORMER_MARK if find_changes(table, record, records) else ""
         lines.append(
             f"| `{record['row']}`, {record['seed']}{start}{_name_precision(record)}{mark} "
             f"| {metrics['mAP']:.4f} "
@@ -197,7 +257,12 @@ def format_runs(table: Table, records: Sequence[Record]) -> list[str]:
             f"| {_format_speed(record)} | {record['commit'] or record['versions']['tfpqn']} |"
         )
     places = sorted({_describe_place(record) for record in records})
-    return [*lines, "", *(f"- {place}" for place in places)]
+    return [
+        *lines,
+        "",
+        *(f"- {place}" for place in places),
+        *(f"- {changes}" for changes in _list_changes(table, records)),
+    ]
 
 
 def _name_precision(record: Record) -> str:
@@ -208,8 +273,43 @@ def _name_precision(record: Record) -> str:
     return "" if taken == wanted else f", in {taken}"
 
 
-def _has_former(row: Recipe, records: Sequence[Record]) -> bool:
-    return any(record["row"] == row.name and is_former(record, row) for record in records)
+def find_changes(table: Table, record: Record, records: Sequence[Record]) -> list[str]:
+    """What a run, or the run that it starts from, had otherwise than its row has now.
+
+    A setting that is younger than the record had its default then.
+    """
+    row = table.find(record["row"])
+    defaults = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+    changes = [
+        f"{name} {former}, now {value}"
+        for name, value in row.settings().items()
+        if (former := record["settings"].get(name, defaults[name])) != value
+    ]
+    if record["start"] != row.start:
+        return [*changes, f"start {record['start']}, now {row.start}"]
+    return changes + [
+        f"that of its start `{start['row']}`: {change}"
+        for start in records
+        if (start["row"], start["seed"]) == (row.start, record["seed"])
+        for change in find_changes(table, start, records)
+    ]
+
+
+def _list_changes(table: Table, records: Sequence[Record]) -> list[str]:
+    """A sentence on each kind of former recipe, naming its runs."""
+    runs: dict[str, list[str]] = {}
+    for record in records:
+        changes = "; ".join(find_changes(table, record, records))
+        if changes:
+            runs.setdefault(changes, []).append(f"`{record['row']}`, {record['seed']}")
+    return [f"† {' and '.join(names)}: {changes}." for changes, names in runs.items()]
+
+
+def _has_former(table: Table, row: Recipe, records: Sequence[Record]) -> bool:
+    return any(
+        record["row"] == row.name and bool(find_changes(table, record, records))
+        for record in records
+    )
 
 
 def format_speed(content: Record) -> str:
@@ -240,23 +340,12 @@ def format_speed(content: Record) -> str:
     return "\n".join(lines)
 
 
-def is_former(record: Record, recipe: Recipe) -> bool:
-    """Whether a run was trained with other settings than its row has now.
-
-    A setting that is younger than the record had its default then.
-    """
-    defaults = {field.name: field.default for field in dataclasses.fields(RunConfig)}
-    return any(
-        record["settings"].get(name, defaults[name]) != value
-        for name, value in recipe.settings().items()
-    )
-
-
 def _format_speed(record: Record) -> str:
-    """Training images a second, of the fastest epoch: evaluations and other work take time too."""
+    """Training images a second, each view counted, of the median epoch without an evaluation."""
     seconds = [epoch["seconds"] for epoch in record["history"] if "mAP" not in epoch]
     number = record["metrics"][record["settings"]["protocol"]]["splits"]["train"]["num_images"]
-    return f"{number / min(seconds):,.0f}" if seconds else ""
+    number *= record["settings"].get("views", 1)
+    return f"{number / float(np.median(seconds)):,.0f}" if seconds else ""
 
 
 def _describe_place(record: Record) -> str:
@@ -279,7 +368,9 @@ def draw_table(table: Table, records: Sequence[Record], path: Path) -> None:
     _draw_results(table, records, results)
     for axes in growth:
         _draw_growth(table, records, axes)
-    figure.savefig(path)
+    content = io.BytesIO()
+    figure.savefig(content)
+    write_file_atomically(path, content.getvalue())
 
 
 def _draw_results(table: Table, records: Sequence[Record], axes: Any) -> None:

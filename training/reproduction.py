@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfpqn.files import write_file_atomically
 
 from .evaluation import evaluate
 from .machine import note_machine
 from .recipes import Recipe, Table
+from .run_config import RunConfig
 from .run_training import train
 from .runs import Run
 
@@ -33,8 +35,9 @@ def reproduce(
 ) -> list[Path]:
     """Run rows of a table, each for each seed, and write a record of each.
 
-    What was trained before is not trained again, and a run that was killed goes on from its last
-    checkpoint.
+    A row that starts from another has that one trained first, and recorded unless a record is
+    there. What was trained before is not trained again, and a run that was killed goes on from its
+    last checkpoint.
 
     Args:
         table: From `find_table`.
@@ -47,45 +50,93 @@ def reproduce(
         progress: Whether to show progress bars.
 
     Returns:
-        Paths of the records.
+        Paths of the records that were written.
 
     Raises:
-        ValueError: A row is unknown, or a run's folder holds a run of other settings.
+        ValueError: A row is unknown, a seed is out of range, or a run's folder holds a run of other
+            settings.
         FileNotFoundError: The data is not there.
     """
     chosen = [table.find(name) for name in rows] if rows else list(table.rows)
-    records = []
-    for recipe in chosen:
-        for seed in seeds if seeds is not None else recipe.seeds:
-            say(f"{table.name}, {recipe.name}, seed {seed}")
-            run = _train(table, recipe, seed, Path(runs_dir), data_dir, progress)
-            record = _describe(table, recipe, run, data_dir)
-            path = Path(results_dir) / table.name / f"{recipe.name}-{seed}.json"
+    wanted = [
+        (recipe, seed)
+        for recipe in chosen
+        for seed in (seeds if seeds is not None else recipe.seeds)
+    ]
+    for recipe, seed in wanted:
+        # Refuses a seed out of range now, not after the training of others.
+        recipe.config_of(seed)
+    place = _Place(table, Path(runs_dir), Path(results_dir), data_dir, progress)
+    paths: list[Path] = []
+    for recipe, seed in wanted:
+        for row in _list_starts(table, recipe):
+            path = place.record(row, seed)
+            if path in paths or row is not recipe and place.needs_no_start(recipe, row, seed):
+                continue
+            say(f"{table.name}, {row.name}, seed {seed}")
+            record = _describe(table, row, _train(place, row, seed), data_dir)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_file_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
             say(f"mAP {record['metrics'][table.protocols[0]]['mAP']:.4f}: {path}")
-            records.append(path)
-    return records
+            paths.append(path)
+    return paths
 
 
-def _train(
-    table: Table,
-    recipe: Recipe,
-    seed: int,
-    runs_dir: Path,
-    data_dir: str | Path | None,
-    progress: bool,
-) -> Run:
+class _Place(NamedTuple):
+    """Where a table's runs and records lie, and its data."""
+
+    table: Table
+    runs_dir: Path
+    results_dir: Path
+    data_dir: str | Path | None
+    progress: bool
+
+    def needs_no_start(self, recipe: Recipe, start: Recipe, seed: int) -> bool:
+        """Whether a start that nobody asked for is recorded, or is needed no more and gone."""
+        is_trained = [Run(self.run(row, seed), row.config).is_trained for row in (recipe, start)]
+        return self.record(start, seed).is_file() or is_trained == [True, False]
+
+    def run(self, recipe: Recipe, seed: int) -> Path:
+        return self.runs_dir / self.table.name / f"{recipe.name}-{seed}"
+
+    def record(self, recipe: Recipe, seed: int) -> Path:
+        return self.results_dir / self.table.name / f"{recipe.name}-{seed}.json"
+
+
+def _list_starts(table: Table, recipe: Recipe) -> list[Recipe]:
+    """The row and all that it starts from, in the order of training."""
+    if recipe.start is None:
+        return [recipe]
+    return [*_list_starts(table, table.find(recipe.start)), recipe]
+
+
+def _train(place: _Place, recipe: Recipe, seed: int) -> Run:
     """The trained run of a row; of a row that starts from another, after that."""
+    folder = place.run(recipe, seed)
     start = None
     if recipe.start is not None:
-        start = _train(table, table.find(recipe.start), seed, runs_dir, data_dir, progress)
-    config = recipe.config_of(seed, None if start is None else str(start.folder))
-    run = Run.start(runs_dir / table.name / f"{recipe.name}-{seed}", config)
+        start = place.run(place.table.find(recipe.start), seed)
+    config = _keep_start(folder, recipe.config_of(seed, None if start is None else str(start)))
+    if recipe.start is not None and not Run(folder, config).is_trained:
+        _train(place, place.table.find(recipe.start), seed)
+    run = Run.start(folder, config)
     if not run.is_trained:
-        splits = run.load_splits(data_dir)
-        train(run, splits, evaluate_every=EVALUATE_EVERY, progress=progress)
+        splits = run.load_splits(place.data_dir)
+        train(run, splits, evaluate_every=EVALUATE_EVERY, progress=place.progress)
     return run
+
+
+def _keep_start(folder: Path, config: RunConfig) -> RunConfig:
+    """The settings that the folder's run was begun with, where all but the start's path are so.
+
+    Runs may be moved as a whole: then the start lies elsewhere, and is the same.
+    """
+    if not Run(folder, config).has_begun:
+        return config
+    former = Run.open(folder).config
+    return (
+        former if dataclasses.replace(former, initial_run=config.initial_run) == config else config
+    )
 
 
 def _describe(

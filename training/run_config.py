@@ -82,8 +82,8 @@ class RunConfig:
         color_jitter: Most by which brightness, contrast and saturation of augmented images change.
         views: 2 or more to train without labels: each image stands so often in a batch, augmented
             in different ways, and only these belong together.
-        samples_per_class: Items of a class in a batch, a divisor of `batch_size`; 0 to draw items
-            at random, whatever their classes.
+        samples_per_class: Items of a class in a batch, at least 2, a divisor of `batch_size` and at
+            most half of it; 0 to draw items at random, whatever their classes.
         seed: Seed of weights, order, augmentation and clustering.
 
     Raises:

@@ -15,6 +15,7 @@ from tfpqn.files import write_file_atomically
 from .array_checkpoint import ARRAYS_FILE, TENSORFLOW_FILE
 from .calibration import calibrate
 from .evaluation import evaluate
+from .machine import MACHINE_FILE
 from .run_config import RunConfig
 
 
@@ -83,6 +84,8 @@ class Run:
                 )
         else:
             folder.mkdir(parents=True, exist_ok=True)
+            # What was noted of the machine is that of the run whose place this one takes.
+            (folder / MACHINE_FILE).unlink(missing_ok=True)
             _write_json(folder / "run.json", config.to_json())
         return run
 

@@ -9,9 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfpqn.files import write_file_atomically
-
-from .array_checkpoint import ARRAYS_FILE, refuse_checkpoint
+from .array_checkpoint import ARRAYS_FILE, refuse_checkpoint, write_history
 
 
 class TrainingState:
@@ -51,9 +49,7 @@ class TrainingState:
         self._step.assign(step)
         self._history.assign(json.dumps(self.history))
         self._manager.save(checkpoint_number=step)
-        write_file_atomically(
-            self._directory / "history.json", (json.dumps(self.history, indent=1) + "\n").encode()
-        )
+        write_history(self._directory, self.history)
 
     def restore(self) -> int:
         """Load the last checkpoint, if any; return the step to go on from."""
@@ -70,6 +66,8 @@ class TrainingState:
                 f"optimizer. Received one that does not fit: {str(error).splitlines()[0]}"
             ) from error
         self.history = json.loads(self._history.numpy().decode())
+        # A kill between checkpoint and file left the file an epoch behind.
+        write_history(self._directory, self.history)
         return int(self._step.numpy())
 
 

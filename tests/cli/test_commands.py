@@ -111,6 +111,11 @@ def test_rows_of_a_table_are_listed_and_run_again(tfpqn, tmp_path, monkeypatch):
     (tmp_path / "results.md").unlink()
     assert tfpqn("reproduce", "tiny", "--report", *folders).status == 0
     assert (tmp_path / "results.md").read_text() == page
+    # Before any training.
+    (tmp_path / "results" / "tiny" / "pqn-16-4.json").write_text("{")
+    result = tfpqn("reproduce", "tiny", "--rows", "pqn-16", "--seed", 5, *folders)
+    assert result.status == 2 and "pqn-16-4.json must be a record" in result.error
+    assert not (tmp_path / "runs" / "tiny" / "pqn-16-5").exists()
 
 
 def test_a_recipe_trains_as_its_row_says(tfpqn, tmp_path, monkeypatch):
@@ -207,6 +212,10 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
         ),
         (["reproduce", "cifar"], "Unknown table. Expected one of ['cifar10-p1'"),
         (["reproduce", "cifar10-p1", "--rows", "pqn-25"], "Unknown row of cifar10-p1"),
+        (
+            ["reproduce", "cifar10-p1", "--report", "--results-dir", "{new}"],
+            "--results-dir must be a folder of records",
+        ),
         (["evaluate", "--run-dir", "{new}"], "The run folder must hold run.json"),
         (["index", "--run-dir", "{folder}/run", "--output", "{folder}/index"], "--overwrite"),
         (

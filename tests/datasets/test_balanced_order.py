@@ -17,7 +17,7 @@ PER_CLASS = 2
 @st.composite
 def orders(draw: st.DrawFn) -> tuple[np.ndarray, BalancedOrder]:
     """Labels of classes of any size, of which enough fill a group, in any order."""
-    per_batch = draw(st.integers(1, 4))
+    per_batch = draw(st.integers(2, 4))
     sizes = draw(st.lists(st.integers(0, 11), min_size=per_batch, max_size=7))
     sizes[:per_batch] = [size + PER_CLASS for size in sizes[:per_batch]]
     numbers = draw(st.permutations(range(len(sizes))))
@@ -88,6 +88,7 @@ def test_training_batches_are_balanced_wherever_the_stream_begins(rng, take: Tak
         (np.arange(8) % 2, 4, 1, "at least 2 and divide the batch. Received: samples_per_class=1"),
         (np.arange(8) % 2, 4, 3, "divide the batch. Received: samples_per_class=3, batch_size=4"),
         (np.arange(8) % 2, 4, -2, "must be at least 2"),
+        (np.arange(8) % 2, 4, 4, "must leave room for a second class.*Received: 4, the whole"),
         (np.eye(8, dtype=int), 4, 2, r"one label each. Received: labels of shape \(8, 8\)"),
         (np.array([0, 0, 0, 1]), 4, 2, "needs 2 classes of so many items. Received: 1 of them"),
     ],

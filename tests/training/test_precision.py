@@ -1,5 +1,6 @@
 """Laws of the precision that training computes in."""
 
+import dataclasses
 import json
 
 import pytest
@@ -64,6 +65,14 @@ def test_a_run_goes_on_in_the_precision_that_it_began_with(seconds, tmp_path):
         seconds[HALF] = half
         choose_precision.cache_clear()
         assert note_machine(tmp_path, CONFIG)["precision"] == "float32"
+
+
+def test_settings_that_take_the_place_of_others_are_noted_anew(seconds, tmp_path):
+    """Before the first checkpoint, when a folder binds nothing."""
+    first = Run.start(tmp_path, CONFIG)
+    assert note_machine(first.folder, first.config)["precision"] == HALF
+    other = Run.start(tmp_path, dataclasses.replace(CONFIG, precision="float32"))
+    assert note_machine(other.folder, other.config)["precision"] == "float32"
 
 
 def test_a_run_that_was_begun_before_there_was_a_choice_keeps_to_its_settings(seconds, tmp_path):

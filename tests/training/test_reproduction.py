@@ -2,13 +2,21 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from tfpqn.training import Run, RunConfig, reproduce
 from tfpqn.training.recipes import Recipe, Table, find_recipe, find_table, table_names
-from tfpqn.training.reports import format_overview, format_runs, is_former, write_report
+from tfpqn.training.reports import (
+    find_changes,
+    find_page,
+    format_overview,
+    format_runs,
+    read_records,
+    write_report,
+)
 
 CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=2, batch_size=256, seed=9)
 EMBEDDING = dataclasses.replace(CONFIG, loss_sides="raw")
@@ -100,22 +108,117 @@ def test_the_page_shows_means_published_figures_and_runs(folder, records):
     assert (folder / "tiny.png").is_file()
 
 
-def test_runs_of_a_former_recipe_are_marked(records):
-    record = records["pqn-8-0"]
-    row = TABLE.find("pqn-8")
-    assert not is_former(record, row)
-    longer = dataclasses.replace(row, config=dataclasses.replace(CONFIG, epochs=3))
-    assert is_former(record, longer)
-    # A setting that is younger than the record had its default.
-    older = {name: value for name, value in record["settings"].items() if name != "precision"}
-    half = dataclasses.replace(row, config=dataclasses.replace(CONFIG, precision="mixed_bfloat16"))
-    assert not is_former({**record, "settings": older}, row)
-    assert is_former({**record, "settings": older}, half)
-    changed = dataclasses.replace(TABLE, rows=(longer, *TABLE.rows[1:]))
-    lines = format_runs(changed, list(records.values()))
+def with_row(**settings):
+    """The table with other settings of its first row."""
+    row = dataclasses.replace(TABLE.rows[0], config=dataclasses.replace(CONFIG, **settings))
+    return dataclasses.replace(TABLE, rows=(row, *TABLE.rows[1:]))
+
+
+def test_runs_of_a_former_recipe_are_marked_and_what_it_had_is_told(records):
+    everything = list(records.values())
+    assert not any(find_changes(TABLE, record, everything) for record in everything)
+    longer = with_row(epochs=3)
+    assert find_changes(longer, records["pqn-8-0"], everything) == ["epochs 2, now 3"]
+    lines = format_runs(longer, everything)
     assert [" †" in line for line in lines[2:6]] == [True, True, False, False]
-    overview = format_overview(changed, list(records.values()), "digits")
+    assert lines[-1] == "- † `pqn-8`, 0 and `pqn-8`, 1: epochs 2, now 3."
+    overview = format_overview(longer, everything, "digits")
     assert [line.endswith("† |") for line in overview[2:]] == [True, False, False]
+
+
+def test_a_setting_that_is_younger_than_the_record_had_its_default(records):
+    record = records["pqn-8-0"]
+    older = {name: value for name, value in record["settings"].items() if name != "precision"}
+    record = {**record, "settings": older}
+    assert find_changes(TABLE, record, [record]) == []
+    half = with_row(precision="mixed_bfloat16")
+    assert find_changes(half, record, [record]) == ["precision float32, now mixed_bfloat16"]
+
+
+def test_a_run_whose_start_is_of_a_former_recipe_is_marked(records):
+    start = dataclasses.replace(TABLE.rows[1], config=dataclasses.replace(EMBEDDING, epochs=3))
+    table = dataclasses.replace(TABLE, rows=(TABLE.rows[0], start, TABLE.rows[2]))
+    changes = find_changes(table, records["later-8-0"], list(records.values()))
+    assert changes == ["that of its start `embedding`: epochs 2, now 3"]
+    other = dataclasses.replace(TABLE.rows[2], start="pqn-8")
+    table = dataclasses.replace(TABLE, rows=(*TABLE.rows[:2], other))
+    changes = find_changes(table, records["later-8-0"], list(records.values()))
+    assert changes == ["start embedding, now pqn-8"]
+
+
+def test_the_page_says_how_many_of_the_runs_there_are(records, folder):
+    assert (
+        "Of the 4 runs that the recipes name, 4 are recorded." in (folder / "page.md").read_text()
+    )
+
+
+def test_speed_is_that_of_the_median_epoch_with_every_view_counted(records):
+    record = {**records["pqn-8-0"], "settings": {**records["pqn-8-0"]["settings"], "views": 2}}
+    record["history"] = [{"epoch": 1, "seconds": seconds} for seconds in (1.0, 10.0, 30.0)]
+    record["history"].append({"epoch": 4, "seconds": 0.5, "mAP": 0.5})
+    number = record["metrics"]["digits"]["splits"]["train"]["num_images"]
+    assert f"| {2 * number / 10:,.0f} |" in format_runs(TABLE, [record])[2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: [],
+        lambda record: {**record, "table": "other"},
+        lambda record: {**record, "seed": 1},
+        lambda record: {**record, "metrics": {}},
+        lambda record: {name: value for name, value in record.items() if name != "history"},
+    ],
+)
+def test_a_file_that_is_not_the_record_of_its_place_is_refused_by_name(records, tmp_path, change):
+    (tmp_path / "tiny").mkdir()
+    file = tmp_path / "tiny" / "pqn-8-0.json"
+    file.write_text(json.dumps(change(records["pqn-8-0"])))
+    with pytest.raises(ValueError, match=f"{file} must be a record of `tfpqn reproduce`"):
+        read_records(TABLE, tmp_path)
+    file.write_text("{")
+    with pytest.raises(ValueError, match=f"{file} must be a record"):
+        read_records(TABLE, tmp_path)
+
+
+def test_the_page_lies_beside_the_results_and_replaces_none_of_another_kind(folder, tmp_path):
+    assert find_page(folder / "page") == folder / "page.md"
+    assert find_page(tmp_path / "results-0.2") == tmp_path / "results-0.2.md"
+    (tmp_path / "method.md").write_text("# Method\n")
+    with pytest.raises(ValueError, match=r"would replace one .*method\.md"):
+        find_page(tmp_path / "method")
+    with pytest.raises(ValueError, match=r"must have a name. Received: '\.'"):
+        find_page(".")
+
+
+def test_runs_may_be_moved_with_what_they_start_from(folder, records, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(folder / "runs", moved)
+
+    def again(results):
+        return reproduce(
+            TABLE,
+            ["later-8"],
+            runs_dir=moved,
+            results_dir=tmp_path / results,
+            say=lambda sentence: None,
+            progress=False,
+        )
+
+    written = again("results")
+    assert [path.stem for path in written] == ["embedding-0", "later-8-0"]
+    for path in written:
+        assert json.loads(path.read_text())["metrics"] == records[path.stem]["metrics"]
+    # A start that is recorded is left alone; one that is needed no more may be gone.
+    assert [path.stem for path in again("results")] == ["later-8-0"]
+    shutil.rmtree(moved / "tiny" / "embedding-0")
+    assert [path.stem for path in again("others")] == ["later-8-0"]
+
+
+def test_a_seed_out_of_range_is_refused_before_any_training(tmp_path):
+    with pytest.raises(ValueError, match="seed must lie in"):
+        reproduce(TABLE, ["pqn-8"], [0, -1], runs_dir=tmp_path, results_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_table_may_be_of_another_setting_than_bits_and_show_several_readings(records, folder):
@@ -149,7 +252,7 @@ def test_a_table_of_one_position_has_a_column_for_each_reading(records, folder):
     table = Table("one", "One", "", ("digits",), rows, readings=("codes", "raw"))
     (folder / "results" / "one").mkdir()
     for name, codes, raw in (("plain", 0.5, 0.75), ("more", 0.625, 0.25)):
-        record = {**records["pqn-8-0"], "table": "one", "row": name}
+        record = {**records["embedding-0"], "table": "one", "row": name}
         metrics = {**record["metrics"]["digits"], "mAP": codes, "raw_embeddings": {"mAP": raw}}
         path = folder / "results" / "one" / f"{name}-0.json"
         path.write_text(json.dumps({**record, "metrics": {"digits": metrics}}))

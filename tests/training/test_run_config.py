@@ -62,6 +62,7 @@ def build(**settings: Any) -> Any:
             "views above 1 train without labels.*classification_weight=1.0",
         ),
         ({"samples_per_class": 1}, "samples_per_class must be 0, or at least 2.*class=1, batch"),
+        ({"samples_per_class": 128}, "samples_per_class must .* into two or more.*class=128"),
         ({"samples_per_class": 3}, "samples_per_class must .* divide batch_size.*batch_size=128"),
         (
             {"samples_per_class": 4, "views": 2, "augment": True},

@@ -34,7 +34,7 @@ def reproduce(
     """Run rows of a table of results again; write their records, and the page made from them."""
     from tfpqn.training import reproduce as reproduce_rows
     from tfpqn.training.recipes import find_table, table_names
-    from tfpqn.training.reports import write_report
+    from tfpqn.training.reports import find_page, read_records, write_report
 
     chosen = find_table(table)
     if show:
@@ -47,6 +47,14 @@ def reproduce(
             listing.add_row(row.name, row.group or "", str(bits), str(epochs), seeds)
         console.print(listing)
         return
+    page = find_page(results_dir)
+    if report and not results_dir.is_dir():
+        raise FileNotFoundError(
+            f"--results-dir must be a folder of records. Received: {str(results_dir)!r}"
+        )
+    # What would keep the page from being made is said before hours of training.
+    for name in table_names():
+        read_records(find_table(name), results_dir)
     if not report:
         reproduce_rows(
             chosen,
@@ -57,6 +65,5 @@ def reproduce(
             results_dir=results_dir,
             say=lambda sentence: console.print(sentence, highlight=False, soft_wrap=True),
         )
-    page = results_dir.with_suffix(".md")
     write_report([find_table(name) for name in table_names()], results_dir, page)
     console.print(f"The page is {page}", highlight=False)

@@ -15,13 +15,14 @@ console = rich.console.Console()
 
 RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
 DataDir = Annotated[
-    Path | None, typer.Option(help="Folder of tensorflow-datasets' prepared data sets.")
+    Path | None,
+    typer.Option(help="Folder of data sets: prepared by tensorflow-datasets, or npz files."),
 ]
 ProtocolName = Annotated[
     str | None,
     typer.Option(
-        help="digits, cifar10-full, cifar10-test, cifar10-train, cifar10-5k, cifar10-10kq; of "
-        "clips moving-digits, msr-action3d, ucf101-1 or hmdb51-1."
+        help="digits, fashion-mnist, cifar10-full, cifar10-test, cifar10-train, cifar10-5k, "
+        "cifar10-10kq; of clips moving-digits, msr-action3d, ucf101-1 or hmdb51-1."
     ),
 ]
 ImagesFolder = Annotated[

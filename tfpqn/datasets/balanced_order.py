@@ -17,7 +17,8 @@ class BalancedOrder:
     Args:
         labels: One label an item, `[num_items]`.
         batch_size: Items in a batch.
-        samples_per_class: Items of a class in a batch, at least 2, a divisor of `batch_size`.
+        samples_per_class: Items of a class in a batch, at least 2, a divisor of `batch_size` and
+            at most half of it.
 
     Raises:
         ValueError: An item may have several labels, `samples_per_class` is out of range, or too few
@@ -29,6 +30,11 @@ class BalancedOrder:
             raise ValueError(
                 "samples_per_class must be at least 2 and divide the batch. Received: "
                 f"samples_per_class={samples_per_class}, batch_size={batch_size}"
+            )
+        if samples_per_class == batch_size:
+            raise ValueError(
+                "samples_per_class must leave room for a second class: an item without irrelevant "
+                f"ones teaches nothing. Received: {samples_per_class}, the whole batch"
             )
         if np.ndim(labels) != 1:
             raise ValueError(

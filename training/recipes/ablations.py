@@ -116,7 +116,7 @@ def _additions() -> tuple[Recipe, ...]:
 ABLATION_ALPHA = Table(
     "ablation-alpha",
     "Hardness of the soft assignment, Fashion-MNIST",
-    "Training sees soft items, a search sees codes; the two come together as alpha grows.\n",
+    "Training sees soft items, a search sees codes; from alpha 5 on the two come together.\n",
     ("fashion-mnist",),
     _alphas(),
     axis="alpha",
@@ -135,17 +135,18 @@ ABLATION_CODEBOOKS = Table(
 ABLATION_LOSSES = Table(
     "ablation-losses",
     "Losses, Fashion-MNIST",
-    "The same network, data and schedule under different losses.\n",
+    "The same network, data and schedule under different losses; all codewords are of unit "
+    "length.\n",
     ("fashion-mnist",),
     _losses(),
 )
 ABLATION_ADDITIONS = Table(
     "ablation-additions",
     "Additions to the paper, Fashion-MNIST",
-    "The same network, data and schedule with one thing more; all of these together are what the "
-    "recipes for CIFAR-10 have. The last two go on from the first, so that one is the other's "
-    "measure. A rotation before splitting has no row: the embedding is a linear layer, which "
-    "learns one.\n",
+    "The same network, data and schedule with what the line says; that with a classifier of both, "
+    "smoothed labels and codewords of their own length has what the recipes for CIFAR-10 took from "
+    "here. The last two go on from the first, so that one is the other's measure. A rotation "
+    "before splitting has no row: the embedding is a linear layer, which learns one.\n",
     ("fashion-mnist",),
     _additions(),
     readings=("codes", "soft", "raw"),

@@ -14,15 +14,18 @@ PQN_PUBLISHED = {12: 0.741, 24: 0.782, 36: 0.787, 48: 0.786}
 TEXT = """\
 The 3-conv net has the published layer sizes, and batch normalisation; shifted, mirrored and cut
 images, SGD, weight decay, a classifier of embeddings and quantized items beside the triplet loss,
-and codewords of their own length are ours. "Published net and loss" has none of them. All others
+and codewords of their own length are ours. "The paper's net and loss" has mirrored images of them
+and nothing else, and is trained by us for 20 epochs: how the paper trained is not known. All others
 start from `embedding`, a network trained without a quantizer, and are tuned for an eighth to a
 fifth as long: PQN and RPQN with their quantizer, `embedding-tuned` without one. "Embedding, then
-k-means PQ" is the latter, coded afterwards. All compute in bfloat16 but the published net.
+k-means PQ" is the latter, coded afterwards. All compute in bfloat16 but the paper's net.
 `cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
 took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the
-training set. PQN and k-means PQ have 2 codebooks at 12 bits and 4, as published, at all other
-lengths; RPQN has 2, 3, 4 and 4 levels of one codebook. At 12 bits alpha is 3, at all others 5; and
-there RPQN encodes by a beam of 16, which is slow for larger codebooks.
+training set. PQN and k-means PQ have 2 codebooks of 64 codewords at 12 bits and 4 of 64, 512 and
+4,096 at the other lengths; the paper's net has 4 at 12 bits too. RPQN has 2, 3, 4 and 4 levels of
+one codebook, of 64, 256, 512 and 4,096: at 24 bits it has fewer, larger codebooks than PQN. Alpha
+is 3 at 12 bits, with PQN and RPQN, and else 5; and at 12 bits RPQN encodes by a beam of 16, which
+is slow for larger codebooks.
 """
 # Backbone -> settings of the embedding, and in which its tuning differs.
 SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -80,7 +83,9 @@ def _rows(backbone: str, title: str, prefix: str = "") -> tuple[Recipe, ...]:
 def _published_rows() -> tuple[Recipe, ...]:
     return tuple(
         Recipe(
-            f"published-{bits}", "PQN, published net and loss", RunConfig(bits=bits, **PUBLISHED)
+            f"published-{bits}",
+            "PQN, the paper's net and loss, trained by us",
+            RunConfig(bits=bits, **PUBLISHED),
         )
         for bits in BITS
     )
