@@ -1,80 +1,33 @@
-"""Tables and pictures of recorded results, from the records alone."""
+"""The page of recorded results, from the records alone."""
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import json
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tfpqn.files import write_file_atomically
 
+from .pictures import draw_table
+from .readings import (
+    AXES,
+    READINGS,
+    compares_readings,
+    find_figures,
+    group_rows,
+    position_of,
+    positions_of,
+    title_line,
+)
 from .recipes import Recipe, Table
-from .run_config import RunConfig
+from .records import Record, find_changes, read_records
 
-Record = dict[str, Any]
-
-# What an evaluation holds, by the name a table gives it: title and where the figure stands.
-READINGS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "codes": ("codes", ("mAP",)),
-    "codes-1000": ("codes, of the best 1,000", ("mAP@R", "1000")),
-    "soft": ("soft items", ("soft_items", "mAP")),
-    "raw": ("raw embeddings", ("raw_embeddings", "mAP")),
-    "symmetric": ("coded queries too", ("coded_queries", "mAP")),
-}
-AXES = {
-    "bits": "bits",
-    "alpha": "alpha",
-    "num_subspaces": "codebooks",
-}
 # Beside a run that was trained otherwise than its row is now.
 FORMER_MARK = " †"
 # Written by benchmarks/training_speed.py.
 SPEED_FILE = "training-speed.json"
-# What the page takes of a record.
-RECORDED = {
-    "table", "row", "seed", "start", "settings", "history", "metrics", "training_seconds",
-    "commit", "versions", "hardware", "backend",
-}  # fmt: skip
-NO_RECORD = (
-    "{} must be a record of `tfpqn reproduce`, of the table and row that its place says. Received:"
-)
-# Pixels of a picture for a screen.
-PIXELS_PER_INCH = 110
-
-
-def read_records(table: Table, results_dir: str | Path) -> list[Record]:
-    """The records of a table, row by row in the table's order, then by seed.
-
-    A record of a row that the table does not have, or no longer, is left out.
-
-    Raises:
-        ValueError: A file is no record, or not the one that its place says.
-    """
-    names = [row.name for row in table.rows]
-    paths = (Path(results_dir) / table.name).glob("*.json")
-    records = [_read_record(path, table) for path in sorted(paths)]
-    known = [record for record in records if record["row"] in names]
-    return sorted(known, key=lambda record: (names.index(record["row"]), record["seed"]))
-
-
-def _read_record(path: Path, table: Table) -> Record:
-    """The content of a file of the table's folder, which is named by row and seed."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        place = (record["table"], f"{record['row']}-{record['seed']}")
-        metrics = [record["metrics"][name] for name in table.protocols]
-        complete = all("mAP" in figures for figures in metrics) and RECORDED <= set(record)
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{NO_RECORD.format(path)} {type(error).__name__}: {error}") from error
-    if place != (table.name, path.stem) or not complete:
-        raise ValueError(f"{NO_RECORD.format(path)} one of {'/'.join(place)}")
-    return record
 
 
 def find_page(results_dir: str | Path) -> Path:
@@ -148,27 +101,27 @@ def format_table(table: Table, records: Sequence[Record], picture: str) -> str:
 def format_overview(table: Table, records: Sequence[Record], protocol: str) -> list[str]:
     """One line a group and reading, one column a value of the table's axis; several readings at a
     single value have a column each."""
-    columns = _positions(table)
-    if _compares_readings(table):
+    columns = positions_of(table)
+    if compares_readings(table):
         return _format_readings(table, records, protocol)
     title = AXES[table.axis]
     lines = [
         f"| {title} | " + " | ".join(f"{column:g}" for column in columns) + " |",
         "|---|" + "---:|" * len(columns),
     ]
-    for group, rows in _group_rows(table).items():
+    for group, rows in group_rows(table).items():
         for reading in table.readings:
-            figures = _figures(table, rows, records, protocol, reading)
+            figures = find_figures(table, rows, records, protocol, reading)
             if figures:
-                former = {_position(table, row) for row in rows if _has_former(table, row, records)}
+                former = {
+                    position_of(table, row) for row in rows if _has_former(table, row, records)
+                }
                 cells = [
                     format_mean(figures.get(column, [])) + FORMER_MARK * (column in former)
                     for column in columns
                 ]
-                lines.append(
-                    f"| {_line_title(table, group, reading)} | " + " | ".join(cells) + " |"
-                )
-        published = {_position(table, row): row.published for row in rows if row.published}
+                lines.append(f"| {title_line(table, group, reading)} | " + " | ".join(cells) + " |")
+        published = {position_of(table, row): row.published for row in rows if row.published}
         if published and protocol == table.protocols[0]:
             cells = [f"{published[c]:.3f}" if c in published else "" for c in columns]
             lines.append(f"| {group}, published | " + " | ".join(cells) + " |")
@@ -180,55 +133,13 @@ def _format_readings(table: Table, records: Sequence[Record], protocol: str) -> 
         "| | " + " | ".join(READINGS[reading][0] for reading in table.readings) + " |",
         "|---|" + "---:|" * len(table.readings),
     ]
-    for group, rows in _group_rows(table).items():
-        figures = [_figures(table, rows, records, protocol, name) for name in table.readings]
+    for group, rows in group_rows(table).items():
+        figures = [find_figures(table, rows, records, protocol, name) for name in table.readings]
         if any(figures):
             mark = FORMER_MARK * any(_has_former(table, row, records) for row in rows)
             cells = [format_mean([x for xs in one.values() for x in xs]) + mark for one in figures]
             lines.append(f"| {group} | " + " | ".join(cells) + " |")
     return lines
-
-
-def _group_rows(table: Table) -> dict[str, list[Recipe]]:
-    """The rows by group, in the table's order."""
-    groups: dict[str, list[Recipe]] = {}
-    for row in table.rows:
-        if row.group is not None:
-            groups.setdefault(row.group, []).append(row)
-    return groups
-
-
-def _position(table: Table, row: Recipe) -> float:
-    return float(getattr(row.config, table.axis))
-
-
-def _positions(table: Table) -> list[float]:
-    return sorted({_position(table, row) for row in table.rows if row.group is not None})
-
-
-def _compares_readings(table: Table) -> bool:
-    """Whether all rows stand at one value of the axis, so that only readings make columns."""
-    return len(_positions(table)) == 1 and len(table.readings) > 1
-
-
-def _line_title(table: Table, group: str, reading: str) -> str:
-    return group if len(table.readings) == 1 else f"{group}: {READINGS[reading][0]}"
-
-
-def _figures(
-    table: Table, rows: Sequence[Recipe], records: Sequence[Record], protocol: str, reading: str
-) -> dict[float, list[float]]:
-    """The figures of a group's seeds, by position on the table's axis; only what is recorded."""
-    positions = {row.name: _position(table, row) for row in rows}
-    figures: dict[float, list[float]] = {}
-    for record in records:
-        figure = record["metrics"].get(protocol)
-        for key in READINGS[reading][1]:
-            # Records from before a reading was taken lack it.
-            figure = None if figure is None else figure.get(key)
-        if record["row"] in positions and figure is not None:
-            figures.setdefault(positions[record["row"]], []).append(figure)
-    return figures
 
 
 def format_mean(figures: Sequence[float]) -> str:
@@ -271,28 +182,6 @@ def _name_precision(record: Record) -> str:
     # Records from before the choice lack it.
     taken = record.get("precision", wanted)
     return "" if taken == wanted else f", in {taken}"
-
-
-def find_changes(table: Table, record: Record, records: Sequence[Record]) -> list[str]:
-    """What a run, or the run that it starts from, had otherwise than its row has now.
-
-    A setting that is younger than the record had its default then.
-    """
-    row = table.find(record["row"])
-    defaults = {field.name: field.default for field in dataclasses.fields(RunConfig)}
-    changes = [
-        f"{name} {former}, now {value}"
-        for name, value in row.settings().items()
-        if (former := record["settings"].get(name, defaults[name])) != value
-    ]
-    if record["start"] != row.start:
-        return [*changes, f"start {record['start']}, now {row.start}"]
-    return changes + [
-        f"that of its start `{start['row']}`: {change}"
-        for start in records
-        if (start["row"], start["seed"]) == (row.start, record["seed"])
-        for change in find_changes(table, start, records)
-    ]
 
 
 def _list_changes(table: Table, records: Sequence[Record]) -> list[str]:
@@ -354,73 +243,3 @@ def _describe_place(record: Record) -> str:
 
 def _format_versions(record: Record) -> str:
     return ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-
-
-def draw_table(table: Table, records: Sequence[Record], path: Path) -> None:
-    """mAP along the table's axis, one line a group and reading, and beside it mAP by epoch where
-    runs were evaluated between epochs."""
-    from matplotlib.figure import Figure
-
-    has_growth = any("mAP" in epoch for record in records for epoch in record["history"])
-    size = (9.6 if has_growth else 6.4, 3.8)
-    figure = Figure(figsize=size, dpi=PIXELS_PER_INCH, layout="constrained")
-    results, *growth = np.atleast_1d(figure.subplots(1, 1 + has_growth))
-    _draw_results(table, records, results)
-    for axes in growth:
-        _draw_growth(table, records, axes)
-    content = io.BytesIO()
-    figure.savefig(content)
-    write_file_atomically(path, content.getvalue())
-
-
-def _draw_results(table: Table, records: Sequence[Record], axes: Any) -> None:
-    if _compares_readings(table):
-        _draw_one_position(table, records, axes)
-        return
-    for group, rows in _group_rows(table).items():
-        for reading in table.readings:
-            figures = _figures(table, rows, records, table.protocols[0], reading)
-            means = [(x, sum(values) / len(values)) for x, values in sorted(figures.items())]
-            if means:
-                title = _line_title(table, group, reading)
-                axes.plot(*zip(*means, strict=True), marker="o", label=title)
-        published = [(_position(table, row), row.published) for row in rows if row.published]
-        if published:
-            title = f"{group}, published"
-            axes.plot(*zip(*published, strict=True), "k--", marker="x", label=title)
-    positions = _positions(table)
-    if table.axis != "bits":
-        axes.set_xscale("log", base=2)
-    axes.set_xticks(positions, [f"{x:g}" for x in positions])
-    axes.set(xlabel=AXES[table.axis], ylabel=f"mAP, {table.protocols[0]}")
-    if axes.lines:
-        axes.legend(fontsize=7)
-
-
-def _draw_one_position(table: Table, records: Sequence[Record], axes: Any) -> None:
-    """One line of points a reading, one point a group, the first group on top."""
-    groups = _group_rows(table)
-    for reading in table.readings:
-        points = []
-        for position, rows in enumerate(groups.values()):
-            found = _figures(table, rows, records, table.protocols[0], reading)
-            points += [(x, position) for figures in found.values() for x in figures]
-        if points:
-            axes.plot(*zip(*points, strict=True), "o", label=READINGS[reading][0])
-    axes.set_yticks(range(len(groups)), [textwrap.fill(name, 40) for name in groups], fontsize=7)
-    axes.invert_yaxis()
-    axes.grid(axis="y", alpha=0.4)
-    axes.set(xlabel=f"mAP, {table.protocols[0]}")
-    if axes.lines:
-        axes.legend(fontsize=7, ncols=len(table.readings), loc="lower left", bbox_to_anchor=(0, 1))
-
-
-def _draw_growth(table: Table, records: Sequence[Record], axes: Any) -> None:
-    for record in records:
-        points = [(epoch["epoch"], epoch["mAP"]) for epoch in record["history"] if "mAP" in epoch]
-        if points:
-            label = f"{record['row']}, seed {record['seed']}"
-            axes.plot(*zip(*points, strict=True), marker=".", label=label)
-    axes.set(xlabel="epoch", ylabel=f"mAP, {table.protocols[0]}")
-    if axes.lines:
-        axes.legend(fontsize=5)

@@ -9,14 +9,8 @@ import pytest
 
 from tfpqn.training import Run, RunConfig, reproduce
 from tfpqn.training.recipes import Recipe, Table, find_recipe, find_table, table_names
-from tfpqn.training.reports import (
-    find_changes,
-    find_page,
-    format_overview,
-    format_runs,
-    read_records,
-    write_report,
-)
+from tfpqn.training.records import find_changes, read_records
+from tfpqn.training.reports import find_page, format_overview, format_runs, write_report
 
 CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=2, batch_size=256, seed=9)
 EMBEDDING = dataclasses.replace(CONFIG, loss_sides="raw")

@@ -34,7 +34,8 @@ def reproduce(
     """Run rows of a table of results again; write their records, and the page made from them."""
     from tfpqn.training import reproduce as reproduce_rows
     from tfpqn.training.recipes import find_table, table_names
-    from tfpqn.training.reports import find_page, read_records, write_report
+    from tfpqn.training.records import read_records
+    from tfpqn.training.reports import find_page, write_report
 
     chosen = find_table(table)
     if show:

@@ -53,7 +53,7 @@ class Table:
         rows: The recipes, starts before those that start from them.
         axis: Name of the setting in which rows of a group differ: "bits", "alpha" or
             "num_subspaces".
-        readings: What is shown of each row; keys of `tfpqn.training.reports.READINGS`.
+        readings: What is shown of each row; keys of `tfpqn.training.readings.READINGS`.
     """
 
     name: str
