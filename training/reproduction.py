@@ -113,12 +113,11 @@ def _list_starts(table: Table, recipe: Recipe) -> list[Recipe]:
 def _train(place: _Place, recipe: Recipe, seed: int) -> Run:
     """The trained run of a row; of a row that starts from another, after that."""
     folder = place.run(recipe, seed)
-    start = None
-    if recipe.start is not None:
-        start = place.run(place.table.find(recipe.start), seed)
-    config = _keep_start(folder, recipe.config_of(seed, None if start is None else str(start)))
-    if recipe.start is not None and not Run(folder, config).is_trained:
-        _train(place, place.table.find(recipe.start), seed)
+    start = None if recipe.start is None else place.table.find(recipe.start)
+    config = recipe.config_of(seed, None if start is None else str(place.run(start, seed)))
+    config = _keep_start(folder, config)
+    if start is not None and not Run(folder, config).is_trained:
+        _train(place, start, seed)
     run = Run.start(folder, config)
     if not run.is_trained:
         splits = run.load_splits(place.data_dir)
