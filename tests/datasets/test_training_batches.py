@@ -1,6 +1,7 @@
 """Laws of the training batches: they depend on seed and step alone."""
 
 import itertools
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,21 @@ def test_shapes_are_known_before_the_first_batch(images: ImageArrays) -> None:
         pixels, labels = TrainingBatches(images, 6, augment=augment).dataset().element_spec
         assert pixels.shape[1:] == SHAPE
         assert labels.shape.rank == 1
+
+
+@pytest.mark.parametrize("samples_per_class", [0, 2])
+def test_tensorflow_has_nothing_to_say_of_the_functions_of_a_dataset(
+    rng: np.random.Generator, samples_per_class: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = ImageArrays(rng.integers(0, 256, (20, *SHAPE), dtype=np.uint8), np.arange(20) // 2)
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(caplog.handler)
+    try:
+        batches = TrainingBatches(pairs, 4, augment=True, samples_per_class=samples_per_class)
+        next(iter(batches.dataset()))
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("batch_size", [-1, 0, 21])

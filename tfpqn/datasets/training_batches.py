@@ -203,7 +203,9 @@ class TrainingBatches:
         return augmentation.cut_out(images, self.cutout, rng), labels
 
     def _epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
-        if (balanced := self._balanced) is not None:
+        # Assigned in a line of its own: AutoGraph cannot read ":=".
+        balanced = self._balanced
+        if balanced is not None:
             order = tf.numpy_function(
                 lambda number: balanced.draw(self.seed, int(number)), [epoch], tf.int64
             )
