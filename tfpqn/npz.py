@@ -18,6 +18,9 @@ def read_npz(
         FileNotFoundError: The file does not exist.
         ValueError: It is no `.npz`, holds Python objects, or lacks a required array.
     """
+    if not zipfile.is_zipfile(path) and Path(path).is_file():
+        # NumPy would take it for a pickle, and advise to load it unsafely.
+        raise ValueError(f"{path} must be an .npz of plain arrays. Received: another kind of file")
     try:
         # Opened here, since NumPy leaves a file open that is no whole .npz.
         with open(path, "rb") as opened, np.load(opened) as file:

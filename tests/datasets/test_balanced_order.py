@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,6 +28,7 @@ def orders(draw: st.DrawFn) -> tuple[np.ndarray, BalancedOrder]:
     return labels, BalancedOrder(labels, per_batch * PER_CLASS, PER_CLASS)
 
 
+@pytest.mark.filterwarnings("ignore:Batches of")
 @given(orders(), st.integers(0, 2**32), st.integers(0, 2**40))
 def test_each_batch_has_as_many_items_of_each_of_its_classes(drawn, seed, epoch):
     labels, order = drawn
@@ -36,6 +39,7 @@ def test_each_batch_has_as_many_items_of_each_of_its_classes(drawn, seed, epoch)
     assert len(set(rows.tolist())) == len(rows), "an item comes twice"
 
 
+@pytest.mark.filterwarnings("ignore:Batches of")
 @given(orders())
 def test_there_are_as_many_batches_as_the_classes_can_fill(drawn):
     """Batches of distinct classes can be filled while each of them gives one group at most."""
@@ -96,6 +100,22 @@ def test_training_batches_are_balanced_wherever_the_stream_begins(rng, take: Tak
 def test_what_makes_no_balanced_batch_is_refused(labels, batch_size, samples, message):
     with pytest.raises(ValueError, match=message):
         BalancedOrder(labels, batch_size, samples)
+
+
+@pytest.mark.parametrize("samples", [2.0, "2"])
+def test_a_number_of_samples_that_is_none_is_refused(samples):
+    with pytest.raises(TypeError, match="samples_per_class must be an integer. Received"):
+        BalancedOrder(np.arange(8) % 2, 4, samples)
+
+
+def test_a_warning_says_that_most_items_are_left_out():
+    sizes = [200] * 9 + [14]
+    labels = np.repeat(np.arange(10), sizes)
+    with pytest.warns(UserWarning, match=r"Batches of 10 classes use 140 of 1,814 items"):
+        BalancedOrder(labels, 20, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        BalancedOrder(labels, 18, 2)
 
 
 def test_views_cannot_be_balanced(rng):

@@ -54,6 +54,29 @@ def test_number_of_frames_must_be_positive(name: str, tmp_path: Path) -> None:
         load_protocol(name).load(tmp_path, num_frames=0)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subject": np.array(["a", "b"])}, "must hold an integer subject for each of 2 clips"),
+        ({"subject": np.array([1])}, r"an integer subject .* Received: int64 \(1,\)"),
+        ({"frames": np.zeros((9, 5, 4), np.uint8)}, "of even height and width.*Received: 5 x 4"),
+        ({"label": np.array(["a", "b"])}, r"labels must be integers .* Received: <U1 \(2,\)"),
+    ],
+)
+def test_an_msr_action3d_file_of_other_kinds_is_refused(
+    tmp_path: Path, changes: dict[str, np.ndarray], message: str
+) -> None:
+    arrays = {
+        "frames": np.zeros((9, 4, 4), np.uint8),
+        "offsets": np.array([0, 4, 9]),
+        "label": np.array([0, 1]),
+        "subject": np.array([1, 2]),
+    }
+    np.savez(tmp_path / "msr_action3d_depth64.npz", **{**arrays, **changes})
+    with pytest.raises(ValueError, match=message):
+        load_protocol("msr-action3d").load(tmp_path, num_frames=4)
+
+
 def test_missing_msr_action3d_names_the_file(tmp_path: Path) -> None:
     message = r"msr_action3d_depth64\.npz.*--data-dir DIR.*Received: .*nowhere"
     with pytest.raises(FileNotFoundError, match=message):

@@ -155,9 +155,11 @@ def test_largest_possible_shift_is_taken(images: ImageArrays, take: Take) -> Non
     assert batch.shape == (6, *SHAPE)
 
 
-def test_negative_cutout_is_refused(images: ImageArrays) -> None:
-    with pytest.raises(ValueError, match="cutout must be at least 0. Received: -1"):
-        TrainingBatches(images, 6, augment=True, cutout=-1)
+@pytest.mark.parametrize("cutout", [-1, 15, 10**30])
+def test_cutout_that_no_image_can_have_is_refused(images: ImageArrays, cutout: int) -> None:
+    message = rf"cutout must lie in 0 \.\. 14, for images of 6 x 7 pixels. Received: {cutout}"
+    with pytest.raises(ValueError, match=message):
+        TrainingBatches(images, 6, augment=True, cutout=cutout)
 
 
 def test_views_of_an_item_stand_together_and_are_labelled_by_it(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+import warnings
+
 import numpy as np
 
 
@@ -11,8 +14,8 @@ class BalancedOrder:
     In each epoch the items of each class are shuffled and cut into groups, and each batch takes one
     group of each of the classes that have most groups left. No item comes twice in an epoch; what
     fills no group, and the groups that fill no batch with others, are left out, other items in each
-    epoch. Of classes of one size almost nothing is left out; of one that is larger than all others
-    together, much.
+    epoch. Of classes of one size almost nothing is left out; of classes much larger than those that
+    have to fill up their batches, much: a warning says so where it is more than half.
 
     Args:
         labels: One label an item, `[num_items]`.
@@ -21,11 +24,17 @@ class BalancedOrder:
             at most half of it.
 
     Raises:
+        TypeError: `samples_per_class` is no integer.
         ValueError: An item may have several labels, `samples_per_class` is out of range, or too few
             classes have so many items.
     """
 
     def __init__(self, labels: np.ndarray, batch_size: int, samples_per_class: int) -> None:
+        if not isinstance(samples_per_class, (int, np.integer)):
+            raise TypeError(
+                "samples_per_class must be an integer. "
+                f"Received: {samples_per_class!r} of {type(samples_per_class).__name__}"
+            )
         if samples_per_class < 2 or batch_size % samples_per_class:
             raise ValueError(
                 "samples_per_class must be at least 2 and divide the batch. Received: "
@@ -53,6 +62,14 @@ class BalancedOrder:
                 f"{self.classes_per_batch} classes of so many items. Received: {has_group} of them"
             )
         self.num_batches = len(_choose_classes(self._num_groups, self.classes_per_batch))
+        num_used = self.num_batches * batch_size
+        if num_used < len(labels) / 2:
+            warnings.warn(
+                f"Batches of {self.classes_per_batch} classes use {num_used:,} of {len(labels):,} "
+                "items in an epoch: there are too few small classes to go with the large ones. "
+                "Fewer classes in a batch (a larger samples_per_class) use more",
+                stacklevel=3,
+            )
 
     def draw(self, seed: int, epoch: int) -> np.ndarray:
         """Rows of the items of an epoch, int64 `[num_batches * batch_size]`, batch after batch."""
@@ -78,11 +95,17 @@ def _choose_classes(
 
     To take those with most groups left fills most; which of equals, the generator decides.
     """
-    left = num_groups.astype(np.float64)
+
+    def entry(left: int, number: int) -> tuple[int, float, int]:
+        return -left, 0.0 if rng is None else rng.random(), number
+
+    heap = [entry(left, number) for number, left in enumerate(num_groups.tolist()) if left]
+    heapq.heapify(heap)
     batches = []
-    while np.count_nonzero(left > 0) >= per_batch:
-        ties = 0.0 if rng is None else rng.random(len(left))
-        chosen = np.argsort(-(left + 0.5 * ties), kind="stable")[:per_batch]
-        left[chosen] -= 1
-        batches.append(chosen)
+    while len(heap) >= per_batch:
+        chosen = [heapq.heappop(heap) for _ in range(per_batch)]
+        batches.append([number for _, _, number in chosen])
+        for left, _, number in chosen:
+            if left < -1:
+                heapq.heappush(heap, entry(-left - 1, number))
     return np.array(batches)

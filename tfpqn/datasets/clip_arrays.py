@@ -55,6 +55,11 @@ class ClipArrays(ClipSet):
                 "labels and ids must have one entry per clip. Received: "
                 f"{len(self.starts)} clips, {len(self.labels)} labels, {len(self.ids)} ids"
             )
+        if self.labels.ndim not in (1, 2) or not np.issubdtype(self.labels.dtype, np.number):
+            raise ValueError(
+                "labels must be integers [num_clips] or multi-hot rows [num_clips, num_labels]. "
+                f"Received: {self.labels.dtype} {self.labels.shape}"
+            )
         self.image_shape = self.frames.shape[1:]
         self.label_names = tuple(label_names)
         self.num_frames = num_frames

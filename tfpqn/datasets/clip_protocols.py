@@ -38,8 +38,20 @@ def load_msr_action3d(data_dir: Path | None, num_frames: int) -> Splits:
             "frames, offsets, label, subject and class_names. Name its folder by `--data-dir DIR`. "
             f"Received: {folder!s}, which does not hold it"
         )
-    clips = _halve(ClipArrays.from_npz(path, num_frames, mirrors_alike=False))
+    clips = ClipArrays.from_npz(path, num_frames, mirrors_alike=False)
     subject = read_npz(path, ("subject",))["subject"]
+    if subject.shape != clips.labels.shape or not np.issubdtype(subject.dtype, np.integer):
+        raise ValueError(
+            f"{path} must hold an integer subject for each of {len(clips)} clips. "
+            f"Received: {subject.dtype} {subject.shape}"
+        )
+    height, width, _ = clips.image_shape
+    if height % 2 or width % 2:
+        raise ValueError(
+            f"{path} must have frames of even height and width, which are halved. "
+            f"Received: {height} x {width}"
+        )
+    clips = _halve(clips)
     database = clips.subset(np.flatnonzero(subject % 2 == 1))
     return Splits(database, database, clips.subset(np.flatnonzero(subject % 2 == 0)))
 

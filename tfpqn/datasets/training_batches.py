@@ -93,8 +93,11 @@ class TrainingBatches:
             )
         if not 0 < min_area <= 1:
             raise ValueError(f"min_area must lie in (0, 1]. Received: {min_area}")
-        if cutout < 0:
-            raise ValueError(f"cutout must be at least 0. Received: {cutout}")
+        if not 0 <= cutout <= 2 * max(height, width):
+            raise ValueError(
+                f"cutout must lie in 0 .. {2 * max(height, width)}, for images of {height} x "
+                f"{width} pixels. Received: {cutout}"
+            )
         if not 0 <= color_jitter < 1:
             raise ValueError(f"color_jitter must lie in [0, 1). Received: {color_jitter}")
         if views < 1 or batch_size % views or views > 1 and not augment:
