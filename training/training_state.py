@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .array_checkpoint import ARRAYS_FILE, refuse_checkpoint, write_history
+from .array_checkpoint import ARRAYS_FILE, TENSORFLOW_FILE, refuse_checkpoint, write_history
 
 
 class TrainingState:
@@ -27,6 +27,7 @@ class TrainingState:
         _build(network, batch_spec)
         if self._directory is None:
             return
+        _refuse_damaged_state(self._directory)
         self._step = tf.Variable(0, dtype=tf.int64)
         self._history = tf.Variable("[]")
         variables = [
@@ -69,6 +70,22 @@ class TrainingState:
         # A kill between checkpoint and file left the file an epoch behind.
         write_history(self._directory, self.history)
         return int(self._step.numpy())
+
+
+def _refuse_damaged_state(directory: Path) -> None:
+    """TensorFlow would take a damaged file that names the last checkpoint for none at all."""
+    path = directory / TENSORFLOW_FILE
+    if not path.is_file():
+        return
+    try:
+        state = tf.train.get_checkpoint_state(str(directory))
+    except ValueError:
+        state = None
+    if state is None:
+        raise ValueError(
+            f"{str(path)!r} must name the last checkpoint, as training writes it; remove its "
+            "folder to begin anew. Received: a damaged file"
+        )
 
 
 def _build(network: Any, batch_spec: Any) -> None:

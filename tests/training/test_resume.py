@@ -200,6 +200,17 @@ def test_checkpoint_that_is_damaged_is_refused_by_name(tmp_path: Path) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"", b"\0\0\0\0garbage"])
+def test_training_does_not_begin_anew_where_the_last_checkpoint_cannot_be_told(
+    tmp_path: Path, content: bytes
+) -> None:
+    fit_one_step(make_network(), tmp_path)
+    (tmp_path / "checkpoint").write_bytes(content)
+    with pytest.raises(ValueError, match="must name the last checkpoint") as caught:
+        fit_one_step(make_network(), tmp_path)
+    assert str(tmp_path / "checkpoint") in str(caught.value)
+
+
 def test_checkpoint_of_the_loop_of_other_backends_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.npz").write_bytes(b"what another backend writes")
     with pytest.raises(ValueError, match="must go on with the backend that it was begun with"):
