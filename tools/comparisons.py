@@ -23,8 +23,9 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn")
 INTRODUCTION = """\
 # Comparisons
 
-Made by `python tools/comparisons.py write` from the records in [comparisons/](comparisons); each
-record was made by `python tools/comparisons.py record` from the folder of a finished run. The mAP
+Made by `python tools/comparisons.py write` from the records in [comparisons/](comparisons). That of
+a run was made by `python tools/comparisons.py record` from its folder, the others by the command
+that stands over their table, without a note of the machine. The mAP
 is over the full ranking, raw query against hard codes; equally scored items count with the expected
 value over their orders. "Raw" is the same network's embeddings without coding.
 
@@ -129,9 +130,9 @@ def write_loss_forms(content: dict[str, Any]) -> str:
         f"    {content['command']}\n",
         f"mAP of hard codes on `{content['protocol']}` after {content['epochs']} epochs, mean and "
         "range over the seeds. Early figures, to compare how fast each form trains, not where it "
-        "ends. Centring helps every form; among the centred ones the digits show no difference "
-        "to speak of, and CIFAR-10 was not compared. The defaults of the command line are "
-        "`softplus`, scale 4, centred.\n",
+        "ends. Centring helps wherever the difference is wider than the range of the seeds; among "
+        "the centred ones the digits show no difference to speak of, and CIFAR-10 was not "
+        "compared. The defaults of the command line are `softplus`, scale 4, centred.\n",
         "| form | scale | centred embedding | mAP | from | to |",
         "|---|---|---|---|---|---|",
     ]

@@ -13,6 +13,8 @@ import numpy as np
 from tfpqn.files import write_file_atomically
 from tfpqn.npz import read_npz
 
+from .json_files import write_json
+
 ARRAYS_FILE = "checkpoint.npz"
 # Names the last of the checkpoints that the custom loop writes by TensorFlow.
 TENSORFLOW_FILE = "checkpoint"
@@ -87,8 +89,7 @@ class ArrayCheckpoint:
 
 def write_history(directory: Path, history: list[dict[str, float]]) -> None:
     """Write what a checkpoint holds of its epochs where people and records read it."""
-    content = (json.dumps(history, indent=1) + "\n").encode()
-    write_file_atomically(directory / "history.json", content)
+    write_json(directory / "history.json", history)
 
 
 def refuse_checkpoint(directory: Path, name: str) -> None:

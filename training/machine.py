@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -13,12 +12,14 @@ from typing import Any
 import keras
 
 from tfpqn import __version__
-from tfpqn.files import write_file_atomically
 
+from .json_files import read_json, write_json
 from .precision import choose_precision
 from .run_config import RunConfig
 
 MACHINE_FILE = "machine.json"
+# What a record takes of it.
+NOTED = {"backend", "hardware", "versions", "commit"}
 LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn")
 # Flag of /proc/cpuinfo -> what a reader calls it. Speed depends on these more than on the name.
 INSTRUCTIONS = {
@@ -37,14 +38,22 @@ def note_machine(folder: Path, config: RunConfig) -> dict[str, Any]:
 
     Returns:
         As `describe_machine`, and `precision`.
+
+    Raises:
+        ValueError: The file is damaged.
     """
     path = folder / MACHINE_FILE
     if path.is_file():
-        noted = json.loads(path.read_text(encoding="utf-8"))
+        noted = read_json(path)
+        if not isinstance(noted, dict) or not NOTED <= set(noted):
+            raise ValueError(
+                f"{str(path)!r} must say what the run is trained on, as training writes it: "
+                f"{sorted(NOTED)}. Received: something else"
+            )
         # Runs begun before there was a choice had none.
         return {"precision": config.precision, **noted}
     noted = {**describe_machine(), "precision": choose_precision(config.precision)}
-    write_file_atomically(path, (json.dumps(noted, indent=1) + "\n").encode())
+    write_json(path, noted)
     return noted
 
 

@@ -13,11 +13,22 @@ from .run_config import RunConfig
 
 Record = dict[str, Any]
 
-# What the page takes of a record.
-RECORDED = {
-    "table", "row", "seed", "start", "settings", "history", "metrics", "training_seconds",
-    "commit", "versions", "hardware", "backend",
-}  # fmt: skip
+# What the page takes of a record, and of its figures under each protocol.
+RECORDED: dict[str, tuple[type, ...]] = {
+    "table": (str,),
+    "row": (str,),
+    "seed": (int,),
+    "start": (str, type(None)),
+    "settings": (dict,),
+    "history": (list,),
+    "metrics": (dict,),
+    "training_seconds": (int, float),
+    "commit": (str, type(None)),
+    "versions": (dict,),
+    "hardware": (str,),
+    "backend": (str,),
+}
+FIGURES = (("mAP",), ("soft_items", "mAP"), ("raw_embeddings", "mAP"), ("recall@k", "1"))
 NO_RECORD = (
     "{} must be a record of `tfpqn reproduce`, of the table and row that its place says. Received:"
 )
@@ -42,14 +53,35 @@ def _read_record(path: Path, table: Table) -> Record:
     """The content of a file of the table's folder, which is named by row and seed."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        place = (record["table"], f"{record['row']}-{record['seed']}")
-        metrics = [record["metrics"][name] for name in table.protocols]
-        complete = all("mAP" in figures for figures in metrics) and RECORDED <= set(record)
+        _check_record(record, table)
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{NO_RECORD.format(path)} {type(error).__name__}: {error}") from error
-    if place != (table.name, path.stem) or not complete:
+    place = (record["table"], f"{record['row']}-{record['seed']}")
+    if place != (table.name, path.stem):
         raise ValueError(f"{NO_RECORD.format(path)} one of {'/'.join(place)}")
     return record
+
+
+def _check_record(record: Any, table: Table) -> None:
+    """Raises ValueError, LookupError or TypeError unless the page can be made of a record."""
+    for name, kinds in RECORDED.items():
+        if not isinstance(record[name], kinds):
+            raise ValueError(f"{name} is {record[name]!r}")
+    for protocol in table.protocols:
+        for keys in FIGURES:
+            figure = record["metrics"][protocol]
+            for key in keys:
+                figure = figure[key]
+            if not 0 <= figure <= 1:
+                raise ValueError(f"{'/'.join(keys)} under {protocol} is {figure!r}")
+    trained = record["metrics"][record["settings"]["protocol"]]
+    if trained["splits"]["train"]["num_images"] < 1:
+        raise ValueError("there is no training image")
+    if any(not epoch["seconds"] > 0 for epoch in record["history"]):
+        raise ValueError("an epoch took no time")
+    if record["commit"] is None:
+        # It then stands for the code.
+        record["versions"]["tfpqn"]
 
 
 def find_changes(table: Table, record: Record, records: Sequence[Record]) -> list[str]:

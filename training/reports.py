@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from tfpqn.files import write_file_atomically
 
+from .json_files import read_json
 from .pictures import draw_table
 from .readings import (
     AXES,
@@ -37,10 +37,11 @@ def find_page(results_dir: str | Path) -> Path:
         ValueError: The folder has no name of its own, or another page is there.
     """
     folder = Path(results_dir)
-    if not folder.name:
+    if folder.name in ("", ".."):
         raise ValueError(f"The folder of results must have a name. Received: {str(results_dir)!r}")
     page = folder.parent / f"{folder.name}.md"
-    if page.is_file() and MADE_BY not in page.read_text(encoding="utf-8"):
+    is_made = page.is_file() and MADE_BY.encode() in page.read_bytes()
+    if page.exists() and not is_made:
         raise ValueError(
             f"The page of {str(results_dir)!r} would replace one that is not made of records; take "
             f"another folder. Received: {str(page)!r}"
@@ -52,17 +53,37 @@ def write_report(tables: Sequence[Table], results_dir: str | Path, page: str | P
     """Write a page of Markdown on all tables that have records, and the pictures beside it."""
     page = Path(page)
     parts = ["# Results\n", INTRODUCTION]
-    for table in tables:
-        records = read_records(table, results_dir)
-        if records:
-            picture = page.parent / f"{table.name}.png"
-            draw_table(table, records, picture)
-            parts.append(format_table(table, records, picture.name))
-    speed = Path(results_dir) / SPEED_FILE
-    if speed.is_file():
-        parts.append(format_speed(json.loads(speed.read_text(encoding="utf-8"))))
+    recorded = [(table, read_records(table, results_dir)) for table in tables]
+    recorded = [(table, records) for table, records in recorded if records]
+    parts += [format_table(table, records, f"{table.name}.png") for table, records in recorded]
+    speed = read_speed(results_dir)
+    if speed is not None:
+        parts.append(format_speed(speed))
     page.parent.mkdir(parents=True, exist_ok=True)
+    # Once all that could be refused has been.
+    for table, records in recorded:
+        draw_table(table, records, page.parent / f"{table.name}.png")
     write_file_atomically(page, "\n".join(parts).encode())
+
+
+def read_speed(results_dir: str | Path) -> Record | None:
+    """The measured speeds of training in a folder of results; None where there are none.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    path = Path(results_dir) / SPEED_FILE
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    try:
+        format_speed(content)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{str(path)!r} must be as benchmarks/training_speed.py writes it. "
+            f"Received: {type(error).__name__}: {error}"
+        ) from error
+    return content
 
 
 MADE_BY = "Made by `tfpqn reproduce` from the records"
@@ -74,9 +95,9 @@ network's embeddings without coding, "coded queries" that of a search from code 
 several seeds is their mean, with the smallest and the largest in brackets; all others are of one
 seed, and differences as small as those between seeds say nothing. "Published" figures are those of
 the paper's authors. What is marked † was trained otherwise than the text says: what its recipe had
-then stands below. The code may have changed too since the commit that a run was trained at. Minutes
-are without those of the row that a run starts from; images a second are those of the median epoch,
-evaluations left out.
+then stands below; of a start that is not recorded that is not known. The code may have changed too
+since the commit that a run was trained at. Minutes are without those of the row that a run starts
+from; images a second are those of the median epoch, evaluations left out.
 """
 
 
@@ -158,7 +179,7 @@ def format_runs(table: Table, records: Sequence[Record]) -> list[str]:
     ]
     for record in records:
         metrics = record["metrics"][table.protocols[0]]
-        start = f", from `{record['start']}`" if record["start"] else ""
+        start = _name_start(record, records)
         mark = FORMER_MARK if find_changes(table, record, records) else ""
         lines.append(
             f"| `{record['row']}`, {record['seed']}{start}{_name_precision(record)}{mark} "
@@ -174,6 +195,15 @@ def format_runs(table: Table, records: Sequence[Record]) -> list[str]:
         *(f"- {place}" for place in places),
         *(f"- {changes}" for changes in _list_changes(table, records)),
     ]
+
+
+def _name_start(record: Record, records: Sequence[Record]) -> str:
+    """The row that a run starts from; its settings then are known if it is recorded."""
+    if record["start"] is None:
+        return ""
+    names = [(other["row"], other["seed"]) for other in records]
+    is_known = (record["start"], record["seed"]) in names
+    return f", from `{record['start']}`{'' if is_known else ', not recorded'}"
 
 
 def _name_precision(record: Record) -> str:

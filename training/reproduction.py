@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfpqn.files import write_file_atomically
-
 from .evaluation import evaluate
+from .json_files import write_json
 from .machine import note_machine
 from .recipes import Recipe, Table
 from .run_config import RunConfig
@@ -53,9 +52,10 @@ def reproduce(
         Paths of the records that were written.
 
     Raises:
-        ValueError: A row is unknown, a seed is out of range, or a run's folder holds a run of other
-            settings.
+        ValueError: A row is unknown, a seed is out of range, a run's folder holds a run of other
+            settings, or a file of it is damaged.
         FileNotFoundError: The data is not there.
+        OSError: Records cannot be written to `results_dir`.
     """
     chosen = [table.find(name) for name in rows] if rows else list(table.rows)
     wanted = [
@@ -63,10 +63,14 @@ def reproduce(
         for recipe in chosen
         for seed in (seeds if seeds is not None else recipe.seeds)
     ]
-    for recipe, seed in wanted:
-        # Refuses a seed out of range now, not after the training of others.
-        recipe.config_of(seed)
+    # What would be refused of the last run is refused before the first is trained.
     place = _Place(table, Path(runs_dir), Path(results_dir), data_dir, progress)
+    for recipe, seed in wanted:
+        runs = [place.configure(row, seed) for row in _list_starts(table, recipe)]
+        # A trained run needs its start no more.
+        for run in runs[-1:] if runs[-1].is_trained else runs:
+            run.require_own_settings()
+    place.require_writable()
     paths: list[Path] = []
     for recipe, seed in wanted:
         for row in _list_starts(table, recipe):
@@ -75,8 +79,7 @@ def reproduce(
                 continue
             say(f"{table.name}, {row.name}, seed {seed}")
             record = _describe(table, row, _train(place, row, seed), data_dir)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
+            write_json(path, record)
             say(f"mAP {record['metrics'][table.protocols[0]]['mAP']:.4f}: {path}")
             paths.append(path)
     return paths
@@ -93,11 +96,28 @@ class _Place(NamedTuple):
 
     def needs_no_start(self, recipe: Recipe, start: Recipe, seed: int) -> bool:
         """Whether a start that nobody asked for is recorded, or is needed no more and gone."""
-        is_trained = [Run(self.run(row, seed), row.config).is_trained for row in (recipe, start)]
+        is_trained = [self.configure(row, seed).is_trained for row in (recipe, start)]
         return self.record(start, seed).is_file() or is_trained == [True, False]
 
-    def run(self, recipe: Recipe, seed: int) -> Path:
-        return self.runs_dir / self.table.name / f"{recipe.name}-{seed}"
+    def configure(self, recipe: Recipe, seed: int) -> Run:
+        """The run of a row, which may not have begun.
+
+        Raises:
+            ValueError: The seed is out of range.
+        """
+        start = None if recipe.start is None else str(self._run_folder(recipe.start, seed))
+        folder = self._run_folder(recipe.name, seed)
+        return Run(folder, _keep_start(folder, recipe.config_of(seed, start)))
+
+    def require_writable(self) -> None:
+        """Raises OSError where records could not be written."""
+        folder = self.results_dir / self.table.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+    def _run_folder(self, row: str, seed: int) -> Path:
+        return self.runs_dir / self.table.name / f"{row}-{seed}"
 
     def record(self, recipe: Recipe, seed: int) -> Path:
         return self.results_dir / self.table.name / f"{recipe.name}-{seed}.json"
@@ -112,13 +132,10 @@ def _list_starts(table: Table, recipe: Recipe) -> list[Recipe]:
 
 def _train(place: _Place, recipe: Recipe, seed: int) -> Run:
     """The trained run of a row; of a row that starts from another, after that."""
-    folder = place.run(recipe, seed)
-    start = None if recipe.start is None else place.table.find(recipe.start)
-    config = recipe.config_of(seed, None if start is None else str(place.run(start, seed)))
-    config = _keep_start(folder, config)
-    if start is not None and not Run(folder, config).is_trained:
-        _train(place, start, seed)
-    run = Run.start(folder, config)
+    run = place.configure(recipe, seed)
+    if recipe.start is not None and not run.is_trained:
+        _train(place, place.table.find(recipe.start), seed)
+    run = Run.start(run.folder, run.config)
     if not run.is_trained:
         splits = run.load_splits(place.data_dir)
         train(run, splits, evaluate_every=EVALUATE_EVERY, progress=place.progress)
@@ -141,7 +158,13 @@ def _keep_start(folder: Path, config: RunConfig) -> RunConfig:
 def _describe(
     table: Table, recipe: Recipe, run: Run, data_dir: str | Path | None
 ) -> dict[str, Any]:
-    network, history = run.load_network(), run.read_history()
+    history = run.read_history()
+    if len(history) != run.config.epochs:
+        raise ValueError(
+            f"The run in {str(run.folder)!r} must have a history of {run.config.epochs} epochs. "
+            f"Received: {len(history)}"
+        )
+    network = run.load_network()
     metrics = {}
     for protocol in table.protocols:
         metrics[protocol] = evaluate(network, run.load_splits(data_dir, protocol))

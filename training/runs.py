@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from tfpqn.datasets import Splits, load_protocol
-from tfpqn.files import write_file_atomically
 
 from .array_checkpoint import ARRAYS_FILE, TENSORFLOW_FILE
 from .calibration import calibrate
 from .evaluation import evaluate
+from .json_files import read_json, write_json
 from .machine import MACHINE_FILE
 from .run_config import RunConfig
 
@@ -50,7 +50,7 @@ class Run:
                 f"{str(folder)!r}"
             )
         try:
-            return cls(Path(folder), RunConfig(**json.loads(file.read_text())))
+            return cls(Path(folder), RunConfig(**read_json(file)))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{str(file)!r} must hold the settings of a run, as `tfpqn train` writes them. "
@@ -71,23 +71,30 @@ class Run:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"The run folder must be a folder. Received: {str(folder)!r}")
         run = cls(folder, config)
-        if run.has_begun and (folder / "run.json").is_file():
-            former = dataclasses.asdict(cls.open(folder).config)
-            wanted = dataclasses.asdict(config)
-            changed = [
-                f"{k}={former[k]!r} -> {wanted[k]!r}" for k in wanted if wanted[k] != former[k]
-            ]
-            if changed:
-                raise ValueError(
-                    f"The run in {str(folder)!r} must go on with its own settings; take another "
-                    f"folder for others. Received: {', '.join(changed)}"
-                )
-        else:
+        if not run.require_own_settings():
             folder.mkdir(parents=True, exist_ok=True)
             # What was noted of the machine is that of the run whose place this one takes.
             (folder / MACHINE_FILE).unlink(missing_ok=True)
-            _write_json(folder / "run.json", config.to_json())
+            write_json(folder / "run.json", config.to_json(), 2)
         return run
+
+    def require_own_settings(self) -> bool:
+        """Whether the folder holds a run with a checkpoint; it must have these settings.
+
+        Raises:
+            ValueError: It has others; the message names them.
+        """
+        if not (self.has_begun and (self.folder / "run.json").is_file()):
+            return False
+        former = dataclasses.asdict(self.open(self.folder).config)
+        wanted = dataclasses.asdict(self.config)
+        changed = [f"{k}={former[k]!r} -> {wanted[k]!r}" for k in wanted if wanted[k] != former[k]]
+        if changed:
+            raise ValueError(
+                f"The run in {str(self.folder)!r} must go on with its own settings; take another "
+                f"folder for others. Received: {', '.join(changed)}"
+            )
+        return True
 
     @property
     def has_begun(self) -> bool:
@@ -106,6 +113,7 @@ class Run:
 
         Raises:
             FileNotFoundError: Training has not ended yet.
+            ValueError: The file is damaged.
         """
         if not self.is_trained:
             raise FileNotFoundError(
@@ -113,6 +121,10 @@ class Run:
                 "run without network.keras; `tfpqn train` with the same settings goes on"
             )
         path = self.folder / "network.keras"
+        if not zipfile.is_zipfile(path):
+            raise ValueError(
+                f"{str(path)!r} must be a network, as training saves it. Received: a damaged file"
+            )
         try:
             return keras.saving.load_model(path)
         except TypeError:
@@ -129,27 +141,43 @@ class Run:
         return self.config.load_splits(data_dir, protocol, num_frames)
 
     def read_history(self) -> list[dict[str, float]]:
-        """One dict a finished epoch; empty before the first, and of a run without epochs."""
-        return _read_json(self.folder / "checkpoints" / "history.json") or []
+        """One dict a finished epoch; empty before the first, and of a run without epochs.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        path = self.folder / "checkpoints" / "history.json"
+        history = read_json(path) if path.is_file() else []
+        if not isinstance(history, list) or not all(
+            isinstance(epoch, dict) and "seconds" in epoch for epoch in history
+        ):
+            raise ValueError(
+                f"{str(path)!r} must list epochs, as training does. Received: something else"
+            )
+        return history
 
     def read_metrics(self) -> dict[str, Any] | None:
         """The content of `metrics.json`, or None before an evaluation."""
-        return _read_json(self.folder / "metrics.json")
+        return self._read_optional("metrics.json")
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
         """Write `metrics.json`; return its path."""
         path = self.folder / "metrics.json"
-        _write_json(path, metrics)
+        write_json(path, metrics, 2)
         return path
 
     def read_calibration(self) -> dict[str, Any] | None:
         """The content of `calibration.json`, or None before a calibration."""
-        return _read_json(self.folder / "calibration.json")
+        return self._read_optional("calibration.json")
+
+    def _read_optional(self, name: str) -> dict[str, Any] | None:
+        path = self.folder / name
+        return read_json(path) if path.is_file() else None
 
     def write_calibration(self, calibration: dict[str, Any]) -> Path:
         """Write `calibration.json`; return its path."""
         path = self.folder / "calibration.json"
-        _write_json(path, calibration)
+        write_json(path, calibration, 2)
         return path
 
 
@@ -188,11 +216,3 @@ def calibrate_run(
     }
     run.write_calibration(calibration)
     return calibration
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_file_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

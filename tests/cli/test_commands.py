@@ -1,6 +1,8 @@
 """The command line: what it does, what it prints, and how it refuses."""
 
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -208,7 +210,7 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
         ),
         (
             ["train", "--run-dir", "{new}", "--set", "epochs=4"],
-            "--set takes NAME=VALUE, where NAME is one of ['",
+            "--set is for settings without an option; epochs has one: --epochs.",
         ),
         (["reproduce", "cifar"], "Unknown table. Expected one of ['cifar10-p1'"),
         (["reproduce", "cifar10-p1", "--rows", "pqn-25"], "Unknown row of cifar10-p1"),
@@ -241,6 +243,12 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
             ["search", "--model", "{folder}/models/1", "{folder}/none.png"],
             "The image file must exist",
         ),
+        (
+            ["train", "--initial-run", "{folder}/none", "--run-dir", "{new}/run"],
+            "The run folder must hold run.json",
+        ),
+        (["train", "--run-dir", "{new}/run", "--evaluate-every", "0"], "evaluate-every"),
+        (["train", "--run-dir", "{new}/run", "--checkpoint-every", "0"], "checkpoint-every"),
         (["search", "--model", "{folder}/models/2", "{folder}/digit.png"], "version folder"),
         (
             ["search", "--model", "{folder}/models/1", "{folder}/text.png"],
@@ -255,6 +263,16 @@ def test_a_user_error_is_one_line_and_status_2(tfpqn, folder, tmp_path, argument
     assert result.error.startswith("tfpqn: error: ")
     assert sentence in result.error
     assert result.error.count("\n") == 1
+
+
+def test_a_backend_that_is_not_there_is_a_user_error():
+    environment = {**os.environ, "KERAS_BACKEND": "abacus"}
+    command = [sys.executable, "-m", "tfpqn", "--version"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("tfpqn: error: Keras must have a backend that is installed")
+    assert "Received: 'abacus'" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_index_of_another_network_is_refused(tfpqn, folder, tmp_path):

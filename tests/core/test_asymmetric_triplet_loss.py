@@ -300,9 +300,10 @@ def test_labels_and_predictions_of_the_wrong_shape_are_refused(labels, pairs, me
     ("options", "message"),
     [
         ({"form": "triplet"}, r"form must be one of \['hinge', 'sigmoid', 'softplus'\].*'triplet'"),
-        ({"scale": 0.0}, "scale must be positive. Received: scale=0.0"),
-        ({"scale": -1.0}, "scale must be positive. Received: scale=-1.0"),
-        ({"scale": float("nan")}, "scale must be positive. Received: scale=nan"),
+        ({"scale": 0.0}, "scale must be positive and finite. Received: scale=0.0"),
+        ({"scale": -1.0}, "scale must be positive and finite. Received: scale=-1.0"),
+        ({"scale": float("nan")}, "scale must be positive and finite. Received: scale=nan"),
+        ({"scale": float("inf")}, "scale must be positive and finite. Received: scale=inf"),
         ({"hardness": -1.0}, "hardness must be finite and at least 0. Received: hardness=-1.0"),
         ({"hardness": float("inf")}, "hardness must be finite"),
         ({"sides": "hard"}, r"sides must be one of \['asymmetric', 'quantized', 'raw'\].*'hard'"),

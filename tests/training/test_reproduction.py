@@ -10,7 +10,7 @@ import pytest
 from tfpqn.training import Run, RunConfig, reproduce
 from tfpqn.training.recipes import Recipe, Table, find_recipe, find_table, table_names
 from tfpqn.training.records import find_changes, read_records
-from tfpqn.training.reports import find_page, format_overview, format_runs, write_report
+from tfpqn.training.reports import find_page, format_overview, format_runs, read_speed, write_report
 
 CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=2, batch_size=256, seed=9)
 EMBEDDING = dataclasses.replace(CONFIG, loss_sides="raw")
@@ -154,13 +154,30 @@ def test_speed_is_that_of_the_median_epoch_with_every_view_counted(records):
     assert f"| {2 * number / 10:,.0f} |" in format_runs(TABLE, [record])[2]
 
 
+def with_figure(record, name, value):
+    return {**record, "metrics": {"digits": {**record["metrics"]["digits"], name: value}}}
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda record: [],
         lambda record: {**record, "table": "other"},
         lambda record: {**record, "seed": 1},
+        lambda record: {**record, "seed": "0"},
         lambda record: {**record, "metrics": {}},
+        lambda record: with_figure(record, "mAP", None),
+        lambda record: with_figure(record, "mAP", 7.5),
+        lambda record: with_figure(record, "mAP", float("nan")),
+        lambda record: with_figure(record, "soft_items", {}),
+        lambda record: with_figure(record, "splits", {}),
+        lambda record: {**record, "history": None},
+        lambda record: {**record, "history": [{}]},
+        lambda record: {**record, "history": [1, 2]},
+        lambda record: {**record, "settings": {}},
+        lambda record: {**record, "training_seconds": None},
+        lambda record: {**record, "versions": []},
+        lambda record: {**record, "versions": {}, "commit": None},
         lambda record: {name: value for name, value in record.items() if name != "history"},
     ],
 )
@@ -183,6 +200,11 @@ def test_the_page_lies_beside_the_results_and_replaces_none_of_another_kind(fold
         find_page(tmp_path / "method")
     with pytest.raises(ValueError, match=r"must have a name. Received: '\.'"):
         find_page(".")
+    with pytest.raises(ValueError, match=r"must have a name. Received: '\.\.'"):
+        find_page("..")
+    (tmp_path / "folder.md").mkdir()
+    with pytest.raises(ValueError, match=r"would replace one .*folder\.md"):
+        find_page(tmp_path / "folder")
 
 
 def test_runs_may_be_moved_with_what_they_start_from(folder, records, tmp_path):
@@ -213,6 +235,47 @@ def test_a_seed_out_of_range_is_refused_before_any_training(tmp_path):
     with pytest.raises(ValueError, match="seed must lie in"):
         reproduce(TABLE, ["pqn-8"], [0, -1], runs_dir=tmp_path, results_dir=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_end_well_is_refused_before_any_training(folder, records, tmp_path):
+    def run(rows, runs="runs", results="results"):
+        reproduce(TABLE, rows, runs_dir=tmp_path / runs, results_dir=tmp_path / results)
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file"):
+        run(["pqn-8"], results="file")
+    # Of another row's settings.
+    shutil.copytree(folder / "runs" / "tiny" / "embedding-0", tmp_path / "runs/tiny/later-8-0")
+    with pytest.raises(ValueError, match="must go on with its own settings"):
+        run(["pqn-8", "later-8"])
+    assert [path.name for path in (tmp_path / "runs" / "tiny").iterdir()] == ["later-8-0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("machine.json", "{", r"machine\.json' must be JSON"),
+        ("machine.json", "[]", r"machine\.json' must say what the run is trained on"),
+        ("checkpoints/history.json", "[{", r"history\.json' must be JSON"),
+        ("checkpoints/history.json", '{"a": 1}', r"history\.json' must list epochs"),
+        ("checkpoints/history.json", "[1]", r"history\.json' must list epochs"),
+        ("checkpoints/history.json", "[]", "must have a history of 2 epochs. Received: 0"),
+        ("network.keras", "PK", r"network\.keras' must be a network.*Received: a damaged file"),
+    ],
+)
+def test_no_record_is_made_of_a_damaged_run(folder, records, tmp_path, name, content, message):
+    shutil.copytree(folder / "runs" / "tiny" / "pqn-8-0", tmp_path / "runs" / "tiny" / "pqn-8-0")
+    (tmp_path / "runs" / "tiny" / "pqn-8-0" / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        reproduce(
+            TABLE,
+            ["pqn-8"],
+            [0],
+            runs_dir=tmp_path / "runs",
+            results_dir=tmp_path / "results",
+            say=lambda sentence: None,
+        )
+    assert not list((tmp_path / "results" / "tiny").iterdir())
 
 
 def test_a_table_may_be_of_another_setting_than_bits_and_show_several_readings(records, folder):
@@ -324,3 +387,7 @@ def test_the_page_ends_with_the_speed_of_training_where_it_was_measured(records,
     page = (tmp_path / "page.md").read_text()
     assert page.count("| conv3 | jax | 1,234 | 0.50 |") == 2
     assert "`python speed.py`: 2 cores; load 0.0 before the run; numpy 2." in page
+    for damaged in ("{", "{}", "[]"):
+        (tmp_path / "training-speed.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"training-speed\.json' must be"):
+            read_speed(tmp_path)

@@ -43,7 +43,7 @@ def build(**settings: Any) -> Any:
         ({"weights": "imagenet"}, "'conv3' has no published weights.*'imagenet'"),
         ({"alpha": 0.0}, "alpha must be positive and finite. Received: alpha=0.0"),
         ({"loss_form": "cubic"}, "form must be one of .*sigmoid.*Received: form='cubic'"),
-        ({"loss_scale": -1.0}, "scale must be positive. Received: scale=-1.0"),
+        ({"loss_scale": -1.0}, "scale must be positive and finite. Received: scale=-1.0"),
         ({"epochs": -1}, "epochs must be at least 0. Received: -1"),
         ({"optimizer": "lion"}, r"optimizer must be one of \[.adam., .sgd.\]. Received: .lion."),
         (

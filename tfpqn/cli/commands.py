@@ -142,9 +142,10 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     data_dir: DataDir = None,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
     evaluate_every: Annotated[
-        int | None, typer.Option(help="Epochs between evaluations of at most 1,000 queries.")
+        int | None,
+        typer.Option(min=1, help="Epochs between evaluations of at most 1,000 queries."),
     ] = None,
 ) -> None:
     """Train a network; started again after a kill, it goes on where it stopped."""
@@ -188,6 +189,9 @@ def train(
     if settings:
         config = read_settings(settings, config, with_option=context.params)
     run = Run.start(run_dir, config)
+    if config.initial_run and not run.has_begun:
+        # Said before the data is read.
+        Run.open(config.initial_run)
     splits = config.load_splits(data_dir)
     report_skipped(splits.train)
     train_run(run, splits, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every)

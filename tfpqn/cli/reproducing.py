@@ -35,7 +35,7 @@ def reproduce(
     from tfpqn.training import reproduce as reproduce_rows
     from tfpqn.training.recipes import find_table, table_names
     from tfpqn.training.records import read_records
-    from tfpqn.training.reports import find_page, write_report
+    from tfpqn.training.reports import find_page, read_speed, write_report
 
     chosen = find_table(table)
     if show:
@@ -56,6 +56,7 @@ def reproduce(
     # What would keep the page from being made is said before hours of training.
     for name in table_names():
         read_records(find_table(name), results_dir)
+    read_speed(results_dir)
     if not report:
         reproduce_rows(
             chosen,

@@ -7,6 +7,8 @@ import json
 from collections.abc import Container, Sequence
 from typing import Any
 
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
 
 def read_settings(texts: Sequence[str], config: Any, with_option: Container[str]) -> Any:
     """The settings of a run with some of them replaced.
@@ -28,6 +30,11 @@ def read_settings(texts: Sequence[str], config: Any, with_option: Container[str]
     chosen: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
+        if equals and name in names and name not in others:
+            raise ValueError(
+                f"--set is for settings without an option; {name} has one: "
+                f"--{name.replace('_', '-')}. Received: {text!r}"
+            )
         if not equals or name not in others:
             raise ValueError(
                 f"--set takes NAME=VALUE, where NAME is one of {sorted(others)}. Received: {text!r}"
@@ -48,6 +55,7 @@ def _read_value(name: str, text: str, former: Any) -> Any:
         value = float(value)
     if type(value) is not type(former):
         raise ValueError(
-            f"{name} must be of the kind of {former!r}. Received: {name}={text!r} for --set"
+            f"{name} must be {KINDS.get(type(former), 'of another kind')}. "
+            f"Received: {name}={text!r} for --set"
         )
     return value

@@ -212,8 +212,8 @@ class AsymmetricTripletLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if form not in FORMS:
             raise ValueError(f"form must be one of {sorted(FORMS)}. Received: form={form!r}")
-        if not scale > 0:
-            raise ValueError(f"scale must be positive. Received: scale={scale}")
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"scale must be positive and finite. Received: scale={scale}")
         if not 0 <= hardness < float("inf"):
             raise ValueError(
                 f"hardness must be finite and at least 0. Received: hardness={hardness}"

@@ -16,9 +16,10 @@ The 3-conv net has the published layer sizes, and batch normalisation; shifted, 
 images, SGD, weight decay, a classifier of embeddings and quantized items beside the triplet loss,
 and codewords of their own length are ours. "The paper's net and loss" has mirrored images of them
 and nothing else, and is trained by us for 20 epochs: how the paper trained is not known. All others
-start from `embedding`, a network trained without a quantizer, and are tuned for an eighth to a
-fifth as long: PQN and RPQN with their quantizer, `embedding-tuned` without one. "Embedding, then
-k-means PQ" is the latter, coded afterwards. All compute in bfloat16 but the paper's net.
+start from an embedding, a network of theirs trained without a quantizer, and are tuned for an
+eighth to a fifth as long: PQN and RPQN with their quantizer, `embedding-tuned` without one.
+"Embedding, then k-means PQ" is the latter, coded afterwards. All but the paper's net compute in
+bfloat16, or in float32 where a line says so.
 `cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
 took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the
 training set. PQN and k-means PQ have 2 codebooks of 64 codewords at 12 bits and 4 of 64, 512 and
