@@ -48,7 +48,7 @@ class RunConfig:
         embedding_dim: Length of the embedding, of a segment for "tpqn"; a multiple of
             `num_subspaces`.
         backbone: Name for `tfpqn.models.build_backbone`.
-        weights: Weights for a `keras.applications` backbone.
+        weights: Weights for a backbone that has some, see `tfpqn.models.build_backbone`.
         initial_run: Folder of a trained run whose backbone and embedding the network starts from.
         freeze_codebooks: Whether the network also takes the codebooks of `initial_run` and keeps
             them as they are, so that codes made by that run stay valid.

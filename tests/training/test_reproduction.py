@@ -365,7 +365,9 @@ def test_unknown_names_and_rows_that_do_not_fit_are_refused(call, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vgg16-imagenet-24", "resnet50-imagenet-24"])
+@pytest.mark.parametrize(
+    "name", ["alexnet-imagenet-24", "vgg16-imagenet-24", "resnet50-imagenet-24"]
+)
 def test_rows_of_pretrained_nets_take_a_step_with_random_weights(name):
     row = find_recipe(f"cifar10-p2/{name}")
     config = dataclasses.replace(row.config_of(0), weights=None)

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from tfpqn.models.alexnet import alexnet, load_alexnet_weights
+
 ImageShape = tuple[int, int, int]
 
 NORMALIZATIONS = ("batch", "local_response", "none")
@@ -34,11 +36,12 @@ def build_backbone(
     """Build a backbone from pixels to features.
 
     Args:
-        name: `"conv3"`, `"resnet9"`, `"resnet20"`, or a model of `keras.applications`, such as
-            `"ResNet50"`.
+        name: `"conv3"`, `"resnet9"`, `"resnet20"`, `"alexnet"`, or a model of
+            `keras.applications`, such as `"ResNet50"`.
         image_shape: `(height, width, channels)`.
-        weights: For `keras.applications`: None for random weights, `"imagenet"` (downloads them),
-            or the path of a weights file.
+        weights: None for random weights. For `keras.applications` `"imagenet"` (downloads them), or
+            the path of a weights file; for `"alexnet"` the path of an `.npz` of torchvision's state
+            dict.
         dtype: Policy of the layers, such as `"mixed_bfloat16"`; None for Keras's global one.
         **options: Passed to the builder: `conv3(normalization=...)`, or any argument of the
             `keras.applications` function.
@@ -48,8 +51,9 @@ def build_backbone(
         `[batch, num_features]`.
 
     Raises:
-        ValueError: The name is unknown (the message lists the known), or `weights` is given to a
-            backbone that has none.
+        FileNotFoundError: There is no file of weights for `"alexnet"`.
+        ValueError: The name is unknown (the message lists the known), `weights` is given to a
+            backbone that has none, or they do not fit.
     """
     modules = _application_modules()
     if name in modules:
@@ -59,7 +63,7 @@ def build_backbone(
         raise ValueError(
             f"Unknown backbone. Expected one of {backbone_names()}. Received: {name!r}"
         )
-    if weights is not None:
+    if weights is not None and name not in WEIGHTS_LOADERS:
         raise ValueError(
             f"Backbone {name!r} has no published weights; expected weights=None. "
             f"Received: weights={weights!r}"
@@ -67,7 +71,10 @@ def build_backbone(
     inputs = keras.Input(image_shape, name="images")
     with _policy(dtype):
         scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
-        return keras.Model(inputs, OWN_BACKBONES[name](scaled, **options), name=name)
+        backbone = keras.Model(inputs, OWN_BACKBONES[name](scaled, **options), name=name)
+    if weights is not None:
+        WEIGHTS_LOADERS[name](backbone, weights)
+    return backbone
 
 
 @contextlib.contextmanager
@@ -153,7 +160,9 @@ OWN_BACKBONES: dict[str, Callable[..., Any]] = {
     "conv3": _conv3,
     "resnet9": _resnet9,
     "resnet20": _resnet20,
+    "alexnet": alexnet,
 }
+WEIGHTS_LOADERS: dict[str, Callable[[keras.Model, str], None]] = {"alexnet": load_alexnet_weights}
 
 
 def _application_modules() -> dict[str, types.ModuleType]:

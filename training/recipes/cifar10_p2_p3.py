@@ -10,13 +10,18 @@ from .recipe import Recipe, Table
 from .settings import FINE_TUNING
 from .small_images import embedding_row, tuned_rows
 
-PRETRAINED = ("VGG16", "ResNet50")
+# Backbone -> title and weights.
+PRETRAINED = {
+    "alexnet": ("AlexNet", "alexnet-imagenet.npz"),
+    "VGG16": ("VGG16", "imagenet"),
+    "ResNet50": ("ResNet50", "imagenet"),
+}
 
 P2_BITS = (16, 24, 36, 48)
 P3_BITS = (12, 24, 32, 48)
 PRETRAINED_TEXT = """\
-Rows with ImageNet weights download them; `tfpqn train --recipe ... --weights FILE` reads them from
-a file.
+Rows with ImageNet weights download them, or with an AlexNet read them from `alexnet-imagenet.npz`;
+`tfpqn train --recipe ... --weights FILE` reads them from another file.
 """
 
 
@@ -38,13 +43,13 @@ def _rows(
         settings = {"protocol": protocol, "backbone": backbone, **schedule}
         start = embedding_row(f"{backbone}-", settings)
         rows += [start, *tuned_rows(start, f"PQN, {title}", bits_of_rows, tuning)]
-    for backbone in PRETRAINED:
+    for backbone, (title, weights) in PRETRAINED.items():
         for bits in bits_of_rows:
             config = RunConfig(
-                protocol=protocol, bits=bits, backbone=backbone, weights="imagenet", **FINE_TUNING
+                protocol=protocol, bits=bits, backbone=backbone, weights=weights, **FINE_TUNING
             )
             name = f"{backbone.lower()}-imagenet-{bits}"
-            rows.append(Recipe(name, f"PQN, {backbone}, ImageNet weights", config))
+            rows.append(Recipe(name, f"PQN, {title}, ImageNet weights", config))
     return tuple(rows)
 
 

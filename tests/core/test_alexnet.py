@@ -1,0 +1,100 @@
+"""Laws of AlexNet: with torchvision's weights it computes what torchvision's net does."""
+
+import numpy as np
+import pytest
+
+from tests.core.backend import to_numpy
+from tfpqn.models import build_backbone
+from tfpqn.models.alexnet import CONVOLUTIONS, DENSE, MEAN, STANDARD_DEVIATION
+
+SHAPES = {
+    "features.0": (64, 3, 11, 11),
+    "features.3": (192, 64, 5, 5),
+    "features.6": (384, 192, 3, 3),
+    "features.8": (256, 384, 3, 3),
+    "features.10": (256, 256, 3, 3),
+    "classifier.1": (4096, 9216),
+    "classifier.4": (4096, 4096),
+}
+
+
+@pytest.fixture(scope="module")
+def state():
+    """Random weights of torchvision's shapes, under its names."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name, shape in SHAPES.items():
+        scale = np.sqrt(2 / np.prod(shape[1:]), dtype=np.float32)
+        arrays[f"{name}.weight"] = rng.standard_normal(shape, dtype=np.float32) * scale
+        arrays[f"{name}.bias"] = rng.standard_normal(shape[0], dtype=np.float32) / 10
+    return arrays
+
+
+@pytest.fixture
+def file(state, tmp_path):
+    def write(**changes):
+        np.savez(tmp_path / "alexnet.npz", **{**state, **changes})
+        return str(tmp_path / "alexnet.npz")
+
+    return write
+
+
+def windows(x, size, stride):
+    """All squares of `[channels, height, width]`: `[channels, rows, columns, size, size]`."""
+    every = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))
+    return every[:, ::stride, ::stride]
+
+
+def torch_features(image, state):
+    """One image through the net as torchvision lays it out: channels first."""
+    x = ((image / 255 - MEAN) / STANDARD_DEVIATION).transpose(2, 0, 1).astype(np.float32)
+    for _, size, stride, padding, is_pooled, name in CONVOLUTIONS:
+        x = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))
+        x = np.tensordot(state[f"{name}.weight"], windows(x, size, stride), ((1, 2, 3), (0, 3, 4)))
+        x = np.maximum(x + state[f"{name}.bias"][:, None, None], 0)
+        if is_pooled:
+            x = windows(x, 3, 2).max(axis=(3, 4))
+    x = x.reshape(-1)
+    for _, name in DENSE:
+        x = np.maximum(state[f"{name}.weight"] @ x + state[f"{name}.bias"], 0)
+    return x
+
+
+def test_features_are_those_of_torchvisions_net(rng, state, file):
+    image = rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    backbone = build_backbone("alexnet", (224, 224, 3), weights=file())
+    features = to_numpy(backbone(image[None]))[0]
+    np.testing.assert_allclose(features, torch_features(image, state), rtol=1e-3, atol=1e-3)
+
+
+def test_smaller_images_are_brought_to_its_size():
+    backbone = build_backbone("alexnet", (32, 32, 3))
+    assert backbone.output_shape == (None, 4096)
+    assert backbone.get_layer("features_0").output.shape == (None, 55, 55, 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features.0.weight": np.zeros((3, 64, 11, 11), "f4")}, r"of features\.0, .*Received"),
+        ({"features.3.bias": np.zeros(9, "f4")}, r"of features\.3, .*Received: .*\(9,\)"),
+        ({"classifier.1.weight": np.zeros((4096, 10), "f4")}, r"of classifier\.1"),
+        ({"classifier.4.weight": np.zeros(4, "f4")}, r"of classifier\.4"),
+    ],
+)
+def test_weights_of_other_shapes_are_refused_by_name(file, changes, message):
+    with pytest.raises(ValueError, match=message):
+        build_backbone("alexnet", (32, 32, 3), weights=file(**changes))
+
+
+def test_a_file_that_lacks_weights_or_is_missing_is_refused(tmp_path):
+    np.savez(tmp_path / "part.npz", **{"features.0.weight": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"part\.npz must hold the arrays"):
+        build_backbone("alexnet", (32, 32, 3), weights=str(tmp_path / "part.npz"))
+    with pytest.raises(FileNotFoundError, match="imagenet"):
+        build_backbone("alexnet", (32, 32, 3), weights="imagenet")
+
+
+def test_grey_images_are_refused():
+    with pytest.raises(ValueError, match="takes images of 3 channels. Received: 1 channels"):
+        build_backbone("alexnet", (32, 32, 1))

@@ -1,0 +1,104 @@
+"""AlexNet, whose weights come from torchvision: Keras publishes none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from tfpqn.npz import read_npz
+
+# Height and width of the images that it was trained on.
+IMAGE_SIZE = 224
+# Of ImageNet's colours, from 0 to 1.
+MEAN = np.array([0.485, 0.456, 0.406])
+STANDARD_DEVIATION = np.array([0.229, 0.224, 0.225])
+# Filters, kernel size, stride, padding in pixels, whether a pooling follows; torchvision's name.
+CONVOLUTIONS = (
+    (64, 11, 4, 2, True, "features.0"),
+    (192, 5, 1, 2, True, "features.3"),
+    (384, 3, 1, 1, False, "features.6"),
+    (256, 3, 1, 1, False, "features.8"),
+    (256, 3, 1, 1, True, "features.10"),
+)
+DENSE = ((4096, "classifier.1"), (4096, "classifier.4"))
+
+
+def alexnet(x: Any) -> Any:
+    """The net of Krizhevsky, "One weird trick for parallelizing CNNs", 2014, up to its last layer
+    but one.
+
+    Layer for layer torchvision's, so that its weights fit. Images of another size than 224 x 224
+    are brought to it, as those who search CIFAR-10 with it do.
+
+    Args:
+        x: Pixels scaled to -1 .. 1, `[batch, height, width, 3]`.
+
+    Raises:
+        ValueError: The images have another number of channels than 3.
+    """
+    if x.shape[-1] != len(MEAN):
+        raise ValueError(
+            f"Backbone 'alexnet' takes images of 3 channels. Received: {x.shape[-1]} channels"
+        )
+    if tuple(x.shape[1:3]) != (IMAGE_SIZE, IMAGE_SIZE):
+        x = layers.Resizing(IMAGE_SIZE, IMAGE_SIZE)(x)
+    x = layers.Rescaling(
+        (0.5 / STANDARD_DEVIATION).tolist(), ((0.5 - MEAN) / STANDARD_DEVIATION).tolist()
+    )(x)
+    for filters, size, stride, padding, is_pooled, name in CONVOLUTIONS:
+        x = layers.ZeroPadding2D(padding)(x)
+        x = layers.Conv2D(filters, size, stride, activation="relu", name=_layer_name(name))(x)
+        if is_pooled:
+            x = layers.MaxPooling2D(3, 2)(x)
+    x = layers.Flatten()(x)
+    for units, name in DENSE:
+        x = layers.Dropout(0.5)(x)
+        x = layers.Dense(units, activation="relu", name=_layer_name(name))(x)
+    return x
+
+
+def load_alexnet_weights(backbone: keras.Model, path: str) -> None:
+    """Give an AlexNet the weights that torchvision publishes, from an `.npz` of its state dict.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is no `.npz` of plain arrays, or has other arrays.
+    """
+    names = [name for *_, name in (*CONVOLUTIONS, *DENSE)]
+    arrays = read_npz(path, [f"{name}.{part}" for name in names for part in ("weight", "bias")])
+    for name in names:
+        kernel, bias = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
+        layer = backbone.get_layer(_layer_name(name))
+        if kernel.ndim == 4:
+            # Output and input channels come first there.
+            kernel = kernel.transpose(2, 3, 1, 0)
+        elif kernel.ndim == 2 and name == DENSE[0][1]:
+            # It flattens channel by channel, and Keras pixel by pixel.
+            kernel = _reorder_inputs(kernel).T
+        elif kernel.ndim == 2:
+            kernel = kernel.T
+        expected = [tuple(variable.shape) for variable in layer.weights]
+        if [kernel.shape, bias.shape] != expected:
+            raise ValueError(
+                f"{path} must hold the weights of torchvision's AlexNet: of {name}, with their "
+                f"axes as in Keras, {expected}. Received: {[kernel.shape, bias.shape]}"
+            )
+        layer.set_weights([kernel, bias])
+
+
+def _reorder_inputs(kernel: np.ndarray) -> np.ndarray:
+    """`[outputs, channels * height * width]` -> `[outputs, height * width * channels]`."""
+    channels = CONVOLUTIONS[-1][0]
+    outputs, inputs = kernel.shape
+    side = round((inputs / channels) ** 0.5)
+    if channels * side * side != inputs:
+        return kernel
+    pixels = kernel.reshape(outputs, channels, side, side)
+    return pixels.transpose(0, 2, 3, 1).reshape(outputs, inputs)
+
+
+def _layer_name(name: str) -> str:
+    return name.replace(".", "_")
