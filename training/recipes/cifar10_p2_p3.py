@@ -21,7 +21,8 @@ P2_BITS = (16, 24, 36, 48)
 P3_BITS = (12, 24, 32, 48)
 PRETRAINED_TEXT = """\
 Rows with ImageNet weights download them, or with an AlexNet read them from `alexnet-imagenet.npz`;
-`tfpqn train --recipe ... --weights FILE` reads them from another file.
+`tfpqn train --recipe ... --weights FILE` reads them from another file. An AlexNet sees the images
+brought to 224 x 224 pixels, the others see them as they are.
 """
 
 
