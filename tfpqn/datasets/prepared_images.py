@@ -113,9 +113,9 @@ class PreparedImages:
         builder = tfds.builder(self.name, data_dir=data_dir)
         if not (builder.data_path / "dataset_info.json").exists():
             raise FileNotFoundError(
-                f"{self.name} must lie in the data directory, prepared by tensorflow-datasets or as "
-                f"{self.file_name}. Received: "
-                f"{builder.data_dir!s}, which does not hold it. Get it once with `python -c "
+                f"{self.name} must lie in the data directory, prepared by tensorflow-datasets or "
+                f"as {self.file_name}. Received: {builder.data_dir!s}, which holds neither. Get it "
+                "once with `python -c "
                 f'"import tensorflow_datasets; tensorflow_datasets.load({self.name!r}, '
                 "data_dir='DIR')\"` and pass `--data-dir DIR`"
             )
