@@ -60,6 +60,7 @@ def torch_features(image, state):
     return x
 
 
+@pytest.mark.slow
 def test_features_are_those_of_torchvisions_net(rng, state, file):
     image = rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)
     backbone = build_backbone("alexnet", (224, 224, 3), weights=file())
@@ -73,6 +74,7 @@ def test_smaller_images_are_brought_to_its_size():
     assert backbone.get_layer("features_0").output.shape == (None, 55, 55, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
