@@ -77,8 +77,9 @@ def test_settings_that_take_the_place_of_others_are_noted_anew(seconds, tmp_path
 
 def test_a_run_that_was_begun_before_there_was_a_choice_keeps_to_its_settings(seconds, tmp_path):
     seconds[HALF] = 12.0
-    (tmp_path / "machine.json").write_text(json.dumps({"commit": "abc"}))
-    assert note_machine(tmp_path, CONFIG) == {"commit": "abc", "precision": HALF}
+    former = {"backend": "jax", "hardware": "2 cores", "versions": {}, "commit": "abc"}
+    (tmp_path / "machine.json").write_text(json.dumps(former))
+    assert note_machine(tmp_path, CONFIG) == {**former, "precision": HALF}
 
 
 @pytest.mark.filterwarnings("ignore:mixed_bfloat16 is")
