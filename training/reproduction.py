@@ -116,11 +116,11 @@ class _Place(NamedTuple):
         with tempfile.TemporaryFile(dir=folder):
             pass
 
-    def _run_folder(self, row: str, seed: int) -> Path:
-        return self.runs_dir / self.table.name / f"{row}-{seed}"
-
     def record(self, recipe: Recipe, seed: int) -> Path:
         return self.results_dir / self.table.name / f"{recipe.name}-{seed}.json"
+
+    def _run_folder(self, row: str, seed: int) -> Path:
+        return self.runs_dir / self.table.name / f"{row}-{seed}"
 
 
 def _list_starts(table: Table, recipe: Recipe) -> list[Recipe]:

@@ -71,21 +71,22 @@ class Run:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"The run folder must be a folder. Received: {str(folder)!r}")
         run = cls(folder, config)
-        if not run.require_own_settings():
+        run.require_own_settings()
+        if not run._is_bound:
             folder.mkdir(parents=True, exist_ok=True)
             # What was noted of the machine is that of the run whose place this one takes.
             (folder / MACHINE_FILE).unlink(missing_ok=True)
             write_json(folder / "run.json", config.to_json(), 2)
         return run
 
-    def require_own_settings(self) -> bool:
-        """Whether the folder holds a run with a checkpoint; it must have these settings.
+    def require_own_settings(self) -> None:
+        """Refuse a folder whose run has a checkpoint and other settings.
 
         Raises:
-            ValueError: It has others; the message names them.
+            ValueError: It is so; the message names the settings that differ.
         """
-        if not (self.has_begun and (self.folder / "run.json").is_file()):
-            return False
+        if not self._is_bound:
+            return
         former = dataclasses.asdict(self.open(self.folder).config)
         wanted = dataclasses.asdict(self.config)
         changed = [f"{k}={former[k]!r} -> {wanted[k]!r}" for k in wanted if wanted[k] != former[k]]
@@ -94,7 +95,11 @@ class Run:
                 f"The run in {str(self.folder)!r} must go on with its own settings; take another "
                 f"folder for others. Received: {', '.join(changed)}"
             )
-        return True
+
+    @property
+    def _is_bound(self) -> bool:
+        """Whether the folder holds a run that has begun, and its settings."""
+        return self.has_begun and (self.folder / "run.json").is_file()
 
     @property
     def has_begun(self) -> bool:

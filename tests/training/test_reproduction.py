@@ -28,6 +28,18 @@ TABLE = Table(
 )
 
 
+def run_rows(runs, results, rows=None, seeds=None):
+    return reproduce(
+        TABLE,
+        rows,
+        seeds,
+        runs_dir=runs,
+        results_dir=results,
+        say=lambda sentence: None,
+        progress=False,
+    )
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("tables")
@@ -35,13 +47,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def records(folder):
-    paths = reproduce(
-        TABLE,
-        runs_dir=folder / "runs",
-        results_dir=folder / "results",
-        say=lambda sentence: None,
-        progress=False,
-    )
+    paths = run_rows(folder / "runs", folder / "results")
     write_report([TABLE], folder / "results", folder / "page.md")
     return {path.stem: json.loads(path.read_text()) for path in paths}
 
@@ -78,15 +84,7 @@ def test_a_row_may_start_from_the_run_of_another(folder, records):
 def test_what_is_trained_is_not_trained_again(folder, records):
     path = folder / "runs" / "tiny" / "pqn-8-0" / "network.keras"
     before = path.stat().st_mtime_ns
-    again = reproduce(
-        TABLE,
-        ["pqn-8"],
-        [0],
-        runs_dir=folder / "runs",
-        results_dir=folder / "again",
-        say=lambda sentence: None,
-        progress=False,
-    )
+    again = run_rows(folder / "runs", folder / "again", ["pqn-8"], [0])
     assert path.stat().st_mtime_ns == before
     assert json.loads(again[0].read_text()) == records["pqn-8-0"]
 
@@ -212,14 +210,7 @@ def test_runs_may_be_moved_with_what_they_start_from(folder, records, tmp_path):
     shutil.copytree(folder / "runs", moved)
 
     def again(results):
-        return reproduce(
-            TABLE,
-            ["later-8"],
-            runs_dir=moved,
-            results_dir=tmp_path / results,
-            say=lambda sentence: None,
-            progress=False,
-        )
+        return run_rows(moved, tmp_path / results, ["later-8"])
 
     written = again("results")
     assert [path.stem for path in written] == ["embedding-0", "later-8-0"]
@@ -233,22 +224,20 @@ def test_runs_may_be_moved_with_what_they_start_from(folder, records, tmp_path):
 
 def test_a_seed_out_of_range_is_refused_before_any_training(tmp_path):
     with pytest.raises(ValueError, match="seed must lie in"):
-        reproduce(TABLE, ["pqn-8"], [0, -1], runs_dir=tmp_path, results_dir=tmp_path)
+        run_rows(tmp_path, tmp_path, ["pqn-8"], [0, -1])
     assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_end_well_is_refused_before_any_training(folder, records, tmp_path):
-    def run(rows, runs="runs", results="results"):
-        reproduce(TABLE, rows, runs_dir=tmp_path / runs, results_dir=tmp_path / results)
-
+    runs, results = tmp_path / "runs", tmp_path / "results"
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="file"):
-        run(["pqn-8"], results="file")
+        run_rows(runs, tmp_path / "file", ["pqn-8"])
     # Of another row's settings.
-    shutil.copytree(folder / "runs" / "tiny" / "embedding-0", tmp_path / "runs/tiny/later-8-0")
+    shutil.copytree(folder / "runs" / "tiny" / "embedding-0", runs / "tiny" / "later-8-0")
     with pytest.raises(ValueError, match="must go on with its own settings"):
-        run(["pqn-8", "later-8"])
-    assert [path.name for path in (tmp_path / "runs" / "tiny").iterdir()] == ["later-8-0"]
+        run_rows(runs, results, ["pqn-8", "later-8"])
+    assert [path.name for path in (runs / "tiny").iterdir()] == ["later-8-0"]
 
 
 @pytest.mark.parametrize(
@@ -267,14 +256,7 @@ def test_no_record_is_made_of_a_damaged_run(folder, records, tmp_path, name, con
     shutil.copytree(folder / "runs" / "tiny" / "pqn-8-0", tmp_path / "runs" / "tiny" / "pqn-8-0")
     (tmp_path / "runs" / "tiny" / "pqn-8-0" / name).write_text(content)
     with pytest.raises(ValueError, match=message):
-        reproduce(
-            TABLE,
-            ["pqn-8"],
-            [0],
-            runs_dir=tmp_path / "runs",
-            results_dir=tmp_path / "results",
-            say=lambda sentence: None,
-        )
+        run_rows(tmp_path / "runs", tmp_path / "results", ["pqn-8"], [0])
     assert not list((tmp_path / "results" / "tiny").iterdir())
 
 

@@ -53,7 +53,8 @@ def alexnet(x: Any) -> Any:
         x = layers.Conv2D(filters, size, stride, activation="relu", name=_layer_name(name))(x)
         if is_pooled:
             x = layers.MaxPooling2D(3, 2)(x)
-    x = layers.Flatten()(x)
+    # Channel by channel, as torch flattens.
+    x = layers.Flatten()(layers.Permute((3, 1, 2))(x))
     for units, name in DENSE:
         x = layers.Dropout(0.5)(x)
         x = layers.Dense(units, activation="relu", name=_layer_name(name))(x)
@@ -72,14 +73,9 @@ def load_alexnet_weights(backbone: keras.Model, path: str) -> None:
     for name in names:
         kernel, bias = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
         layer = backbone.get_layer(_layer_name(name))
-        if kernel.ndim == 4:
-            # Output and input channels come first there.
-            kernel = kernel.transpose(2, 3, 1, 0)
-        elif kernel.ndim == 2 and name == DENSE[0][1]:
-            # It flattens channel by channel, and Keras pixel by pixel.
-            kernel = _reorder_inputs(kernel).T
-        elif kernel.ndim == 2:
-            kernel = kernel.T
+        if kernel.ndim == layer.kernel.ndim:
+            # Outputs and inputs come first there, and last in Keras.
+            kernel = kernel.transpose(*range(2, kernel.ndim), 1, 0)
         expected = [tuple(variable.shape) for variable in layer.weights]
         if [kernel.shape, bias.shape] != expected:
             raise ValueError(
@@ -87,17 +83,6 @@ def load_alexnet_weights(backbone: keras.Model, path: str) -> None:
                 f"axes as in Keras, {expected}. Received: {[kernel.shape, bias.shape]}"
             )
         layer.set_weights([kernel, bias])
-
-
-def _reorder_inputs(kernel: np.ndarray) -> np.ndarray:
-    """`[outputs, channels * height * width]` -> `[outputs, height * width * channels]`."""
-    channels = CONVOLUTIONS[-1][0]
-    outputs, inputs = kernel.shape
-    side = round((inputs / channels) ** 0.5)
-    if channels * side * side != inputs:
-        return kernel
-    pixels = kernel.reshape(outputs, channels, side, side)
-    return pixels.transpose(0, 2, 3, 1).reshape(outputs, inputs)
 
 
 def _layer_name(name: str) -> str:
