@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..run_config import RunConfig
 from .recipe import Recipe, Table
-from .settings import FINE_TUNING
+from .settings import FINE_TUNING, plain_config
 
 BITS = (12, 24, 48)
 # Name -> title and settings. The first two see the average of a clip's frames.
@@ -45,7 +44,7 @@ def _table(
         Recipe(
             f"{name}-{bits}",
             network,
-            RunConfig(model="tpqn", protocol=protocol, bits=bits, **sizes, **settings_of(sizes)),
+            plain_config(model="tpqn", protocol=protocol, bits=bits, **sizes, **settings_of(sizes)),
             seeds=seeds,
         )
         for name, (network, sizes) in NETWORKS.items()
