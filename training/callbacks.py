@@ -17,6 +17,8 @@ from .evaluation import evaluate
 
 # A level of which no more codewords are in use has collapsed.
 COLLAPSED_SHARE = 0.05
+# After so many epochs a training that learns has a lower loss than one that has not begun.
+JUDGED_EPOCH = 3
 
 
 class ReviveCodewords(keras.callbacks.Callback):
@@ -82,6 +84,29 @@ def _find_collapsed(quantizer: Any, embeddings: np.ndarray) -> dict[int, int]:
     ]
     trained = used[: quantizer.num_trained_levels]
     return {level: number for level, number in enumerate(trained, start=1) if number <= limit}
+
+
+class WarnOfFailure(keras.callbacks.Callback):
+    """Warns once, after the third epoch, of a loss above that of knowing nothing.
+
+    Args:
+        chance: The loss of a network whose scores and logits are all equal.
+        advice: What to try, for the end of the message.
+    """
+
+    def __init__(self, chance: float, advice: str) -> None:
+        super().__init__()
+        self.chance = chance
+        self.advice = advice
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if epoch + 1 == JUDGED_EPOCH and loss > self.chance:
+            warnings.warn(
+                f"After {JUDGED_EPOCH} epochs the loss is {loss:.3f}; a network that knows nothing "
+                f"has {self.chance:.3f}. This training fails. Try {self.advice}",
+                stacklevel=2,
+            )
 
 
 class EvaluateRetrieval(keras.callbacks.Callback):

@@ -40,9 +40,10 @@ def check_optimization(config: Settings) -> None:
         )
     if not 0 <= config.weight_decay < 1:
         raise ValueError(f"weight_decay must lie in [0, 1). Received: {config.weight_decay}")
-    if not 0 <= config.warmup_epochs < max(config.epochs, 1):
+    epochs = float("inf") if config.epochs is None else max(config.epochs, 1)
+    if not 0 <= config.warmup_epochs < epochs:
         raise ValueError(
-            f"warmup_epochs must lie in [0, {config.epochs}), the number of epochs. "
+            f"warmup_epochs must lie in [0, {epochs}), the number of epochs. "
             f"Received: {config.warmup_epochs}"
         )
     if config.max_shift < 0:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
-from tfpqn.datasets import ImageFolder, Splits, load_protocol, open_clips, split_folder
+from tfpqn.datasets import ImageFolder, ImageSet, Splits, load_protocol, open_clips, split_folder
 from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
 
 from .building import build_loss, build_optimizer, build_quantizer, seed_keras
@@ -16,6 +17,32 @@ MODELS = ("pqn", "rpqn", "tpqn")
 # Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
 CODE_LENGTH = 4
 FOLDER_FRAMES = 16
+# From random weights.
+LEARNING_RATES = {"adam": 1e-3, "sgd": 0.1}
+# Images and frames that training sees unless told: some five minutes on two cores, at 64 pixels.
+# Few items are seen often, and a large set still FEWEST_EPOCHS times.
+IMAGES_SEEN = 60_000
+FEWEST_EPOCHS = 20
+MOST_EPOCHS = 100
+# The method by itself: what recipes build on, and what settings of older versions mean where they
+# say nothing. A change of the defaults below must reach neither.
+PLAIN: dict[str, Any] = {
+    "residuals": "embeddings",
+    "unit_codewords": True,
+    "loss_scale": 4.0,
+    "classification_weight": 0.0,
+    "classified": "quantized",
+    "label_smoothing": 0.0,
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "epochs": 20,
+    "batch_size": 128,
+    "learning_rate": 3e-3,
+    "warmup_epochs": 0.0,
+    "augment": False,
+    "max_shift": 2,
+    "samples_per_class": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +66,11 @@ class RunConfig:
         straight_through: Which values are hard in training, see `ResidualProductQuantization`; not
             for "pqn".
         residuals: What levels after the first quantize, see `ResidualProductQuantization`; not
-            for "pqn".
+            for "pqn". None for "reconstructions" with several levels, unless `unit_codewords`.
         unit_codewords: Whether codes decode to codewords of unit length. If not, the codewords get
-            the lengths of k-means centres or, after training, those of `settle_codebooks`.
+            the lengths of k-means centres or, after training, those of `settle_codebooks`. None for
+            False, unless `straight_through`, `level_loss_weight` or residuals of "embeddings" ask
+            for levels that are trained one by one.
         beam_size: Sums that encoding follows from level to level, see
             `ResidualProductQuantization`; for "rpqn" alone.
         level_loss_weight: Weight of the loss on the first levels alone.
@@ -57,7 +86,7 @@ class RunConfig:
             triplet loss.
         loss_weight: Weight of the triplet loss.
         classification_weight: Weight of a classifier beside the triplet loss; 0 for none. It takes
-            one label an item.
+            one label an item. None for 1, and for 0 with several `views`.
         classified: What it is given: "quantized" items, "embeddings", or "both"; where `loss_sides`
             is "raw" always the embeddings.
         label_smoothing: Share of the classifier's target that is spread over all classes.
@@ -71,7 +100,10 @@ class RunConfig:
             normalisations and codebooks are left alone.
         epochs, batch_size, learning_rate: The learning rate rises over `warmup_epochs` and falls
             to zero by a cosine over all epochs. Without epochs, k-means finds codebooks for the
-            embeddings as they are, such as those of `initial_run`, and that is all.
+            embeddings as they are, such as those of `initial_run`, and that is all. Epochs of None
+            are chosen for the data once it is there (`for_items`). A learning rate
+            of None is 0.1 with SGD and 0.001 with Adam, and a tenth of that from `weights` or
+            `initial_run`, which large steps would undo.
         warmup_epochs: Epochs of linear rise, which count as epochs.
         augment: Whether to shift the training images at random, to mirror them where that keeps
             the label, and to draw the frames of clips at random.
@@ -102,8 +134,8 @@ class RunConfig:
     num_segments: tuple[int, ...] = (2,)
     share_codebooks: bool = False
     straight_through: str | None = None
-    residuals: str = "embeddings"
-    unit_codewords: bool = True
+    residuals: str | None = None
+    unit_codewords: bool | None = None
     beam_size: int = 1
     level_loss_weight: float = 0.0
     embedding_dim: int = 512
@@ -113,24 +145,24 @@ class RunConfig:
     freeze_codebooks: bool = False
     alpha: float = 5.0
     loss_form: str = "softplus"
-    loss_scale: float = 4.0
+    loss_scale: float = 2.0
     loss_margin: float = 0.0
     loss_hardness: float = 0.0
     loss_sides: str = "asymmetric"
     loss_weight: float = 1.0
-    classification_weight: float = 0.0
-    classified: str = "quantized"
-    label_smoothing: float = 0.0
+    classification_weight: float | None = None
+    classified: str = "both"
+    label_smoothing: float = 0.1
     precision: str = "float32"
     normalization: str = "batch"
     center_embeddings: bool = True
-    optimizer: str = "adam"
-    weight_decay: float = 0.0
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 3e-3
-    warmup_epochs: float = 0.0
-    augment: bool = False
+    optimizer: str = "sgd"
+    weight_decay: float = 5e-3
+    epochs: int | None = None
+    batch_size: int = 64
+    learning_rate: float | None = None
+    warmup_epochs: float = 0.5
+    augment: bool = True
     max_shift: int = 2
     min_area: float = 1.0
     cutout: int = 0
@@ -147,7 +179,7 @@ class RunConfig:
         for name in ("image_size", "embedding_dim", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1. Received: {getattr(self, name)}")
-        if self.epochs < 0:
+        if self.epochs is not None and self.epochs < 0:
             raise ValueError(f"epochs must be at least 0. Received: {self.epochs}")
         self._check_sizes()
         if not 0 <= self.seed < 2**32:
@@ -187,6 +219,11 @@ class RunConfig:
     def _num_codewords(self) -> int:
         return int(2 ** (self.bits // self.code_length))
 
+    @classmethod
+    def plain(cls, **settings: Any) -> RunConfig:
+        """The method by itself (`PLAIN`) but for the given settings, such as a recipe's."""
+        return cls(**{**PLAIN, **settings})
+
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON gives them back: `num_segments` is a list."""
         return {**dataclasses.asdict(self), "num_segments": list(self.num_segments)}
@@ -224,6 +261,23 @@ class RunConfig:
         if self.num_subspaces is None and min(segments, default=0) >= 1 and self.num_levels:
             groups = (sum(segments) if self.takes_clips else 1) * self.num_levels
             object.__setattr__(self, "num_subspaces", max(1, CODE_LENGTH // groups))
+        self._fill_in_quantizer()
+        if self.classification_weight is None:
+            object.__setattr__(self, "classification_weight", 0.0 if self.views > 1 else 1.0)
+        if self.learning_rate is None:
+            rate = LEARNING_RATES.get(self.optimizer, 0.0)
+            is_start = self.weights is None and self.initial_run is None
+            object.__setattr__(self, "learning_rate", rate if is_start else rate / 10)
+
+    def _fill_in_quantizer(self) -> None:
+        has_levels = (self.num_levels or 1) > 1
+        if self.unit_codewords is None:
+            by_level = self.level_loss_weight or self.straight_through not in (None, "none")
+            by_level = by_level or has_levels and self.residuals == "embeddings"
+            object.__setattr__(self, "unit_codewords", bool(by_level))
+        if self.residuals is None:
+            left_of = "reconstructions" if has_levels and not self.unit_codewords else "embeddings"
+            object.__setattr__(self, "residuals", left_of)
 
     def _check_sizes(self) -> None:
         if self.model == "pqn" and self.num_levels != 1:
@@ -251,6 +305,20 @@ class RunConfig:
                 "embedding_dim must be a multiple of num_subspaces. Received: "
                 f"embedding_dim={self.embedding_dim}, num_subspaces={self.num_subspaces}"
             )
+
+    def for_items(self, items: ImageSet) -> RunConfig:
+        """These settings with the number of epochs, if it is left open, chosen for the items.
+
+        So many that training sees 60,000 images or frames, but 20 at least and 100 at most.
+
+        Args:
+            items: What the network is trained on.
+        """
+        if self.epochs is not None:
+            return self
+        images = len(items) * math.prod(items.item_shape) // math.prod(items.image_shape)
+        epochs = min(max(round(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS)
+        return dataclasses.replace(self, epochs=epochs)
 
     def load_splits(
         self,
@@ -312,8 +380,14 @@ class RunConfig:
             num_classes: Number of classes, for a classifier.
 
         Raises:
-            ValueError: A classifier is wanted, and there are no classes.
+            ValueError: A classifier is wanted, and there are no classes; or the number of epochs
+                is left open.
         """
+        if self.epochs is None:
+            raise ValueError(
+                "epochs must be known before a network is built: give a number, or choose one by "
+                "for_items. Received: epochs=None"
+            )
         if self.classification_weight and num_classes is None:
             raise ValueError(
                 "classification_weight needs items of one label each. "

@@ -50,7 +50,7 @@ class Run:
                 f"{str(folder)!r}"
             )
         try:
-            return cls(Path(folder), RunConfig(**read_json(file)))
+            return cls(Path(folder), RunConfig.plain(**read_json(file)))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{str(file)!r} must hold the settings of a run, as `tfpqn train` writes them. "

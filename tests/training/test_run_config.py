@@ -12,7 +12,7 @@ from PIL import Image
 from tests.training.tiny import IMAGE_SHAPE, arrays_of, assert_bit_equal
 from tfpqn.training import Run, RunConfig
 
-SMALL = {"bits": 16, "embedding_dim": 16}
+SMALL = {"bits": 16, "embedding_dim": 16, "epochs": 20}
 
 
 def build(**settings: Any) -> Any:
@@ -248,13 +248,13 @@ OLD_SETTINGS = {
 def test_settings_written_before_there_were_levels_and_clips_mean_the_same(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(OLD_SETTINGS))
     run = Run.open(tmp_path)
-    assert run.config == RunConfig()
+    assert run.config == RunConfig.plain()
     assert {name: getattr(run.config, name) for name in OLD_SETTINGS} == OLD_SETTINGS
     # It has begun, and goes on with the same settings.
     (tmp_path / "network.keras").touch()
-    assert Run.start(tmp_path, RunConfig()) == run
+    assert Run.start(tmp_path, RunConfig.plain(**OLD_SETTINGS)) == run
     with pytest.raises(ValueError, match=r"own settings.*model='pqn' -> 'rpqn'"):
-        Run.start(tmp_path, RunConfig(model="rpqn"))
+        Run.start(tmp_path, RunConfig.plain(**{**OLD_SETTINGS, "model": "rpqn"}))
 
 
 def test_residual_network_is_made_as_the_settings_say() -> None:

@@ -16,7 +16,7 @@ from tfpqn.cli.exporting import export, verify
 from tfpqn.cli.query import query
 from tfpqn.cli.reproducing import reproduce
 from tfpqn.cli.serve import serve
-from tfpqn.cli.settings import read_settings
+from tfpqn.cli.settings import read_settings, setting
 from tfpqn.cli.shared import (
     DataDir,
     ImagesFolder,
@@ -89,12 +89,16 @@ def train(
     protocol: ProtocolName = None,
     images: ImagesFolder = None,
     videos: VideosFolder = None,
-    image_size: Annotated[int, typer.Option(help="Side that a folder's images get.")] = 64,
+    image_size: Annotated[
+        int | None, setting("image_size", "Side that a folder's images get.")
+    ] = None,
     num_frames: NumFrames = None,
     model: Annotated[
-        str, typer.Option(help="Kind of network: pqn, rpqn (residual) or tpqn (of clips).")
-    ] = "pqn",
-    bits: Annotated[int, typer.Option(help="Bits per code, a multiple of its positions.")] = 24,
+        str | None, setting("model", "Kind of network: pqn, rpqn (residual) or tpqn (of clips).")
+    ] = None,
+    bits: Annotated[
+        int | None, setting("bits", "Bits per code, a multiple of its positions.")
+    ] = None,
     num_levels: Annotated[
         int | None, typer.Option(help="Residual levels: 2 with rpqn, else 1.")
     ] = None,
@@ -102,22 +106,27 @@ def train(
         int | None, typer.Option(help="Codebooks in a level, of a segment; for 4 positions in all.")
     ] = None,
     num_segments: Annotated[
-        str, typer.Option(help="Segments of a clip; 1,2,4 for a temporal pyramid.")
-    ] = "2",
+        str | None,
+        setting("num_segments", "Segments of a clip; 1,2,4 for a temporal pyramid."),
+    ] = None,
     share_codebooks: Annotated[
-        bool, typer.Option(help="Use the same codebooks in all segments.")
-    ] = False,
+        bool | None,
+        typer.Option("--share-codebooks", help="Use the same codebooks in all segments."),
+    ] = None,
     straight_through: Annotated[
         str | None,
-        typer.Option(help="Hard values in training: none, residuals or all; all with levels."),
+        typer.Option(help="Hard values in training, with levels: none, residuals or all."),
     ] = None,
     level_loss_weight: Annotated[
-        float, typer.Option(help="Weight of the loss on the first levels alone.")
-    ] = 0.0,
-    embedding_dim: Annotated[int, typer.Option(help="Length of the embedding.")] = 512,
+        float | None, setting("level_loss_weight", "Weight of the loss on the first levels alone.")
+    ] = None,
+    embedding_dim: Annotated[
+        int | None, setting("embedding_dim", "Length of the embedding.")
+    ] = None,
     backbone: Annotated[
-        str, typer.Option(help="conv3, resnet9, resnet20, or a model of keras.applications.")
-    ] = "conv3",
+        str | None,
+        setting("backbone", "conv3, resnet9, resnet20, alexnet, or one of keras.applications."),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="imagenet, or a file, for a keras.applications model.")
     ] = None,
@@ -125,17 +134,34 @@ def train(
         Path | None, typer.Option(help="Trained run whose backbone and embedding are the start.")
     ] = None,
     freeze_codebooks: Annotated[
-        bool,
-        typer.Option(help="Keep the initial run's codebooks, so that its codes stay valid."),
-    ] = False,
-    alpha: Annotated[float, typer.Option(help="Hardness of the soft assignment.")] = 5.0,
-    loss_form: Annotated[str, typer.Option(help="sigmoid, softplus or hinge.")] = "softplus",
-    loss_scale: Annotated[float, typer.Option(help="Factor on the score difference.")] = 4.0,
-    loss_margin: Annotated[float, typer.Option(help="Added to the scaled difference.")] = 0.0,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 20,
-    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Adam's or SGD's, at its largest.")] = 3e-3,
-    augment: Annotated[bool, typer.Option(help="Flip and shift the images at random.")] = False,
+        bool | None,
+        typer.Option(
+            "--freeze-codebooks",
+            help="Keep the initial run's codebooks, so that its codes stay valid.",
+        ),
+    ] = None,
+    alpha: Annotated[float | None, setting("alpha", "Hardness of the soft assignment.")] = None,
+    loss_form: Annotated[str | None, setting("loss_form", "sigmoid, softplus or hinge.")] = None,
+    loss_scale: Annotated[
+        float | None, setting("loss_scale", "Factor on the score difference.")
+    ] = None,
+    loss_margin: Annotated[
+        float | None, setting("loss_margin", "Added to the scaled difference.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="At its largest: 0.1 with sgd, 0.001 with adam; a tenth of that from weights."
+        ),
+    ] = None,
+    epochs: Annotated[int | None, setting("epochs", "Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, setting("batch_size", "Images per step.")] = None,
+    augment: Annotated[
+        bool | None,
+        typer.Option(
+            "--augment/--no-augment", help="Flip and shift the images at random. On by default."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="NAME=VALUE, any other setting of a run; repeatable."),
@@ -155,37 +181,21 @@ def train(
     config = None
     if recipe is not None:
         config = _read_recipe(context, recipe, seed, initial_run, weights)
-    config = config or RunConfig(
-        protocol=protocol
-        if protocol or images or videos
-        else DEFAULT_PROTOCOLS.get(model, "digits"),
-        images=str(images) if images else None,
-        videos=str(videos) if videos else None,
-        image_size=image_size,
-        num_frames=num_frames,
-        model=model,
-        bits=bits,
-        num_levels=num_levels,
-        num_subspaces=num_subspaces,
-        num_segments=_read_segments(num_segments),
-        share_codebooks=share_codebooks,
-        straight_through=straight_through,
-        level_loss_weight=level_loss_weight,
-        embedding_dim=embedding_dim,
-        backbone=backbone,
-        weights=weights,
-        initial_run=str(initial_run) if initial_run else None,
-        freeze_codebooks=freeze_codebooks,
-        alpha=alpha,
-        loss_form=loss_form,
-        loss_scale=loss_scale,
-        loss_margin=loss_margin,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        augment=augment,
-        seed=seed,
-    )
+    if config is None:
+        if not (protocol or images or videos):
+            protocol = DEFAULT_PROTOCOLS.get(model or "pqn", "digits")
+        given = {
+            "protocol": protocol,
+            "images": images and str(images),
+            "videos": videos and str(videos),
+            "initial_run": initial_run and str(initial_run),
+            "num_segments": num_segments and _read_segments(num_segments),
+        }
+        names = [field.name for field in dataclasses.fields(RunConfig)]
+        options = {**context.params, **given}
+        chosen = {name: options[name] for name in names if options.get(name) is not None}
+        # Left out, it would be the protocol of a run without a folder.
+        config = RunConfig(**{"protocol": None, **chosen})
     if settings:
         config = read_settings(settings, config, with_option=context.params)
     run = Run.start(run_dir, config)

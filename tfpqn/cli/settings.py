@@ -7,7 +7,35 @@ import json
 from collections.abc import Container, Sequence
 from typing import Any
 
+import typer
+
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+# What the help of `tfpqn train` says of settings that are left out. `RunConfig` decides them, and
+# is not imported for a help text; tests/cli/test_settings.py holds the two together.
+DEFAULTS: dict[str, Any] = {
+    "image_size": 64,
+    "model": "pqn",
+    "bits": 24,
+    "num_segments": (2,),
+    "level_loss_weight": 0.0,
+    "embedding_dim": 512,
+    "backbone": "conv3",
+    "alpha": 5.0,
+    "loss_form": "softplus",
+    "loss_scale": 2.0,
+    "loss_margin": 0.0,
+    "epochs": 20,
+    "batch_size": 64,
+}
+
+
+def setting(name: str, help: str) -> Any:
+    """The option of a setting, whose help names the default; left out it is None."""
+    default = DEFAULTS[name]
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return typer.Option(help=help, show_default=shown)
 
 
 def read_settings(texts: Sequence[str], config: Any, with_option: Container[str]) -> Any:

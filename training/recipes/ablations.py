@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..run_config import RunConfig
 from .recipe import Recipe, Table
-from .settings import plain_config
 
 ALPHAS = (1, 2, 5, 10, 20, 40, 80)
 SUBSPACES = (2, 3, 4, 6, 8, 12, 24)
@@ -66,7 +66,7 @@ STAGES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def _alphas() -> tuple[Recipe, ...]:
     return tuple(
-        Recipe(f"alpha-{alpha}", "PQN, 24 bits", plain_config(alpha=alpha, **TRAINING))
+        Recipe(f"alpha-{alpha}", "PQN, 24 bits", RunConfig.plain(alpha=alpha, **TRAINING))
         for alpha in ALPHAS
     )
 
@@ -76,7 +76,7 @@ def _codebooks() -> tuple[Recipe, ...]:
         Recipe(
             f"codebooks-{number}",
             "PQN, 24 bits",
-            plain_config(num_subspaces=number, **TRAINING),
+            RunConfig.plain(num_subspaces=number, **TRAINING),
         )
         for number in SUBSPACES
     )
@@ -84,16 +84,16 @@ def _codebooks() -> tuple[Recipe, ...]:
 
 def _losses() -> tuple[Recipe, ...]:
     trained = [
-        Recipe(f"{name}-{bits}", title, plain_config(bits=bits, **TRAINING, **settings))
+        Recipe(f"{name}-{bits}", title, RunConfig.plain(bits=bits, **TRAINING, **settings))
         for name, (title, settings) in LOSSES.items()
         for bits in BITS
     ]
-    embedding = Recipe("embedding", None, plain_config(loss_sides="raw", **TRAINING))
+    embedding = Recipe("embedding", None, RunConfig.plain(loss_sides="raw", **TRAINING))
     afterwards = [
         Recipe(
             f"embedding-pq-{bits}",
             "triplets of embeddings, then k-means PQ",
-            plain_config(bits=bits, **{**TRAINING, "epochs": 0, "warmup_epochs": 0.0}),
+            RunConfig.plain(bits=bits, **{**TRAINING, "epochs": 0, "warmup_epochs": 0.0}),
             start="embedding",
         )
         for bits in BITS
@@ -103,11 +103,11 @@ def _losses() -> tuple[Recipe, ...]:
 
 def _additions() -> tuple[Recipe, ...]:
     added = [
-        Recipe(name, title, plain_config(**TRAINING, **settings))
+        Recipe(name, title, RunConfig.plain(**TRAINING, **settings))
         for name, (title, settings) in ADDITIONS.items()
     ]
     stages = [
-        Recipe(name, title, plain_config(**LONGER, **settings), start="nothing")
+        Recipe(name, title, RunConfig.plain(**LONGER, **settings), start="nothing")
         for name, (title, settings) in STAGES.items()
     ]
     return (*added, *stages)

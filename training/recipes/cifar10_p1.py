@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..run_config import RunConfig
 from .recipe import Recipe, Table
-from .settings import plain_config
 from .small_images import embedding_row, rows_coded_afterwards, tuned_rows
 
 PROTOCOL = "cifar10-full"
@@ -86,7 +86,7 @@ def _published_rows() -> tuple[Recipe, ...]:
         Recipe(
             f"published-{bits}",
             "PQN, the paper's net and loss, trained by us",
-            plain_config(bits=bits, **PUBLISHED),
+            RunConfig.plain(bits=bits, **PUBLISHED),
         )
         for bits in BITS
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..run_config import RunConfig
 from .cifar10_p1 import SCHEDULES
 from .recipe import Recipe, Table
-from .settings import FINE_TUNING, plain_config
+from .settings import FINE_TUNING
 from .small_images import embedding_row, tuned_rows
 
 # Backbone -> title and weights.
@@ -45,7 +46,7 @@ def _rows(
         rows += [start, *tuned_rows(start, f"PQN, {title}", bits_of_rows, tuning)]
     for backbone, (title, weights) in PRETRAINED.items():
         for bits in bits_of_rows:
-            config = plain_config(
+            config = RunConfig.plain(
                 protocol=protocol, bits=bits, backbone=backbone, weights=weights, **FINE_TUNING
             )
             name = f"{backbone.lower()}-imagenet-{bits}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..run_config import RunConfig
 from .recipe import Recipe, Table
-from .settings import FINE_TUNING, plain_config
+from .settings import FINE_TUNING
 
 BITS = (12, 24, 48)
 # Name -> title and settings. The first two see the average of a clip's frames.
@@ -44,7 +45,9 @@ def _table(
         Recipe(
             f"{name}-{bits}",
             network,
-            plain_config(model="tpqn", protocol=protocol, bits=bits, **sizes, **settings_of(sizes)),
+            RunConfig.plain(
+                model="tpqn", protocol=protocol, bits=bits, **sizes, **settings_of(sizes)
+            ),
             seeds=seeds,
         )
         for name, (network, sizes) in NETWORKS.items()

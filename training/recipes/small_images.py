@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..run_config import RunConfig
 from .recipe import Recipe
-from .settings import FROM_NOTHING, plain_config
+from .settings import FROM_NOTHING
 
 Settings = dict[str, Any]
 
@@ -20,7 +21,7 @@ def embedding_row(prefix: str, settings: Settings) -> Recipe:
         prefix: Of the names of this row and of all that start from it.
         settings: Protocol, backbone, epochs, and what else is not `FROM_NOTHING`.
     """
-    config = plain_config(loss_sides="raw", **{**FROM_NOTHING, **settings})
+    config = RunConfig.plain(loss_sides="raw", **{**FROM_NOTHING, **settings})
     return Recipe(f"{prefix}{EMBEDDING}", None, config)
 
 
@@ -49,7 +50,7 @@ def tuned_rows(
         Recipe(
             f"{_prefix_of(start)}{settings.get('model', 'pqn')}-{bits}",
             group,
-            plain_config(**{**settings, "bits": bits, **(sizes or {}).get(bits, {})}),
+            RunConfig.plain(**{**settings, "bits": bits, **(sizes or {}).get(bits, {})}),
             start=start.name,
             published=(published or {}).get(bits),
         )
@@ -75,13 +76,13 @@ def rows_coded_afterwards(
         sizes: As of `tuned_rows`.
     """
     settings = {**_settings_of(start), **tuning}
-    tuned = Recipe(f"{start.name}-tuned", None, plain_config(**settings), start=start.name)
+    tuned = Recipe(f"{start.name}-tuned", None, RunConfig.plain(**settings), start=start.name)
     settings.update(epochs=0, warmup_epochs=0.0, unit_codewords=False, loss_sides="asymmetric")
     coded = (
         Recipe(
             f"{start.name}-pq-{bits}",
             group,
-            plain_config(bits=bits, **settings, **(sizes or {}).get(bits, {})),
+            RunConfig.plain(bits=bits, **settings, **(sizes or {}).get(bits, {})),
             (0,),
             tuned.name,
         )
