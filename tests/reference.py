@@ -237,7 +237,7 @@ FORMS = {
 
 
 def asymmetric_triplet_loss(
-    relevance, embeddings, quantized, form, scale=1.0, margin=0.0, hardness=0.0
+    relevance, embeddings, quantized, form="softplus", scale=2.0, margin=0.0, hardness=0.0
 ):
     """`[batch]`: weighted mean over each anchor's valid triplets, 0 for an anchor without one."""
     batch = len(embeddings)

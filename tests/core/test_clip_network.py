@@ -374,7 +374,7 @@ def test_the_level_loss_is_added_for_each_shorter_partial_sum(rng, quantizer):
     relevance = np.equal.outer(labels, labels)
     losses = [
         reference.asymmetric_triplet_loss(
-            relevance, outputs["embeddings"], sums[:, level], "hinge", 1, 0.2
+            relevance, outputs["embeddings"], sums[:, level], "hinge", 2, 0.2
         )
         for level in range(3)
     ]

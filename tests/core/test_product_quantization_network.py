@@ -140,7 +140,7 @@ def test_evaluation_reports_the_loss_of_hard_codes_and_the_health_of_codebooks(i
     outputs = network.predict(images, verbose=0)
     figures = network.evaluate(images, labels, batch_size=24, verbose=0, return_dict=True)
     losses = reference.asymmetric_triplet_loss(
-        np.equal.outer(labels, labels), outputs["embeddings"], outputs["quantized"], "hinge", 1, 0.2
+        np.equal.outer(labels, labels), outputs["embeddings"], outputs["quantized"], "hinge", 2, 0.2
     )
     assert figures["loss"] == pytest.approx(losses.mean(), rel=1e-5)
     used = [len(set(column)) / 8 for column in outputs["codes"].T]
