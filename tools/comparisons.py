@@ -132,7 +132,7 @@ def write_loss_forms(content: dict[str, Any]) -> str:
         "range over the seeds. Early figures, to compare how fast each form trains, not where it "
         "ends. Centring helps wherever the difference is wider than the range of the seeds; among "
         "the centred ones the digits show no difference to speak of, and CIFAR-10 was not "
-        "compared. The defaults of the command line are `softplus`, scale 4, centred.\n",
+        "compared. The defaults are `softplus`, scale 2, centred ([training.md](training.md)).\n",
         "| form | scale | centred embedding | mAP | from | to |",
         "|---|---|---|---|---|---|",
     ]

@@ -28,7 +28,8 @@ def check_optimization(config: Settings) -> None:
         raise ValueError(
             f"precision must be one of {list(PRECISIONS)}. Received: {config.precision!r}"
         )
-    weights = (config.loss_weight, config.classification_weight)
+    classification = config.classification_weight
+    weights = (config.loss_weight, 1.0 if classification is None else classification)
     if not (min(weights) >= 0 and 0 < sum(weights) < float("inf")):
         raise ValueError(
             "loss_weight and classification_weight must be finite, at least 0, and not both 0. "

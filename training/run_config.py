@@ -86,7 +86,8 @@ class RunConfig:
             triplet loss.
         loss_weight: Weight of the triplet loss.
         classification_weight: Weight of a classifier beside the triplet loss; 0 for none. It takes
-            one label an item. None for 1, and for 0 with several `views`.
+            one label an item. None for 1 where items have that, and 0 where not or with several
+            `views`.
         classified: What it is given: "quantized" items, "embeddings", or "both"; where `loss_sides`
             is "raw" always the embeddings.
         label_smoothing: Share of the classifier's target that is spread over all classes.
@@ -262,10 +263,8 @@ class RunConfig:
             groups = (sum(segments) if self.takes_clips else 1) * self.num_levels
             object.__setattr__(self, "num_subspaces", max(1, CODE_LENGTH // groups))
         self._fill_in_quantizer()
-        if self.classification_weight is None:
-            object.__setattr__(self, "classification_weight", 0.0 if self.views > 1 else 1.0)
         if self.learning_rate is None:
-            rate = LEARNING_RATES.get(self.optimizer, 0.0)
+            rate = LEARNING_RATES.get(self.optimizer, 1.0)
             is_start = self.weights is None and self.initial_run is None
             object.__setattr__(self, "learning_rate", rate if is_start else rate / 10)
 
@@ -307,18 +306,23 @@ class RunConfig:
             )
 
     def for_items(self, items: ImageSet) -> RunConfig:
-        """These settings with the number of epochs, if it is left open, chosen for the items.
+        """These settings with what they leave open chosen for the items.
 
-        So many that training sees 60,000 images or frames, but 20 at least and 100 at most.
+        So many epochs that training sees 60,000 images or frames, but 20 at least and 100 at most;
+        and a classifier where each item has one label.
 
         Args:
             items: What the network is trained on.
         """
-        if self.epochs is not None:
-            return self
-        images = len(items) * math.prod(items.item_shape) // math.prod(items.image_shape)
-        epochs = min(max(round(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS)
-        return dataclasses.replace(self, epochs=epochs)
+        chosen: dict[str, Any] = {}
+        if self.epochs is None:
+            images = len(items) * math.prod(items.item_shape) // math.prod(items.image_shape)
+            epochs = round(IMAGES_SEEN / images)
+            chosen["epochs"] = min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)
+        if self.classification_weight is None:
+            has_classes = self.views == 1 and items.labels.ndim == 1
+            chosen["classification_weight"] = float(has_classes)
+        return dataclasses.replace(self, **chosen)
 
     def load_splits(
         self,
@@ -388,10 +392,13 @@ class RunConfig:
                 "epochs must be known before a network is built: give a number, or choose one by "
                 "for_items. Received: epochs=None"
             )
-        if self.classification_weight and num_classes is None:
+        weight = self.classification_weight
+        if weight is None:
+            weight = float(num_classes is not None)
+        if weight and num_classes is None:
             raise ValueError(
                 "classification_weight needs items of one label each. "
-                f"Received: classification_weight={self.classification_weight} for others"
+                f"Received: classification_weight={weight} for others"
             )
         seed_keras(self.seed)
         options = {} if self.normalization == "batch" else {"normalization": self.normalization}
@@ -403,9 +410,9 @@ class RunConfig:
             self.embedding_dim,
             center_embeddings=self.center_embeddings,
             level_loss_weight=self.level_loss_weight,
-            num_classes=num_classes if self.classification_weight else None,
+            num_classes=num_classes if weight else None,
             classified="embeddings" if self.loss_sides == "raw" else self.classified,
-            classification_weight=self.classification_weight,
+            classification_weight=weight,
             label_smoothing=self.label_smoothing,
         )
         optimizer = build_optimizer(self, network, steps)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.training.tiny import IMAGE_SHAPE, arrays_of, assert_bit_equal
+from tfpqn.datasets import ClipArrays, ImageArrays
 from tfpqn.training import Run, RunConfig
 
 SMALL = {"bits": 16, "embedding_dim": 16, "epochs": 20}
@@ -51,27 +52,30 @@ def build(**settings: Any) -> Any:
             r"precision must be one of \[.float32., .mixed_bfloat16.\]. Received: .mixed_float16.",
         ),
         ({"weight_decay": 1.0}, r"weight_decay must lie in \[0, 1\). Received: 1.0"),
-        ({"loss_weight": 0.0}, "loss_weight .* not both 0. Received: 0.0, 0.0"),
+        (
+            {"loss_weight": 0.0, "classification_weight": 0.0},
+            "loss_weight .* not both 0. Received: 0.0, 0.0",
+        ),
         ({"loss_weight": -1.0}, "loss_weight .* at least 0"),
-        ({"color_jitter": 0.5}, r"color_jitter must .* 0 without augment"),
+        ({"color_jitter": 0.5, "augment": False}, r"color_jitter must .* 0 without augment"),
         ({"color_jitter": 1.0, "augment": True}, r"color_jitter must lie in \[0, 1\)"),
-        ({"views": 2}, "views must .* be 1 without augment. Received: views=2"),
-        ({"views": 3, "augment": True}, "views must .* divide batch_size.*batch_size=128"),
+        ({"views": 2, "augment": False}, "views must .* be 1 without augment. Received: views=2"),
+        ({"views": 3, "augment": True}, "views must .* divide batch_size.*batch_size=64"),
         (
             {"views": 2, "augment": True, "classification_weight": 1.0},
             "views above 1 train without labels.*classification_weight=1.0",
         ),
         ({"samples_per_class": 1}, "samples_per_class must be 0, or at least 2.*class=1, batch"),
-        ({"samples_per_class": 128}, "samples_per_class must .* into two or more.*class=128"),
-        ({"samples_per_class": 3}, "samples_per_class must .* divide batch_size.*batch_size=128"),
+        ({"samples_per_class": 64}, "samples_per_class must .* into two or more.*class=64"),
+        ({"samples_per_class": 3}, "samples_per_class must .* divide batch_size.*batch_size=64"),
         (
             {"samples_per_class": 4, "views": 2, "augment": True},
             "samples_per_class must .* be 0 with several views.*views=2",
         ),
         ({"max_shift": -1}, "max_shift must be at least 0. Received: -1"),
-        ({"min_area": 0.5}, "min_area must .* be 1 without augment"),
+        ({"min_area": 0.5, "augment": False}, "min_area must .* be 1 without augment"),
         ({"min_area": 0.0, "augment": True}, r"min_area must lie in \(0, 1\]"),
-        ({"cutout": 4}, r"cutout must be .* 0 without augment"),
+        ({"cutout": 4, "augment": False}, r"cutout must be .* 0 without augment"),
         ({"cutout": -1, "augment": True}, "cutout must be at least 0"),
         ({"epochs": 2, "warmup_epochs": 2}, r"warmup_epochs must lie in \[0, 2\)"),
         ({"normalization": "layer"}, "normalization must be one of"),
@@ -308,7 +312,7 @@ def test_network_is_made_as_the_settings_say() -> None:
 
 
 def test_learning_rate_falls_to_zero_over_all_steps() -> None:
-    optimizer = build(learning_rate=0.01).optimizer
+    optimizer = build(learning_rate=0.01, warmup_epochs=0.0).optimizer
     rates = []
     for step in (0, 25, 50):
         optimizer.iterations.assign(step)
@@ -321,6 +325,47 @@ def test_weights_follow_from_the_seed() -> None:
     assert_bit_equal(first.variables, again.variables)
     pairs = zip(arrays_of(first.weights), arrays_of(other.weights), strict=True)
     assert not all(np.array_equal(one, two) for one, two in pairs)
+
+
+@pytest.mark.parametrize(
+    ("num_items", "epochs"), [(200, 100), (1500, 40), (2999, 20), (50_000, 20)]
+)
+def test_open_epochs_show_so_many_images_but_no_set_too_often_or_too_seldom(
+    num_items: int, epochs: int
+) -> None:
+    images = np.zeros((num_items, 1, 1, 1), np.uint8)
+    items = ImageArrays(images, np.zeros(num_items, np.int64))
+    assert RunConfig().for_items(items).epochs == epochs
+    assert RunConfig(epochs=3).for_items(items).epochs == 3
+
+
+def test_frames_count_as_images_for_open_epochs() -> None:
+    frames = np.zeros((1500 * 2, 1, 1, 1), np.uint8)
+    clips = ClipArrays(frames, np.arange(1501) * 2, np.zeros(1500, np.int64), num_frames=2)
+    assert RunConfig(**CLIPS).for_items(clips).epochs == 20
+
+
+def test_a_classifier_is_left_out_where_items_have_several_labels_or_none() -> None:
+    images = np.zeros((4, 1, 1, 1), np.uint8)
+    one, several = np.arange(4), np.eye(4, dtype=np.int64)
+    weights = [
+        config.for_items(ImageArrays(images, labels)).classification_weight
+        for config, labels in (
+            (RunConfig(), one),
+            (RunConfig(), several),
+            (RunConfig(views=2), one),
+            (RunConfig(classification_weight=0.5), one),
+        )
+    ]
+    assert weights == [1.0, 0.0, 0.0, 0.5]
+
+
+def test_large_steps_are_not_taken_from_trained_weights() -> None:
+    rates = [
+        RunConfig(**settings).learning_rate
+        for settings in ({}, {"initial_run": "run"}, {"optimizer": "adam"}, {"learning_rate": 0.3})
+    ]
+    assert rates == pytest.approx([0.1, 0.01, 0.001, 0.3])
 
 
 def test_data_is_that_of_the_protocol_or_of_the_folder(tmp_path: Path) -> None:

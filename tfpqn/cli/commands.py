@@ -178,10 +178,11 @@ def train(
     from tfpqn.training import Run, RunConfig
     from tfpqn.training import train as train_run
 
-    config = None
+    named = read_settings(settings or (), RunConfig, with_option=context.params)
     if recipe is not None:
         config = _read_recipe(context, recipe, seed, initial_run, weights)
-    if config is None:
+        config = dataclasses.replace(config, **named)
+    else:
         if not (protocol or images or videos):
             protocol = DEFAULT_PROTOCOLS.get(model or "pqn", "digits")
         given = {
@@ -191,13 +192,11 @@ def train(
             "initial_run": initial_run and str(initial_run),
             "num_segments": num_segments and _read_segments(num_segments),
         }
+        options = {**context.params, **given, **named}
         names = [field.name for field in dataclasses.fields(RunConfig)]
-        options = {**context.params, **given}
         chosen = {name: options[name] for name in names if options.get(name) is not None}
         # Left out, it would be the protocol of a run without a folder.
         config = RunConfig(**{"protocol": None, **chosen})
-    if settings:
-        config = read_settings(settings, config, with_option=context.params)
     run = Run.start(run_dir, config)
     if config.initial_run and not run.has_begun:
         # Said before the data is read.
