@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 FLOORS = (
+    ("locks", "foreign_files"),
     ("files", "npz", "_command_line"),
     ("ops",),
     ("layers", "losses", "metrics"),
@@ -21,7 +22,18 @@ FLOORS = (
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-CORE = ("files", "npz", "_command_line", "ops", "layers", "losses", "metrics", "models")
+CORE = (
+    "locks",
+    "foreign_files",
+    "files",
+    "npz",
+    "_command_line",
+    "ops",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+)
 PACKAGE_FOLDERS = {"tfpqn": "tfpqn", "export": "tfpqn.export", "training": "tfpqn.training"}
 OTHER_FOLDERS = ("tests", "benchmarks", "examples", "docs", "tools")
 

@@ -1,0 +1,62 @@
+"""Laws of locks: one writer at a time, and none left behind by a process that is gone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfpqn import locks
+from tfpqn.locks import exclusive
+
+# The file alone: importing the package would import Keras.
+HOLD = """
+import sys
+from locks import exclusive
+with exclusive(sys.argv[1], "index", inside=sys.argv[2] == "True"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path, inside: bool):
+    folder = tmp_path / "folder"
+    command = [sys.executable, "-c", HOLD, str(folder), str(inside)]
+    environment = {"PYTHONPATH": str(Path(locks.__file__).parent)}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(BlockingIOError, match=r"index must have one writer.*folder"):
+            with exclusive(folder, "index", inside=inside):
+                pytest.fail("the block ran")
+        holder.kill()
+    with exclusive(folder, "index", inside=inside):
+        pass
+    assert not [path for path in tmp_path.rglob("*") if path != folder]
+
+
+def test_the_same_thread_is_refused_too_and_a_link_names_the_same_folder(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with exclusive(tmp_path / "link", "index"), exclusive(tmp_path / "other", "index"):
+        with pytest.raises(BlockingIOError):
+            with exclusive(tmp_path / "folder", "index"):
+                pytest.fail("the block ran")
+
+
+def test_a_lock_file_that_was_removed_while_it_was_opened_locks_nothing(tmp_path, monkeypatch):
+    """Between opening and locking the former holder may remove the file: it is made anew."""
+    try_lock, removed = locks.try_lock, []
+
+    def remove_first(descriptor: int) -> bool | None:
+        if not removed:
+            removed.append((tmp_path / ".folder.lock").unlink())
+        return try_lock(descriptor)
+
+    monkeypatch.setattr(locks, "try_lock", remove_first)
+    with exclusive(tmp_path / "folder", "index"):
+        with pytest.raises(BlockingIOError):
+            with exclusive(tmp_path / "folder", "index"):
+                pytest.fail("the block ran")

@@ -1,0 +1,91 @@
+"""One writer at a time: locks of the operating system, which end with the process that holds them.
+
+A killed process leaves no lock behind. On Windows, and on file systems without locks, only what
+the functions below say of them holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import errno
+    import fcntl
+
+__all__ = ["exclusive", "try_lock"]
+
+
+@contextlib.contextmanager
+def exclusive(folder: str | os.PathLike[str], what: str, *, inside: bool = False) -> Iterator[None]:
+    """Keeps every other process and thread from entering a block for the same folder.
+
+    The lock is a small file that is removed at the end of the block; one that a killed process left
+    behind does no harm. Entering the block twice is refused to the same thread, too.
+
+    Args:
+        folder: what is about to be written; it need not exist, its parent is made.
+        what: what the error calls it, such as "index" or "run".
+        inside: whether the lock is the file `.lock` in the folder, which is then made, rather than
+            `.{name}.lock` beside it. A folder that is replaced as a whole has it beside.
+
+    Raises:
+        BlockingIOError: another writer is in the block.
+    """
+    place = Path(os.path.realpath(folder))
+    path = place / ".lock" if inside else place.with_name(f".{place.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _open_locked(path)
+    if descriptor is None:
+        raise BlockingIOError(
+            f"The {what} must have one writer at a time. Received: {os.fspath(folder)!r}, which "
+            "another process or thread is writing now; try again when it is done"
+        )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no file that is open.
+            path.unlink()
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Locks an open file until it is closed, without waiting.
+
+    Returns:
+        Whether the lock is had; None where the file system has no locks.
+    """
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if sys.platform == "win32" or error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+            return False
+        return None
+    return True
+
+
+def _open_locked(path: Path) -> int | None:
+    """Opens and locks a file; None if another holds it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        if try_lock(descriptor) is False:
+            os.close(descriptor)
+            return None
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # The former holder removed it between the opening and the locking.
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
