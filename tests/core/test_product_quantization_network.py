@@ -477,6 +477,40 @@ def test_a_network_with_a_classifier_comes_back_from_its_file(images_and_labels,
 
 
 @pytest.mark.parametrize(
+    ("make_backbone", "parts"),
+    [
+        (plain_backbone, lambda network: [network.embedding]),
+        (keras.layers.Flatten, lambda network: [network.embedding, network.classifier]),
+        (plain_backbone, lambda network: [network.backbone, network.quantizer]),
+        (plain_backbone, lambda network: [network.classifier, network.embedding.layers[-2]]),
+        (plain_backbone, lambda network: [network]),
+    ],
+    ids=["embedding", "unbuilt", "backbone and quantizer", "linear layers", "all"],
+)
+def test_what_is_frozen_is_so_in_the_file_and_the_optimizer_goes_on(
+    images_and_labels, tmp_path, make_backbone, parts
+):
+    """Frozen before the network is built, where the backbone does not know its input."""
+    images, labels = images_and_labels
+    images = images.astype("float32")
+    network = make_network(make_backbone(), num_classes=4)
+    for part in parts(network):
+        part.trainable = False
+    network.compile(keras.optimizers.Adam(0.01), AsymmetricTripletLoss(), **COMPILE_OPTIONS)
+    network(images)
+    network.optimizer.build(network.trainable_variables)
+    if network.trainable_variables:
+        network.train_on_batch(images, labels)
+    network.save(tmp_path / "network.keras")
+    again = keras.saving.load_model(tmp_path / "network.keras")
+    trainable = [variable.trainable for variable in network.variables]
+    assert [variable.trainable for variable in again.variables] == trainable
+    assert len(again.trainable_variables) == len(network.trainable_variables)
+    for mine, other in zip(network.optimizer.variables, again.optimizer.variables, strict=True):
+        assert_close(other, mine)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"num_classes": 1}, "num_classes must be at least 2. Received: 1"),

@@ -177,6 +177,8 @@ class ProductQuantizationNetwork(keras.Model):
     _images_shape: tuple[Any, ...] | None = None
     # Whether the backbone is given the frames of clips as a batch of images.
     folds_frames: bool = False
+    # Of a network from a file: `trainable` of each of `_own_layers`.
+    _saved_trainable: tuple[bool, ...] = ()
 
     def build(self, input_shape: Any) -> None:
         if self._images_shape is not None:
@@ -198,8 +200,22 @@ class ProductQuantizationNetwork(keras.Model):
             )
         if self.classifier is not None:
             self.classifier.build(embedding_shape)
+        self._freeze_own_layers()
         self._images_shape = shape
         self.built = True
+
+    def _own_layers(self) -> list[layers.Layer]:
+        """The layers that the network makes itself, a layer before those that it holds."""
+        own = [self.classifier, self.embedding, *self.embedding.layers]
+        return [layer for layer in own if layer is not None]
+
+    def _freeze_own_layers(self) -> None:
+        """Freeze what was frozen before it was built, and what was when the network was saved."""
+        if not self.embedding.trainable:
+            # Keras does not freeze the layers that are added later.
+            self.embedding.trainable = False
+        for layer, is_trainable in zip(self._own_layers(), self._saved_trainable, strict=False):
+            layer.trainable = is_trainable
 
     def _embedding_input(self, images_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Shape of the features that the embedding is made of; builds the backbone."""
@@ -391,6 +407,7 @@ class ProductQuantizationNetwork(keras.Model):
             "classified": self.classified,
             "classification_weight": self.classification_weight,
             "label_smoothing": self.label_smoothing,
+            "own_layers_trainable": [layer.trainable for layer in self._own_layers()],
         }
 
     @classmethod
@@ -399,7 +416,13 @@ class ProductQuantizationNetwork(keras.Model):
             name: keras.saving.deserialize_keras_object(config[name])
             for name in ("backbone", "quantizer")
         }
-        return cls(**{**config, **parts})
+        saved = tuple(config.get("own_layers_trainable", ()))
+        arguments = {name: config[name] for name in config if name != "own_layers_trainable"}
+        network = cls(**{**arguments, **parts})
+        # Before Keras compiles it: the optimizer's state is that of the trainable variables.
+        network._saved_trainable = saved
+        network._freeze_own_layers()
+        return network
 
 
 def _takes_rank(backbone: keras.layers.Layer, rank: int) -> bool:
