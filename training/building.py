@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from tfpqn.layers import (
     ProductQuantization,
@@ -15,6 +17,7 @@ from tfpqn.layers import (
     TemporalProductQuantization,
 )
 from tfpqn.losses import AsymmetricTripletLoss
+from tfpqn.losses.asymmetric_triplet_loss import FORMS
 
 # A RunConfig, whose file imports this one.
 Settings = Any
@@ -71,6 +74,17 @@ def build_loss(config: Settings) -> AsymmetricTripletLoss:
         hardness=config.loss_hardness,
         sides=config.loss_sides,
     )
+
+
+def chance_loss(config: Settings, num_classes: int | None) -> float:
+    """The loss of a network that knows nothing: all its scores are equal, and all its logits."""
+    form = FORMS[config.loss_form]
+    triplets = float(ops.convert_to_numpy(form.value(ops.convert_to_tensor(config.loss_margin))))
+    shorter_codes = config.level_loss_weight * (config.num_levels - 1)
+    loss = (config.loss_weight + shorter_codes) * triplets
+    if config.classification_weight and num_classes:
+        loss += config.classification_weight * math.log(num_classes)
+    return loss
 
 
 def seed_keras(seed: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,20 @@ from keras import ops
 from tfpqn.datasets import Splits
 
 from .evaluation import Encoded, encode_set, relevance_blocks, score_codes
+from .json_files import require_types
+
+# What a file from before there was a seal holds, and of which types.
+UNSEALED: dict[str, Any] = {
+    "protocol": str,
+    "precision": float,
+    "score_threshold": float,
+    "distance_threshold": float,
+    "top_k": int,
+    "calibration": dict,
+    "held_out": dict,
+    "codebook_fingerprint": str,
+    "num_levels": int,
+}
 
 
 class Pairs(NamedTuple):
@@ -99,6 +115,40 @@ def find_threshold(pairs: Pairs, precision: float) -> float:
             f"{len(scores)} pairs of a query and a near item. Received: {precision}"
         )
     return float(scores[fitting[-1]])
+
+
+def seal_calibration(calibration: dict[str, Any], network_sha256: str | None) -> dict[str, Any]:
+    """The content of a file from which `open_calibration` reads this, unchanged, or nothing.
+
+    Args:
+        calibration: What JSON can hold.
+        network_sha256: SHA-256 of the file of the network that it is for; None without a file.
+    """
+    sealed = {**calibration, "network_sha256": network_sha256}
+    return {**sealed, "checksum": _hash(sealed)}
+
+
+def open_calibration(content: dict[str, Any], network_sha256: str | None) -> dict[str, Any]:
+    """The calibration that `seal_calibration` was given.
+
+    Raises:
+        ValueError: Anything was changed, or the calibration is that of another network.
+    """
+    calibration = {k: v for k, v in content.items() if k not in ("network_sha256", "checksum")}
+    if content.keys() == UNSEALED.keys():
+        require_types(content, UNSEALED)
+    elif (
+        content.get("checksum")
+        != seal_calibration(calibration, content.get("network_sha256"))["checksum"]
+    ):
+        raise ValueError("a content that its checksum does not fit; calibrate again")
+    elif content["network_sha256"] != network_sha256:
+        raise ValueError("the calibration of another network; calibrate again")
+    return calibration
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _halves(num_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

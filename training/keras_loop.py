@@ -12,7 +12,7 @@ import keras
 import rich.progress
 
 from .array_checkpoint import ArrayCheckpoint
-from .progress import progress_bar, require_finite
+from .progress import progress_bar, report_epoch, require_finite
 
 Batches = Callable[[int], Any]
 Logs = dict[str, float]
@@ -47,7 +47,8 @@ def fit(
         checkpoint_every: Without effect: an epoch is not interrupted for a checkpoint.
         log_dir: Without effect: TensorBoard's scalars are written by TensorFlow.
         callbacks: Keras callbacks.
-        progress: Whether to show a progress bar.
+        progress: Whether to show on stderr how far it is: by a bar, or where there is no terminal
+            by a line an epoch.
 
     Returns:
         One dict a finished epoch: epoch, mean loss and metrics, what callbacks add, learning rate,
@@ -122,3 +123,4 @@ class _Record(keras.callbacks.Callback):
             {"epoch": epoch + 1, **summary, "learning_rate": rate, "seconds": seconds}
         )
         self._checkpoint.save(self._history)
+        report_epoch(self._bar, self._history[-1], self.params["epochs"])

@@ -12,7 +12,7 @@ import keras
 import rich.progress
 import tensorflow as tf
 
-from .progress import progress_bar, require_finite
+from .progress import progress_bar, report_epoch, require_finite
 from .training_state import TrainingState
 
 Batches = Callable[[int], tf.data.Dataset]
@@ -48,7 +48,8 @@ def fit(
         log_dir: Folder of the TensorBoard scalars; None writes none.
         callbacks: Keras callbacks. `on_train_begin` and `on_train_end`, `on_epoch_begin` and
             `on_epoch_end`, `on_train_batch_begin` and `on_train_batch_end` are called.
-        progress: Whether to show a progress bar.
+        progress: Whether to show on stderr how far it is: by a bar, or where there is no terminal
+            by a line an epoch.
 
     Returns:
         One dict a finished epoch: epoch, mean loss and metrics, learning rate, what callbacks add,
@@ -91,6 +92,7 @@ def fit(
             _write_scalars(writer, summary, step)
             state.history.append(summary)
             state.save(step)
+            report_epoch(bar, summary, epochs)
     hooks.on_train_end()
     return state.history
 

@@ -12,8 +12,9 @@ from typing import Any
 import keras
 
 from tfpqn import __version__
+from tfpqn.foreign_files import read_json, reading
 
-from .json_files import read_json, write_json
+from .json_files import require_types, write_json
 from .precision import choose_precision
 from .run_config import RunConfig
 
@@ -44,12 +45,12 @@ def note_machine(folder: Path, config: RunConfig) -> dict[str, Any]:
     """
     path = folder / MACHINE_FILE
     if path.is_file():
-        noted = read_json(path)
-        if not isinstance(noted, dict) or not NOTED <= set(noted):
-            raise ValueError(
-                f"{str(path)!r} must say what the run is trained on, as training writes it: "
-                f"{sorted(NOTED)}. Received: something else"
-            )
+        expected = f"what the run is trained on, as training writes it: {sorted(NOTED)}"
+        noted = read_json(path, expected)
+        with reading(path, expected):
+            require_types(noted, {"precision": str})
+            if missing := NOTED - noted.keys():
+                raise ValueError(f"nothing of {sorted(missing)}")
         # Runs begun before there was a choice had none.
         return {"precision": config.precision, **noted}
     noted = {**describe_machine(), "precision": choose_precision(config.precision)}
@@ -76,7 +77,7 @@ def describe_machine() -> dict[str, Any]:
 def describe_hardware() -> str:
     """Cores, processor and its vector instructions; the accelerators that JAX or torch use."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
     flags = found.get("flags", "").split()
     instructions = ", ".join(name for flag, name in INSTRUCTIONS.items() if flag in flags)

@@ -1,4 +1,4 @@
-"""The progress bar of a training."""
+"""What a training shows on stderr: a bar on a terminal, and elsewhere one line an epoch."""
 
 from __future__ import annotations
 
@@ -7,17 +7,32 @@ import math
 import rich.console
 import rich.progress
 
+# Of an epoch's logs, what a line shows.
+SHOWN = ("loss", "mAP", "codewords_revived", "learning_rate")
+
 
 def progress_bar(progress: bool) -> rich.progress.Progress:
-    """A bar on stderr, which is shown if `progress`."""
+    """A bar on stderr, which is shown if `progress`, and if stderr is a terminal or a notebook."""
+    console = rich.console.Console(stderr=True, quiet=not progress)
     return rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-        disable=not progress,
+        console=console,
+        # In a file or pipe it would be seen when all is over.
+        disable=not (progress and (console.is_terminal or console.is_jupyter)),
     )
+
+
+def report_epoch(bar: rich.progress.Progress, summary: dict[str, float], epochs: int) -> None:
+    """Print an epoch's figures as a line at once, where there is no bar."""
+    if not bar.disable:
+        return
+    figures = [f"{name} {summary[name]:.4g}" for name in SHOWN if name in summary]
+    seconds = f"{summary['seconds']:.1f} s"
+    line = "  ".join([f"epoch {summary['epoch']}/{epochs}", *figures, seconds])
+    bar.console.print(line, soft_wrap=True, highlight=False)
 
 
 def require_finite(loss: float, title: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tfpqn import foreign_files
 from tfpqn.files import write_file_atomically
 
-from .json_files import read_json
 from .pictures import draw_table
 from .readings import (
     AXES,
@@ -75,14 +75,10 @@ def read_speed(results_dir: str | Path) -> Record | None:
     path = Path(results_dir) / SPEED_FILE
     if not path.is_file():
         return None
-    content = read_json(path)
-    try:
+    expected = "the speeds that benchmarks/training_speed.py writes"
+    content = foreign_files.read_json(path, expected)
+    with foreign_files.reading(path, expected):
         format_speed(content)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{str(path)!r} must be as benchmarks/training_speed.py writes it. "
-            f"Received: {type(error).__name__}: {error}"
-        ) from error
     return content
 
 

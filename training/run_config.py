@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ LEARNING_RATES = {"adam": 1e-3, "sgd": 0.1}
 IMAGES_SEEN = 60_000
 FEWEST_EPOCHS = 20
 MOST_EPOCHS = 100
+# Settings that `RunConfig.for_items` chooses where they are None.
+LEFT_TO_DATA = ("epochs", "classification_weight")
 # The method by itself: what recipes build on, and what settings of older versions mean where they
 # say nothing. A change of the defaults below must reach neither.
 PLAIN: dict[str, Any] = {
@@ -105,6 +108,10 @@ class RunConfig:
             are chosen for the data once it is there (`for_items`). A learning rate
             of None is 0.1 with SGD and 0.001 with Adam, and a tenth of that from `weights` or
             `initial_run`, which large steps would undo.
+        earlier_epochs: Numbers of epochs that a run ended with before it was given more. Up to each
+            it has the learning rates of a run of so many epochs, and after it, at once, those of a
+            run of the next number: from a cosine's end back to where a longer cosine stands there.
+            `Run.start` enters it for a run that is prolonged.
         warmup_epochs: Epochs of linear rise, which count as epochs.
         augment: Whether to shift the training images at random, to mirror them where that keeps
             the label, and to draw the frames of clips at random.
@@ -163,6 +170,7 @@ class RunConfig:
     batch_size: int = 64
     learning_rate: float | None = None
     warmup_epochs: float = 0.5
+    earlier_epochs: tuple[int, ...] = ()
     augment: bool = True
     max_shift: int = 2
     min_area: float = 1.0
@@ -195,6 +203,7 @@ class RunConfig:
                 f"Received: initial_run={self.initial_run!r}"
             )
         check_optimization(self)
+        self._check_stages()
         # What they refuse is refused here, before any data is read.
         build_quantizer(self, self._num_codewords)
         build_loss(self)
@@ -225,9 +234,16 @@ class RunConfig:
         """The method by itself (`PLAIN`) but for the given settings, such as a recipe's."""
         return cls(**{**PLAIN, **settings})
 
+    @property
+    def stages(self) -> list[RunConfig]:
+        """The settings of each run that this one prolongs, then its own, as runs by themselves."""
+        numbers = (*self.earlier_epochs, self.epochs)
+        return [dataclasses.replace(self, epochs=n, earlier_epochs=()) for n in numbers]
+
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON gives them back: `num_segments` is a list."""
-        return {**dataclasses.asdict(self), "num_segments": list(self.num_segments)}
+        """The settings as JSON gives them back: tuples are lists."""
+        settings = dataclasses.asdict(self)
+        return {n: list(v) if isinstance(v, tuple) else v for n, v in settings.items()}
 
     def _check_source(self) -> None:
         given = [name for name in ("protocol", "images", "videos") if getattr(self, name)]
@@ -257,6 +273,7 @@ class RunConfig:
         segments = self.num_segments
         segments = tuple(segments) if isinstance(segments, (list, tuple)) else (segments,)
         object.__setattr__(self, "num_segments", segments)
+        object.__setattr__(self, "earlier_epochs", tuple(self.earlier_epochs))
         if self.num_levels is None:
             object.__setattr__(self, "num_levels", 2 if self.model == "rpqn" else 1)
         if self.num_subspaces is None and min(segments, default=0) >= 1 and self.num_levels:
@@ -277,6 +294,14 @@ class RunConfig:
         if self.residuals is None:
             left_of = "reconstructions" if has_levels and not self.unit_codewords else "embeddings"
             object.__setattr__(self, "residuals", left_of)
+
+    def _check_stages(self) -> None:
+        numbers = (self.warmup_epochs, *self.earlier_epochs, self.epochs)
+        if self.earlier_epochs and any(a >= b for a, b in itertools.pairwise(numbers)):
+            raise ValueError(
+                f"earlier_epochs must rise from above warmup_epochs={self.warmup_epochs} to below "
+                f"epochs={self.epochs}. Received: {self.earlier_epochs}"
+            )
 
     def _check_sizes(self) -> None:
         if self.model == "pqn" and self.num_levels != 1:
@@ -304,6 +329,11 @@ class RunConfig:
                 "embedding_dim must be a multiple of num_subspaces. Received: "
                 f"embedding_dim={self.embedding_dim}, num_subspaces={self.num_subspaces}"
             )
+
+    def open_as(self, other: RunConfig) -> RunConfig:
+        """These settings with those of another run where they leave open what data decides."""
+        left = [name for name in LEFT_TO_DATA if getattr(self, name) is None]
+        return dataclasses.replace(self, **{name: getattr(other, name) for name in left})
 
     def for_items(self, items: ImageSet) -> RunConfig:
         """These settings with what they leave open chosen for the items.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,10 +11,13 @@ import numpy as np
 
 from tfpqn.datasets import ImageSet, Splits, TrainingBatches
 
-from .callbacks import EvaluateRetrieval, ReviveCodewords
+from .building import chance_loss
+from .callbacks import EvaluateRetrieval, ReviveCodewords, WarnOfFailure
 from .fitting import fit
 from .initialization import initialize_codebooks, settle_codebooks
 from .machine import note_machine
+from .network_file import NETWORK_FILE, remove_leftovers, save_network
+from .run_config import RunConfig
 from .runs import Run
 
 # Images per codeword for k-means and for the search for dead codewords, and the least in all.
@@ -45,6 +46,8 @@ def train(
     Where half precision is much slower than float32, the latter takes its place, with a warning;
     `machine.json` in the run's folder says so, and a run goes on in the precision it began with.
 
+    A run with `earlier_epochs` is trained to each of them first, as it was before it was prolonged.
+
     Args:
         run: From `Run.start`.
         splits: The data; `train` is used.
@@ -52,20 +55,48 @@ def train(
             end has one, and no other.
         evaluate_every: Epochs between evaluations, of at most 1,000 queries, whose mAP goes into
             the history; None for none.
-        progress: Whether to show a progress bar.
+        progress: Whether to show on stderr how far it is: by a bar, or where there is no terminal
+            by a line an epoch.
 
     Returns:
         The trained network, which is also saved in the run's folder; of a run that was trained
         before, as `run.load_network()` loads it.
 
     Raises:
-        ValueError: The data does not fit the settings, the initial run's network is another, or
-            the loss became NaN.
+        BlockingIOError: Another process or thread is training the run.
+        ValueError: The data does not fit the settings, the initial run's network is another, the
+            folder meanwhile holds a run of other settings, or the loss became NaN.
     """
     if run.is_trained:
+        run.for_items(splits.train).require_own_settings()
         return run.load_network()
-    precision = note_machine(run.folder, run.config)["precision"]
-    config = dataclasses.replace(run.config, precision=precision)
+    with run.lock():
+        run = run.for_items(splits.train)
+        # What others have entered since the run was started gives way, or is kept by an error.
+        run.bind()
+        if run.is_trained:
+            return run.load_network()
+        remove_leftovers(run.folder)
+        precision = note_machine(run.folder, run.config)["precision"]
+        done = len(run.read_history())
+        for stage in dataclasses.replace(run.config, precision=precision).stages:
+            if done < stage.epochs or stage.epochs == run.config.epochs:
+                network = _train_stage(
+                    run, splits, stage, checkpoint_every, evaluate_every, progress
+                )
+        save_network(network, run.folder / NETWORK_FILE)
+    return network
+
+
+def _train_stage(
+    run: Run,
+    splits: Splits,
+    config: RunConfig,
+    checkpoint_every: int | None,
+    evaluate_every: int | None,
+    progress: bool,
+) -> Any:
+    """The network after all epochs of `config`, from the last checkpoint on."""
     batches = TrainingBatches(
         splits.train,
         config.batch_size,
@@ -78,10 +109,11 @@ def train(
         views=config.views,
         samples_per_class=config.samples_per_class,
     )
+    num_classes = _count_classes(splits.train.labels)
     network = config.build_network(
         splits.train.image_shape,
         config.epochs * batches.steps_per_epoch,
-        _count_classes(splits.train.labels),
+        num_classes,
     )
     network.quantizer.trainable = not config.freeze_codebooks
     checkpoint_dir = run.folder / "checkpoints"
@@ -103,9 +135,10 @@ def train(
     if not config.epochs:
         # An optimizer that has not stepped is saved without its variables, and cannot be loaded.
         network.optimizer.build(network.trainable_variables)
-        _save_network(network, run.folder / "network.keras")
         return network
-    callbacks: list[keras.callbacks.Callback] = []
+    callbacks: list[keras.callbacks.Callback] = [
+        WarnOfFailure(chance_loss(config, num_classes), _advise(config))
+    ]
     if not config.freeze_codebooks:
         revive = ReviveCodewords(
             lambda: sample_batches(splits.train, num_samples, 256),
@@ -132,7 +165,6 @@ def train(
             sample_batches(splits.train, max(num_samples, SETTLED_ITEMS), 256),
             seed=config.seed,
         )
-    _save_network(network, run.folder / "network.keras")
     return network
 
 
@@ -154,6 +186,15 @@ def _batches_from(batches: TrainingBatches, num_steps: int) -> Callable[[int], A
     if keras.backend.backend() == "tensorflow":
         return dataset
     return lambda step: dataset(step).as_numpy_iterator()
+
+
+def _advise(config: RunConfig) -> str:
+    """What may help where the loss does not fall."""
+    return (
+        f"a smaller --learning-rate (it is {config.learning_rate:g}), a smaller --loss-scale (it "
+        f"is {config.loss_scale:g}), or more images of a label in a batch, as --set "
+        "samples_per_class=4 draws them"
+    )
 
 
 def _count_classes(labels: np.ndarray) -> int | None:
@@ -199,13 +240,3 @@ def _copy_weights(source: Any, network: Any, with_codebooks: bool) -> None:
 
 def _describe_settings(settings: dict[str, Any], names: Iterable[str]) -> str:
     return ", ".join(f"{name}={settings.get(name)!r}" for name in names)
-
-
-def _save_network(network: Any, path: Path) -> None:
-    """Save beside and rename, so that `path` is never half a file."""
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}.keras")
-    try:
-        network.save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

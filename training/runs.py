@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import zipfile
+import json
+import os
+import typing
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from tfpqn.datasets import Splits, load_protocol
+from tfpqn import locks
+from tfpqn.datasets import ImageSet, Splits, load_protocol
+from tfpqn.files import sha256_of_file
+from tfpqn.foreign_files import read_json, reading
 
 from .array_checkpoint import ARRAYS_FILE, TENSORFLOW_FILE
-from .calibration import calibrate
+from .calibration import calibrate, open_calibration, seal_calibration
 from .evaluation import evaluate
-from .json_files import read_json, write_json
+from .json_files import require_types, write_json
 from .machine import MACHINE_FILE
+from .network_file import NETWORK_FILE, read_network
 from .run_config import RunConfig
 
 
@@ -49,35 +54,63 @@ class Run:
                 f"The run folder must hold run.json, as `tfpqn train` writes it. Received: "
                 f"{str(folder)!r}"
             )
-        try:
-            return cls(Path(folder), RunConfig.plain(**read_json(file)))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{str(file)!r} must hold the settings of a run, as `tfpqn train` writes them. "
-                f"Received: {error}"
-            ) from error
+        expected = "the settings of a run, as `tfpqn train` writes them"
+        content = read_json(file, expected)
+        with reading(file, expected):
+            require_types(content, typing.get_type_hints(RunConfig))
+            return cls(Path(folder), RunConfig.plain(**content))
 
     @classmethod
     def start(cls, folder: str | Path, config: RunConfig) -> Run:
-        """Begin a run, or go on with the one that the folder holds.
+        """Begin a run, go on with the one that the folder holds, or give it more epochs.
 
-        A run without a checkpoint binds nothing: new settings take its place.
+        A run without a checkpoint binds nothing: new settings take its place. One that has ended
+        may be given more epochs, if it has kept its checkpoints: its `earlier_epochs` say so, its
+        network so far becomes `network-N-epochs.keras`, and figures and calibration of that are
+        removed.
 
         Raises:
             NotADirectoryError: The path is a file.
             ValueError: The folder holds a run with other settings; the message names them.
+            BlockingIOError: The run is being trained.
         """
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"The run folder must be a folder. Received: {str(folder)!r}")
-        run = cls(folder, config)
-        run.require_own_settings()
-        if not run._is_bound:
-            folder.mkdir(parents=True, exist_ok=True)
-            # What was noted of the machine is that of the run whose place this one takes.
-            (folder / MACHINE_FILE).unlink(missing_ok=True)
-            write_json(folder / "run.json", config.to_json(), 2)
+        run = cls(folder, config)._like_former()._with_earlier_epochs()
+        if run.is_trained and run.config == run._former:
+            return run
+        with run.lock():
+            run.bind()
         return run
+
+    def for_items(self, items: ImageSet) -> Run:
+        """The run with what its settings leave open: as its folder has it, or chosen for items."""
+        run = self._like_former()
+        return Run(run.folder, run.config.for_items(items))
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps all others from training the run; a BlockingIOError where another does."""
+        return locks.exclusive(self.folder, "run", inside=True)
+
+    def bind(self) -> None:
+        """Enter the settings into the folder; for who holds the lock.
+
+        Raises:
+            ValueError: The folder holds a run with other settings; the message names them.
+        """
+        former = self._former
+        behind = None if former is None else (*former.earlier_epochs, former.epochs)
+        if former and self.config.earlier_epochs == behind and self._prolongs(former):
+            self._set_aside(former)
+        else:
+            self.require_own_settings()
+        if former is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # What was noted of the machine is that of the run whose place this one takes.
+            (self.folder / MACHINE_FILE).unlink(missing_ok=True)
+        if former != self.config:
+            write_json(self.folder / "run.json", self.config.to_json(), 2)
 
     def require_own_settings(self) -> None:
         """Refuse a folder whose run has a checkpoint and other settings.
@@ -85,21 +118,57 @@ class Run:
         Raises:
             ValueError: It is so; the message names the settings that differ.
         """
-        if not self._is_bound:
-            return
-        former = dataclasses.asdict(self.open(self.folder).config)
-        wanted = dataclasses.asdict(self.config)
-        changed = [f"{k}={former[k]!r} -> {wanted[k]!r}" for k in wanted if wanted[k] != former[k]]
-        if changed:
+        former = self._former
+        if former is not None and (names := self._differing(former)):
+            changed = [f"{n}={getattr(former, n)!r} -> {getattr(self.config, n)!r}" for n in names]
             raise ValueError(
                 f"The run in {str(self.folder)!r} must go on with its own settings; take another "
-                f"folder for others. Received: {', '.join(changed)}"
+                "folder for others. Only its epochs may grow, once it has ended and while its "
+                f"checkpoints are there. Received: {', '.join(changed)}"
             )
 
     @property
-    def _is_bound(self) -> bool:
-        """Whether the folder holds a run that has begun, and its settings."""
-        return self.has_begun and (self.folder / "run.json").is_file()
+    def _former(self) -> RunConfig | None:
+        """The settings of a run that has begun in the folder."""
+        is_bound = self.has_begun and (self.folder / "run.json").is_file()
+        return self.open(self.folder).config if is_bound else None
+
+    def _like_former(self) -> Run:
+        former = self._former
+        return self if former is None else Run(self.folder, self.config.open_as(former))
+
+    def _with_earlier_epochs(self) -> Run:
+        """The run with what the folder's has behind it, where it goes on with that."""
+        former = self._former
+        if former is None or self.config.earlier_epochs:
+            return self
+        earlier: tuple[int, ...] = ()
+        if self._prolongs(former):
+            earlier = (*former.earlier_epochs, former.epochs)
+        elif self._differing(former) == ["earlier_epochs"]:
+            earlier = former.earlier_epochs
+        return Run(self.folder, dataclasses.replace(self.config, earlier_epochs=earlier))
+
+    def _prolongs(self, former: RunConfig) -> bool:
+        """Whether this is the run that has ended in the folder, with more epochs."""
+        is_longer = self.config.epochs > former.epochs
+        return (
+            is_longer
+            and set(self._differing(former)) <= {"epochs", "earlier_epochs"}
+            and len(self.read_history()) == former.epochs > 0
+        )
+
+    def _differing(self, former: RunConfig) -> list[str]:
+        names = [field.name for field in dataclasses.fields(RunConfig)]
+        return [name for name in names if getattr(self.config, name) != getattr(former, name)]
+
+    def _set_aside(self, former: RunConfig) -> None:
+        """Keep the network of a run that goes on under another name, and nothing made from it."""
+        with contextlib.suppress(FileNotFoundError):
+            path = self.folder / NETWORK_FILE
+            os.replace(path, path.with_stem(f"{path.stem}-{former.epochs}-epochs"))
+        for name in ("metrics.json", "calibration.json"):
+            (self.folder / name).unlink(missing_ok=True)
 
     @property
     def has_begun(self) -> bool:
@@ -111,30 +180,21 @@ class Run:
     @property
     def is_trained(self) -> bool:
         """Whether training has ended."""
-        return (self.folder / "network.keras").is_file()
+        return (self.folder / NETWORK_FILE).is_file()
 
     def load_network(self) -> Any:
         """The trained network; one that torch trained is not compiled on another backend.
 
         Raises:
             FileNotFoundError: Training has not ended yet.
-            ValueError: The file is damaged.
+            ValueError: The file is damaged, or holds something else.
         """
         if not self.is_trained:
             raise FileNotFoundError(
                 f"The run in {str(self.folder)!r} must be trained to its end first. Received: a "
                 "run without network.keras; `tfpqn train` with the same settings goes on"
             )
-        path = self.folder / "network.keras"
-        if not zipfile.is_zipfile(path):
-            raise ValueError(
-                f"{str(path)!r} must be a network, as training saves it. Received: a damaged file"
-            )
-        try:
-            return keras.saving.load_model(path)
-        except TypeError:
-            # On torch Keras has optimizers of its own, which no other backend can load.
-            return keras.saving.load_model(path, compile=False)
+        return read_network(self.folder / NETWORK_FILE)
 
     def load_splits(
         self,
@@ -152,18 +212,23 @@ class Run:
             ValueError: The file is damaged.
         """
         path = self.folder / "checkpoints" / "history.json"
-        history = read_json(path) if path.is_file() else []
-        if not isinstance(history, list) or not all(
-            isinstance(epoch, dict) and "seconds" in epoch for epoch in history
-        ):
-            raise ValueError(
-                f"{str(path)!r} must list epochs, as training does. Received: something else"
-            )
+        if not path.is_file():
+            return []
+        with reading(path, "a list of epochs, as training writes it"):
+            history = json.loads(path.read_bytes())
+            if not isinstance(history, list):
+                raise ValueError(f"a JSON {type(history).__name__}")
+            for epoch in history:
+                require_types(epoch, dict.fromkeys(("seconds", *epoch), float))
+                if "seconds" not in epoch:
+                    raise ValueError(f"an epoch without its seconds: {epoch}")
         return history
 
     def read_metrics(self) -> dict[str, Any] | None:
         """The content of `metrics.json`, or None before an evaluation."""
-        return self._read_optional("metrics.json")
+        return self._read_optional(
+            "metrics.json", "the figures of a run, as evaluation writes them"
+        )
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
         """Write `metrics.json`; return its path."""
@@ -172,18 +237,30 @@ class Run:
         return path
 
     def read_calibration(self) -> dict[str, Any] | None:
-        """The content of `calibration.json`, or None before a calibration."""
-        return self._read_optional("calibration.json")
+        """What `calibrate_run` found, or None before a calibration.
 
-    def _read_optional(self, name: str) -> dict[str, Any] | None:
-        path = self.folder / name
-        return read_json(path) if path.is_file() else None
+        Raises:
+            ValueError: `calibration.json` was changed, or is that of another network.
+        """
+        expected = "the calibration of the run's network, as `tfpqn calibrate` writes it"
+        content = self._read_optional("calibration.json", expected)
+        if content is None:
+            return None
+        with reading(self.folder / "calibration.json", expected):
+            return open_calibration(content, self._fingerprint_network())
 
     def write_calibration(self, calibration: dict[str, Any]) -> Path:
-        """Write `calibration.json`; return its path."""
+        """Write `calibration.json`, tied to the trained network; return its path."""
         path = self.folder / "calibration.json"
-        write_json(path, calibration, 2)
+        write_json(path, seal_calibration(calibration, self._fingerprint_network()), 2)
         return path
+
+    def _read_optional(self, name: str, expected: str) -> dict[str, Any] | None:
+        path = self.folder / name
+        return read_json(path, expected) if path.is_file() else None
+
+    def _fingerprint_network(self) -> str | None:
+        return sha256_of_file(self.folder / NETWORK_FILE) if self.is_trained else None
 
 
 def evaluate_run(

@@ -256,7 +256,41 @@ def test_calibration_is_kept_in_the_run(network: Any, tmp_path: Path) -> None:
     assert run.read_calibration() is None
     splits = make_splits()
     result = calibrate_run(run, network, splits, precision=0.3, top_k=4, seed=2)
-    assert json.loads((tmp_path / "calibration.json").read_text()) == result
     assert run.read_calibration() == result
     figures = calibrate(network, splits, precision=0.3, top_k=4, seed=2)
     assert result == {"protocol": "digits", **figures}
+
+
+def test_calibration_of_a_changed_file_or_of_another_network_is_refused_by_name(
+    network: Any, tmp_path: Path
+) -> None:
+    run = Run.start(tmp_path, RunConfig(bits=16, embedding_dim=16))
+    network.save(tmp_path / "network.keras")
+    result = calibrate_run(run, network, make_splits(), precision=0.3, top_k=4)
+    file = tmp_path / "calibration.json"
+    whole = file.read_bytes()
+    # Each digit of each number and hash, and letters of names.
+    for place in [i for i, byte in enumerate(whole) if chr(byte).isalnum()]:
+        other = b"8" if whole[place : place + 1] == b"7" else b"7"
+        file.write_bytes(whole[:place] + other + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r"calibration\.json' must be the calibration"):
+            run.read_calibration()
+    file.write_bytes(whole)
+    assert run.read_calibration() == result
+    make_network(num_codewords=8).save(tmp_path / "network.keras")
+    with pytest.raises(ValueError, match="of another network; calibrate again"):
+        run.read_calibration()
+
+
+def test_calibration_from_before_the_seal_is_read_if_its_types_are_right(
+    network: Any, tmp_path: Path
+) -> None:
+    run = Run.start(tmp_path, RunConfig(bits=16, embedding_dim=16))
+    former = {"protocol": "digits", **calibrate(network, make_splits(), precision=0.3)}
+    file = tmp_path / "calibration.json"
+    file.write_text(json.dumps(former))
+    assert run.read_calibration() == former
+    for wrong in ({"score_threshold": "2"}, {"num_levels": 1.0}, {"top_k": True}, {"more": 1}):
+        file.write_text(json.dumps({**former, **wrong}))
+        with pytest.raises(ValueError, match=r"calibration\.json' must be the calibration"):
+            run.read_calibration()

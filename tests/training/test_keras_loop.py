@@ -146,14 +146,31 @@ def test_loss_that_is_not_a_number_stops_before_it_is_checkpointed(tmp_path: Pat
                 assert np.isfinite(file[name]).all()
 
 
-def test_progress_bar_shows_epoch_and_loss_on_stderr_alone(
-    capfd: pytest.CaptureFixture[str],
+def test_terminal_has_a_bar_with_epoch_and_loss_on_stderr_alone(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
     (history,) = fit(make_network(), make_batches().arrays, epochs=1, steps_per_epoch=2)
     shown = capfd.readouterr()
     assert shown.out == ""
     assert f"epoch 1/1  loss {history['loss']:.4f}" in shown.err
     assert "2/2" in shown.err
+
+
+def test_file_or_pipe_gets_a_line_as_soon_as_an_epoch_ends(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    shown: list[str] = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: shown.append(capfd.readouterr().err)
+    )
+    steps = {"epochs": 2, "steps_per_epoch": 1}
+    history = fit(make_network(), make_batches().arrays, callbacks=[callback], **steps)
+    shown.append(capfd.readouterr().err)
+    assert shown[0] == ""
+    for line, epoch in zip(shown[1:], history, strict=True):
+        assert line.startswith(f"epoch {epoch['epoch']}/2  loss {epoch['loss']:.4g}  ")
+        assert line.count("\n") == 1
 
 
 def fit_one_step(network: Any, folder: Path | None = None) -> None:

@@ -243,13 +243,15 @@ def test_what_cannot_end_well_is_refused_before_any_training(folder, records, tm
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("machine.json", "{", r"machine\.json' must be JSON"),
-        ("machine.json", "[]", r"machine\.json' must say what the run is trained on"),
-        ("checkpoints/history.json", "[{", r"history\.json' must be JSON"),
-        ("checkpoints/history.json", '{"a": 1}', r"history\.json' must list epochs"),
-        ("checkpoints/history.json", "[1]", r"history\.json' must list epochs"),
+        ("machine.json", "{", r"machine\.json' must be what the run is trained on"),
+        ("machine.json", "[]", r"machine\.json' must be what the run is trained on"),
+        ("machine.json", "{}", r"must be what the run is trained on.*nothing of .*'versions'"),
+        ("checkpoints/history.json", "[{", r"history\.json' must be a list of epochs"),
+        ("checkpoints/history.json", '{"a": 1}', r"history\.json' must be a list of epochs"),
+        ("checkpoints/history.json", "[1]", r"history\.json' must be a list of epochs"),
+        ("checkpoints/history.json", '[{"seconds": "1"}]', "seconds='1', which is not float"),
         ("checkpoints/history.json", "[]", "must have a history of 2 epochs. Received: 0"),
-        ("network.keras", "PK", r"network\.keras' must be a network.*Received: a damaged file"),
+        ("network.keras", "PK", r"network\.keras' must be a network.*not a zip file"),
     ],
 )
 def test_no_record_is_made_of_a_damaged_run(folder, records, tmp_path, name, content, message):

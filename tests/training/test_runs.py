@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,6 +122,70 @@ def test_training_a_trained_run_loads_it(trained: Trained, monkeypatch: pytest.M
     monkeypatch.delattr(run_training, "fit")
     again = train_in(trained.run.folder)
     assert_bit_equal(again.network.variables, trained.network.variables)
+
+
+def test_finished_run_may_be_given_more_epochs_at_the_learning_rates_of_the_longer_run(
+    tmp_path: Path,
+) -> None:
+    short, longer = (dataclasses.replace(CONFIG, epochs=epochs) for epochs in (1, 3))
+    first = train_in(tmp_path / "run", short)
+    first.run.write_metrics({"mAP": 0.5})
+    # Entered at once, so that one that is killed before its next checkpoint goes on too.
+    Run.start(tmp_path / "run", longer)
+    assert not first.run.is_trained
+    assert first.run.read_metrics() is None
+    prolonged = train_in(tmp_path / "run", longer)
+    settings = dataclasses.replace(longer, earlier_epochs=(1,))
+    assert prolonged.run.config == Run.open(tmp_path / "run").config == settings
+    rates = [epoch["learning_rate"] for epoch in read_history(prolonged.run)]
+    assert rates == pytest.approx([0, CONFIG.learning_rate / 4, 0], abs=1e-9)
+    kept = keras.saving.load_model(tmp_path / "run" / "network-1-epochs.keras")
+    assert_bit_equal(kept.variables, first.network.variables)
+
+    # Equal settings end with equal weights: these are settings of their own.
+    again = train_in(tmp_path / "again", settings)
+    assert_bit_equal(again.network.variables, prolonged.network.variables)
+    assert_bit_equal(again.network.optimizer.variables, prolonged.network.optimizer.variables)
+    with pytest.raises(ValueError, match=r"epochs=3 -> 1, earlier_epochs=\(1,\) -> \(\)"):
+        Run.start(tmp_path / "run", short)
+
+
+def test_run_that_has_not_ended_or_has_other_settings_is_not_prolonged(
+    trained: Trained, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.run.folder, tmp_path / "run")
+    longer = dataclasses.replace(CONFIG, epochs=3)
+    with pytest.raises(ValueError, match="Received: epochs=2 -> 3, seed=3 -> 4"):
+        Run.start(tmp_path / "run", dataclasses.replace(longer, seed=4))
+    history = tmp_path / "run" / "checkpoints" / "history.json"
+    history.write_text(json.dumps(read_history(trained.run)[:1]))
+    with pytest.raises(ValueError, match="once it has ended.*Received: epochs=2 -> 3$"):
+        Run.start(tmp_path / "run", longer)
+
+
+def test_run_is_trained_by_one_at_a_time_and_by_its_own_settings(tmp_path: Path) -> None:
+    others = dataclasses.replace(CONFIG, bits=32)
+    mine, yours = (Run.start(tmp_path, config) for config in (CONFIG, others))
+    with mine.lock():
+        for action in (
+            lambda: Run.start(tmp_path, others),
+            lambda: train(yours, make_splits(), progress=False),
+        ):
+            with pytest.raises(BlockingIOError, match="run must have one writer at a time"):
+                action()
+    train(mine, make_splits(), progress=False)
+    assert Run.open(tmp_path).config == CONFIG
+    with pytest.raises(ValueError, match="own settings.*bits=16 -> 32"):
+        train(yours, make_splits(), progress=False)
+
+
+def test_leftovers_of_killed_trainings_are_removed_by_the_next(tmp_path: Path) -> None:
+    run = Run.start(tmp_path, CONFIG)
+    (tmp_path / "checkpoints" / "ckpt-9_temp").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "ckpt-9_temp" / "part-00000").write_bytes(b"half")
+    (tmp_path / ".network-123.keras").write_bytes(b"half a network")
+    train(run, make_splits(), progress=False)
+    assert not [path for path in tmp_path.rglob("*") if "temp" in path.name or "123" in path.name]
 
 
 def test_settings_decide_the_weights(trained: Trained, tmp_path: Path) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Container, Sequence
 from typing import Any
 
 import typer
 
-KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+KINDS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "tuple": "a list, as in [1,2]",
+}
 
 
 # What the help of `tfpqn train` says of settings that are left out. `RunConfig` decides them, and
@@ -55,8 +62,8 @@ def read_settings(texts: Sequence[str], kind: type, with_option: Container[str])
     """
     fields = dataclasses.fields(kind)
     names = [field.name for field in fields]
-    # As annotated: `float | None` is a number.
-    others = {f.name: str(f.type).partition(" ")[0] for f in fields if f.name not in with_option}
+    # As annotated: `float | None` is a number, `tuple[int, ...]` a list.
+    others = {f.name: re.split(r"\W", f.type)[0] for f in fields if f.name not in with_option}
     chosen: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -83,6 +90,8 @@ def _read_value(name: str, text: str, kind: str) -> Any:
         value = text
     if kind == "float" and type(value) is int:
         value = float(value)
+    if kind == "tuple" and type(value) is list:
+        value = tuple(value)
     if type(value).__name__ != kind:
         raise ValueError(
             f"{name} must be {KINDS.get(kind, 'of another kind')}. "
