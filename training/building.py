@@ -76,15 +76,29 @@ def build_loss(config: Settings) -> AsymmetricTripletLoss:
     )
 
 
-def chance_loss(config: Settings, num_classes: int | None) -> float:
-    """The loss of a network that knows nothing: all its scores are equal, and all its logits."""
+def chance_loss(config: Settings, labels: np.ndarray) -> float:
+    """The mean loss of a network that knows nothing: all its scores are equal, and all its logits.
+
+    Args:
+        config: Settings of the run, with nothing left open.
+        labels: Of the training items, `[num_items]` or multi-hot `[num_items, num_labels]`.
+    """
     form = FORMS[config.loss_form]
     triplets = float(ops.convert_to_numpy(form.value(ops.convert_to_tensor(config.loss_margin))))
     shorter_codes = config.level_loss_weight * (config.num_levels - 1)
     loss = (config.loss_weight + shorter_codes) * triplets
-    if config.classification_weight and num_classes:
-        loss += config.classification_weight * math.log(num_classes)
+    if labels.ndim == 1 and config.views == 1:
+        _, counts = np.unique(labels, return_counts=True)
+        if not config.samples_per_class:
+            loss *= _share_with_positive(counts, config.batch_size)
+        loss += config.classification_weight * math.log(len(counts))
     return loss
+
+
+def _share_with_positive(counts: np.ndarray, batch_size: int) -> float:
+    """Share of anchors for which a random batch holds another item of their label."""
+    others = (counts - 1) / max(counts.sum() - 1, 1)
+    return float(np.average(1.0 - (1.0 - others) ** (batch_size - 1), weights=counts))
 
 
 def seed_keras(seed: int) -> None:

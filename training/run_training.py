@@ -137,7 +137,7 @@ def _train_stage(
         network.optimizer.build(network.trainable_variables)
         return network
     callbacks: list[keras.callbacks.Callback] = [
-        WarnOfFailure(chance_loss(config, num_classes), _advise(config))
+        WarnOfFailure(chance_loss(config, splits.train.labels), _advise(config))
     ]
     if not config.freeze_codebooks:
         revive = ReviveCodewords(

@@ -1,10 +1,12 @@
 """Laws of the callbacks, in both ways of training."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -17,7 +19,9 @@ from tests.training.tiny import (
     make_splits,
 )
 from tfpqn.layers import ResidualProductQuantization, TemporalProductQuantization
-from tfpqn.training import EvaluateRetrieval, ReviveCodewords, evaluate, fit
+from tfpqn.training import EvaluateRetrieval, ReviveCodewords, RunConfig, evaluate, fit
+from tfpqn.training.building import build_loss, chance_loss
+from tfpqn.training.callbacks import WarnOfFailure
 
 NUM_CODEWORDS = 16
 
@@ -255,3 +259,33 @@ def test_callbacks_do_without_logs(network: Any) -> None:
     ):
         callback.set_model(network)
         callback.on_epoch_end(0)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "loss", "fails"), [(1, 9.0, False), (2, 0.8, True), (2, 0.7, False), (3, 9.0, False)]
+)
+def test_a_loss_above_that_of_knowing_nothing_is_said_after_the_third_epoch(
+    epoch: int, loss: float, fails: bool
+) -> None:
+    callback = WarnOfFailure(0.7, "a smaller step")
+    message = "After 3 epochs the loss is 0.800; .* nothing has 0.700.* Try a smaller step"
+    with pytest.warns(UserWarning, match=message) if fails else contextlib.nullcontext():
+        callback.on_epoch_end(epoch, {"loss": loss})
+
+
+@pytest.mark.parametrize("form", ["sigmoid", "softplus", "hinge"])
+def test_the_loss_of_knowing_nothing_is_the_mean_over_batches_of_equal_scores_and_logits(
+    form: str,
+) -> None:
+    config = RunConfig(
+        loss_form=form, loss_margin=0.3, loss_weight=2.0, classification_weight=0.5, batch_size=8
+    )
+    labels = np.repeat(np.arange(10), 4)
+    logits = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    triplets, rng = build_loss(config), np.random.default_rng(0)
+    losses = []
+    for _ in range(300):
+        batch = rng.choice(labels, 8, replace=False)
+        classes = float(logits(batch, np.zeros((8, 10), np.float32)))
+        losses.append(2.0 * float(triplets(batch, np.ones((8, 2, 8), np.float32))) + 0.5 * classes)
+    assert chance_loss(config, labels) == pytest.approx(np.mean(losses), rel=0.05)
