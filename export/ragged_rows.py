@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-# A range of so small a step counts as many values before its whole part changes.
-_STEP = np.float64(2.0**-31)
+# A row's number stands above these bits, a value's place in its row in them: both are int32.
+_LOW_BITS = 31
 
 
 def numbers_of_rows(lengths: tf.Tensor) -> tf.Tensor:
     """int32 `[sum(lengths)]`: 0 `lengths[0]` times, then 1 `lengths[1]` times, and so on.
 
-    As `tf.repeat`, in one op that grows with the result alone.
+    As `tf.repeat`, in ops that grow with the result alone.
     """
-    firsts = tf.cast(tf.range(tf.size(lengths)), tf.float64)
-    steps = tf.cast(lengths, tf.float64) * _STEP
-    ranges = tf.raw_ops.RaggedRange(starts=firsts, limits=firsts + steps, deltas=_STEP)
-    return tf.cast(ranges.rt_dense_values, tf.int32)
+    low_bits = tf.constant(_LOW_BITS, tf.int64)
+    rows = tf.range(tf.size(lengths, tf.int64))
+    firsts = tf.bitwise.left_shift(rows, low_bits)
+    limits = firsts + tf.cast(lengths, tf.int64)
+    ranges = tf.raw_ops.RaggedRange(starts=firsts, limits=limits, deltas=np.int64(1))
+    return tf.cast(tf.bitwise.right_shift(ranges.rt_dense_values, low_bits), tf.int32)

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from tfpqn.export import list_search
 from tfpqn.export.distinct_codes import DistinctCodes, group_codes
 from tfpqn.export.flat_codes import FlatCodes
+from tfpqn.export.limits import MAX_K
 from tfpqn.export.partition import build_partition
 from tfpqn.export.partitioned_codes import PartitionedCodes
+from tfpqn.export.ragged_rows import numbers_of_rows
 from tfpqn.export.reranking import EmbeddingReranking, LevelReranking
 from tfpqn.export.search import FLOOR_SCORE, NO_POSITION
+from tfpqn.export.server.validation import MAX_ROWS
 from tfpqn.export.storage import Queries
 
 NUM_CODEWORDS = 4
@@ -86,6 +89,31 @@ def test_every_storage_finds_what_a_stable_sort_finds(
         patch.setattr(list_search, "ROWS_PER_CHUNK", rows_per_chunk)
         found = make_storage(kind, vectors, codes, num_lists).find(queries, top_k)
     positions, scores = rank(score(queries, codes), top_k)
+    np.testing.assert_array_equal(found.positions, positions)
+    np.testing.assert_array_equal(found.scores, scores)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_rows=st.sampled_from([0, 1, 1000, MAX_ROWS * MAX_K]),
+    longest=st.integers(0, 3),
+)
+def test_each_value_of_as_many_rows_as_a_request_may_ask_for_knows_its_row(seed, num_rows, longest):
+    lengths = np.random.default_rng(seed).integers(0, longest + 1, num_rows)
+    expected = np.repeat(np.arange(num_rows), lengths)
+    np.testing.assert_array_equal(numbers_of_rows(tf.constant(lengths)), expected)
+
+
+@pytest.mark.parametrize("kind", ["distinct", "all lists"])
+def test_the_largest_request_finds_what_a_stable_sort_finds(kind):
+    rng = np.random.default_rng(0)
+    vectors = make_vectors(rng, 4, 100)
+    distinct = np.stack(np.unravel_index(np.arange(200), [NUM_CODEWORDS] * 4), axis=1)
+    codes = rng.permutation(np.repeat(distinct, [5, 7] * 100, axis=0)).astype(np.uint8)
+    queries = make_queries(rng, vectors, MAX_ROWS)
+    found = make_storage(kind, vectors, codes, 12).find(queries, MAX_K)
+    positions, scores = rank(score(queries, codes), MAX_K)
     np.testing.assert_array_equal(found.positions, positions)
     np.testing.assert_array_equal(found.scores, scores)
 
