@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# Larger values are scaled before they are squared.
-LARGEST_EMBEDDING = 1e15
 # First bytes of what the decoder takes: JPEG, PNG, GIF, BMP, WebP.
 IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 
@@ -154,10 +152,7 @@ def check_embeddings(embeddings: tf.Tensor) -> tf.Tensor:
         ],
     )
     with tf.control_dependencies([has_width, all_finite]):
-        # Only directions count; the squares of such large values would overflow.
-        largest = tf.reduce_max(tf.abs(given), axis=1, keepdims=True)
-        given /= tf.where(largest > LARGEST_EMBEDDING, largest, 1.0)
-        return tf.ensure_shape(given, [None, width])
+        return tf.ensure_shape(tf.identity(given), [None, width])
 
 
 def check_count(count: tf.Tensor, largest: int, name: str) -> tf.Tensor:

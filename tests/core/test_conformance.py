@@ -175,7 +175,9 @@ def test_encoding_takes_embeddings_normalised_or_not(quantizer, embeddings):
     assert_close(quantizer.normalize(normalized), normalized)
     codes = to_numpy(quantizer.encode(embeddings))
     np.testing.assert_array_equal(to_numpy(quantizer.encode(normalized)), codes)
-    np.testing.assert_array_equal(to_numpy(quantizer.encode(7.5 * embeddings)), codes)
+    for length in (7.5, 1e-8, 1e-30, 1e8, 1e30):
+        scaled = np.float32(length) * embeddings
+        np.testing.assert_array_equal(to_numpy(quantizer.encode(scaled)), codes)
     assert_close(quantizer.lookup_tables(normalized), quantizer.lookup_tables(embeddings))
 
 

@@ -53,12 +53,20 @@ def test_a_length_that_does_not_divide_is_refused(function):
         function(keras.KerasTensor((2, None)), 4)
 
 
-@given(seeds, st.floats(-4, 12))
+@given(seeds, st.floats(-30, 37))
 def test_every_vector_gets_unit_length_and_keeps_its_direction(seed, exponent):
-    vectors = draw(seed, 5, 3) + np.float32(0.01)
-    units = to_numpy(normalize_vectors(vectors * np.float32(10.0**exponent)))
+    vectors = (draw(seed, 5, 3) + np.float32(0.01)) * np.float32(10.0**exponent)
+    units = to_numpy(normalize_vectors(vectors))
     assert_close(units, reference.unit(vectors))
     assert_close(np.linalg.norm(units, axis=-1), np.ones(5))
+
+
+@few_examples
+@given(seeds, st.integers(-100, 100))
+def test_a_power_of_two_changes_no_bit_of_a_direction(seed, exponent):
+    vectors = draw(seed, 5, 8)
+    scaled = to_numpy(normalize_vectors(vectors * np.float32(2.0**exponent)))
+    np.testing.assert_array_equal(scaled, to_numpy(normalize_vectors(vectors)))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -70,10 +78,12 @@ def test_normalising_keeps_shape_and_dtype(rng, dtype):
     assert_close(units, reference.unit(vectors).astype(dtype), 1e-5 if dtype == "float32" else 2e-3)
 
 
-@pytest.mark.parametrize("length", [0.0, 1e-30, 1e-7])
-def test_a_vector_without_direction_becomes_zero_with_zero_gradient(length):
+@pytest.mark.parametrize("length", [0.0, 1e-38, 1e-7])
+def test_a_vector_of_hardly_any_length_passes_a_zero_gradient(length):
     vectors = np.array([[length, 0.0, 0.0], [3.0, 0.0, 4.0]], "float32")
-    assert_close(normalize_vectors(vectors), [[0.0, 0.0, 0.0], [0.6, 0.0, 0.8]])
+    # Processors may take numbers below the smallest normal one, 1.2e-38, for zero.
+    if length != 1e-38:
+        assert_close(normalize_vectors(vectors), [[length > 0, 0.0, 0.0], [0.6, 0.0, 0.8]])
     (gradient,) = gradients(lambda x: ops.sum(normalize_vectors(x)), vectors)
     assert np.isfinite(gradient).all()
     np.testing.assert_array_equal(gradient[0], 0.0)

@@ -203,10 +203,15 @@ def test_what_cannot_be_searched_with_is_an_invalid_argument(searcher):
         searcher.search_by_embedding(broken)
 
 
-def test_embeddings_too_large_to_be_squared_find_what_their_direction_finds(searcher):
+@pytest.mark.parametrize("scales", [1e37, 1e-30, [1e37, 1e-30, 1e-8, 1.0]])
+def test_embeddings_too_large_or_small_to_be_squared_find_what_their_direction_finds(
+    searcher, scales
+):
     embeddings = make_embeddings(3)
     expected = searcher.search_by_embedding(embeddings)
-    found = searcher.search_by_embedding(embeddings * np.float32(1e37))
+    by_subvector = np.broadcast_to(np.float32(scales), NUM_SUBSPACES)
+    factors = np.repeat(by_subvector, EMBEDDING_DIM // NUM_SUBSPACES)
+    found = searcher.search_by_embedding(embeddings * factors)
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-5)
 

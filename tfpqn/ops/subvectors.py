@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import ops
+from keras import backend, ops
 
 Tensor = Any
 
@@ -47,25 +47,44 @@ def merge_subvectors(subvectors: Tensor) -> Tensor:
 
 
 def normalize_vectors(vectors: Tensor, epsilon: float = 1e-6) -> Tensor:
-    """Scale each vector along the last axis to unit length.
+    """Scale each vector along the last axis to unit length, however short or long it is.
 
-    A vector shorter than `epsilon` has no direction: it becomes zero and passes a zero gradient,
-    so that neither can become infinite or NaN. A vector that holds NaN or infinity becomes NaN.
+    The zero vector stays zero. A vector whose values are all below `epsilon` passes a zero
+    gradient: the true one grows as the vector shrinks, and would become infinite. A vector that
+    holds NaN or infinity becomes NaN.
 
     Args:
         vectors: Float tensor `[..., dim]`.
-        epsilon: Length under which a vector counts as zero.
+        epsilon: Largest absolute value under which a vector passes no gradient.
 
     Returns:
         Tensor of the same shape and dtype; each vector has length 1, or 0.
     """
     vectors = ops.convert_to_tensor(vectors)
-    squared_length = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    dtype = backend.standardize_dtype(vectors.dtype)
+    # Half precision squares few numbers.
+    vectors = ops.cast(vectors, backend.result_type(dtype, "float32"))
+    # The initial value is for batches without rows, whose largest value Keras refuses.
+    largest = ops.max(ops.abs(ops.stop_gradient(vectors)), axis=-1, keepdims=True, initial=0.0)
+    scaled = vectors * _factor_for_safe_squares(largest)
+    squared_length = ops.sum(ops.square(scaled), axis=-1, keepdims=True)
     # Not the other way round: NaN compares false, and must not pass for zero.
-    is_short = squared_length <= epsilon**2
+    is_zero = squared_length <= 0
     # The inner `where` keeps 1/0 out of the branch not taken, whose gradient would be NaN.
-    safe_length = ops.where(is_short, ops.ones_like(squared_length), squared_length)
-    return ops.where(is_short, ops.zeros_like(vectors), vectors * ops.rsqrt(safe_length))
+    safe_length = ops.where(is_zero, ops.ones_like(squared_length), squared_length)
+    units = ops.where(is_zero, ops.zeros_like(scaled), scaled * ops.rsqrt(safe_length))
+    units = ops.where(largest < epsilon, ops.stop_gradient(units), units)
+    return ops.cast(units, backend.result_type(dtype, float))
+
+
+def _factor_for_safe_squares(largest: Tensor) -> Tensor:
+    """What brings values up to `largest` where their squares neither overflow nor vanish.
+
+    A power of two, so that no value is rounded; 1 for the lengths that networks have.
+    """
+    one = ops.ones_like(largest)
+    factor = ops.where(largest < 2.0**-40, 2.0**92 * one, one)
+    return ops.where(largest > 2.0**40, 2.0**-80 * one, factor)
 
 
 def intra_normalize(embeddings: Tensor, num_subspaces: int) -> Tensor:
