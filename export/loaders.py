@@ -197,10 +197,7 @@ def prepare_inputs(
 def _prepare_input(name: str, info: TensorInfo, value: Any) -> np.ndarray:
     """Make one input an array of the signature's dtype; lists are converted, arrays are not."""
     dtype = tf.as_dtype(info.dtype).as_numpy_dtype
-    array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype)
-    # A fraction would be cut to an integer, and nobody told.
-    if array.dtype.kind in "iu" and np.asarray(value).dtype.kind == "f":
-        array = np.asarray(value)
+    array = value if isinstance(value, np.ndarray) else _to_dtype(value, np.dtype(dtype))
     if info.dtype == "string":
         values = [item.encode() if isinstance(item, str) else item for item in array.flat]
         if all(isinstance(item, bytes) for item in values):
@@ -210,6 +207,16 @@ def _prepare_input(name: str, info: TensorInfo, value: Any) -> np.ndarray:
     raise TypeError(
         f"The input {name!r} has a wrong dtype. Expected {info.dtype}. Received: {array.dtype}"
     )
+
+
+def _to_dtype(value: Any, dtype: np.dtype) -> np.ndarray:
+    """Lists as an array of a dtype; as one of their own where whole numbers would become others."""
+    if dtype.kind not in "iu":
+        return np.asarray(value, dtype)
+    given = np.asarray(value)
+    if given.size and (given.dtype.kind not in "iu" or np.any(given.astype(dtype) != given)):
+        return given
+    return given.astype(dtype)
 
 
 def _to_array(value: Any) -> np.ndarray:

@@ -19,7 +19,7 @@ from tfpqn.files import atomic_directory
 
 from .batching_parameters import BatchingParameters
 from .folder_readme import write_readme
-from .items import pack_items
+from .items import pack_ids, pack_items
 from .loaders import SavedModelLoader
 from .op_check import check_ops, list_ops, read_saved_model
 from .search_result import SearchResult
@@ -232,7 +232,8 @@ class SavedSearcher:
 
     def search_by_id(self, item_ids: Any) -> SearchResult:
         """Search with items of the collection `[batch]`; an item is not its own neighbour."""
-        return self._search("search_by_id", {"item_ids": item_ids})
+        packed = pack_ids("item_ids", item_ids, self.manifest["id_type"])
+        return self._search("search_by_id", {"item_ids": packed})
 
     def run(self, signature_name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         """Run any signature on arrays by input name."""

@@ -22,7 +22,7 @@ from .input_checks import (
 )
 from .item_embedding import embed_items, items_spec
 from .item_ids import ItemIds
-from .items import pack_items
+from .items import pack_ids, pack_items
 from .limits import MAX_EXCLUSIONS, MAX_K, MAX_PIXELS, MAX_TAGS_PER_QUERY
 from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Admits, Neighbours
 from .search_options import (
@@ -212,8 +212,15 @@ class Searcher(tf.Module):
         return _to_result(self._functions["search_by_embedding"](tensor))
 
     def search_by_id(self, item_ids: Any) -> SearchResult:
-        """Search with items of the collection `[batch]`; an item is not its own neighbour."""
-        return _to_result(self._functions["search_by_id"](tf.constant(item_ids, self.ids.dtype)))
+        """Search with items of the collection `[batch]`; an item is not its own neighbour.
+
+        Raises:
+            TypeError: An id is not of the index's type.
+            ValueError: An id does not fit int64.
+            tf.errors.InvalidArgumentError: The collection has no item of an id.
+        """
+        packed = tf.constant(pack_ids("item_ids", item_ids, self.id_type), self.ids.dtype)
+        return _to_result(self._functions["search_by_id"](packed))
 
     @property
     def items_name(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from ..items import pack_ids
 from ..limits import MAX_EXCLUSIONS
 from ..loaders import Signature, TensorInfo, prepare_inputs
 from ..search_result import SearchResult
@@ -22,7 +23,6 @@ from .errors import INTERNAL, UNAVAILABLE, ServingError
 from .inputs import (
     pack_codes,
     pack_embeddings,
-    pack_ids,
     pack_k,
     pack_lists,
     pack_queries,
@@ -118,7 +118,7 @@ class Conversation:
         outputs = yield from self._predict_rows(
             ("search_by_id",),
             lambda signature: {
-                "item_ids": pack_ids("item_ids", item_ids, signature.inputs["item_ids"])
+                "item_ids": pack_ids("item_ids", item_ids, signature.inputs["item_ids"].dtype)
             },
         )
         return _to_result(outputs)

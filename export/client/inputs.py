@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..image_header import check_image_bytes
-from ..items import pack_items
+from ..items import pack_ids, pack_items
 from ..limits import MAX_K, MAX_TAGS_PER_QUERY
 from ..loaders import TensorInfo
 from ..tensor_protos import numpy_dtype
@@ -87,37 +87,6 @@ def _require_width(name: str, array: np.ndarray, info: TensorInfo) -> None:
         )
 
 
-def pack_ids(name: str, ids: Iterable[Any], info: TensorInfo) -> np.ndarray:
-    """Ids of the index's type as an array `[batch]`; text as UTF-8.
-
-    Raises:
-        TypeError: An id is of another type.
-        ValueError: An id does not fit int64, or cannot be written as UTF-8.
-    """
-    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
-        raise TypeError(f"{name} must be a list of ids. Received: {type(ids).__name__}")
-    pack_id = _pack_text if info.dtype == "string" else _pack_integer
-    values = [pack_id(name, id_) for id_ in ids]
-    return np.fromiter(values, numpy_dtype(info.dtype), len(values))
-
-
-def _pack_integer(name: str, value: Any) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected whole numbers. Received: {type(value).__name__}")
-    if not -(2**63) <= int(value) < 2**63:
-        raise ValueError(f"{name}: expected ids that fit int64. Received: {value}")
-    return int(value)
-
-
-def _pack_text(name: str, value: Any) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected strings. Received: {type(value).__name__}")
-    try:
-        return value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name}: expected text that is Unicode. Received: {error}") from None
-
-
 def pack_lists(name: str, lists: Any, num_rows: int, info: TensorInfo, most: int) -> np.ndarray:
     """Lists of ids or tags, one for each item or one for all, filled up: `[batch, width]`.
 
@@ -132,7 +101,7 @@ def pack_lists(name: str, lists: Any, num_rows: int, info: TensorInfo, most: int
         TypeError: A value is of another type than the input.
         ValueError: Not as many lists as items, or too long ones.
     """
-    rows = [pack_ids(name, row, info) for row in _to_rows(name, lists, num_rows)]
+    rows = [pack_ids(name, row, info.dtype) for row in _to_rows(name, lists, num_rows)]
     longest = max(map(len, rows), default=0)
     if longest > most:
         raise ValueError(f"{name}: expected at most {most} for each item. Received: {longest}")

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from tfpqn.export.client.inputs import (
     pack_codes,
     pack_embeddings,
-    pack_ids,
     pack_k,
     pack_lists,
     pack_tags,
     split_rows,
 )
+from tfpqn.export.items import pack_ids
 from tfpqn.export.loaders import TensorInfo
 
 INTEGERS = TensorInfo("int64", (None, None))
@@ -22,12 +22,12 @@ TEXTS = TensorInfo("string", (None, None))
 
 @hypothesis.given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_whole_numbers_are_packed_exactly(ids):
-    assert pack_ids("item_ids", ids, INTEGERS).tolist() == ids
+    assert pack_ids("item_ids", ids, "int64").tolist() == ids
 
 
 @hypothesis.given(st.lists(st.text()))
 def test_text_is_packed_as_utf8(ids):
-    assert [id_.decode() for id_ in pack_ids("item_ids", ids, TEXTS)] == ids
+    assert [id_.decode() for id_ in pack_ids("item_ids", ids, "string")] == ids
 
 
 @hypothesis.given(st.lists(st.lists(st.integers(0, 2**62), max_size=40), min_size=1, max_size=5))

@@ -86,6 +86,22 @@ def test_what_is_loaded_answers_as_what_was_saved(searcher, loaded, num_queries)
     assert_same(loaded.search_by_embedding(embeddings), searcher.search_by_embedding(embeddings))
 
 
+@pytest.mark.parametrize("way", ["searcher", "loaded", "signature"])
+@pytest.mark.parametrize(
+    "ids",
+    [np.array([10.9]), [10.0], [True], [2**63], np.array([2**64 - 1], np.uint64), ["1"]],
+    ids=str,
+)
+def test_no_number_is_cut_to_the_id_of_another_item(searcher, loaded, way, ids):
+    search = {
+        "searcher": searcher.search_by_id,
+        "loaded": loaded.search_by_id,
+        "signature": lambda ids: loaded.run("search_by_id", {"item_ids": ids}),
+    }
+    with pytest.raises((TypeError, ValueError), match=r"item_ids.*\. Received: "):
+        search[way](ids)
+
+
 @pytest.mark.parametrize("num_items", [0, 3])
 def test_string_ids_and_places_without_an_item_come_back(network, tmp_path, num_items):
     searcher = make_searcher(network, make_index(network, "string", num_items))
