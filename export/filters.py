@@ -6,7 +6,7 @@ an item is admitted by one look at that table, however many tags it has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,10 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 _NUM_HASHES = 2**63 - 1
+# An index of labelled images counts labels in one column and has their names in the other.
+_LABELS, _LABEL_NAMES = "label", "label_name"
+# Tags that an error shows, of each column and in all.
+_EXAMPLES_OF_COLUMN, _MOST_EXAMPLES, _LONGEST_EXAMPLE = 3, 9, 40
 
 
 class TagSets(NamedTuple):
@@ -35,34 +39,53 @@ class TagSets(NamedTuple):
     num_sets: int
 
 
+def columns_to_read(tag_columns: Sequence[str], known: Collection[str]) -> list[str]:
+    """The metadata columns that `make_tag_sets` makes tags of these columns from."""
+    extra = [_LABEL_NAMES] if _LABELS in tag_columns and _LABEL_NAMES in known else []
+    return list(dict.fromkeys([*tag_columns, *extra]))
+
+
 def make_tag_sets(metadata: pa.Table, columns: Sequence[str]) -> TagSets:
     """Collect the tags of all items.
 
     Args:
         metadata: One row an item.
         columns: Columns whose values become tags: bool, int, float, str or lists of str. A missing
-            value gives no tag, a list one tag for each of its values.
+            value and NaN give no tag, a list one tag for each of its values. Of the numbers in
+            `label` the names in `label_name` are taken, if there are some.
 
     Raises:
-        ValueError: A column is not there, or a value makes an empty tag.
+        ValueError: A column is not there, or has a name with "=".
     """
     names: list[str] = []
     items_of_columns, tags_of_columns = [], []
-    for column in columns:
-        if column not in metadata.column_names:
-            raise ValueError(
-                f"tag_columns must name metadata columns of the index, {metadata.column_names}. "
-                f"Received: {column!r}"
-            )
-        items, values = _flatten(metadata[column])
+    for column in dict.fromkeys(columns):
+        items, values = _flatten(_values_of(metadata, column))
         encoded = pc.dictionary_encode(values)
         items_of_columns.append(items)
         tags_of_columns.append(encoded.indices.to_numpy(zero_copy_only=False) + len(names))
-        names += [f"{column}={_to_text(value)}" for value in encoded.dictionary.to_pylist()]
+        names += [f"{column}={text}" for text in _to_texts(encoded.dictionary)]
     items = np.concatenate([np.zeros(0, np.int64), *items_of_columns])
     tags = np.concatenate([np.zeros(0, np.int64), *tags_of_columns])
     pairs = np.unique(items * max(len(names), 1) + tags)
     return _group(pairs, metadata.num_rows, np.array(names, object))
+
+
+def _values_of(metadata: pa.Table, column: str) -> pa.ChunkedArray:
+    if column not in metadata.column_names:
+        raise ValueError(
+            f"tag_columns must name metadata columns of the index, {metadata.column_names}. "
+            f"Received: {column!r}"
+        )
+    if "=" in column:
+        raise ValueError(
+            "tag_columns must have names without '=', which ends the column's name in a tag. "
+            f"Received: {column!r}"
+        )
+    values = metadata[column]
+    if column == _LABELS and _LABEL_NAMES in metadata.column_names:
+        return metadata[_LABEL_NAMES] if pa.types.is_integer(values.type) else values
+    return values
 
 
 def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
@@ -70,14 +93,23 @@ def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     column = column.combine_chunks()
     rows = np.arange(len(column), dtype=np.int64)
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        rows = pc.list_parent_indices(column).to_numpy(zero_copy_only=False).astype(np.int64)
+        # Not `list_parent_indices`: it counts what lies under missing lists.
+        lengths = pc.fill_null(pc.list_value_length(column), 0)
+        rows = np.repeat(rows, lengths.to_numpy(zero_copy_only=False))
         column = pc.list_flatten(column)
-    is_there = pc.is_valid(column)
+    if pa.types.is_floating(column.type):
+        # The negative zero becomes the other one.
+        column = pc.add(column, pa.scalar(0.0, column.type))
+    is_there = pc.invert(pc.is_null(column, nan_is_null=True))
     return rows[is_there.to_numpy(zero_copy_only=False)], column.filter(is_there)
 
 
-def _to_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _to_texts(values: pa.Array) -> list[str]:
+    """Values as tags write them; floats in the fewest digits that tell them apart."""
+    if pa.types.is_floating(values.type):
+        return list(map(str, values.to_numpy(zero_copy_only=False)))
+    texts = list(map(str, values.to_pylist()))
+    return [text.lower() for text in texts] if pa.types.is_boolean(values.type) else texts
 
 
 def _group(pairs: np.ndarray, num_items: int, names: np.ndarray) -> TagSets:
@@ -136,12 +168,31 @@ class TagFilter(tf.Module):
         names = tag_sets.names[order].tolist()
         rank = np.argsort(order).astype(np.int32)
         self.num_tags = len(names)
+        self.examples = _choose_examples(tag_sets.names.tolist())
         self.num_sets = tag_sets.num_sets
         self.names = tf.Variable(tf.constant(names, tf.string), trainable=False, name="tag_names")
         self.hashes = tf.Variable(hashes, trainable=False, name="tag_hashes")
         self.tags = tf.Variable(rank[tag_sets.tags], trainable=False, name="set_tags")
         self.sets = tf.Variable(tag_sets.sets, trainable=False, name="sets")
         self.set_of_item = tf.Variable(tag_sets.set_of_item, trainable=False, name="set_of_item")
+
+    def check_tags(self, tags: tf.Tensor, name: str) -> tf.Tensor:
+        """Tags `[queries, n]` of the input `name`, refused where no item has one.
+
+        A tag misspelt would admit nothing, or deny nothing, without a word.
+        """
+        is_unknown = tf.not_equal(tags, "") & ~self._find(tags)[1]
+        such = f", such as {', '.join(self.examples)}" if self.examples else ""
+        all_known = tf.debugging.Assert(
+            ~tf.reduce_any(is_unknown),
+            [
+                f"{name}: expected tags that items of the collection have{such}. "
+                "Received unknown tags:",
+                tf.boolean_mask(tags, is_unknown),
+            ],
+        )
+        with tf.control_dependencies([all_known]):
+            return tf.identity(tags)
 
     def admitted_sets(self, allow_tags: tf.Tensor, deny_tags: tf.Tensor) -> tf.Tensor:
         """Which tag sets each query admits.
@@ -167,9 +218,7 @@ class TagFilter(tf.Module):
         """Which sets hold one of each query's tags: bool `[num_sets, queries]`."""
         if not self.num_tags:
             return tf.zeros([self.num_sets, tf.shape(wanted)[0]], tf.bool)
-        places = tf.searchsorted(self.hashes, tf.reshape(_hash(wanted), [-1]))
-        places = tf.minimum(tf.reshape(places, tf.shape(wanted)), self.num_tags - 1)
-        is_known = tf.equal(tf.gather(self.names, places), wanted)
+        places, is_known = self._find(wanted)
         queries = tf.where(is_known)[:, 0]
         marks = tf.scatter_nd(
             tf.stack([tf.cast(tf.boolean_mask(places, is_known), tf.int64), queries], axis=1),
@@ -180,6 +229,24 @@ class TagFilter(tf.Module):
             tf.gather(marks, self.tags), self.sets, num_segments=self.num_sets
         )
         return hits > 0
+
+    def _find(self, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Places in `names` of tags of any shape, and whether they are there at all."""
+        if not self.num_tags:
+            return tf.zeros_like(wanted, tf.int32), tf.zeros_like(wanted, tf.bool)
+        places = tf.searchsorted(self.hashes, tf.reshape(_hash(wanted), [-1]))
+        places = tf.minimum(tf.reshape(places, tf.shape(wanted)), self.num_tags - 1)
+        return places, tf.equal(tf.gather(self.names, places), wanted)
+
+
+def _choose_examples(names: list[str]) -> list[str]:
+    """A few of each column's tags, in order; none that is too long for a sentence."""
+    columns: dict[str, list[str]] = {}
+    short = (name for name in names if len(name) <= _LONGEST_EXAMPLE and name.isprintable())
+    for name in sorted(short):
+        columns.setdefault(name.partition("=")[0], []).append(name)
+    examples = [name for tags in columns.values() for name in tags[:_EXAMPLES_OF_COLUMN]]
+    return examples[:_MOST_EXAMPLES]
 
 
 def _hash(tags: tf.Tensor) -> tf.Tensor:

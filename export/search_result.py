@@ -26,6 +26,11 @@ class SearchResult:
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter((self.ids, self.scores))
 
+    @property
+    def num_found(self) -> np.ndarray:
+        """int64 `[batch]`: how many items each query found; the places after them are no items."""
+        return np.sum(self.ids != ("" if self.ids.dtype == object else -1), axis=1)
+
     @classmethod
     def from_outputs(cls, outputs: Mapping[str, np.ndarray]) -> SearchResult:
         """A signature's outputs, string ids still as UTF-8 bytes."""

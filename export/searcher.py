@@ -55,7 +55,7 @@ class Searcher(tf.Module):
             make a smaller, faster and coarser search out of the same index. None for all.
         top_k: Number of items that a search returns, at most 10,000.
         tag_columns: Metadata columns of the index whose values become tags, `"COLUMN=VALUE"`, for
-            `search_with_filters`.
+            `search_with_filters`; of labels with names the names, `"label=cat"`.
         calibration: What `tfpqn.training.calibrate` found; searches then also say which items
             reach its score threshold.
         max_pixels: Largest width times height of an image; larger ones are refused undecoded.
@@ -151,7 +151,7 @@ class Searcher(tf.Module):
         self._quantizer = _Untracked(quantizer)
         codes = index.codes[:, : self.code_length]
         self.ids = ItemIds(index.ids, index.id_type)
-        self.tag_columns = tuple(tag_columns)
+        self.tag_columns = tuple(dict.fromkeys(tag_columns))
         # Tags take memory, so only where there are some.
         tag_sets = make_tag_sets(index.metadata, self.tag_columns) if tag_columns else None
         self.storage, tag_sets = make_storage(
@@ -318,8 +318,10 @@ class Searcher(tf.Module):
             **{self.items_name: items, "allow_tags": allow_tags, "deny_tags": deny_tags}
         )
         admitted = tag_filter.admitted_sets(
-            check_width(allow_tags, "allow_tags", MAX_TAGS_PER_QUERY),
-            check_width(deny_tags, "deny_tags", MAX_TAGS_PER_QUERY),
+            *(
+                tag_filter.check_tags(check_width(tags, name, MAX_TAGS_PER_QUERY), name)
+                for name, tags in (("allow_tags", allow_tags), ("deny_tags", deny_tags))
+            )
         )
         return self._search(
             self._embed(items),

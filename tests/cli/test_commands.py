@@ -313,6 +313,32 @@ def test_files_that_cannot_be_read_are_counted_and_named(tfpqn, folder, tmp_path
     assert "zero/broken.png" in result.error
 
 
+def test_the_names_of_label_folders_are_tags_to_filter_by(tfpqn, folder, tmp_path):
+    from tfpqn.export import load_searcher
+
+    images = load_protocol("digits").load().query
+    for position, name in enumerate(("cat", "dog", "cat")):
+        (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
+        path = tmp_path / "photos" / name / f"{position}.png"
+        path.write_bytes(images.encoded_image(position))
+    index, model = tmp_path / "index", tmp_path / "models" / "1"
+    run = ("--run-dir", folder / "run")
+    for command in (
+        ("index", *run, "--images", tmp_path / "photos", "--output", index),
+        ("export", *run, "--index", index, "--output", model, "--tags", "label"),
+    ):
+        result = tfpqn(*command)
+        assert result.status == 0, result.error
+    assert "2 tags to filter by: label=cat, label=dog" in result.output
+    tags = {"allow_tags": [["label=cat"]], "deny_tags": [[""]]}
+    inputs = {"images": [images.encoded_image(0)], **tags}
+    found = load_searcher(model).run("search_with_filters", inputs)["ids"][0].tolist()
+    assert sorted(found[:3]) == [b"", b"cat/0.png", b"cat/2.png"]
+    # A collection of three items has no more rows than these.
+    result = tfpqn("search", "--model", model, folder / "digit.png", "--json")
+    assert len(json.loads(result.output)[0]["neighbours"]) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "floor"), [("pqn", 0.95), ("rpqn", 0.95), ("tpqn", 0.5)])
 def test_the_demo_reaches_its_figures_and_draws(tfpqn, tmp_path, model, floor):

@@ -136,6 +136,10 @@ def test_tags_filter(connect, way):
     assert labels(allow_tags=["label=1"]) == {1}
     assert labels(allow_tags=[["label=1", "label=3"]], deny_tags=["label=1"]) == {3}
     assert 2 not in labels(deny_tags=[["label=2"]])
+    tags = {"allow_tags": [["label=1"], ["label=2"]], "deny_tags": ["label=2"]}
+    assert client.search(IMAGES[:2], **tags).num_found.tolist() == [TOP_K, 0]
+    with pytest.raises(ServingError, match=r"INVALID_ARGUMENT.*allow_tags: .*\[label=9\]"):
+        client.search(IMAGES[:1], allow_tags=["label=9"])
 
 
 @every_way

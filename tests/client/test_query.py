@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.client.test_client import IMAGES, ITEMS
-from tests.export.tiny import TOP_K
+from tests.export.tiny import NUM_ITEMS, TOP_K
 from tfpqn.cli.query import query
 
 
@@ -70,6 +70,17 @@ def test_options_choose_the_signature(run, files, models):
     assert ids("--k", 3) == best[:3]
     assert ids("--exclude", best[0], "--exclude", best[2])[:2] == [best[1], best[3]]
     assert len(ids("--allow", "label=1", "--deny", "label=2")) == TOP_K
+
+
+def test_where_nothing_is_found_it_says_so_and_a_tag_that_nothing_has_is_named(run, files):
+    nothing = ("--allow", "label=1", "--deny", "label=1")
+    assert run(files / "0.png", *nothing).split()[-2:] == ["0", "items"]
+    (answer,) = json.loads(run("--json", files / "0.png", *nothing))
+    assert answer["neighbours"] == []
+    few = run("--json", files / "0.png", "--k", 10_000)
+    assert len(json.loads(few)[0]["neighbours"]) == NUM_ITEMS
+    with pytest.raises(ValueError, match=r"0\.png: .*deny_tags.* label=0, .*Received.*label=cät"):
+        run(files / "0.png", "--deny", "label=cät")
 
 
 def test_ids_to_leave_out_may_be_text(run, files, models):

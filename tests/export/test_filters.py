@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpqn.export.filters import TagFilter, make_tag_sets
+from tfpqn.export.filters import TagFilter, columns_to_read, make_tag_sets
 
 labels = st.one_of(st.none(), st.integers(-3, 3))
 words = st.one_of(st.none(), st.lists(st.sampled_from(["a", "b", "ä b", "=", ""]), max_size=4))
@@ -23,6 +23,16 @@ def make_table(rows):
     )
 
 
+def hide_lists(table, rows):
+    """The table with missing lists that lie over values, as other engines write them."""
+    hidden = [["hidden"] if tags is None else tags for _, tags in rows]
+    values = pa.array([tag for tags in hidden for tag in tags], pa.string())
+    offsets = np.cumsum([0, *map(len, hidden)])
+    mask = pa.array([tags is None for _, tags in rows], pa.bool_())
+    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, mask=mask)
+    return table.set_column(1, "tags", lists)
+
+
 def tags_of(row):
     """The tags of one item, as a set of texts."""
     label, tags = row
@@ -31,9 +41,10 @@ def tags_of(row):
 
 
 @settings(deadline=None)
-@given(items)
-def test_each_item_has_the_tags_of_its_set_and_equal_items_share_one(rows):
-    found = make_tag_sets(make_table(rows), ["label", "tags"])
+@given(items, st.booleans())
+def test_each_item_has_the_tags_of_its_set_and_equal_items_share_one(rows, hides_lists):
+    table = hide_lists(make_table(rows), rows) if hides_lists else make_table(rows)
+    found = make_tag_sets(table, ["label", "tags"])
     members = [set() for _ in range(found.num_sets)]
     for set_number, tag in zip(found.sets, found.tags, strict=True):
         members[set_number].add(found.names[tag])
@@ -71,6 +82,47 @@ def test_the_number_of_a_set_takes_as_few_bytes_as_can_be(number):
 
 
 def test_values_of_all_kinds_become_texts():
-    table = pa.table({"b": [True, False], "f": [0.5, None], "s": ["x", "y=z"]})
-    names = make_tag_sets(table, ["b", "f", "s"]).names.tolist()
-    assert sorted(names) == ["b=false", "b=true", "f=0.5", "s=x", "s=y=z"]
+    table = pa.table(
+        {
+            "b": [True, False, None, None, None],
+            "f": [0.5, None, -0.0, 0.0, float("nan")],
+            "h": pa.array([0.1, 1.0, 1e-7, 1e20, None], pa.float32()),
+            "s": ["x", "y=z", "x", None, None],
+        }
+    )
+    names = make_tag_sets(table, ["b", "f", "h", "s", "s"]).names.tolist()
+    expected = ["b=false", "b=true", "f=0.0", "f=0.5", "h=0.1", "h=1.0", "h=1e+20", "h=1e-07"]
+    assert sorted(names) == [*expected, "s=x", "s=y=z"]
+
+
+@pytest.mark.parametrize("label", [["cat", "dog", "cat"], [4, 0, 4]])
+def test_labels_are_filtered_by_name_where_they_have_names(label):
+    table = pa.table({"label": label, "label_name": ["cat", "dog", "cat"]})
+    assert columns_to_read(["label"], table.column_names) == ["label", "label_name"]
+    found = make_tag_sets(table, ["label"])
+    assert found.names[found.tags[found.set_of_item]].tolist() == [
+        "label=cat",
+        "label=dog",
+        "label=cat",
+    ]
+    numbers = make_tag_sets(table.select(["label"]), ["label"])
+    assert sorted(numbers.names) == sorted({f"label={value}" for value in label})
+
+
+def test_a_column_whose_name_would_end_in_another_place_is_refused():
+    table = pa.table({"a": ["b=c"], "a=b": ["c"]})
+    with pytest.raises(ValueError, match="names without '='.* Received: 'a=b'"):
+        make_tag_sets(table, ["a", "a=b"])
+
+
+def test_a_tag_that_no_item_has_is_refused_by_name():
+    table = pa.table({"label": ["cat", "dog"], "colour": [None, "grün"]})
+    tag_filter = TagFilter(make_tag_sets(table, ["label", "colour"]))
+    known = tf.constant([["label=cat", ""], ["colour=grün", "label=dog"]])
+    np.testing.assert_array_equal(tag_filter.check_tags(known, "allow_tags"), known)
+    words = r"allow_tags: .* such as .*label=cat, label=dog. Received unknown tags:.*label=cow"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"(?s){words}"):
+        tag_filter.check_tags(tf.constant([["label=cat", "label=cow"]]), "allow_tags")
+    nothing = TagFilter(make_tag_sets(table.slice(0, 0), ["label"]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="deny_tags.* that items"):
+        nothing.check_tags(tf.constant([["label=cat"]]), "deny_tags")

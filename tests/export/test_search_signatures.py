@@ -78,7 +78,7 @@ FILTERS = {
     "label": ([["label=1"], ["label=2", "label=3"], []], [[], [], ["label=0"]]),
     "lists": ([["tags=odd"], ["tags=third", "label=1"], []], [["tags=third"], [], ["tags=odd"]]),
     "few": ([["tags=third"], [], []], [["tags=odd", "label=0"], [], []]),
-    "unknown": ([["label=9"], ["label=1", "colour=red"], []], [[], [], ["colour=red"]]),
+    "none": ([["label=1"], ["tags=odd"], []], [["label=1"], [], []]),
 }
 KS = (1, 5, NUM_ITEMS, NUM_ITEMS + 4)
 
@@ -129,6 +129,7 @@ def bad_inputs(model: Model) -> dict[str, tuple[str, dict[str, Any], str]]:
     lists = {"allow_tags": np.full((3, 1), "", object), "deny_tags": np.full((3, 1), "", object)}
     by_id = np.array([model.index.ids[0], unknown], dtype)
     one_row = np.array([[model.no_id]], dtype)
+    unknown_tag = np.array([["label=1"], ["label=9"], [""]], object)
     many = np.full((NUM_QUERIES, 1025), model.no_id, dtype)
     return {
         "unknown id": ("search_by_id", {"item_ids": by_id}, "item_ids: expected ids of items"),
@@ -153,6 +154,20 @@ def bad_inputs(model: Model) -> dict[str, tuple[str, dict[str, Any], str]]:
             "search_with_filters",
             {**model.items, **lists, "deny_tags": np.full((3, 257), "", object)},
             "deny_tags: expected at most 256",
+        ),
+        "unknown tag": (
+            "search_with_filters",
+            {
+                **model.items,
+                **lists,
+                "allow_tags": np.array([["label=1"], ["label=9"], [""]], object),
+            },
+            "allow_tags: expected tags that items of the collection have, such as label=0",
+        ),
+        "unknown column": (
+            "search_with_filters",
+            {**model.items, **lists, "deny_tags": np.full((3, 1), "colour=red", object)},
+            "deny_tags: expected tags that items of the collection have, such as label=0",
         ),
         "rows of tags": (
             "search_with_filters",

@@ -12,11 +12,11 @@ import typer
 
 
 def describe_answer(file: Path, result: Any) -> dict[str, Any]:
-    """The first row of a `SearchResult` under the name of the file that was searched with."""
-    columns = {"id": result.ids[0].tolist(), "score": result.scores[0].tolist()}
-    matches = getattr(result, "matches", None)
-    if matches is not None:
-        columns["match"] = matches[0].tolist()
+    """The items in the first row of a `SearchResult`, under the name of the file it is for."""
+    count = result.num_found[0]
+    columns = {"id": result.ids[0, :count].tolist(), "score": result.scores[0, :count].tolist()}
+    if result.matches is not None:
+        columns["match"] = result.matches[0, :count].tolist()
     rows = zip(*columns.values(), strict=True)
     neighbours = [dict(zip(columns, row, strict=True)) for row in rows]
     return {"file": str(file), "neighbours": neighbours}
@@ -30,12 +30,15 @@ def print_answers(
         typer.echo(json.dumps(answers, indent=2))
         return
     for answer in answers:
-        console.print(_make_table(answer))
+        if answer["neighbours"]:
+            console.print(_make_table(answer))
+        else:
+            console.print(f"{answer['file']}: 0 items", markup=False, highlight=False)
 
 
 def _make_table(answer: dict[str, Any]) -> rich.table.Table:
     neighbours = answer["neighbours"]
-    columns = list(neighbours[0]) if neighbours else ["id", "score"]
+    columns = list(neighbours[0])
     table = rich.table.Table("rank", *columns, title=answer["file"])
     for rank, neighbour in enumerate(neighbours, start=1):
         table.add_row(str(rank), *(_format(neighbour[column]) for column in columns))

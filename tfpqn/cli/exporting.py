@@ -69,7 +69,8 @@ def export(
     import dataclasses
 
     from tfpqn.export import Searcher, default_batching, require_new_version, save_searcher
-    from tfpqn.index import CodeIndex
+    from tfpqn.export.filters import columns_to_read
+    from tfpqn.index import CodeIndex, describe_index
     from tfpqn.training import Run
 
     is_tuned = partition is not None and num_probes is None
@@ -82,7 +83,8 @@ def export(
     require_new_version(output)
     run = Run.open(run_dir)
     network = run.load_network()
-    collection = CodeIndex.load(index, columns=tags or [])
+    columns = columns_to_read(tags or [], describe_index(index).metadata_columns)
+    collection = CodeIndex.load(index, columns=columns)
     defaulted: dict[str, Any] = {"agreement": agreement, "max_pixels": max_pixels}
     with _shown_steps() as progress:
         searcher = Searcher(
@@ -108,6 +110,10 @@ def export(
         batching = dataclasses.replace(batching, max_batch_size=max_batch_size)
     path = save_searcher(searcher, output, metrics=run.read_metrics(), batching=batching)
     console.print(f"Exported {searcher.num_items:,} items to {path}")
+    if searcher.tag_filter is not None:
+        such = ", ".join(searcher.tag_filter.examples)
+        # Names are the user's own, and no markup.
+        console.print(f"{searcher.tag_filter.num_tags:,} tags to filter by: {such}", markup=False)
     storage = searcher.storage.describe()
     if partition == "auto" and searcher.num_lists is None:
         console.print("The collection is small: a search looks at all items, without lists.")

@@ -66,8 +66,16 @@ def _to_grey(pixels: tf.Tensor) -> tf.Tensor:
 
 def plain_sentence(message: str) -> str:
     """TensorFlow's message of an error without its marks of nodes and ops."""
+    # What is not ASCII comes as the octal numbers of its UTF-8 bytes.
+    message = re.sub(r"(?:\\[23][0-7]{2})+", _read_octal, message)
     marks = r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]( name:)?|assertion failed:"
     return " ".join(re.sub(marks, "", message).split())
+
+
+def _read_octal(digits: re.Match[str]) -> str:
+    values = [int(number, 8) for number in digits[0].split("\\")[1:]]
+    text = bytes(values).decode("utf-8", "replace")
+    return text if text.isprintable() else digits[0]
 
 
 def _fit_size(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:
