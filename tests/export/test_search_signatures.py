@@ -157,11 +157,7 @@ def bad_inputs(model: Model) -> dict[str, tuple[str, dict[str, Any], str]]:
         ),
         "unknown tag": (
             "search_with_filters",
-            {
-                **model.items,
-                **lists,
-                "allow_tags": np.array([["label=1"], ["label=9"], [""]], object),
-            },
+            {**model.items, **lists, "allow_tags": unknown_tag},
             "allow_tags: expected tags that items of the collection have, such as label=0",
         ),
         "unknown column": (
