@@ -47,7 +47,6 @@ CHANGES: dict[str, Settings] = {
     "loss scale 4": {"loss_scale": 4.0},
     "no classifier": {"classification_weight": 0.0},
     "no augmentation": {"augment": False},
-    "crops of half the area": {"min_area": 0.5},
 }
 # Set -> epochs of every row. Less than by default where the set is large: the rows are compared.
 EPOCHS = {"clothing": 20, "grocery": 10, "fashion-mnist": 2, "cifar10-full": 2, "digits": 40}
