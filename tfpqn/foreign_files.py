@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json", "reading"]
+__all__ = ["read_json", "reading", "require_within"]
 
 _LONGEST_REASON = 300
 
@@ -59,6 +59,15 @@ def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError(f"a JSON {type(content).__name__}, not an object")
         return content
+
+
+def require_within(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
+    """Raises ValueError if a symbolic link leads from `path` to a place outside `folder`."""
+    if not Path(path).resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(
+            f"What belongs to {os.fspath(folder)!r} must lie within it. "
+            f"Received: {os.fspath(path)!r}, a link that leads out of it"
+        )
 
 
 def _finite(text: str) -> float:

@@ -439,7 +439,7 @@ def test_footer_that_is_torn_is_named_even_without_checksums(tmp_path: Path) -> 
     make_index().save(tmp_path / "index")
     part = tmp_path / "index" / PART
     part.write_bytes(part.read_bytes()[:-8] + b"\xff" * 8)
-    with pytest.raises(ValueError, match=f"{PART} cannot be read, it is torn or foreign"):
+    with pytest.raises(ValueError, match=f"{PART}' must be a part of an index, whole"):
         CodeIndex.load(tmp_path / "index", check=False)
 
 
@@ -462,7 +462,7 @@ def test_manifest_that_contradicts_is_refused(
 ) -> None:
     make_index().save(tmp_path / "index")
     edit_manifest(tmp_path / "index", lambda fields: fields.update(change))
-    with pytest.raises(ValueError, match=rf"manifest\.json does not describe an index: {message}"):
+    with pytest.raises(ValueError, match=rf"manifest\.json' must be .*Received: {message}"):
         CodeIndex.load(tmp_path / "index")
 
 
@@ -478,7 +478,7 @@ def test_manifest_that_is_torn_or_missing_is_named(tmp_path: Path) -> None:
     make_index().save(tmp_path / "index")
     manifest = tmp_path / "index" / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"manifest\.json must be JSON, but it is torn"):
+    with pytest.raises(ValueError, match=r"manifest\.json' must be the manifest of an index"):
         CodeIndex.load(tmp_path / "index")
     manifest.unlink()
     with pytest.raises(FileNotFoundError, match=r"holds a manifest\.json; .* has none"):
@@ -511,7 +511,7 @@ def test_part_of_another_engine_is_read(tmp_path: Path) -> None:
     ("columns", "message"),
     [
         ({"code": pa.array([b"\x10\x00", b"\x00\x00"], pa.binary(2))}, "values from 0 to 16"),
-        ({"code": pa.array([b"\x00\x00", b"\x00"])}, "cannot be read"),
+        ({"code": pa.array([b"\x00\x00", b"\x00"])}, "widths must match"),
         ({"code": pa.array([b"\x00\x00", None])}, "must have a code, got 1 without"),
         ({"code": pa.array([b"\x00" * 3] * 2, pa.binary(3))}, "must have the columns"),
         ({"code": pa.array(["a", "b"])}, "must have the columns"),

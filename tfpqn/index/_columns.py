@@ -92,6 +92,15 @@ def type_name(kind: pa.DataType) -> str:
     return str(kind if known is None else known)
 
 
+def type_named(name: str) -> pa.DataType:
+    """Returns the column type of a name that `type_name` gave.
+
+    Raises:
+        ValueError: if there is no such type.
+    """
+    return TAGS_TYPE if name == "list<string>" else pa.type_for_alias(name)
+
+
 def _fits(given: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_null(given):
         return True

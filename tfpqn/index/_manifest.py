@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tfpqn.files import write_file_atomically
+from tfpqn.foreign_files import read_json, reading, require_within
 
+from ._columns import CODE_COLUMN, ID_COLUMN, metadata_type, type_name, type_named
 from ._ids import IdType
 from .code_layout import CodeLayout
 
@@ -81,19 +83,12 @@ def read_manifest(folder: Path) -> Manifest:
             f"path must be the folder of an index, which holds a {MANIFEST_NAME}; "
             f"got {str(folder)!r}, which {'has none' if folder.is_dir() else 'is no folder'}."
         )
-    try:
-        fields = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} must be JSON, but it is torn or foreign: {error}.") from error
-    try:
-        return _parse(fields)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe an index: {error}") from error
+    require_within(path, folder)
+    with reading(path, "the manifest of an index"):
+        return _parse(read_json(path, "the manifest of an index"))
 
 
-def _parse(fields: Any) -> Manifest:
-    if not isinstance(fields, dict):
-        raise ValueError(f"expected a JSON object, got {type(fields).__name__}.")
+def _parse(fields: dict[str, Any]) -> Manifest:
     version = _field(fields, "format_version", int)
     if version != FORMAT_VERSION:
         raise ValueError(f"expected format_version {FORMAT_VERSION}, got {version}.")
@@ -102,18 +97,30 @@ def _parse(fields: Any) -> Manifest:
         num_codewords=_field(fields, "num_codewords", int),
         fingerprint=_field(fields, "fingerprint", str),
     )
+    # An index of larger codes cannot be written: Arrow counts the bytes of a value in 32 bits.
+    if layout.bytes_per_code >= 2**31:
+        raise ValueError(f"expected codes of less than 2**31 bytes, got {layout.bytes_per_code}.")
     id_type = _field(fields, "id_type", str)
     if id_type not in ("int64", "string"):
         raise ValueError(f"expected id_type 'int64' or 'string', got {id_type!r}.")
     manifest = Manifest(
         layout=layout,
         id_type=id_type,  # type: ignore[arg-type]
-        metadata_columns=dict(_field(fields, "metadata_columns", dict)),
+        metadata_columns=_parse_columns(_field(fields, "metadata_columns", dict)),
         parts=_parse_parts(_field(fields, "parts", list)),
     )
     _require_equal(fields, "code_dtype", str, layout.code_dtype.name)
     _require_equal(fields, "num_items", int, manifest.num_items)
     return manifest
+
+
+def _parse_columns(columns: dict[str, Any]) -> dict[str, str]:
+    for name, kind in columns.items():
+        if name in ("", ID_COLUMN, CODE_COLUMN) or not isinstance(kind, str):
+            raise ValueError(f"expected metadata columns and their types, got {name!r}: {kind!r}.")
+        if type_name(metadata_type(type_named(kind), name)) != kind:
+            raise ValueError(f"expected a type of metadata for the column {name!r}, got {kind!r}.")
+    return columns
 
 
 def _parse_parts(entries: list[Any]) -> tuple[Part, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tfpqn.files import sha256_of_file
+from tfpqn.files import sha256_of
+from tfpqn.foreign_files import reading, require_within
 
 from ._columns import CODE_COLUMN, ID_COLUMN, metadata_table, to_arrow, type_name
 from ._ids import ARROW_ID_TYPES, ids_to_arrow
-from ._manifest import MANIFEST_NAME, Manifest, Part
+from ._manifest import Manifest, Part
 from .code_layout import CodeLayout
+
+# Codes are as good as random and ids differ: of real collections the rest is no hundred times more.
+_LARGEST_EXPANSION = 100
+_ALWAYS_BOUNDED = 2**26
+_BYTES_PER_VALUE = 8
 
 
 @dataclass(frozen=True)
@@ -66,59 +74,78 @@ def _codes_of_chunk(chunk: pa.Array, layout: CodeLayout) -> np.ndarray:
     return codes.reshape(len(chunk), layout.code_length)
 
 
-def check_part_files(folder: Path, manifest: Manifest, *, checksums: bool) -> None:
-    """Compares the files of the folder with the manifest, without decoding them.
+def require_parts(folder: Path, manifest: Manifest, *, alone: bool) -> None:
+    """Looks whether the parts are there, before any of them is read.
 
     Args:
         folder: where the index is.
         manifest: what should be there.
-        checksums: whether to read every byte for its SHA-256, and to refuse further files.
+        alone: whether to refuse parts that the manifest does not name.
 
     Raises:
         FileNotFoundError: if a part is missing.
-        ValueError: if a part is truncated, changed or foreign.
+        ValueError: if there is a foreign one.
     """
-    for part in manifest.parts:
-        path = folder / part.name
-        if not path.is_file():
-            raise FileNotFoundError(f"{part.name} is missing from the index {str(folder)!r}.")
-        _require(part, "bytes", part.bytes, path.stat().st_size)
-        if checksums:
-            _require(part, "sha256", part.sha256, sha256_of_file(path))
-    if checksums:
-        known = {MANIFEST_NAME, *(part.name for part in manifest.parts)}
-        for path in sorted(folder.iterdir()):
-            if path.suffix == ".parquet" and path.name not in known:
-                raise ValueError(
-                    f"{path.name} is foreign to the index {str(folder)!r}: expected only the "
-                    f"{len(manifest.parts)} parts that its manifest names."
-                )
+    known = {part.name for part in manifest.parts}
+    found = {path.name for path in folder.iterdir() if path.suffix == ".parquet"}
+    for name in sorted(known):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{name} is missing from the index {str(folder)!r}.")
+    if alone and found - known:
+        raise ValueError(
+            f"{min(found - known)} is foreign to the index {str(folder)!r}: expected only the "
+            f"{len(known)} parts that its manifest names."
+        )
 
 
-def open_part(folder: Path, part: Part, manifest: Manifest) -> pq.ParquetFile:
-    """Opens a part, after a look at its footer.
+@contextlib.contextmanager
+def open_part(
+    folder: Path, part: Part, manifest: Manifest, *, checksum: bool
+) -> Iterator[pq.ParquetFile]:
+    """Opens a part once, so that what is checked is what is read, and looks at its footer.
+
+    Args:
+        folder: where the index is.
+        part: which one.
+        manifest: what should be there.
+        checksum: whether to read every byte for its SHA-256.
 
     Raises:
-        ValueError: if it is torn, or has other columns or another number of rows than it should.
+        FileNotFoundError: if it is missing.
+        ValueError: if it is truncated, changed or foreign, has other columns or another number of
+            rows than it should, or its rows would take far more memory than its bytes can hold.
     """
-    with _naming(part):
-        file = pq.ParquetFile(folder / part.name, memory_map=True)
-        _check_schema(part, manifest, file.schema_arrow)
-        _require(part, "rows", part.rows, file.metadata.num_rows)
-        return file
+    path = folder / part.name
+    require_within(path, folder)
+    with reading(path, "a part of an index"), open(path, "rb") as file:
+        _require(path, "bytes", part.bytes, os.fstat(file.fileno()).st_size)
+        if checksum:
+            _require(path, "sha256", part.sha256, sha256_of(file))
+        footer = pq.read_metadata(file)
+        _check_schema(path, manifest, footer.schema.to_arrow_schema())
+        _require(path, "rows", part.rows, footer.num_rows)
+        _require_bounded(path, part, _size_in_memory(footer, manifest.layout.bytes_per_code))
+        yield pq.ParquetFile(file, metadata=footer, read_dictionary=_dictionary_columns(footer))
 
 
 def read_row_groups(
-    folder: Path, part: Part, manifest: Manifest, columns: Sequence[str]
+    folder: Path, part: Part, manifest: Manifest, columns: Sequence[str], *, checksum: bool
 ) -> Iterator[RowGroup]:
     """Yields the rows of a part, one row group at a time, with the metadata `columns`.
 
     Raises:
-        ValueError: if the part is torn, or holds other columns, rows or codes than it should.
+        FileNotFoundError: if the part is missing.
+        ValueError: if it is truncated, changed or foreign, or holds other columns, rows or codes
+            than it should.
     """
-    with _naming(part), open_part(folder, part, manifest) as file:
+    path = folder / part.name
+    with open_part(folder, part, manifest, checksum=checksum) as file:
         for number in range(file.num_row_groups):
             table = file.read_row_group(number, [ID_COLUMN, CODE_COLUMN, *columns])
+            _require_bounded(path, part, sum(map(_decoded_size, table.columns)))
+            table = pa.table(
+                dict(zip(table.column_names, map(_decoded, table.columns), strict=True))
+            )
             ids = to_arrow(table[ID_COLUMN], ARROW_ID_TYPES[manifest.id_type], "ids")
             yield RowGroup(
                 codes=codes_from_arrow(table[CODE_COLUMN], manifest.layout),
@@ -127,7 +154,7 @@ def read_row_groups(
             )
 
 
-def _check_schema(part: Part, manifest: Manifest, schema: pa.Schema) -> None:
+def _check_schema(path: Path, manifest: Manifest, schema: pa.Schema) -> None:
     found = {field.name: type_name(field.type) for field in schema}
     code_kind = schema.field(CODE_COLUMN).type if CODE_COLUMN in found else None
     if code_kind == pa.binary(manifest.layout.bytes_per_code) or code_kind == pa.binary():
@@ -136,22 +163,76 @@ def _check_schema(part: Part, manifest: Manifest, schema: pa.Schema) -> None:
     if found != expected:
         expected[CODE_COLUMN] = str(pa.binary(manifest.layout.bytes_per_code))
         found[CODE_COLUMN] = str(code_kind)
-        raise ValueError(f"{part.name} must have the columns {expected}, got {found}.")
+        raise ValueError(f"{path} must have the columns {expected}, got {found}.")
 
 
-def _require(part: Part, name: str, expected: Any, found: Any) -> None:
+def _require(path: Path, name: str, expected: Any, found: Any) -> None:
     if expected != found:
         raise ValueError(
-            f"{part.name} is torn, changed or of another index: expected {name} {expected} "
+            f"{path} is torn, changed or of another index: expected {name} {expected} "
             f"by the manifest, got {found}."
         )
 
 
-@contextlib.contextmanager
-def _naming(part: Part) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
-        if type(error) is ValueError and part.name in str(error):
-            raise
-        raise ValueError(f"{part.name} cannot be read, it is torn or foreign: {error}") from error
+def _require_bounded(path: Path, part: Part, size: int) -> None:
+    """A few bytes of Parquet can stand for any number of equal values."""
+    limit = _ALWAYS_BOUNDED + _LARGEST_EXPANSION * part.bytes
+    if size > limit:
+        raise ValueError(
+            f"{path} must not take more than {_LARGEST_EXPANSION} times its {part.bytes} bytes "
+            f"(and {_ALWAYS_BOUNDED}) in memory, got a file that would take {size} bytes or more."
+        )
+
+
+def _size_in_memory(footer: pq.FileMetaData, bytes_per_code: int) -> int:
+    """At least so many bytes the rows take; equal strings are counted once."""
+    size = 0
+    for column in _column_chunks(footer):
+        width = bytes_per_code if column.path_in_schema == CODE_COLUMN else _BYTES_PER_VALUE
+        size += max(column.total_uncompressed_size, column.num_values * width)
+    return size
+
+
+def _dictionary_columns(footer: pq.FileMetaData) -> list[str]:
+    """Columns in which equal strings stand once: they are read so, and counted before they grow."""
+    return sorted(
+        {
+            column.path_in_schema
+            for column in _column_chunks(footer)
+            if column.physical_type == "BYTE_ARRAY"
+            and any("DICTIONARY" in encoding for encoding in column.encodings)
+        }
+    )
+
+
+def _column_chunks(footer: pq.FileMetaData) -> Iterator[Any]:
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        yield from (group.column(place) for place in range(group.num_columns))
+
+
+def _decoded_size(column: pa.ChunkedArray) -> int:
+    return sum(_decoded_size_of_chunk(chunk) for chunk in column.chunks)
+
+
+def _decoded_size_of_chunk(chunk: pa.Array) -> int:
+    if _is_list(chunk.type):
+        chunk = chunk.flatten()
+    if not pa.types.is_dictionary(chunk.type):
+        return int(chunk.nbytes)
+    lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+    return pc.sum(lengths.take(chunk.indices)).as_py() or 0
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return column.cast(kind.value_type)
+    if _is_list(kind) and pa.types.is_dictionary(kind.value_type):
+        list_of = pa.large_list if pa.types.is_large_list(kind) else pa.list_
+        return column.cast(list_of(kind.value_type.value_type))
+    return column
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)

@@ -12,9 +12,9 @@ import pyarrow as pa
 from ._ids import check_unique_ids, convert_ids
 from ._reading import describe_index, read_labels
 from .code_index import CodeIndex
-from .code_index_writer import CodeIndexWriter
+from .code_index_writer import CodeIndexWriter, locked_index
 from .code_layout import CodeLayout
-from .rewriting import Growth, update_index
+from .rewriting import Growth, update_locked
 
 __all__ = ["add_to_index", "build_index", "network_layout"]
 
@@ -100,6 +100,17 @@ def add_to_index(
             not finite, an id occurs twice, or the items have another shape than the network's. The
             index is then as it was.
     """
+    with locked_index(path):  # from the start: hours of coding should not end in a refusal
+        return _add(network, items, path, batch_size, progress)
+
+
+def _add(
+    network: Any,
+    items: Any,
+    path: str | os.PathLike[str],
+    batch_size: int,
+    progress: Callable[[int], None] | None,
+) -> Growth:
     report = describe_index(path)
     layout = network_layout(network)
     report.layout.require_sizes(layout)
@@ -115,7 +126,7 @@ def add_to_index(
     metadata = _metadata(items, rows)
     if _counts_labels(report.metadata_columns) and "label_name" in metadata:
         metadata["label"] = _known_labels(read_labels(path), metadata)
-    return update_index(
+    return update_locked(
         path, CodeIndex(layout, np.concatenate(codes), items.ids[rows], _typed(metadata))
     )
 

@@ -14,9 +14,7 @@ import pyarrow.compute as pc
 
 from ._columns import Metadata, metadata_table, type_name
 from ._ids import IdType, check_unique_ids, convert_ids, ids_to_numpy, require_known
-from ._manifest import read_manifest
-from ._parts import check_part_files
-from ._reading import IndexReport, read_items, verify_index
+from ._reading import IndexReport, load_items, verify_index
 from .code_index_writer import CodeIndexWriter
 from .code_layout import CodeLayout
 
@@ -222,21 +220,21 @@ class CodeIndex:
     ) -> CodeIndex:
         """Reads an index from a folder.
 
+        What is read is one state of the index, also while a writer replaces it.
+
         Args:
             path: the folder.
             columns: the metadata columns to read; all if None, none if empty.
-            check: whether to compare the SHA-256 of every part with the manifest first, and to
-                refuse parts that it does not name. Sizes, rows, schema, range of codes and
-                double ids are checked in any case.
+            check: whether to compare the SHA-256 of every part with the manifest, and to refuse
+                parts that it does not name. Sizes, rows, schema, range of codes and double ids
+                are checked in any case.
 
         Raises:
+            BlockingIOError: if the index is replaced again and again while it is read.
             FileNotFoundError: if the manifest or a part is missing.
             ValueError: if the manifest or a part is torn, changed or foreign.
         """
-        folder = Path(path)
-        manifest = read_manifest(folder)
-        check_part_files(folder, manifest, checksums=check)
-        items = read_items(folder, manifest, columns)
+        manifest, items = load_items(Path(path), columns, check=check)
         return cls(manifest.layout, items.codes, items.ids, items.metadata)
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import re
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tfpqn.files import atomic_directory
+from tfpqn.locks import exclusive
 
 from ._columns import (
     CODE_COLUMN,
@@ -40,6 +42,11 @@ __all__ = ["CodeIndexWriter"]
 _INDEX_FILE = re.compile(rf"{re.escape(MANIFEST_NAME)}|part-[0-9]+-of-[0-9]+\.parquet")
 
 
+def locked_index(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[None]:
+    """Keeps other writers from the index in the folder `path`, see `tfpqn.locks.exclusive`."""
+    return exclusive(path, "index")
+
+
 class CodeIndexWriter:
     """Streams items into an index on disk, which appears whole at the end of the block.
 
@@ -57,6 +64,7 @@ class CodeIndexWriter:
         rows_per_part: most rows in one Parquet file.
 
     Raises:
+        BlockingIOError: on entry, if another writer of the index is at work.
         FileExistsError: on entry, if `path` exists and may not be overwritten.
 
     Example:
@@ -64,6 +72,8 @@ class CodeIndexWriter:
             for codes, ids, labels in batches:
                 writer.append(codes, ids, {"label": labels})
     """
+
+    _lock = staticmethod(locked_index)
 
     def __init__(
         self,
@@ -90,12 +100,15 @@ class CodeIndexWriter:
         return 0 if self._parts is None else self._parts.num_rows
 
     def __enter__(self) -> CodeIndexWriter:
-        if self.overwrite:
-            _require_only_index(self.path)
         self._parts = None
         self._has_failed = False
-        directory = atomic_directory(self.path, overwrite=self.overwrite)
-        self._folder = self._closing.enter_context(directory)
+        with ExitStack() as entered:
+            entered.enter_context(self._lock(self.path))
+            if self.overwrite:
+                _require_only_index(self.path)
+            directory = atomic_directory(self.path, overwrite=self.overwrite)
+            self._folder = entered.enter_context(directory)
+            self._closing = entered.pop_all()
         self._closing.callback(self._abandon)
         return self
 

@@ -1,7 +1,8 @@
 """Changing an index on disk: read once, one row group at a time, and replaced in one step.
 
-Memory does not grow with the index, but for the ids where two items might have the same. There must
-be one writer at a time: what another puts in place meanwhile is lost. Readers are not disturbed.
+Memory does not grow with the index, but for the ids where two items might have the same. There is
+one writer at a time: another is refused with a BlockingIOError that names the index. Readers get
+the former index or the new one.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._columns import TAGS_TYPE
+from ._columns import type_named
 from ._ids import ARROW_ID_TYPES, check_unique_ids, convert_ids, require_known
 from ._manifest import Manifest, read_manifest
-from ._parts import RowGroup, check_part_files
-from ._reading import IndexReport, describe_index, read_all_row_groups
+from ._parts import RowGroup
+from ._reading import IndexReport, describe_index, read_all_row_groups, read_one_state
 from .code_index import CodeIndex
-from .code_index_writer import CodeIndexWriter
+from .code_index_writer import CodeIndexWriter, locked_index
 
 __all__ = ["Growth", "compact_index", "merge_indexes", "remove_from_index", "update_index"]
 
@@ -60,11 +61,12 @@ def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> IndexRe
         FileNotFoundError: The folder is no index, or a part is missing.
         ValueError: A part is torn, changed or foreign. The index is then as it was.
     """
-    manifest = _checked_manifest(path)
-    with _rewriter(path, manifest, rows_per_part) as writer:
-        for group in read_all_row_groups(Path(path), manifest):
-            _append(writer, group)
-    return describe_index(path)
+    with locked_index(path):
+        manifest = read_manifest(Path(path))
+        with _rewriter(path, manifest, rows_per_part) as writer:
+            for group in read_all_row_groups(Path(path), manifest):
+                _append(writer, group)
+        return describe_index(path)
 
 
 def merge_indexes(
@@ -89,17 +91,22 @@ def merge_indexes(
     """
     if not paths:
         raise ValueError("paths must name at least one index to merge, got none.")
-    manifests = [_checked_manifest(path) for path in paths]
-    for path, manifest in zip(paths, manifests, strict=True):
-        _require_alike(manifests[0], manifest, path)
-    ids: list[pa.Array] = []
-    with _rewriter(output, manifests[0], rows_per_part, overwrite=overwrite) as writer:
-        for path, manifest in zip(paths, manifests, strict=True):
-            for group in read_all_row_groups(Path(path), manifest):
-                ids.extend(group.ids.chunks)
-                _append(writer, group)
-        check_unique_ids(pa.chunked_array(ids, ARROW_ID_TYPES[manifests[0].id_type]))
-    return describe_index(output)
+    folders = [Path(path) for path in paths]
+
+    def merge(manifests: list[Manifest]) -> None:
+        for folder, manifest in zip(folders, manifests, strict=True):
+            _require_alike(manifests[0], manifest, folder)
+        ids: list[pa.Array] = []
+        with _rewriter(output, manifests[0], rows_per_part, overwrite=overwrite) as writer:
+            for folder, manifest in zip(folders, manifests, strict=True):
+                for group in read_all_row_groups(folder, manifest):
+                    ids.extend(group.ids.chunks)
+                    _append(writer, group)
+            check_unique_ids(pa.chunked_array(ids, ARROW_ID_TYPES[manifests[0].id_type]))
+
+    with locked_index(output):
+        read_one_state(folders, merge, is_checked=True)
+        return describe_index(output)
 
 
 def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PART) -> IndexReport:
@@ -119,16 +126,17 @@ def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PA
         ValueError: The index has no item of an id (it is then as it was), or a part is torn,
             changed or foreign.
     """
-    manifest = _checked_manifest(path)
-    wanted = convert_ids(ids, manifest.id_type)
-    is_known = np.zeros(len(wanted), bool)
-    with _rewriter(path, manifest, rows_per_part) as writer:
-        for group in read_all_row_groups(Path(path), manifest):
-            is_known |= pc.is_in(wanted, value_set=group.ids).to_numpy()
-            items = _as_index(group, manifest)
-            _append(writer, items.remove(_shared_ids(group, wanted)))
-        require_known(wanted, is_known)
-    return describe_index(path)
+    with locked_index(path):
+        manifest = read_manifest(Path(path))
+        wanted = convert_ids(ids, manifest.id_type)
+        is_known = np.zeros(len(wanted), bool)
+        with _rewriter(path, manifest, rows_per_part) as writer:
+            for group in read_all_row_groups(Path(path), manifest):
+                is_known |= pc.is_in(wanted, value_set=group.ids).to_numpy()
+                items = _as_index(group, manifest)
+                _append(writer, items.remove(_shared_ids(group, wanted)))
+            require_known(wanted, is_known)
+        return describe_index(path)
 
 
 def update_index(path: _Path, items: CodeIndex, *, rows_per_part: int = ROWS_PER_PART) -> Growth:
@@ -151,7 +159,13 @@ def update_index(path: _Path, items: CodeIndex, *, rows_per_part: int = ROWS_PER
         ValueError: The items are of another layout, or a part is torn, changed or foreign. The
             index is then as it was.
     """
-    manifest = _checked_manifest(path)
+    with locked_index(path):
+        return update_locked(path, items, rows_per_part)
+
+
+def update_locked(path: _Path, items: CodeIndex, rows_per_part: int = ROWS_PER_PART) -> Growth:
+    """Does what `update_index` does, for a caller that holds the lock of the index."""
+    manifest = read_manifest(Path(path))
     items.require_layout(manifest.layout)
     newer = convert_ids(items.ids, manifest.id_type)
     is_known = np.zeros(len(items), bool)
@@ -185,14 +199,10 @@ def _further(items: CodeIndex, rows: np.ndarray, manifest: Manifest) -> CodeInde
     columns = {
         name: items.metadata[name].take(rows)
         if name in items.metadata.column_names
-        else pa.nulls(len(rows), _column_type(kind))
+        else pa.nulls(len(rows), type_named(kind))
         for name, kind in manifest.metadata_columns.items()
     }
     return CodeIndex(items.layout, items.codes[rows], items.ids[rows], columns)
-
-
-def _column_type(name: str) -> pa.DataType:
-    return TAGS_TYPE if name == "list<string>" else pa.type_for_alias(name)
 
 
 def _shared_ids(group: RowGroup, wanted: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -207,11 +217,10 @@ def _append(writer: CodeIndexWriter, items: RowGroup | CodeIndex) -> None:
     writer.append(items.codes, items.ids, items.metadata)
 
 
-def _checked_manifest(path: _Path) -> Manifest:
-    """What the index says of itself, once every byte of its parts is known to be as written."""
-    manifest = read_manifest(Path(path))
-    check_part_files(Path(path), manifest, checksums=True)
-    return manifest
+class _LockedWriter(CodeIndexWriter):
+    """Writes while the caller holds the lock of the index."""
+
+    _lock = staticmethod(contextlib.nullcontext)
 
 
 @contextlib.contextmanager
@@ -220,9 +229,9 @@ def _rewriter(
 ) -> Iterator[CodeIndexWriter]:
     """A writer of the manifest's types, which hold even if no item is left to tell them."""
     columns = {
-        name: pa.array([], _column_type(kind)) for name, kind in manifest.metadata_columns.items()
+        name: pa.array([], type_named(kind)) for name, kind in manifest.metadata_columns.items()
     }
-    with CodeIndexWriter(
+    with _LockedWriter(
         path, manifest.layout, overwrite=overwrite, rows_per_part=rows_per_part
     ) as writer:
         no_codes = np.empty((0, manifest.layout.code_length), manifest.layout.code_dtype)
