@@ -36,10 +36,12 @@ def reading(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
     except Exception as error:
         if _is_clear(error, os.fspath(path)):
             raise
-        reason = " ".join(str(error).split()) or "no reason"
+        reason = " ".join(str(error).split())
+        if not reason or not isinstance(error, (OSError, TypeError, ValueError)):
+            reason = f"{type(error).__name__} {reason}".rstrip()
         raise ValueError(
             f"{os.fspath(path)!r} must be {expected}, whole and unchanged. "
-            f"Received: {reason[:_LONGEST_REASON]} ({type(error).__name__})"
+            f"Received: {reason[:_LONGEST_REASON]}"
         ) from error
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import tfpqn.index
 from tfpqn.files import sha256_of_file
-from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout
+from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout, compact_index
 
 LAYOUT = CodeLayout(code_length=4, num_codewords=256, fingerprint="ab" * 32)
 PART = "part-00000-of-00001.parquet"
@@ -455,6 +455,12 @@ def test_footer_that_is_torn_is_named_even_without_checksums(tmp_path: Path) -> 
         ({"fingerprint": "torn"}, "fingerprint must be a digest"),
         ({"parts": None}, "expected parts to be of type list"),
         ({"parts": [None]}, "expected name to be of type str"),
+        ({"code_length": 2**31 - 1, "num_codewords": 2**31}, "less than 2\\*\\*31 bytes"),
+        ({"code_length": 10**30}, "code_length must be from 1"),
+        ({"metadata_columns": {"label": "int65"}}, "No type alias for int65"),
+        ({"metadata_columns": {"label": 1}}, "expected metadata columns and their types"),
+        ({"metadata_columns": {"id": "int64"}}, "expected metadata columns and their types"),
+        ({"metadata_columns": {"label": "date32"}}, "must hold bool"),
     ],
 )
 def test_manifest_that_contradicts_is_refused(
@@ -462,7 +468,7 @@ def test_manifest_that_contradicts_is_refused(
 ) -> None:
     make_index().save(tmp_path / "index")
     edit_manifest(tmp_path / "index", lambda fields: fields.update(change))
-    with pytest.raises(ValueError, match=rf"manifest\.json' must be .*Received: {message}"):
+    with pytest.raises(ValueError, match=rf"manifest\.json' must be .*Received: .*{message}"):
         CodeIndex.load(tmp_path / "index")
 
 
@@ -541,6 +547,59 @@ def test_part_with_other_rows_than_the_manifest_says_is_named(tmp_path: Path) ->
     edit_manifest(tmp_path / "index", boast)
     with pytest.raises(ValueError, match=f"{PART} .* expected rows {10**15} .* got 10"):
         CodeIndex.load(tmp_path / "index")
+
+
+def bomb_of_rows(count: int) -> tuple[pa.Table, dict[str, Any]]:
+    """Ids as their differences, and one code: bits for each item."""
+    ids = pa.array(np.arange(count))
+    codes = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), [b"\x00" * 4])
+    table = pa.table({"id": ids, "code": codes.cast(pa.binary(4))})
+    return table, {"use_dictionary": ["code"], "column_encoding": {"id": "DELTA_BINARY_PACKED"}}
+
+
+def bomb_of_strings(count: int, as_list: bool) -> tuple[pa.Table, dict[str, Any]]:
+    """One long string that stands in each row, or in the list of each row."""
+    ids = np.arange(count)
+    text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), ["x" * 10**6])
+    if as_list:
+        text = pa.ListArray.from_arrays(pa.array(range(count + 1), pa.int32()), text)
+    codes = pa.array([b"\x00" * 4] * count, pa.binary(4))
+    return pa.table({"id": ids, "code": codes, "path": text}), {"store_schema": False}
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        lambda: bomb_of_rows(8_000_000),
+        lambda: bomb_of_strings(1000, as_list=False),
+        lambda: bomb_of_strings(1000, as_list=True),
+    ],
+    ids=["rows", "strings", "lists"],
+)
+@pytest.mark.parametrize("read", [CodeIndex.load, CodeIndex.verify])
+def test_few_bytes_that_stand_for_many_are_refused_before_they_grow(
+    tmp_path: Path, bomb: Any, read: Callable[[Path], object]
+) -> None:
+    table, options = bomb()
+    CodeIndex(LAYOUT, CODES, [1, 2]).save(tmp_path / "index")
+    replace_part(tmp_path / "index", table, compression="zstd", **options)
+    kinds = {"path": "string" if table.schema[-1].type.num_fields == 0 else "list<string>"}
+    if "path" in table.column_names:
+        edit_manifest(tmp_path / "index", lambda fields: fields.update(metadata_columns=kinds))
+    before = pa.total_allocated_bytes()
+    with pytest.raises(ValueError, match=f"{PART} must not take more than 100 times"):
+        read(tmp_path / "index")
+    assert pa.total_allocated_bytes() - before < 2**24
+
+
+@pytest.mark.parametrize("name", [PART, "manifest.json"])
+def test_link_that_leads_out_of_the_index_is_refused(tmp_path: Path, name: str) -> None:
+    make_index().save(tmp_path / "index")
+    (tmp_path / "index" / name).rename(tmp_path / name)
+    (tmp_path / "index" / name).symlink_to(tmp_path / name)
+    for read in (CodeIndex.load, CodeIndex.verify, compact_index):
+        with pytest.raises(ValueError, match=f"{name}', a link that leads out"):
+            read(tmp_path / "index")
 
 
 # In memory

@@ -1,0 +1,153 @@
+"""Laws of an index that several use at once: a reader gets one state, no update is lost."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.index.plain_lists import LAYOUT, write_items
+from tfpqn.index import (
+    CodeIndex,
+    CodeIndexWriter,
+    compact_index,
+    merge_indexes,
+    remove_from_index,
+    update_index,
+)
+
+IDS = np.arange(8)
+NUM_OPENED = 8  # each of four parts by its footer, then for its rows
+
+
+def index_with(value: int) -> CodeIndex:
+    return CodeIndex(LAYOUT, np.full((8, 2), value, np.uint8), IDS, {"label": IDS * value})
+
+
+def write_index(path: Path, value: int, rows_per_part: int = 2) -> None:
+    index = index_with(value)
+    with CodeIndexWriter(path, LAYOUT, overwrite=True, rows_per_part=rows_per_part) as writer:
+        writer.append(index.codes, index.ids, index.metadata)
+
+
+def call_before_opening(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], object]) -> list[int]:
+    """Calls `act` with 0, 1, ... before each opening of a part; returns these numbers."""
+    read_metadata, numbers = pq.read_metadata, []
+
+    def acting(*arguments: Any) -> Any:
+        numbers.append(len(numbers))
+        act(numbers[-1])
+        return read_metadata(*arguments)
+
+    monkeypatch.setattr(pq, "read_metadata", acting)
+    return numbers
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("moment", range(NUM_OPENED))
+@pytest.mark.parametrize("rows_per_part", [2, 3])
+def test_load_gives_the_former_index_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, moment: int, rows_per_part: int
+) -> None:
+    """Whenever the folder is replaced, by parts of the same names and sizes or by others."""
+    path = tmp_path / "index"
+    write_index(path, 1)
+    numbers = call_before_opening(
+        monkeypatch, lambda number: number == moment and write_index(path, 2, rows_per_part)
+    )
+    index = CodeIndex.load(path, check=check)
+    assert moment in numbers
+    value = int(index.codes[0, 0])
+    assert (index.codes == value).all()
+    np.testing.assert_array_equal(index.ids, IDS)
+    assert index.metadata["label"].to_pylist() == (IDS * value).tolist()
+
+
+def test_reader_of_an_index_that_never_rests_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "index"
+    write_index(path, 1)
+    call_before_opening(monkeypatch, lambda number: write_index(path, number % 7, 2 + number % 2))
+    with pytest.raises(BlockingIOError, match="index, replaced during each of 10 tries"):
+        CodeIndex.verify(path)
+
+
+def test_merge_takes_each_index_in_one_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "index"
+    write_index(path, 1)
+    call_before_opening(monkeypatch, lambda number: number == 2 and write_index(path, 2, 3))
+    merge_indexes(tmp_path / "merged", path)
+    codes = CodeIndex.load(tmp_path / "merged").codes
+    assert codes.tolist() == [[2, 2]] * 8
+
+
+CHANGES = {
+    "compact": compact_index,
+    "remove": lambda path: remove_from_index(path, [1]),
+    "update": lambda path: update_index(path, index_with(3)),
+    "merge": lambda path: merge_indexes(path, path, overwrite=True),
+    "save": lambda path: index_with(3).save(path, overwrite=True),
+}
+
+
+@pytest.mark.parametrize("second", CHANGES.values(), ids=CHANGES)
+def test_second_writer_is_refused_by_name_and_the_first_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "index"
+    write_index(path, 1)
+    refused: list[BaseException] = []
+
+    def write_second(number: int) -> None:
+        if number == 1:
+            with pytest.raises(BlockingIOError, match="index must have one writer.*index") as error:
+                second(path)
+            refused.append(error.value)
+
+    call_before_opening(monkeypatch, write_second)
+    update_index(path, CodeIndex(LAYOUT, [[9, 9]], [100], {"label": [0]}))
+    assert refused
+    monkeypatch.undo()
+    assert CodeIndex.load(path).ids.tolist() == [*IDS.tolist(), 100]
+    second(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
+
+
+def test_writers_at_the_same_instant_lose_nothing_that_they_say_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    write_index(path, 1)
+    start, done = threading.Barrier(4), []
+
+    def grow(number: int) -> None:
+        start.wait()
+        try:
+            update_index(path, CodeIndex(LAYOUT, [[9, 9]], [number], {"label": [0]}))
+        except BlockingIOError:
+            return
+        done.append(number)
+
+    threads = [threading.Thread(target=grow, args=(100 + number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert done
+    assert set(CodeIndex.load(path).ids.tolist()) == {*IDS.tolist(), *done}
+
+
+def test_rewriting_keeps_the_permissions_of_an_index(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    write_items(path, [], "int64")
+    write_index(path, 1)
+    path.chmod(0o770)
+    for file in path.iterdir():
+        file.chmod(0o640)
+    compact_index(path)
+    assert path.stat().st_mode & 0o777 == 0o770
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o640}
