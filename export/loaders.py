@@ -16,6 +16,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
+from tfpqn.foreign_files import reading
+
 from .op_check import Folder, find_saved_model
 
 __all__ = ["SavedModelLoader", "ServedModel", "SessionLoader", "Signature", "StatusError"]
@@ -124,15 +126,19 @@ class SavedModelLoader(ServedModel):
 
     Args:
         folder: folder of the SavedModel.
+
+    Raises:
+        FileNotFoundError: `saved_model.pb` is missing.
+        ValueError: TensorFlow cannot load the folder.
     """
 
     def __init__(self, folder: Folder) -> None:
         path = find_saved_model(folder).parent
-        with _status_errors():
+        with reading(path, "a SavedModel"), _status_errors():
             # Functions of a loaded object die with it, so it is kept.
             self._model: Any = tf.saved_model.load(str(path))
-        functions = self._model.signatures
-        self.signatures = {name: _read_function(functions[name]) for name in sorted(functions)}
+            functions = self._model.signatures
+            self.signatures = {name: _read_function(functions[name]) for name in sorted(functions)}
 
     def _run(self, signature_name: str, arrays: Arrays) -> Arrays:
         tensors = {name: tf.constant(array) for name, array in arrays.items()}
@@ -151,15 +157,19 @@ class SessionLoader(ServedModel):
 
     Args:
         folder: folder of the SavedModel.
+
+    Raises:
+        FileNotFoundError: `saved_model.pb` is missing.
+        ValueError: TensorFlow cannot load the folder.
     """
 
     def __init__(self, folder: Folder) -> None:
         path = find_saved_model(folder).parent
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         try:
-            with self._session.graph.as_default(), _status_errors():
+            with reading(path, "a SavedModel"), self._session.graph.as_default(), _status_errors():
                 meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
-            self._read_signatures(meta_graph)
+                self._read_signatures(meta_graph)
         except BaseException:
             self.close()
             raise

@@ -30,6 +30,7 @@ from .version_folder import (
     MANIFEST_FILE,
     README_FILE,
     VERSION,
+    check_files,
     list_files,
     read_manifest,
 )
@@ -203,16 +204,29 @@ def stored_shapes(folder: Path) -> dict[str, list[int]]:
 class SavedSearcher:
     """A version folder loaded with plain TensorFlow; the package's layers are not used.
 
+    Args:
+        path: The version folder.
+        check: Whether to compare every file with the checksum in the manifest first.
+
     Attributes:
         manifest: The content of `manifest.json`.
 
     Raises:
         FileNotFoundError: The folder holds no SavedModel or no manifest.
+        ValueError: A file is missing, changed, or leads out of the model's folder, or TensorFlow
+            cannot load it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
         self.manifest = read_manifest(path)
+        if check:
+            check_files(Path(path), self.manifest.get("files", {}))
         self._model = SavedModelLoader(path)
+        if "search" not in self._model.signatures:
+            raise ValueError(
+                f"{os.fspath(path)!r} must hold a model with the signature 'search'. "
+                f"Received: {sorted(self._model.signatures)}"
+            )
 
     def __call__(self, items: Sequence[Any]) -> SearchResult:
         """Search with encoded images, or clips of encoded frames; see `Searcher`."""
@@ -222,7 +236,7 @@ class SavedSearcher:
     @property
     def takes_clips(self) -> bool:
         """Whether the model searches with clips rather than with images."""
-        return self.manifest.get("items") == "clips"
+        return "frames" in self._model.signatures["search"].inputs
 
     def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
         """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
@@ -243,6 +257,6 @@ class SavedSearcher:
         return SearchResult.from_outputs(self.run(signature_name, inputs))
 
 
-def load_searcher(path: str | os.PathLike[str]) -> SavedSearcher:
-    """Load a version folder that `save_searcher` wrote."""
-    return SavedSearcher(path)
+def load_searcher(path: str | os.PathLike[str], *, check: bool = True) -> SavedSearcher:
+    """Load a version folder that `save_searcher` wrote; see `SavedSearcher`."""
+    return SavedSearcher(path, check=check)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from tfpqn._command_line import own_python
+from tfpqn.foreign_files import reading
+from tfpqn.layers.codebooks import require_usable
 
 from .batching_parameters import BatchingParameters
 from .loaders import SavedModelLoader, ServedModel, SessionLoader, StatusError
@@ -25,9 +28,7 @@ from .warmup import read_warmup_requests
 Answers = list[dict[str, np.ndarray]]
 
 # Its own process: switching XLA off, as the stock server does, cannot be undone.
-NATIVE_PROGRAM = (
-    "import sys; from tfpqn.export.verify import replay_natively; replay_natively(*sys.argv[1:])"
-)
+NATIVE_PROGRAM = "from tfpqn.export.verify import replay_natively; replay_natively(*sys.argv[1:])"
 NATIVE_SECONDS = 600
 TOLERANCE = 1e-5
 
@@ -69,12 +70,21 @@ def verify_version(path: str | os.PathLike[str]) -> VerifyReport:
     folder = Path(path)
     manifest = read_manifest(folder)
     try:
-        num_files = _check_files(folder, manifest)
-        check_ops(folder, allow_xla=manifest["xla"])
-        _require_equal("ops", manifest["ops"], list_ops(read_saved_model(folder)))
-        _check_variables(folder, manifest)
+        return _verify(folder, manifest)
+    except (OSError, ValueError):
+        raise
     except KeyError as error:
         raise ValueError(f"manifest.json must hold {error}. Received: one without it") from error
+    except Exception:
+        with reading(folder, "a version folder with a manifest of its own"):
+            raise
+
+
+def _verify(folder: Path, manifest: Mapping[str, Any]) -> VerifyReport:
+    num_files = _check_files(folder, manifest)
+    check_ops(folder, allow_xla=manifest["xla"])
+    _require_equal("ops", manifest["ops"], list_ops(read_saved_model(folder)))
+    _check_variables(folder, manifest)
     BatchingParameters.read(folder / BATCHING_FILE)
     requests = list(read_warmup_requests(folder))
     with SavedModelLoader(folder) as model:
@@ -131,6 +141,7 @@ def _check_variables(folder: Path, manifest: Mapping[str, Any]) -> None:
     _require_equal("number of items", manifest["num_items"], shapes[holder][-1])
     values = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
     codebooks = values.get_tensor("quantizer_variables/0/.ATTRIBUTES/VARIABLE_VALUE")
+    require_usable(codebooks)
     expected = manifest["quantizer"]["codebooks_sha256"]
     _require_equal("sha256 of codebooks", expected, sha256_of_values(codebooks))
 
@@ -185,8 +196,7 @@ def _replay_in_own_process(folder: Path, xla: bool) -> Answers:
     with tempfile.TemporaryDirectory() as temporary:
         output = str(Path(temporary) / "answers")
         process = subprocess.run(
-            [sys.executable, "-c", NATIVE_PROGRAM, str(folder), output, "xla" if xla else ""],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            own_python(NATIVE_PROGRAM, str(folder), output, "xla" if xla else ""),
             capture_output=True,
             text=True,
             timeout=NATIVE_SECONDS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from tfpqn.files import sha256_of_file
+from tfpqn.foreign_files import read_json, reading, require_within
 
 MANIFEST_FILE = "manifest.json"
 BATCHING_FILE = "batching_params.pbtxt"
@@ -39,18 +38,17 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
             "The model folder must be a version folder with manifest.json, as `tfpqn export` "
             f"writes it (models/NAME/VERSION). Received: {str(path)!r}"
         )
-    try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or not isinstance(content.get("files", {}), dict):
-            raise ValueError("expected a JSON object")
-        if content.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
-            raise ValueError(f"expected format_version {FORMAT_VERSION}")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            "The model folder's manifest.json must be whole, as `tfpqn export` writes it. "
-            f"Received: {str(manifest)!r} ({error})"
-        ) from error
-    return content
+    content = read_json(manifest, "the manifest of a version folder, as `tfpqn export` writes it")
+    if content.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+        received = f"format_version {content['format_version']!r}"
+    elif not isinstance(content.get("files", {}), dict):
+        received = "files that are no JSON object"
+    else:
+        return content
+    raise ValueError(
+        f"{str(manifest)!r} must be a manifest that this release reads: expected format_version "
+        f"{FORMAT_VERSION}, with files by their names. Received: {received}"
+    )
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -69,13 +67,14 @@ def check_files(folder: Path, files: Mapping[str, Any]) -> None:
     """Compare files with the sizes and checksums that a manifest gives for them.
 
     Raises:
-        ValueError: A file is missing, changed, or not within the folder; it is named.
+        ValueError: A file is missing, changed, or leads out of the model's folder; it is named.
     """
     for name, expected in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(
                 f"{MANIFEST_FILE} must name files within the version folder. Received: {name!r}"
             )
+        require_within(folder / name, folder.parent)  # Versions may share a file.
         if not (folder / name).is_file():
             raise ValueError(f"The version folder must hold the file {name!r}. Received: none")
         received = _describe_file(folder / name)
@@ -99,16 +98,11 @@ def read_warmup_records(folder: Path) -> Iterator[Any]:
     path = folder / WARMUP_FILE
     if not path.is_file():
         return
-    try:
+    with reading(path, "a TFRecord file of PredictionLog with warm-up requests"):
         for number, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
             if number >= MAX_WARMUP_RECORDS:
-                raise ValueError(f"expected at most {MAX_WARMUP_RECORDS} records")
+                raise ValueError(f"more than {MAX_WARMUP_RECORDS} records")
             log = PredictionLog.FromString(record)
             if not log.HasField("predict_log"):
-                raise ValueError(f"expected predict requests, record {number} is none")
+                raise ValueError(f"no predict request as record {number}")
             yield log.predict_log.request
-    except (ValueError, tf.errors.OpError, DecodeError) as error:
-        raise ValueError(
-            "The warm-up requests must be a TFRecord file of PredictionLog. "
-            f"Received: {str(path)!r} ({error})"
-        ) from error

@@ -1,4 +1,4 @@
-"""What must happen before TensorFlow is imported, when this process is the command line."""
+"""What must happen before TensorFlow is imported: as the command line, or in a Python beside it."""
 
 import logging
 import os
@@ -11,6 +11,24 @@ from pathlib import Path
 def is_command_line() -> bool:
     """Whether Python was started as `tfpqn` or `python -m tfpqn`."""
     return Path(sys.argv[0]).name == "tfpqn" or sys.orig_argv[1:3] == ["-m", "tfpqn"]
+
+
+def own_python(program: str, *arguments: str) -> list[str]:
+    """The command that runs a program in a Python beside this one, with the same packages.
+
+    Nothing is imported from the current folder, which may hold anything, unless the package itself
+    lies there: then it comes last.
+
+    Args:
+        program: Python source; finds the arguments in `sys.argv[1:]`.
+        *arguments: Handed to it.
+    """
+    package = str(Path(__file__).resolve().parent.parent)
+    here = Path.cwd()
+    path = [entry for entry in sys.path if entry and Path(entry).resolve() != here]
+    path += [package] if package not in path else []
+    start = "import os, sys; sys.path[:] = sys.argv.pop(1).split(os.pathsep); "
+    return [sys.executable, "-I", "-c", start + program, os.pathsep.join(path), *arguments]
 
 
 def import_keras_quietly() -> None:

@@ -328,10 +328,10 @@ def test_a_folder_without_a_manifest_or_a_saved_model_is_named(tmp_path):
         load_searcher(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", '{"id_type": "int', "\x00"])
+@pytest.mark.parametrize("content", ["", '{"id_type": "int', "\x00", "[" * 10**5, '{"files": 1}'])
 def test_a_torn_manifest_is_named(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(ValueError, match=r"manifest.json must be whole.*Received: .*manifest.json"):
+    with pytest.raises(ValueError, match=r"manifest.json' must be .*Received: "):
         load_searcher(tmp_path)
 
 

@@ -11,7 +11,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from tests.export.tiny import make_index, make_network, make_searcher
 from tests.export.tiny_levels import make_clip_network
-from tfpqn.export import save_searcher
+from tfpqn.export import load_searcher, save_searcher
 from tfpqn.export.batching_parameters import BatchingParameters
 from tfpqn.export.loaders import SavedModelLoader
 from tfpqn.export.verify import verify_version
@@ -125,18 +125,40 @@ def refresh_checksums(folder):
     change_manifest(folder, files=files)
 
 
+@pytest.mark.parametrize("read", [verify_version, load_searcher])
 @pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))
-@pytest.mark.parametrize("fault", ["missing", "changed", "longer"])
-def test_a_file_that_is_missing_or_changed_is_named(copy, name, fault):
+@pytest.mark.parametrize("fault", ["missing", "changed", "longer", "linked"])
+def test_a_file_that_is_missing_changed_or_a_link_out_is_named(copy, name, fault, read):
     file = copy / name
     data = file.read_bytes()
     if fault == "missing":
         file.unlink()
+    elif fault == "linked":
+        file.symlink_to(file.rename(copy.parent.parent / file.name))
     else:
         place = len(data) // 2
         changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
         file.write_bytes(changed if fault == "changed" else data + b"\0")
-    with pytest.raises(ValueError, match="as its manifest says.*files|" + name):
+    with pytest.raises((FileNotFoundError, ValueError), match=name):
+        read(copy)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FILES if name.startswith("variables/")))
+def test_variables_that_only_tensorflow_finds_torn_are_named(copy, name):
+    (copy / name).write_bytes((copy / name).read_bytes()[:-9])
+    refresh_checksums(copy)
+    with pytest.raises(ValueError, match="birds/3' must be a SavedModel, whole"):
+        load_searcher(copy)
+    with pytest.raises(ValueError, match="birds/3' must be a version folder|be a SavedModel"):
+        verify_version(copy)
+
+
+@pytest.mark.parametrize(
+    "change", [{"signatures": 5}, {"quantizer": "torn"}, {"num_items": [10**400]}], ids=str
+)
+def test_a_manifest_with_values_of_other_kinds_is_a_sentence(copy, change):
+    change_manifest(copy, **change)
+    with pytest.raises(ValueError, match="must be"):
         verify_version(copy)
 
 

@@ -10,7 +10,8 @@ import pytest
 from tests.training.tiny import LABEL_NAMES, fill_weights_with_nan, make_images, make_network
 from tfpqn.datasets import ImageArrays, ImageFolder
 from tfpqn.datasets.image_set import ImageBatch
-from tfpqn.index import CodeIndex, build_index, network_layout
+from tfpqn.export import Searcher
+from tfpqn.index import CodeIndex, add_to_index, build_index, network_layout
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +204,25 @@ def test_embeddings_that_are_not_finite_are_refused_and_the_former_index_stays(
         build_index(broken, images, tmp_path / "index", overwrite=True)
     assert CodeIndex.load(tmp_path / "index").layout == network_layout(network)
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+@pytest.mark.parametrize("values", [np.nan, np.inf, 0.0])
+def test_codebooks_that_cannot_tell_items_apart_are_refused(
+    images: ImageArrays, tmp_path: Path, values: float
+) -> None:
+    """One value that is not finite is enough; zeros are where all are."""
+    network = make_network()
+    codebooks = np.array(network.quantizer.codebooks)
+    codebooks[0, 0, 0] = values
+    network.quantizer.codebooks.assign(codebooks if values else np.zeros_like(codebooks))
+    message = "codebooks of the quantizer must be finite and not all zero.* Received: "
+    with pytest.raises(ValueError, match=message):
+        build_index(network, images, tmp_path / "index")
+    build_index(make_network(), images, tmp_path / "index")
+    with pytest.raises(ValueError, match=message):
+        add_to_index(network, images, tmp_path / "index")
+    with pytest.raises(ValueError, match=message):
+        Searcher(network, CodeIndex.load(tmp_path / "index"))
 
 
 def test_collection_without_a_readable_image_is_refused(network: Any, tmp_path: Path) -> None:

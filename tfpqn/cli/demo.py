@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,10 @@ from typing import Any
 import numpy as np
 import rich.console
 
+from tfpqn._command_line import own_python
+
+# The name tells the package that it is the command line.
+SEARCH_PROGRAM = "sys.argv[0] = 'tfpqn'; from tfpqn.cli import main; main()"
 NUM_QUERIES = 6
 TOP_K = 10
 # A clip is drawn as so many of its frames; fewer neighbours fit into a row.
@@ -107,8 +110,9 @@ def _write_queries(items: Any, are_clips: bool, folder: Path) -> dict[int, Path]
 
 def _search_in_new_process(version: Path, files: list[Path]) -> list[list[int]]:
     """Ids found for each file by `tfpqn search`, which knows nothing of this process."""
-    command = [sys.executable, "-m", "tfpqn", "search", "--model", version, "--json", *files]
-    output = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE).stdout
+    arguments = map(str, ("search", "--model", version, "--json", *files))
+    command = own_python(SEARCH_PROGRAM, *arguments)
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     return [[n["id"] for n in answer["neighbours"]] for answer in json.loads(output)]
 
 

@@ -20,8 +20,13 @@ __all__ = ["add_to_index", "build_index", "network_layout"]
 
 
 def network_layout(network: Any) -> CodeLayout:
-    """What codes of a `ProductQuantizationNetwork` look like, and its codebooks' fingerprint."""
+    """What codes of a `ProductQuantizationNetwork` look like, and its codebooks' fingerprint.
+
+    Raises:
+        ValueError: The codebooks hold NaN or infinity, or nothing but zeros.
+    """
     quantizer = network.quantizer
+    quantizer.require_usable_codebooks()
     return CodeLayout(
         quantizer.code_length, quantizer.num_codewords, quantizer.codebook_fingerprint()
     )

@@ -13,6 +13,26 @@ SHORTEST_CENTRE = 1e-3
 SMALLEST_ERROR = 1e-6
 
 
+def require_usable(codebooks: np.ndarray) -> None:
+    """Raises ValueError if no search can tell items apart by these codebooks.
+
+    Args:
+        codebooks: All codebooks of a quantizer, in any shape.
+    """
+    received = (
+        "NaN or infinity"
+        if not np.isfinite(codebooks).all()
+        else "zeros alone"
+        if not codebooks.any()
+        else None
+    )
+    if received is not None:
+        raise ValueError(
+            "The codebooks of the quantizer must be finite and not all zero, or no item could be "
+            f"found by its code. Received: {received}; train the network anew"
+        )
+
+
 def fit_codebook(
     codebook: np.ndarray, subvectors: np.ndarray, cluster: Cluster, *, needs_direction: bool
 ) -> None:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfpqn.layers.codebooks import Cluster
+from tfpqn.layers.codebooks import Cluster, require_usable
 from tfpqn.ops import code_dtype
 
 Tensor = Any
@@ -186,6 +186,11 @@ class Quantizer(keras.layers.Layer):
         weights = np.ascontiguousarray(ops.convert_to_numpy(self.codebooks), dtype="<f4")
         head = f"{type(self).__name__}:{self.code_length}{self._variant()}:{weights.shape}:"
         return hashlib.sha256(head.encode() + weights.tobytes()).hexdigest()
+
+    def require_usable_codebooks(self) -> None:
+        """Raises ValueError if the codebooks hold NaN or infinity, or nothing but zeros."""
+        self._require_built("require_usable_codebooks")
+        require_usable(ops.convert_to_numpy(self.codebooks))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
