@@ -166,27 +166,74 @@ def test_failing_second_rename_brings_the_former_back(
     assert version_of(tmp_path / "folder") == "former"
 
 
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_what_a_killed_process_left_is_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_locks: bool
+) -> None:
+    """With locks whoever holds none is gone; without them another machine's ids mean nothing."""
+    if not has_locks:
+        monkeypatch.setattr(files, "try_lock", lambda _: None)
     left = [f".folder.partial-{dead_pid()}-0a1b2c3d", f".folder.partial-{2**40}-0a"]
-    kept = [
-        f".folder.partial-{os.getpid()}-0a1b2c3d",
-        f".other.partial-{dead_pid()}-0a1b2c3d",
-        ".folder.partial-of-a-user",
-    ]
-    for name in left + kept:
+    kept = [".folder.partial-of-a-user", f".folder.partial-{dead_pid()}-0a.txt"]
+    unclear = [f".folder.partial-{os.getpid()}-0a1b2c3d", f".1.partial-{dead_pid()}-0a1b2c3d"]
+    for name in left + kept + unclear:
         (tmp_path / name / "inner").mkdir(parents=True)
+    (tmp_path / f".file.partial-{dead_pid()}-0a").touch()
+    os.mkfifo(tmp_path / f".folder.partial-{dead_pid()}-0b")
     write_version(tmp_path / "folder", "new")
-    assert names_in(tmp_path) == sorted([*kept, "folder"])
+    names = set(names_in(tmp_path))
+    assert {*kept, "folder"} <= names
+    assert not names & set(left)
+    assert names.isdisjoint(unclear) if has_locks else names.issuperset(unclear)
 
 
 def test_lock_protects_a_writer_whose_process_id_is_unknown_here(tmp_path: Path) -> None:
-    elsewhere = tmp_path / f".folder.partial-{dead_pid()}-0a1b2c3d"
-    elsewhere.mkdir()
-    with files._locked(elsewhere):
-        write_version(tmp_path / "folder", "new")
+    """Also the writer of another version beside: both go on."""
+    with atomic_directory(tmp_path / "1") as slow:
+        elsewhere = slow.rename(tmp_path / f".1.partial-{dead_pid()}-0a1b2c3d")
+        write_version(tmp_path / "2", "new")
         assert elsewhere.exists()
-    write_version(tmp_path / "folder", "newer", overwrite=True)
-    assert not elsewhere.exists()
+        elsewhere.rename(slow)
+    assert names_in(tmp_path) == ["1", "2"]
+
+
+def test_writer_whose_temporary_is_taken_before_it_is_locked_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is made and not yet locked looks abandoned to a writer beside it."""
+    open_, made = os.open, []
+
+    def tidied_first(path: object, *flags: int, **options: int) -> int:
+        if not made and ".folder.partial-" in str(path):
+            made.append(path)
+            write_version(tmp_path / "beside", "new")
+            assert not Path(path).exists()
+        return open_(path, *flags, **options)
+
+    monkeypatch.setattr(os, "open", tidied_first)
+    write_version(tmp_path / "folder", "new")
+    assert made
+    assert names_in(tmp_path) == ["beside", "folder"]
+
+
+def test_what_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    """Even if the files have other names; until all is in place nobody else can read them."""
+    path = tmp_path / "folder"
+    write_version(path, "former")
+    (path / "former").touch()
+    path.chmod(0o2770)
+    (path / "inner" / "file").chmod(0o640)
+    (path / "former").chmod(0o644)
+    with atomic_directory(path, overwrite=True) as folder:
+        assert folder.stat().st_mode & 0o077 == 0
+        (folder / "inner").mkdir()
+        for name in ("inner/file", "other"):
+            (folder / name).write_text("new")
+    modes = [oct((path / name).stat().st_mode & 0o7777) for name in ("", "inner/file", "other")]
+    assert modes == ["0o2770", "0o640", "0o640"]
+    assert (path / "inner").stat().st_mode & 0o777 == 0o770
+    write_file_atomically(path / "inner" / "file", b"newer")
+    assert (path / "inner" / "file").stat().st_mode & 0o777 == 0o640
 
 
 def test_version_moved_aside_by_a_killed_process_comes_back(tmp_path: Path) -> None:

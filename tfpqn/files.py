@@ -3,7 +3,7 @@
 Everything is first written to a hidden sibling, `.{name}.partial-{pid}-{random}`, forced to the
 disk, and only then renamed into place. Whatever goes wrong before the rename (an exception, a full
 disk, a SIGKILL) leaves the former version whole. Siblings that a killed process left behind are
-removed by the next write to the same path.
+removed by the next write beside them. What is replaced keeps its permissions.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import and_
 from pathlib import Path
+from typing import BinaryIO
 
-if sys.platform != "win32":
-    import fcntl
+from tfpqn.locks import try_lock
 
-__all__ = ["atomic_directory", "sha256_of_file", "write_file_atomically"]
+__all__ = ["atomic_directory", "sha256_of", "sha256_of_file", "write_file_atomically"]
 
 _HASH_BLOCK_BYTES = 1 << 20
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _NOT_SUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+_SIBLING = re.compile(r"\.(?P<name>.+)\.(?P<kind>partial|former)-(?P<pid>[0-9]+)-[0-9a-f]+")
 
 
 @contextlib.contextmanager
@@ -52,15 +56,12 @@ def atomic_directory(path: str | os.PathLike[str], *, overwrite: bool = False) -
     target.parent.mkdir(parents=True, exist_ok=True)
     _tidy_siblings(target)
     _require_replaceable(target, overwrite)
-    temporary = _sibling(target, "partial")
-    temporary.mkdir()
-    try:
-        with _locked(temporary):
-            yield temporary
-            _sync_tree(temporary)
-            _put_in_place(temporary, target, overwrite)
-    finally:
-        _remove(temporary)
+    # What is still to get the former permissions is for nobody else until then.
+    mode = 0o700 if target.is_dir() else 0o777
+    with _temporary(target, lambda path: path.mkdir(mode)) as temporary:
+        yield temporary
+        _sync_tree(temporary)
+        _put_in_place(temporary, target, overwrite)
 
 
 def write_file_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -76,24 +77,31 @@ def write_file_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     target = _resolve(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     _tidy_siblings(target)
-    temporary = _sibling(target, "partial")
-    try:
-        with open(temporary, "xb") as file, _locked(temporary):
+    former = target.stat() if target.is_file() else None
+    with _temporary(target, lambda path: path.touch(0o666 if former is None else 0o600)) as path:
+        with open(path, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(temporary, target)
-        _sync(target.parent)
-    finally:
-        _remove(temporary)
+        if former is not None:
+            _give_access(path, former.st_mode, former.st_gid)
+        os.replace(path, target)
+    _sync(target.parent)
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """Returns the SHA-256 of a file's bytes as 64 hex digits, read block by block."""
+    with open(path, "rb") as file:
+        return sha256_of(file)
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """Returns the SHA-256 of all bytes of an open file, and leaves it at its beginning."""
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
+    file.seek(0)
+    while block := file.read(_HASH_BLOCK_BYTES):
+        digest.update(block)
+    file.seek(0)
     return digest.hexdigest()
 
 
@@ -129,6 +137,7 @@ def _require_replaceable(target: Path, overwrite: bool) -> None:
 def _put_in_place(temporary: Path, target: Path, overwrite: bool) -> None:
     _require_replaceable(target, overwrite)
     if overwrite and target.exists():
+        _keep_access(temporary, target)
         _exchange(temporary, target)
     elif not _rename_with_flag(temporary, target, _RENAME_NOREPLACE):
         os.rename(temporary, target)
@@ -190,58 +199,105 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def _tidy_siblings(target: Path) -> None:
-    """Clears what killed processes left of earlier writes to `target`."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.(partial|former)-([0-9]+)-[0-9a-f]+")
-    for sibling in list(target.parent.iterdir()):
-        match = pattern.fullmatch(sibling.name)
-        if match is None or not _is_abandoned(sibling, int(match[2])):
-            continue
-        if match[1] == "former" and not os.path.lexists(target):
-            os.rename(sibling, target)
-        else:
-            _remove(sibling)
+def _keep_access(temporary: Path, target: Path) -> None:
+    """Gives a folder that replaces another its permissions, and its files those of their namesakes.
 
-
-def _is_abandoned(path: Path, pid: int) -> bool:
-    """True if no process of that id lives and none holds the path locked.
-
-    The lock tells a writer in another container, whose process ids mean nothing here.
+    A file without a namesake gets what the former files have in common.
     """
-    if os.name != "posix":
-        return False
-    try:
-        os.kill(pid, 0)
-        return False
-    except (ProcessLookupError, OverflowError):
-        pass
-    except PermissionError:
-        return False
-    try:
-        with _locked(path) as locked:
-            return locked
-    except OSError:
-        return False
+    former = {path.name: path.stat() for path in target.rglob("*") if path.is_file()}
+    common = reduce(and_, (status.st_mode for status in former.values()), 0o7777)
+    group = target.stat().st_gid
+    for place, folders, names in os.walk(temporary):
+        for name in names if former else ():
+            status = former.get(name)
+            _give_access(
+                Path(place, name),
+                common if status is None else status.st_mode,
+                group if status is None else status.st_gid,
+            )
+        for name in folders:
+            _give_access(Path(place, name), target.stat().st_mode, group)
+    _give_access(temporary, target.stat().st_mode, group)
+
+
+def _give_access(path: Path, mode: int, group: int) -> None:
+    """Sets permissions and group; for another group than the wanted one there are none."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            os.chown(path, -1, group)
+        if path.stat().st_gid != group:
+            mode &= ~stat.S_IRWXG
+    os.chmod(path, stat.S_IMODE(mode))
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Holds an advisory lock on a file or folder; yields whether it was to be had."""
-    if sys.platform == "win32":
-        yield True
-        return
-    descriptor = os.open(path, os.O_RDONLY)
+def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Makes a sibling, locked while the block runs, and removes what is left of it at the end."""
+    path, descriptor = _make_locked(target, make)
     try:
-        yield _try_lock(descriptor)
+        yield path
     finally:
-        os.close(descriptor)
+        _remove(path)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # A file system without locks leaves only the process id to go by.
-            return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN)
+def _make_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
+    while True:
+        path = _sibling(target, "partial")
+        make(path)
+        if sys.platform == "win32":  # There an open file cannot be renamed.
+            return path, None
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY)
+            if try_lock(descriptor) is not False and path.exists():
+                return path, descriptor
+            os.close(descriptor)
+        # Another writer took it for abandoned, between its making and its locking.
+
+
+def _tidy_siblings(target: Path) -> None:
+    """Clears what killed processes left of earlier writes to `target`, or beside it."""
+    if sys.platform == "win32":
+        return
+    for sibling in list(target.parent.iterdir()):
+        match = _SIBLING.fullmatch(sibling.name)
+        if match is None or not (sibling.is_dir() or sibling.is_file()):
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(sibling, os.O_RDONLY)
+            try:
+                if _is_abandoned(descriptor, match, target):
+                    _clear(sibling, match["kind"], target)
+            finally:
+                os.close(descriptor)
+
+
+def _is_abandoned(descriptor: int, match: re.Match[str], target: Path) -> bool:
+    """True if nobody works on a sibling, which is then locked against it.
+
+    Who does so holds it locked. Where there are no locks, and for the folder that is moved aside
+    for an instant, the process id must tell: only of writes to the same path, since it means
+    nothing for a process on another machine.
+    """
+    locked = try_lock(descriptor)
+    if match["kind"] == "partial" and locked is not None:
+        return locked
+    return match["name"] == target.name and locked is not False and not _is_alive(int(match["pid"]))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
     return True
+
+
+def _clear(sibling: Path, kind: str, target: Path) -> None:
+    if kind == "former" and not os.path.lexists(target):
+        os.rename(sibling, target)
+    else:
+        _remove(sibling)
