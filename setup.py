@@ -14,7 +14,7 @@ FOLDER_OF = {"tfpqn": "tfpqn", "tfpqn.export": "export", "tfpqn.training": "trai
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 BENCHMARK = ["faiss-cpu>=1.8"]
-VIDEO = ["av>=12"]
+VIDEO = ["av>=14"]  # whose frames carry the matrix that turns them upright
 # Not among what a developer needs: it may bring gigabytes.
 TORCH = ["torch>=2.3"]
 DEPLOY = ["check-jsonschema>=0.29", "kubernetes-validate>=1.31", "pyyaml>=6"]
@@ -68,7 +68,7 @@ setup(
         "uvloop>=0.19; sys_platform != 'win32'",
         "tensorboard>=2.19",  # tf.summary writes through it; tensorflow no longer brings it
         "numpy>=1.26",
-        "pillow>=10",
+        "pillow>=11.3",  # reads AVIF
         "pyarrow>=16",
         "scikit-learn>=1.4",
         "matplotlib>=3.8",

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfpqn.datasets import decode_image
 
-from .input_checks import check_frames, check_images, check_pixels, check_whole_clips
+from .image_checks import check_frames, check_images, check_pixels, check_whole_clips
 
 
 def items_spec(network: Any) -> tf.TensorSpec:

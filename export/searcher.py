@@ -187,8 +187,8 @@ class Searcher(tf.Module):
         """Search with encoded images, or with a network of clips with clips of encoded frames.
 
         Args:
-            items: JPEG, PNG, GIF or BMP bytes, one string an image; of clips a sequence of such
-                strings each, of any number of frames.
+            items: JPEG, PNG, GIF, WebP or BMP bytes, one string an image; of clips a sequence of
+                such strings each, of any number of frames.
 
         Raises:
             TypeError: `items` is a single string, or an item is of the wrong kind.

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..image_header import check_image_bytes
+from tfpqn.datasets import make_plain
+
 from ..items import pack_ids, pack_items
 from ..limits import MAX_K, MAX_TAGS_PER_QUERY
 from ..loaders import TensorInfo
@@ -19,28 +20,29 @@ _WIDTHS = (16, 64, 256, 1024)
 
 
 def pack_queries(items: Sequence[Any], signature: Signature) -> Arrays:
-    """Images or clips, whichever the signature takes, as its input.
+    """Images or clips, whichever the signature takes, as its input: each as `make_plain` makes it.
 
     Raises:
         TypeError: An item is of the wrong kind.
-        ValueError: An item is no image file, or a clip has no frame.
+        ValueError: An item is no image file, or too large, or a clip has no frame.
     """
     name = "frames" if "frames" in signature.inputs else "images"
     packed = pack_items(items, are_clips=name == "frames")
-    for row, item in enumerate(packed):
-        frames = [frame for frame in item if frame] if name == "frames" else [item]
-        if not frames:
-            raise ValueError(
-                f"{name}: expected at least one frame in each clip. Received none in item {row}"
-            )
-        for frame in frames:
-            _check_image(frame, name, row)
+    for place, data in np.ndenumerate(packed):
+        # In a clip an empty string is no frame.
+        if data or name == "images":
+            packed[place] = _make_plain(data, name, place[0])
+    if name == "frames" and (empty := ~(packed != b"").any(axis=1)).any():
+        raise ValueError(
+            f"{name}: expected at least one frame in each clip. Received none in item "
+            f"{empty.argmax()}"
+        )
     return {name: packed}
 
 
-def _check_image(data: bytes, name: str, row: int) -> None:
+def _make_plain(data: bytes, name: str, row: int) -> bytes:
     try:
-        check_image_bytes(data)
+        return make_plain(data)
     except ValueError as error:
         raise ValueError(f"{name}: {error} in item {row}") from None
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..image_header import check_image_bytes
+from tfpqn.datasets import check_image_bytes
+
 from ..limits import MAX_PIXELS
 from ..loaders import Arrays, Signature, TensorInfo
 from .errors import ServingError

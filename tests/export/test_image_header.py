@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tfpqn.export.image_header import check_image_bytes
-from tfpqn.export.input_checks import check_pixels
+from tfpqn.datasets import check_image_bytes
+from tfpqn.export.image_checks import check_pixels
 
 FORMATS = {
     "JPEG": ("RGB", {}),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FRAME_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-
 
 def read_query(path: Path, is_clip: bool, num_frames: int) -> bytes | list[bytes]:
-    """The bytes of an image, or the encoded frames of a clip.
+    """The bytes of an image, or the encoded frames of a clip, as `make_plain` makes them.
 
     Args:
         path: An image file; of clips a video file, or a folder of images that are its frames in
@@ -18,29 +16,42 @@ def read_query(path: Path, is_clip: bool, num_frames: int) -> bytes | list[bytes
 
     Raises:
         FileNotFoundError: There is no such file or folder, or a folder holds no image.
-        ValueError: A video file cannot be decoded.
+        ValueError: A video file cannot be decoded, or an image is none or too large.
     """
+    from tfpqn.datasets import IMAGE_SUFFIXES, encode_frames, read_frames
+
     if is_clip and path.is_dir():
         return _read_folder(path)
     if not path.is_file():
         kind = "video file or folder of frames" if is_clip else "image file"
         raise FileNotFoundError(f"The {kind} must exist. Received: {str(path)!r}")
     if not is_clip:
-        return path.read_bytes()
-    if path.suffix.lower() in FRAME_SUFFIXES and path.suffix.lower() != ".gif":
+        return _read_image(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.suffix.lower() != ".gif":
         raise ValueError(
             f"A clip must be a video file or a folder of frames. Received: {str(path)!r}, an image"
         )
-    from tfpqn.datasets import encode_frames, read_frames
-
     return encode_frames(read_frames(path, num_frames))
 
 
 def _read_folder(folder: Path) -> list[bytes]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in FRAME_SUFFIXES)
+    from tfpqn.datasets import IMAGE_SUFFIXES
+    from tfpqn.datasets.labelled_files import is_hidden
+
+    images = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(file for file in images if not is_hidden(file.name))
     if not files:
         raise FileNotFoundError(
-            f"A clip's folder must hold its frames as images ({', '.join(FRAME_SUFFIXES)}). "
+            f"A clip's folder must hold its frames as images ({', '.join(IMAGE_SUFFIXES)}). "
             f"Received: {str(folder)!r}, which holds none"
         )
-    return [file.read_bytes() for file in files]
+    return [_read_image(file) for file in files]
+
+
+def _read_image(path: Path) -> bytes:
+    from tfpqn.datasets import make_plain
+
+    try:
+        return make_plain(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

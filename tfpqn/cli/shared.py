@@ -47,7 +47,13 @@ def read_token(file: Path | None) -> str | None:
 
 
 def report_skipped(images: ImageSet) -> None:
-    """Name the files that could not be read, on stderr."""
+    """Name the files that could not be read, and count those of other kinds, on stderr."""
+    if images.passed_over:
+        from tfpqn.datasets.labelled_files import describe_kinds
+
+        kinds = describe_kinds(images.passed_over)
+        num_files = sum(images.passed_over.values())
+        typer.echo(f"{num_files:,} files of other kinds were passed over: {kinds}", err=True)
     if not images.skipped:
         return
     typer.echo(f"Skipped {len(images.skipped)} files that could not be read:", err=True)

@@ -12,6 +12,10 @@ from tfpqn.datasets.frame_sampling import sample_uniformly as sample_uniformly
 from tfpqn.datasets.image_folder import ImageFolder as ImageFolder
 from tfpqn.datasets.image_set import ImageArrays as ImageArrays
 from tfpqn.datasets.image_set import ImageSet as ImageSet
+from tfpqn.datasets.plain_images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from tfpqn.datasets.plain_images import MAX_PIXELS as MAX_PIXELS
+from tfpqn.datasets.plain_images import check_image_bytes as check_image_bytes
+from tfpqn.datasets.plain_images import make_plain as make_plain
 from tfpqn.datasets.protocols import Protocol as Protocol
 from tfpqn.datasets.protocols import load_protocol as load_protocol
 from tfpqn.datasets.protocols import protocol_names as protocol_names
@@ -22,6 +26,8 @@ from tfpqn.datasets.training_batches import TrainingBatches as TrainingBatches
 from tfpqn.datasets.video import read_frames as read_frames
 
 __all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
     "ClipArrays",
     "ClipFolder",
     "ClipSet",
@@ -32,9 +38,11 @@ __all__ = [
     "Splits",
     "TfdsClips",
     "TrainingBatches",
+    "check_image_bytes",
     "decode_image",
     "encode_frames",
     "load_protocol",
+    "make_plain",
     "open_clips",
     "plain_sentence",
     "protocol_names",

@@ -20,9 +20,10 @@ from tfpqn.datasets.video import VIDEO_SUFFIXES, import_av, read_frames
 class ClipFolder(ClipSet):
     """Video files below a folder, one subfolder per label, read and decoded in parallel.
 
-    The id of a clip is its path relative to the folder, with forward slashes. Files with another
-    suffix are ignored; a video without a frame that can be decoded is skipped and noted in
-    `skipped`. Reading needs PyAV: `pip install 'tfpqn[video]'`.
+    The id of a clip is its path relative to the folder, with forward slashes. A video without a
+    frame that can be decoded is skipped and noted in `skipped`; files of other kinds are counted in
+    `passed_over`. `find_labelled_files` says what becomes of hidden files and of links. Reading
+    needs PyAV: `pip install 'tfpqn[video]'`.
 
     Args:
         folder: The folder. If videos lie in it directly they get the label -1 ("unlabelled").
@@ -58,7 +59,7 @@ class ClipFolder(ClipSet):
 
     def _set_files(self, found: LabelledFiles) -> None:
         self._found = found
-        self.files, self.ids, self.labels, self.label_names = found
+        self.files, self.ids, self.labels, self.label_names, self.passed_over = found
 
     def read_clip(self, position: int, seed_pair: SeedPair | None = None) -> np.ndarray:
         frames = read_frames(self.files[position], self.num_frames, seed_pair)

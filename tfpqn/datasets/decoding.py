@@ -5,18 +5,26 @@ from __future__ import annotations
 import re
 
 from tfpqn.datasets.lazy_tensorflow import tf
+from tfpqn.datasets.orientation import choose, turn_upright
 
 ImageShape = tuple[int, int, int]
+# Headers of files that may be transparent: a PNG with an alpha channel or a transparent colour, a
+# WebP whose flags, or whose lossless header, say so.
+_HAS_ALPHA = (
+    r"\CPNG(?:\C{21}[\x04\x06]|\C*tRNS)\C*"
+    r"|RIFF\C{8}(?:VP8X\C{4}[\x10-\x1f\x30-\x3f]|VP8L\C{8}[\x10-\x1f])\C*"
+)
 
 
 def decode_image(data: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
     """Decode one image and bring it to the network's size.
 
-    Of an animation the first frame is taken. An image of another size is resized bilinearly with
+    It is turned upright as its EXIF data say, and laid on white where it is transparent. Of an
+    animation the first frame is taken. An image of another size is resized bilinearly with
     antialiasing, whatever its aspect; one of the right size passes unchanged.
 
     Args:
-        data: Scalar string: JPEG, PNG, GIF or BMP bytes.
+        data: Scalar string: JPEG, PNG, GIF, BMP or WebP bytes; see `make_plain` for others.
         image_shape: `(height, width, channels)`, channels 1 or 3.
 
     Returns:
@@ -26,9 +34,13 @@ def decode_image(data: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
         tf.errors.InvalidArgumentError: The bytes cannot be decoded.
     """
     height, width, channels = image_shape
-    pixels = _decode_grey(data) if channels == 1 else _decode(data, channels)
+    pixels = choose(
+        tf.strings.regex_full_match(data, _HAS_ALPHA),
+        lambda: _lay_on_white(_decode(data, 4), channels),
+        lambda: _decode_grey(data) if channels == 1 else _decode(data, channels),
+    )
     pixels.set_shape([None, None, channels])
-    return tf.ensure_shape(_fit_size(pixels, height, width), image_shape)
+    return tf.ensure_shape(_fit_size(turn_upright(pixels, data), height, width), image_shape)
 
 
 def fit_frame(frame: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
@@ -52,10 +64,21 @@ def _decode(data: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def _decode_grey(data: tf.Tensor) -> tf.Tensor:
-    """One channel. Of TensorFlow's decoders only those of JPEG and PNG can give grey."""
-    start = tf.strings.substr(data, 0, 3)
-    gives_grey = tf.reduce_any(tf.equal(start, [b"\xff\xd8\xff", b"\x89PN"]))
-    return tf.cond(gives_grey, lambda: _decode(data, 1), lambda: _to_grey(_decode(data, 3)))
+    """One channel. TensorFlow's decoders give it of PNG, and of JPEG but for CMYK."""
+    gives_grey = choose(
+        tf.equal(tf.strings.substr(data, 0, 3), b"\xff\xd8\xff"),
+        lambda: tf.io.extract_jpeg_shape(data)[2] < 4,
+        lambda: tf.equal(tf.strings.substr(data, 0, 3), b"\x89PN"),
+    )
+    return choose(gives_grey, lambda: _decode(data, 1), lambda: _to_grey(_decode(data, 3)))
+
+
+def _lay_on_white(pixels: tf.Tensor, channels: int) -> tf.Tensor:
+    """Colours and opacity, uint8 `[height, width, 4]`, as they show on white."""
+    pixels = tf.cast(pixels, tf.float32)
+    colors, opacity = pixels[..., :3], pixels[..., 3:] / 255.0
+    colors = tf.cast(tf.round(colors * opacity + 255.0 * (1.0 - opacity)), tf.uint8)
+    return _to_grey(colors) if channels == 1 else colors
 
 
 def _to_grey(pixels: tf.Tensor) -> tf.Tensor:
@@ -79,6 +102,9 @@ def _read_octal(digits: re.Match[str]) -> str:
 
 
 def _fit_size(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    size = pixels.shape[:2]
+    if size.is_fully_defined():
+        return pixels if size == (height, width) else _resize(pixels, height, width)
     right_size = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], [height, width]))
     return tf.cond(right_size, lambda: pixels, lambda: _resize(pixels, height, width))
 

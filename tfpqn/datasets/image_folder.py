@@ -12,15 +12,16 @@ from tfpqn.datasets.image_set import ImageSet, ImageShape
 from tfpqn.datasets.item_reading import find_readable, read_items
 from tfpqn.datasets.labelled_files import LabelledFiles, find_labelled_files
 from tfpqn.datasets.lazy_tensorflow import tf
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+from tfpqn.datasets.plain_images import IMAGE_SUFFIXES, make_plain
 
 
 class ImageFolder(ImageSet):
     """Image files below a folder, one subfolder per label, read and decoded in parallel.
 
-    The id of an image is its path relative to the folder, with forward slashes. Files with another
-    suffix are ignored; a file that cannot be decoded is skipped and noted in `skipped`.
+    The id of an image is its path relative to the folder, with forward slashes. Every file is read
+    as `make_plain` makes it. A file that cannot be decoded is skipped and noted in `skipped`; files
+    of other kinds are counted in `passed_over`. `find_labelled_files` says what becomes of hidden
+    files and of links.
 
     Args:
         folder: The folder. If images lie in it directly they get the label -1 ("unlabelled").
@@ -46,7 +47,7 @@ class ImageFolder(ImageSet):
 
     def _set_files(self, found: LabelledFiles) -> None:
         self._found = found
-        self.files, self.ids, self.labels, self.label_names = found
+        self.files, self.ids, self.labels, self.label_names, self.passed_over = found
 
     def load(
         self,
@@ -58,9 +59,9 @@ class ImageFolder(ImageSet):
 
     def _read(self, position: np.int64) -> tuple[np.ndarray, np.bool_]:
         try:
-            data = self.files[position].read_bytes()
+            data = self.encoded_image(position)
             return decode_image(tf.constant(data), self.image_shape).numpy(), np.bool_(True)
-        except (OSError, tf.errors.OpError) as error:
+        except (OSError, ValueError, tf.errors.OpError) as error:
             message = error.message if isinstance(error, tf.errors.OpError) else str(error)
             self.skipped[self.ids[position]] = plain_sentence(message)
             return np.zeros(self.image_shape, np.uint8), np.bool_(False)
@@ -75,4 +76,4 @@ class ImageFolder(ImageSet):
         return part
 
     def encoded_image(self, position: int) -> bytes:
-        return self.files[position].read_bytes()
+        return make_plain(self.files[position].read_bytes())

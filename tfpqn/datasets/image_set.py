@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ class ImageSet:
         image_shape: `(height, width, channels)`.
         label_names: Name of each label value, or empty.
         skipped: What could not be read so far: id -> reason.
+        passed_over: Files of a folder that are no items: their kind -> how many.
         mirrors_alike: Whether a mirrored item keeps its label.
         in_memory: Whether all items are held in memory; such a set is read without TensorFlow.
     """
@@ -47,6 +49,7 @@ class ImageSet:
     image_shape: ImageShape
     label_names: tuple[str, ...]
     skipped: dict[Any, str]
+    passed_over: Mapping[str, int] = MappingProxyType({})
 
     def __len__(self) -> int:
         return len(self.ids)

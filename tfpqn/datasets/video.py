@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
+from tfpqn.datasets.plain_images import MAX_PIXELS
 
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 # A playlist that calls itself a video may name other files and addresses: no such format is read.
@@ -33,7 +34,7 @@ def read_frames(
             stretches are taken.
 
     Returns:
-        uint8 arrays `[height, width, 3]`, in their order.
+        uint8 arrays `[height, width, 3]`, in their order, upright as a player shows them.
 
     Raises:
         ImportError: PyAV is not installed.
@@ -63,7 +64,7 @@ def read_all_frames(source: str | Path | bytes) -> Iterator[np.ndarray]:
     """
     with _open(source) as container:
         for frame in _frames(container):
-            yield frame.to_ndarray(format="rgb24")
+            yield _upright(frame)
 
 
 def _count_packets(source: str | Path | bytes) -> int:
@@ -79,17 +80,34 @@ def _decode(source: str | Path | bytes, chosen: set[int]) -> tuple[dict[int, np.
     with _open(source) as container:
         for frame in _frames(container):
             if num_decoded in chosen:
-                kept[num_decoded] = frame.to_ndarray(format="rgb24")
+                kept[num_decoded] = _upright(frame)
             num_decoded += 1
             if len(kept) == len(chosen):
                 break
     return kept, num_decoded
 
 
+def _upright(frame: Any) -> np.ndarray:
+    """Pixels of a frame, turned and mirrored as the display matrix of its video says."""
+    pixels = frame.to_ndarray(format="rgb24")
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+    # A row for each side: what x and what y of the stored frame add to x and y as displayed.
+    x_to_x, x_to_y, _, y_to_x, y_to_y = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(x_to_x) + abs(y_to_y) < abs(x_to_y) + abs(y_to_x):
+        pixels = pixels.transpose(1, 0, 2)
+        x_to_x, y_to_y = y_to_x, x_to_y
+    pixels = pixels[::-1] if y_to_y < 0 else pixels
+    return pixels[:, ::-1] if x_to_x < 0 else pixels
+
+
 def _frames(container: Any) -> Iterator[Any]:
     """The frames that can be decoded; what is broken between them is passed over."""
     av = import_av()
     stream = container.streams.video[0]
+    # Frames may be larger than the container says.
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     # Many videos are decoded at a time: threads within each would only contend.
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
@@ -123,6 +141,11 @@ def _open(source: str | Path | bytes) -> Iterator[Any]:
         with container:
             if not container.streams.video:
                 raise ValueError(_sentence(name, "no video stream"))
+            codec = container.streams.video[0].codec_context
+            num_pixels = codec.width * codec.height if codec else 0
+            if num_pixels > MAX_PIXELS:
+                reason = f"frames of {num_pixels} pixels, which is more than {MAX_PIXELS}"
+                raise ValueError(_sentence(name, reason))
             yield container
 
 

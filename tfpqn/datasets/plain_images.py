@@ -1,0 +1,124 @@
+"""Image files as people have them, made plain for the decoder that the served graph holds."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+# 33 million: decoded and resized, such an image takes half a gigabyte for a moment.
+MAX_PIXELS = 2**25
+IMAGE_SUFFIXES = tuple(".avif .bmp .gif .jpeg .jpg .png .tif .tiff .webp".split())
+# First bytes of a file and what opens it; not `Image.open`, which warns of a limit of its own.
+_DECODED = {
+    b"\xff\xd8\xff": JpegImageFile,
+    b"\x89PNG": PngImageFile,
+    b"GIF8": GifImageFile,
+    b"BM": BmpImageFile,
+    b"RIFF": WebPImageFile,
+}
+# The graph cannot decode these.
+_CONVERTED = {b"II*\0": TiffImageFile, b"MM\0*": TiffImageFile, b"ftyp": AvifImageFile}
+
+
+def make_plain(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
+    """An image file as `decode_image` can read it, with the colours that a viewer shows.
+
+    JPEG, PNG, still WebP and 24-bit BMP files stay as they are: the decoder itself turns them
+    upright and lays them on white. The first frame of any other file becomes a PNG, upright, on
+    white, with 8 bits a channel.
+
+    Args:
+        data: Bytes of a JPEG, PNG, GIF, WebP, BMP, TIFF or AVIF file.
+        max_pixels: Largest width times height.
+
+    Raises:
+        ValueError: The bytes are no such file, or its header names more pixels.
+    """
+    kinds = "JPEG, PNG, GIF, WebP, BMP, TIFF or AVIF"
+    image = _open(data, kinds, _DECODED | _CONVERTED, max_pixels)
+    if _is_plain(data):
+        return data
+    try:
+        return _encode_first_frame(image)
+    except Exception as error:
+        raise _broken(image, error) from error
+
+
+def check_image_bytes(data: bytes, max_pixels: int = MAX_PIXELS) -> None:
+    """Accept the bytes of an image file that the graph can read; only its header is read here.
+
+    Args:
+        data: Bytes of a JPEG, PNG, GIF, still WebP or 24-bit BMP file.
+        max_pixels: Largest width times height.
+
+    Raises:
+        ValueError: The bytes are no such file, or its header names more pixels.
+    """
+    kinds = "JPEG, PNG, GIF, still WebP or 24-bit BMP"
+    image = _open(data, kinds, _DECODED, max_pixels)
+    if not _is_plain(data) and image.format != "GIF":
+        raise ValueError(
+            f"expected the bytes of a {kinds} file. Received another {image.format} file"
+        )
+
+
+def _is_plain(data: bytes) -> bool:
+    if data.startswith(b"BM"):
+        # Neither a palette nor the short header of OS/2.
+        return 40 <= data[14] < 128 and data[28:30] == b"\x18\0"
+    if data.startswith(b"RIFF"):
+        return data[12:16] != b"VP8X" or not data[20] & 2
+    return data.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+
+
+def _open(
+    data: bytes, kinds: str, openers: dict[bytes, type[Image.Image]], max_pixels: int
+) -> Image.Image:
+    """The image, of which only the header has been read."""
+    start = b"ftyp" if data[4:8] == b"ftyp" else data
+    opener = next((opener for first, opener in openers.items() if start.startswith(first)), None)
+    if opener is None:
+        raise ValueError(f"expected the bytes of a {kinds} file. Received {len(data)} other bytes")
+    try:
+        image = opener(io.BytesIO(data))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(max_pixels, f"more than {Image.MAX_IMAGE_PIXELS}") from error
+    # Broken bytes lead Pillow's readers into errors of any type.
+    except Exception as error:
+        raise _broken(opener, error) from error
+    if image.width * image.height > max_pixels:
+        raise _too_large(max_pixels, image.width * image.height)
+    return image
+
+
+def _too_large(max_pixels: int, received: int | str) -> ValueError:
+    return ValueError(f"expected images of at most {max_pixels} pixels. Received one of {received}")
+
+
+def _broken(image: Image.Image | type[Image.Image], error: Exception) -> ValueError:
+    reason = f"a broken {image.format} file: {error}"
+    return ValueError(f"expected a whole image file. Received {reason}")
+
+
+def _encode_first_frame(image: Image.Image) -> bytes:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits; save it with 8 or 16")
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion would cut off what is above 255.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    file = io.BytesIO()
+    image.convert("L" if image.mode in ("1", "L") else "RGB").save(file, "PNG", compress_level=1)
+    return file.getvalue()
