@@ -92,17 +92,6 @@ def test_first_frame_of_an_animation_is_taken(color: np.ndarray) -> None:
     np.testing.assert_array_equal(decode(buffer.getvalue(), (8, 8, 3)), color)
 
 
-@pytest.mark.parametrize(
-    "pixels",
-    [np.full((8, 8, 4), 200, np.uint8), np.full((8, 8, 1), 200 * 257, np.uint16)],
-    ids=["transparent", "16 bits"],
-)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_transparency_and_depth_of_a_png_are_left_out(pixels: np.ndarray, channels: int) -> None:
-    decoded = decode(tf.io.encode_png(pixels).numpy(), (8, 8, channels))
-    np.testing.assert_array_equal(decoded, np.full((8, 8, channels), 200))
-
-
 def test_shape_is_known_while_tracing(color: np.ndarray) -> None:
     def decode_in_graph(data: tf.Tensor) -> tf.Tensor:
         image = decode_image(data, (4, 6, 3))

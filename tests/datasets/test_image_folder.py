@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfpqn.datasets import ImageFolder, decode_image
+from tests.datasets.pictures import PICTURES, save
+from tfpqn.datasets import ImageFolder, decode_image, make_plain
+from tfpqn.datasets.labelled_files import describe_kinds
 
 SHAPE = (6, 5, 3)
 
@@ -101,6 +103,66 @@ def test_other_files_and_folders_named_like_images_are_ignored(folder: Path) -> 
     assert len(ImageFolder(folder, SHAPE)) == 6
 
 
+def test_other_files_are_counted_by_their_kind(folder: Path) -> None:
+    for name in ("1.HEIC", "2.heic", "notes.txt", "no suffix"):
+        (folder / "ant" / name).touch()
+    (folder / "bee" / "lost.png").symlink_to("nowhere")
+    images = ImageFolder(folder, SHAPE)
+    kinds = {".heic": 2, ".txt": 1, "without suffix": 1, "broken links": 1}
+    assert images.passed_over == images.subset(np.arange(2)).passed_over == kinds
+    assert describe_kinds(images.passed_over).startswith("2 .heic, ")
+    (folder / "only heic").mkdir()
+    (folder / "only heic" / "1.heic").touch()
+    with pytest.raises(FileNotFoundError, match=r"holds none but 1 \.heic"):
+        ImageFolder(folder / "only heic", SHAPE)
+
+
+HIDDEN = ".ipynb_checkpoints .git .@__thumb __MACOSX @eaDir #recycle $RECYCLE.BIN".split()
+
+
+def test_hidden_folders_and_files_are_neither_labels_nor_items(folder: Path) -> None:
+    before = ImageFolder(folder, SHAPE)
+    for name in HIDDEN:
+        write_image(folder / name / "1.png")
+        write_image(folder / "bee" / name / "deep" / "1.png")
+    for name in (".hidden.png", "._1.png", "ant/.2.jpg"):
+        write_image(folder / name)
+    after = ImageFolder(folder, SHAPE)
+    assert after.ids.tolist() == before.ids.tolist()
+    assert after.label_names == ("ant", "bee")
+    assert after.passed_over == {}
+    # What is asked for by name is read, whatever its name.
+    assert len(ImageFolder(folder / ".git", SHAPE)) == 1
+
+
+def test_links_are_followed_and_circles_end(folder: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "elsewhere" / "deep" / "1.png")
+    (folder / "cat").symlink_to(tmp_path / "elsewhere")
+    (folder / "bee" / "more").symlink_to(folder / "ant")
+    (folder / "ant" / "2.png").symlink_to(tmp_path / "elsewhere" / "deep" / "1.png")
+    for number, target in enumerate((folder, tmp_path, Path("/"), folder / "bee")):
+        (folder / "bee" / f"circle {number}").symlink_to(target)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "elsewhere")
+    images = ImageFolder(folder, SHAPE)
+    ants = {"4.bmp", "ü b.PNG", "2.png"}
+    assert images.label_names == ("ant", "bee", "cat")
+    assert set(images.ids) == {
+        *(f"ant/{name}" for name in ants),
+        *(f"bee/more/{name}" for name in ants),
+        *("bee/1.png", "bee/2.JPG", "bee/old/3.gif", "cat/deep/1.png", "loose.jpeg"),
+    }
+
+
+def test_pictures_of_all_kinds_are_items_and_those_too_large_are_skipped(tmp_path: Path) -> None:
+    for name, picture in PICTURES.items():
+        (tmp_path / name).write_bytes(picture.data)
+    (tmp_path / "large.png").write_bytes(save(np.zeros((6000, 6000), bool), "PNG"))
+    images = ImageFolder(tmp_path, (32, 48, 3))
+    assert set(images.ids[read_all(images)[1]]) == set(PICTURES)
+    assert "36000000" in images.skipped.pop("large.png")
+    assert not images.skipped
+
+
 def test_order_does_not_depend_on_the_file_system(folder: Path) -> None:
     ids = ImageFolder(folder, SHAPE).ids.tolist()
     (folder / "bee" / "1.png").rename(folder / "moved.png")
@@ -143,8 +205,8 @@ def test_broken_files_are_skipped_counted_and_named(broken: Path, batch_size: in
 def test_reason_for_skipping_is_a_line_that_a_person_can_read(broken: Path) -> None:
     images = ImageFolder(broken, SHAPE)
     read_all(images)
-    assert "empty" in images.skipped["ant/empty.gif"].lower()
-    assert "format" in images.skipped["bee/text.jpg"].lower()
+    assert "Received 0 other bytes" in images.skipped["ant/empty.gif"]
+    assert "JPEG, PNG" in images.skipped["bee/text.jpg"]
     for reason in images.skipped.values():
         assert len(reason.splitlines()) == 1
         assert not any(internal in reason for internal in ("{{", "[Op:", "device:CPU")), reason
@@ -212,10 +274,12 @@ def test_subset_keeps_the_numbers_of_labels_that_it_lacks(folder: Path) -> None:
     assert bees.labels.tolist() == [1, 1, 1]
 
 
-def test_encoded_image_is_the_file(folder: Path) -> None:
+def test_encoded_image_is_the_file_made_plain(folder: Path) -> None:
     images = ImageFolder(folder, SHAPE)
     for position, id_ in enumerate(images.ids):
-        assert images.encoded_image(position) == (folder / id_).read_bytes()
+        data = (folder / id_).read_bytes()
+        assert images.encoded_image(position) == make_plain(data)
+        assert (make_plain(data) == data) == (not id_.endswith(".gif"))
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

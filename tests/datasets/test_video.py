@@ -1,12 +1,13 @@
 """Laws of reading videos: the wanted frames, from any container, and a sentence when it fails."""
 
+import struct
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.datasets.videos import SIZE, encode_sound, encode_video, number_of
+from tests.datasets.videos import SIZE, encode_frames, encode_sound, encode_video, number_of
 from tfpqn.datasets import read_frames, sample_jittered, sample_uniformly
 from tfpqn.datasets.video import read_all_frames
 
@@ -24,6 +25,36 @@ def test_every_container_gives_the_uniformly_sampled_frames(name: str) -> None:
     frames = read_frames(encode_video(12, name), 5)
     assert all(frame.dtype == np.uint8 and frame.shape == (*SIZE, 3) for frame in frames)
     assert numbers(frames) == sample_uniformly(12, 5).tolist()
+
+
+# The four numbers that a display matrix begins with, and what is to be done with the stored frame.
+MATRICES = {
+    (1, 0, 0, 1): lambda stored: stored,
+    (0, 1, -1, 0): lambda stored: np.rot90(stored, -1),
+    (-1, 0, 0, -1): lambda stored: stored[::-1, ::-1],
+    (0, -1, 1, 0): lambda stored: np.rot90(stored),
+    (-1, 0, 0, 1): lambda stored: stored[:, ::-1],
+    (1, 0, 0, -1): lambda stored: stored[::-1],
+    (0, 1, 1, 0): lambda stored: stored.transpose(1, 0, 2),
+}
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_frames_are_turned_upright(matrix: tuple[int, ...]) -> None:
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[:16, :24], pixels[:16, 24:] = 240, 120
+    data = bytearray(encode_frames([pixels, pixels], "mov"))
+    place = data.index(b"tkhd") + 44
+    rows = [value << 16 for value in matrix]
+    data[place : place + 20] = struct.pack(">5i", *rows[:2], 0, *rows[2:])
+    for frame in (read_frames(bytes(data), 1)[0], *read_all_frames(bytes(data))):
+        np.testing.assert_allclose(frame, MATRICES[matrix](pixels).astype(int), atol=16)
+
+
+def test_frames_beyond_the_limit_of_pixels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfpqn.datasets.video.MAX_PIXELS", SIZE[0] * SIZE[1] - 1)
+    with pytest.raises(ValueError, match="frames of 1536 pixels, which is more than 1535"):
+        read_frames(encode_video(2), 1)
 
 
 @pytest.mark.parametrize("seed", [(0, 0), (-1, 2**62)])

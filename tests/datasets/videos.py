@@ -11,6 +11,11 @@ STEP = 12
 
 def encode_video(num_frames: int, name: str = "mp4", size: tuple[int, int] = SIZE) -> bytes:
     """A video whose frame number i is grey of level `STEP * i`."""
+    frames = [np.full((*size, 3), STEP * number, np.uint8) for number in range(num_frames)]
+    return encode_frames(frames, name)
+
+
+def encode_frames(frames: list[np.ndarray], name: str) -> bytes:
     import av
 
     container_format = {"mkv": "matroska"}.get(name, name)
@@ -21,10 +26,9 @@ def encode_video(num_frames: int, name: str = "mp4", size: tuple[int, int] = SIZ
     file = io.BytesIO()
     with av.open(file, "w", format=container_format) as container:
         stream = container.add_stream(codec, rate=10)
-        stream.height, stream.width = size
+        stream.height, stream.width = frames[0].shape[:2] if frames else SIZE
         stream.pix_fmt = pixel_format
-        for number in range(num_frames):
-            pixels = np.full((*size, 3), STEP * number, np.uint8)
+        for pixels in frames:
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             for packet in stream.encode(frame.reformat(format=pixel_format)):
                 container.mux(packet)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import reference
+from tests.datasets.pictures import PICTURES
 from tests.export.tiny import (
     EMBEDDING_DIM,
     FLOOR_SCORE,
@@ -28,7 +29,11 @@ from tests.export.tiny import (
     make_pixels,
     make_searcher,
 )
+from tfpqn.cli.queries import read_query
+from tfpqn.datasets import ImageFolder
 from tfpqn.export import Searcher, SearchResult
+from tfpqn.export.client.inputs import pack_queries
+from tfpqn.export.loaders import Signature, TensorInfo
 from tfpqn.index import CodeIndex, CodeLayout, network_layout
 
 SIGNATURES = [
@@ -73,6 +78,23 @@ def test_an_embedding_finds_what_a_loop_over_the_codes_finds(network, id_type):
 def test_an_image_finds_what_its_embedding_finds(network, searcher):
     embeddings = network.predict(make_pixels(5), verbose=0)["embeddings"]
     assert_found(searcher(make_images(5)), searcher.search_by_embedding(embeddings))
+
+
+def test_pictures_of_all_kinds_have_the_embeddings_with_which_they_are_indexed(
+    network, searcher, tmp_path
+):
+    for name, picture in PICTURES.items():
+        (tmp_path / name).write_bytes(picture.data)
+    images = ImageFolder(tmp_path, network.image_shape)
+    (batch,) = images.batches(len(PICTURES))
+    assert len(batch.images) == len(PICTURES)
+    expected = network.predict(batch.images, verbose=0)["embeddings"]
+    queries = [read_query(images.files[position], False, 0) for position in batch.positions]
+    signature = Signature({"images": TensorInfo("string", (None,))}, {})
+    sent = pack_queries([file.read_bytes() for file in images.files], signature)["images"]
+    for items in (queries, sent.tolist()):
+        found = searcher.signatures["embed"](tf.constant(items))["embeddings"]
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_coded_images_find_themselves():

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tfpqn.datasets import check_image_bytes
-from tfpqn.export.image_checks import check_pixels
+from tests.datasets.pictures import PICTURES
+from tfpqn.datasets import check_image_bytes, decode_image
+from tfpqn.export.image_checks import check_images, check_pixels
 
+KINDS = "JPEG, PNG, GIF, still WebP or 24-bit BMP"
 FORMATS = {
     "JPEG": ("RGB", {}),
     "PNG": ("RGB", {}),
@@ -92,7 +94,60 @@ def test_a_decompression_bomb_is_refused_by_its_header(side):
 
 @pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8\xff", b"%PDF-1.4", b"II*\0" * 9])
 def test_bytes_of_another_kind_are_refused(data):
-    with pytest.raises(
-        ValueError, match=f"JPEG, PNG, GIF, BMP or WebP.*Received {len(data)} other"
-    ):
+    with pytest.raises(ValueError, match=rf"{KINDS}|expected a whole image file"):
         check_image_bytes(data)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_what_the_graph_would_misread_is_refused_before_and_in_it(name):
+    data = PICTURES[name].data
+    if name.endswith((".tif", ".tiff", ".avif", "animation.webp", "palette.bmp", "s.bmp", "y.bmp")):
+        with pytest.raises(ValueError, match=KINDS):
+            check_image_bytes(data)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"images: .*{KINDS}.*rows"):
+            read_in_graph(tf.constant([data]))
+    else:
+        check_image_bytes(data)
+        assert read_in_graph(tf.constant([data])).shape == (1, 4, 4, 3)
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+def read_in_graph(images):
+    read = lambda data: decode_image(check_pixels(data, 2**25, "images"), (4, 4, 3))  # noqa: E731
+    return tf.map_fn(read, check_images(images), fn_output_signature=tf.uint8)
+
+
+def gif_frames(sides, num_frames, screen=None):
+    """An animation of black frames; the first of its screens may claim another size."""
+    data = make_image("GIF", *sides)
+    place = data.index(b",\0\0\0\0")
+    screen = data[6:10] if screen is None else struct.pack("<HH", *screen)
+    comment = b"\x21\xfe\x05hello\x00"
+    return data[:6] + screen + data[10:place] + (comment + data[place:-1]) * num_frames + b";"
+
+
+def test_of_a_gif_the_graph_unpacks_the_first_frame_alone():
+    one, many = gif_frames((300, 200), 1), gif_frames((300, 200), 40)
+    read = tf.function(lambda data: check_pixels(data, 60_000, "images"))
+    assert read(tf.constant(many)).numpy() == read(tf.constant(one)).numpy() == one
+
+
+def test_a_gif_has_the_pixels_of_its_first_frame_where_its_screen_is_smaller():
+    data = gif_frames((300, 200), 2, screen=(1, 1))
+    for check in (accepts, accepts_in_graph):
+        assert check(data, 60_000)
+        assert not check(data, 59_999)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_a_gif_of_any_bytes_is_read_or_refused(data):
+    """No bytes lead the walk through the blocks astray."""
+    gif = bytearray(gif_frames((30, 20), 2))
+    for place in data.draw(st.lists(st.integers(4, len(gif) - 1), max_size=6)):
+        gif[place] = data.draw(st.integers(0, 255))
+    cut = bytes(gif[: data.draw(st.integers(4, len(gif)))])
+    try:
+        assert read_in_graph(tf.constant([cut])).shape == (1, 4, 4, 3)
+    except tf.errors.InvalidArgumentError as error:
+        assert error.message
