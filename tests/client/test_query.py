@@ -98,7 +98,7 @@ def test_a_token_is_read_from_its_file(run, files, server):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        (["text.png"], ValueError, "text.png: images: expected the bytes of"),
+        (["text.png"], ValueError, "text.png: expected the bytes of"),
         (["none.png"], FileNotFoundError, "image file must exist"),
         (["0.png", "--exclude", "a"], ValueError, "--exclude must be whole numbers"),
         (["0.png", "--k", "0"], ValueError, "k must be in"),

@@ -59,7 +59,7 @@ class ImageFolder(ImageSet):
 
     def _read(self, position: np.int64) -> tuple[np.ndarray, np.bool_]:
         try:
-            data = self.encoded_image(position)
+            data = self.encoded_image(int(position))
             return decode_image(tf.constant(data), self.image_shape).numpy(), np.bool_(True)
         except (OSError, ValueError, tf.errors.OpError) as error:
             message = error.message if isinstance(error, tf.errors.OpError) else str(error)

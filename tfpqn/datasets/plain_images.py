@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -81,8 +81,8 @@ def _is_plain(data: bytes) -> bool:
 
 
 def _open(
-    data: bytes, kinds: str, openers: dict[bytes, type[Image.Image]], max_pixels: int
-) -> Image.Image:
+    data: bytes, kinds: str, openers: dict[bytes, type[ImageFile.ImageFile]], max_pixels: int
+) -> ImageFile.ImageFile:
     """The image, of which only the header has been read."""
     start = b"ftyp" if data[4:8] == b"ftyp" else data
     opener = next((opener for first, opener in openers.items() if start.startswith(first)), None)
@@ -104,7 +104,7 @@ def _too_large(max_pixels: int, received: int | str) -> ValueError:
     return ValueError(f"expected images of at most {max_pixels} pixels. Received one of {received}")
 
 
-def _broken(image: Image.Image | type[Image.Image], error: Exception) -> ValueError:
+def _broken(image: ImageFile.ImageFile | type[ImageFile.ImageFile], error: Exception) -> ValueError:
     reason = f"a broken {image.format} file: {error}"
     return ValueError(f"expected a whole image file. Received {reason}")
 
