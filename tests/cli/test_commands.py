@@ -252,7 +252,7 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
         (["search", "--model", "{folder}/models/2", "{folder}/digit.png"], "version folder"),
         (
             ["search", "--model", "{folder}/models/1", "{folder}/text.png"],
-            "text.png: [images: expected the bytes of a JPEG",
+            "text.png: expected the bytes of a JPEG",
         ),
     ],
 )
@@ -303,12 +303,14 @@ def test_files_that_cannot_be_read_are_counted_and_named(tfpqn, folder, tmp_path
     for position in range(3):
         (photos / f"{position}.png").write_bytes(images.encoded_image(position))
     (photos / "broken.png").write_bytes(b"\x89PNG broken")
+    (photos / "phone.heic").touch()
     result = tfpqn(
         *("index", "--run-dir", folder / "run", "--images", photos.parent),
         *("--output", tmp_path / "index"),
     )
     assert result.status == 0
     assert "3 items coded" in result.output
+    assert "1 files of other kinds were passed over: 1 .heic" in result.error
     assert "Skipped 1 files" in result.error
     assert "zero/broken.png" in result.error
 

@@ -101,7 +101,7 @@ def test_bytes_of_another_kind_are_refused(data):
 @pytest.mark.parametrize("name", PICTURES)
 def test_what_the_graph_would_misread_is_refused_before_and_in_it(name):
     data = PICTURES[name].data
-    if name.endswith((".tif", ".tiff", ".avif", "animation.webp", "palette.bmp", "s.bmp", "y.bmp")):
+    if name.endswith((".tif", ".tiff", ".avif", ".bmp", "animation.webp")):
         with pytest.raises(ValueError, match=KINDS):
             check_image_bytes(data)
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"images: .*{KINDS}.*rows"):

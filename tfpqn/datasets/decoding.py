@@ -75,9 +75,9 @@ def _decode_grey(data: tf.Tensor) -> tf.Tensor:
 
 def _lay_on_white(pixels: tf.Tensor, channels: int) -> tf.Tensor:
     """Colours and opacity, uint8 `[height, width, 4]`, as they show on white."""
-    pixels = tf.cast(pixels, tf.float32)
-    colors, opacity = pixels[..., :3], pixels[..., 3:] / 255.0
-    colors = tf.cast(tf.round(colors * opacity + 255.0 * (1.0 - opacity)), tf.uint8)
+    # 255 * 255 fits 16 bits; floats would take gigabytes where an image is large.
+    colors, opacity = tf.cast(pixels[..., :3], tf.uint16), tf.cast(pixels[..., 3:], tf.uint16)
+    colors = tf.cast((colors * opacity + 255 * (255 - opacity) + 127) // 255, tf.uint8)
     return _to_grey(colors) if channels == 1 else colors
 
 

@@ -26,7 +26,7 @@ _DECODED = {
     b"RIFF": WebPImageFile,
 }
 # The graph cannot decode these.
-_CONVERTED = {b"II*\0": TiffImageFile, b"MM\0*": TiffImageFile, b"ftyp": AvifImageFile}
+_CONVERTED = {b"II*\0": TiffImageFile, b"MM\0*": TiffImageFile, b"ftypavi": AvifImageFile}
 
 
 def make_plain(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -84,7 +84,7 @@ def _open(
     data: bytes, kinds: str, openers: dict[bytes, type[ImageFile.ImageFile]], max_pixels: int
 ) -> ImageFile.ImageFile:
     """The image, of which only the header has been read."""
-    start = b"ftyp" if data[4:8] == b"ftyp" else data
+    start = data[4:16] if data[4:8] == b"ftyp" else data
     opener = next((opener for first, opener in openers.items() if start.startswith(first)), None)
     if opener is None:
         raise ValueError(f"expected the bytes of a {kinds} file. Received {len(data)} other bytes")
