@@ -25,6 +25,8 @@ SAMPLES_PER_CODEWORD = 16
 FEWEST_SAMPLES = 2048
 # Queries of an evaluation between epochs.
 CURVE_QUERIES = 1000
+# Decoded images of a folder that are held in memory, not read again in each epoch.
+HELD_BYTES = 2**30
 # Embeddings of so many are held at once, after training.
 SETTLED_ITEMS = 2**16
 
@@ -77,6 +79,7 @@ def train(
         if run.is_trained:
             return run.load_network()
         remove_leftovers(run.folder)
+        splits = dataclasses.replace(splits, train=splits.train.held_in_memory(HELD_BYTES))
         precision = note_machine(run.folder, run.config)["precision"]
         done = len(run.read_history())
         for stage in dataclasses.replace(run.config, precision=precision).stages:

@@ -274,6 +274,18 @@ def test_subset_keeps_the_numbers_of_labels_that_it_lacks(folder: Path) -> None:
     assert bees.labels.tolist() == [1, 1, 1]
 
 
+def test_a_folder_held_in_memory_holds_the_same_items_unless_it_is_too_large(broken: Path) -> None:
+    images = ImageFolder(broken, SHAPE).readable()
+    pixels, _ = read_all(images)
+    held = images.held_in_memory(pixels.nbytes)
+    assert held.in_memory
+    np.testing.assert_array_equal(read_all(held)[0], pixels)
+    assert held.ids.tolist() == images.ids.tolist()
+    assert held.labels.tolist() == images.labels.tolist()
+    assert held.label_names == images.label_names
+    assert images.held_in_memory(pixels.nbytes - 1) is images
+
+
 def test_encoded_image_is_the_file_made_plain(folder: Path) -> None:
     images = ImageFolder(folder, SHAPE)
     for position, id_ in enumerate(images.ids):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 
 import numpy as np
 
 from tfpqn.datasets.decoding import decode_image, plain_sentence
-from tfpqn.datasets.image_set import ImageSet, ImageShape
+from tfpqn.datasets.image_set import ImageArrays, ImageSet, ImageShape
 from tfpqn.datasets.item_reading import find_readable, read_items
 from tfpqn.datasets.labelled_files import LabelledFiles, find_labelled_files
 from tfpqn.datasets.lazy_tensorflow import tf
@@ -65,6 +66,14 @@ class ImageFolder(ImageSet):
             message = error.message if isinstance(error, tf.errors.OpError) else str(error)
             self.skipped[self.ids[position]] = plain_sentence(message)
             return np.zeros(self.image_shape, np.uint8), np.bool_(False)
+
+    def held_in_memory(self, most_bytes: int) -> ImageSet:
+        if len(self) * math.prod(self.image_shape) > most_bytes:
+            return self
+        batches = list(self.batches(256))
+        part = self.subset(np.concatenate([batch.positions for batch in batches]))
+        images = np.concatenate([batch.images for batch in batches])
+        return ImageArrays(images, part.labels, part.ids, part.label_names)
 
     def readable(self) -> ImageFolder:
         need = f"{self.folder} must hold at least one readable image"

