@@ -76,11 +76,13 @@ def save_searcher(
         tf.saved_model.save(searcher, str(folder), signatures=searcher.signatures)
         check_ops(folder, allow_xla=searcher.xla)
         write_warmup_requests(searcher, folder, model_name, _warmup_sizes(batching))
-        (folder / BATCHING_FILE).write_text(batching.to_text())
+        (folder / BATCHING_FILE).write_text(batching.to_text(), encoding="utf-8")
         manifest = _describe(searcher, folder, metrics)
-        (folder / README_FILE).write_text(write_readme(manifest, model_name, path.name))
+        readme = write_readme(manifest, model_name, path.name)
+        (folder / README_FILE).write_text(readme, encoding="utf-8")
         manifest["files"] = list_files(folder)
-        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
+        text = json.dumps(manifest, indent=2) + "\n"
+        (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
     return path
 
 

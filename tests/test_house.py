@@ -297,6 +297,18 @@ def test_nothing_read_from_disk_or_network_can_run_as_code(source):
                 )
 
 
+@every_source
+def test_text_files_are_utf_8_whatever_the_machine_is_set_to(source):
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+        is_file = ast.unparse(node.func) == "open" and "b" not in ast.unparse(node.args[1])
+        if is_file or name in ("read_text", "write_text"):
+            named = {keyword.arg for keyword in node.keywords}
+            assert "encoding" in named, f"{source.at(node.lineno)}: say encoding"
+
+
 def test_what_keras_must_find_again_is_registered_under_tfpqn():
     registered = [
         (source, node, call)

@@ -12,6 +12,8 @@ from tfpqn import _command_line
 
 if _command_line.is_command_line():
     _command_line.import_keras_quietly()
+else:
+    _command_line.quieten_tensorflow()
 
 from tfpqn import layers as layers
 from tfpqn import losses as losses

@@ -9,8 +9,31 @@ from pathlib import Path
 
 
 def is_command_line() -> bool:
-    """Whether Python was started as `tfpqn` or `python -m tfpqn`."""
-    return Path(sys.argv[0]).name == "tfpqn" or sys.orig_argv[1:3] == ["-m", "tfpqn"]
+    """Whether Python was started as `tfpqn` or `python -m tfpqn`, whatever options it has."""
+    if Path(sys.argv[0]).stem == "tfpqn":
+        return True
+    # While Python looks for the module, its place is not known yet.
+    arguments = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+    return sys.argv[0] == "-m" and arguments[-1:] in (["tfpqn"], ["-mtfpqn"])
+
+
+def printable(text: str) -> str:
+    """The text in one line and as it can be shown: control characters are escaped.
+
+    Ids and paths are of anyone's making, and a terminal obeys the characters that it is sent.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def quieten_tensorflow() -> None:
+    """Let TensorFlow tell of faults by exceptions alone, unless the user has said otherwise.
+
+    Without a GPU it reports as an error that there is none. To be called before it is imported.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def own_python(program: str, *arguments: str) -> list[str]:
@@ -39,7 +62,7 @@ def import_keras_quietly() -> None:
     reason than the backend what was held back is shown.
     """
     warnings.formatwarning = _format_warning
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quieten_tensorflow()
     # TensorFlow has these kernels for all processors, but takes them by itself on a few alone.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # Both say on stderr, in several lines, what comes as an error besides.
@@ -60,6 +83,8 @@ def import_keras_quietly() -> None:
             )
             os.write(stderr, f"{' '.join(message.split())}\n".encode())
             sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(130)
         except BaseException:
             held_back.seek(0)
             os.write(stderr, held_back.read())
@@ -77,4 +102,4 @@ def _format_warning(
     line: str | None = None,
 ) -> str:
     """One line, without the place in the code, which says nothing to who runs a command."""
-    return f"tfpqn: warning: {' '.join(str(message).split())}\n"
+    return f"tfpqn: warning: {printable(' '.join(str(message).split()))}\n"

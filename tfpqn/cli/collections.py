@@ -46,7 +46,6 @@ def index(
         bool, typer.Option(help="Add to the index at --output; items it has are coded anew.")
     ] = False,
 ) -> None:
-    """Code a collection: the run's own database, a protocol's, or a folder of images or videos."""
     from tfpqn.datasets import ImageFolder, open_clips
     from tfpqn.index import build_index
     from tfpqn.training import Run
@@ -92,7 +91,6 @@ def remove(
     ids: Annotated[list[str], typer.Argument(help="Ids of the items to remove.")],
     index: IndexFolder,
 ) -> None:
-    """Remove items from an index; the others keep their order."""
     from tfpqn.index import describe_index, remove_from_index
 
     before = describe_index(index)
@@ -105,7 +103,6 @@ def compact(
     index: IndexFolder,
     rows_per_part: Annotated[int, typer.Option(min=1, help="Most items in one file.")] = 1_000_000,
 ) -> None:
-    """Rewrite an index of many small files into few full ones, with the same contents."""
     from tfpqn.index import compact_index, describe_index
 
     before = describe_index(index)
@@ -122,7 +119,6 @@ def compat(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how old codes rank under a new network: is re-encoding due?"""
     from tfpqn.training import Run, compare_networks
 
     runs = [Run.open(folder) for folder in (old, new)]
@@ -145,7 +141,6 @@ def calibrate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the halves of the queries.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Find the score from which on a neighbour is a match; write calibration.json."""
     from tfpqn.training import Run, calibrate_run
 
     run = Run.open(run_dir)

@@ -37,6 +37,7 @@ NOT_IN_RECIPES = frozenset(
     + ("checkpoint_every", "evaluate_every")
 )
 
+# Texts of help are given as such: PYTHONOPTIMIZE=2 takes docstrings away.
 app = typer.Typer(
     help="Product quantization networks: train, index, evaluate, export, search, serve.",
     no_args_is_help=True,
@@ -59,17 +60,18 @@ def _options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Product quantization networks: train, index, evaluate, export, search."""
+    """Options of no command."""
 
 
-@app.command()
+@app.command(
+    help="Train on digits (tpqn: on moving ones), evaluate, export, search; draw a picture."
+)
 def demo(
     model: Annotated[str, typer.Option(help="Kind of network: pqn, rpqn or tpqn (clips).")] = "pqn",
     output: Annotated[
         Path | None, typer.Option(help="Folder for all that the demo makes: tfpqn-demo.")
     ] = None,
 ) -> None:
-    """Train on digits (tpqn: on moving ones), evaluate, export, search; draw a picture."""
     from tfpqn.cli.demo import run_demo
 
     # Each kind in a folder of its own, unless told: their runs have different settings.
@@ -78,7 +80,7 @@ def demo(
     )
 
 
-@app.command()
+@app.command(help="Train a network; started again after a kill, it goes on where it stopped.")
 def train(
     context: typer.Context,
     run_dir: RunDir,
@@ -174,7 +176,6 @@ def train(
         typer.Option(min=1, help="Epochs between evaluations of at most 1,000 queries."),
     ] = None,
 ) -> None:
-    """Train a network; started again after a kill, it goes on where it stopped."""
     from tfpqn.training import Run, RunConfig
     from tfpqn.training import train as train_run
 
@@ -204,19 +205,20 @@ def train(
     splits = config.load_splits(data_dir)
     report_skipped(splits.train)
     train_run(run, splits, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every)
-    console.print(f"Trained. The network is in {run.folder / 'network.keras'}")
+    console.print(f"Trained. The network is in {run.folder / 'network.keras'}", soft_wrap=True)
 
 
-app.command()(index)
+app.command(
+    help="Code a collection: the run's own database, a protocol's, or a folder of images or videos."
+)(index)
 
 
-@app.command()
+@app.command(help="Rank the database for each query; print the figures and write metrics.json.")
 def evaluate(
     run_dir: RunDir,
     protocol: ProtocolName = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Rank the database for each query; print the figures and write metrics.json."""
     from tfpqn.training import Run, evaluate_run
 
     run = Run.open(run_dir)
@@ -225,11 +227,13 @@ def evaluate(
     console.print(f"Written to {run.folder / 'metrics.json'}")
 
 
-app.command()(export)
-app.command()(verify)
+app.command(help="Write network and index as one SavedModel for TensorFlow Serving.")(export)
+app.command(
+    help="Check a version folder: files, ops, codebooks, and that three readers load and answer it."
+)(verify)
 
 
-@app.command()
+@app.command(help="Search an exported model, in plain TensorFlow, with images or clips.")
 def search(
     files: Annotated[
         list[Path],
@@ -241,7 +245,6 @@ def search(
     ] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Search an exported model, in plain TensorFlow, with images or clips."""
     from tfpqn.cli.queries import read_query
     from tfpqn.datasets import plain_sentence
     from tfpqn.export import StatusError, load_searcher
@@ -257,10 +260,21 @@ def search(
     print_answers(answers, as_json, console)
 
 
-app.command()(serve)
-app.command()(query)
-for command in (remove, compact, compat, calibrate, reproduce):
-    app.command()(command)
+app.command(
+    help="Serve a model by gRPC and REST as TensorFlow Serving does: for development and tests."
+)(serve)
+app.command(help="Search a served model, by gRPC or REST, with images or clips.")(query)
+app.command(help="Remove items from an index; the others keep their order.")(remove)
+app.command(
+    help="Rewrite an index of many small files into few full ones, with the same contents."
+)(compact)
+app.command(help="Measure how old codes rank under a new network: is re-encoding due?")(compat)
+app.command(help="Find the score from which on a neighbour is a match; write calibration.json.")(
+    calibrate
+)
+app.command(
+    help="Run rows of a table of results again; write their records, and the page made from them."
+)(reproduce)
 
 
 def _read_recipe(

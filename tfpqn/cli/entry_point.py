@@ -1,31 +1,95 @@
-"""Entry point: runs a command and turns user errors into one line."""
+"""Entry point: runs a command, turns user errors into one line, and says that one was stopped."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import shlex
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+from tfpqn._command_line import printable
 from tfpqn.cli.commands import app
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Started again, these go on from their last checkpoint.
+RESUMABLE = ("train", "reproduce", "demo")
 
 
 def main() -> None:
     """Run the command line; exit with 0 only when it did what it says.
 
-    A user error is one line on stderr and status 2. With TFPQN_TRACEBACK=1 it is shown in full.
+    A user error is one line on stderr and status 2. With TFPQN_TRACEBACK=1 it is shown in full. One
+    that is stopped by Ctrl-C or SIGTERM says so, and how to go on where that can be; its status is
+    128 and the signal's number.
     """
-    try:
-        status = app(standalone_mode=False)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if os.environ.get("TFPQN_TRACEBACK") or not _is_user_error(error):
-            raise
-        sys.stderr.write(f"tfpqn: error: {_one_line(error)}\n")
-        sys.exit(2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the terminal's encoding lacks must not end a command after its work was done.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    with _stopped_by_signals() as received:
+        try:
+            status = app(standalone_mode=False)
+        except (Exception, KeyboardInterrupt) as error:
+            if not received:
+                if os.environ.get("TFPQN_TRACEBACK") or not _is_user_error(error):
+                    raise
+                _say(f"error: {_one_line(error)}")
+                sys.exit(2)
+            status = 128 + received[0]
+    if received and status:
+        _say(_describe_stop(signal.Signals(received[0])))
+        sys.exit(128 + received[0])
     sys.exit(status or 0)
 
 
-def _is_user_error(error: Exception) -> bool:
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[list[int]]:
+    """Makes each signal raise KeyboardInterrupt, and notes it: Typer turns that into an exit."""
+    received: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    def stop_again(ignored: Any) -> None:
+        """Raised where Python lets nothing out, as in a callback of its garbage collector."""
+        if received and issubclass(ignored.exc_type, KeyboardInterrupt):
+            threading.Timer(0.1, os.kill, (os.getpid(), received[0])).start()
+        else:
+            former_hook(ignored)
+
+    former_hook, sys.unraisablehook = sys.unraisablehook, stop_again
+    # Who starts a command in the background may have it ignore them.
+    former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    chosen = [number for number in STOP_SIGNALS if former[number] is not signal.SIG_IGN]
+    for number in chosen:
+        signal.signal(number, stop)
+    try:
+        yield received
+    finally:
+        sys.unraisablehook = former_hook
+        for number in chosen:
+            signal.signal(number, former[number])
+
+
+def _describe_stop(number: signal.Signals) -> str:
+    sentence = f"stopped by {number.name}"
+    if sys.argv[1:2] and sys.argv[1] in RESUMABLE:
+        is_script = Path(sys.argv[0]).stem == "tfpqn"
+        program = ["tfpqn"] if is_script else [sys.executable, "-m", "tfpqn"]
+        command = shlex.join([*program, *sys.argv[1:]])
+        sentence += (
+            f"; the same command goes on from the last checkpoint, if there is one: {command}"
+        )
+    return sentence
+
+
+def _is_user_error(error: BaseException) -> bool:
     """Whether the message alone says what to do: bad values, files, options, what is missing."""
     if isinstance(error, (ImportError, OSError, ValueError)) or hasattr(error, "format_message"):
         return True
@@ -33,7 +97,11 @@ def _is_user_error(error: Exception) -> bool:
     return getattr(error, "code", None) == "INVALID_ARGUMENT" or hasattr(error, "op")
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     format_message = getattr(error, "format_message", None)
     message = format_message() if format_message else str(error)
     return " ".join(message.split()) or type(error).__name__
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"tfpqn: {printable(sentence)}\n")

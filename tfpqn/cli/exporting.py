@@ -65,7 +65,6 @@ def export(
         int | None, typer.Option(min=1, help="Rows that a server may merge: 32, of clips 8.")
     ] = None,
 ) -> None:
-    """Write network and index as one SavedModel for TensorFlow Serving."""
     import dataclasses
 
     from tfpqn.export import Searcher, default_batching, require_new_version, save_searcher
@@ -130,7 +129,6 @@ def export(
 def verify(
     model: Annotated[Path, typer.Argument(help="Version folder: models/NAME/VERSION.")],
 ) -> None:
-    """Check a version folder: files, ops, codebooks, and that three readers load and answer it."""
     from tfpqn.export import verify_version
 
     report = verify_version(model)

@@ -56,7 +56,6 @@ def query(
     ] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Search a served model, by gRPC or REST, with images or clips."""
     from tfpqn.export.client import SearchClient, ServingError
 
     try:

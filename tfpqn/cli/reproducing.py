@@ -31,7 +31,6 @@ def reproduce(
         bool, typer.Option("--report", help="Only write the page from the records.")
     ] = False,
 ) -> None:
-    """Run rows of a table of results again; write their records, and the page made from them."""
     from tfpqn.training import reproduce as reproduce_rows
     from tfpqn.training.recipes import find_table, table_names
     from tfpqn.training.records import read_records

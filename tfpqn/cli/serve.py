@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tfpqn._command_line import printable
 from tfpqn.cli.shared import read_token
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ def serve(
         Path | None, typer.Option(help="File with the bearer token that callers must send.")
     ] = None,
 ) -> None:
-    """Serve a model through gRPC and REST as TensorFlow Serving does: for development and tests."""
     from tfpqn.export.server import ModelServer, event_loop
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -92,9 +92,8 @@ async def _serve(server: ModelServer, host: str) -> None:
     if not stop.is_set():
         rest = "" if server.rest_port is None else f", REST on {host}:{server.rest_port}"
         versions = ", ".join(map(str, server.available_versions)) or "none yet"
-        typer.echo(
-            f"Serving {server.model_name} (version {versions}): gRPC on {host}:{server.port}{rest}"
-        )
+        name = printable(server.model_name)
+        typer.echo(f"Serving {name} (version {versions}): gRPC on {host}:{server.port}{rest}")
         await stopping
     stopping.cancel()
     await server.stop()

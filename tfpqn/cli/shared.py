@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import rich.console
+import rich.text
 import typer
+
+from tfpqn._command_line import printable
 
 if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet
 
-console = rich.console.Console()
+
+class PlainConsole(rich.console.Console):
+    """Prints text as it is: no markup, no names of emoji, and control characters escaped."""
+
+    def render_str(self, text: str, **options: Any) -> rich.text.Text:
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+
+console = PlainConsole()
+error_console = PlainConsole(stderr=True, soft_wrap=True, highlight=False)
 
 RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
 DataDir = Annotated[
@@ -56,6 +68,6 @@ def report_skipped(images: ImageSet) -> None:
         typer.echo(f"{num_files:,} files of other kinds were passed over: {kinds}", err=True)
     if not images.skipped:
         return
-    typer.echo(f"Skipped {len(images.skipped)} files that could not be read:", err=True)
+    error_console.print(f"Skipped {len(images.skipped)} files that could not be read:")
     for id_, reason in images.skipped.items():
-        typer.echo(f"  {id_}: {reason}", err=True)
+        error_console.print(f"  {id_}: {reason}")

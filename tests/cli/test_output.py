@@ -1,0 +1,129 @@
+"""What reaches the terminal: text as it is, and no more than was asked for."""
+
+import gc
+import io
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from tfpqn import _command_line
+from tfpqn.cli import entry_point
+from tfpqn.cli.answers import print_answers
+from tfpqn.cli.commands import app
+from tfpqn.cli.shared import PlainConsole, report_skipped
+
+# Id -> how it is shown.
+NAMES = {
+    "bracket[red].jpg": "bracket[red].jpg",
+    "[/]": "[/]",
+    "[": "[",
+    ":cat:": ":cat:",
+    "\x1b[31mred": r"\x1b[31mred",
+    "two\nlines": r"two\nlines",
+    "gnp.\u202egpj": r"gnp.\u202egpj",
+    os.fsdecode(b"\xff"): r"\udcff",
+    "Ä ü 猫": "Ä ü 猫",
+}
+
+
+@pytest.mark.parametrize(("name", "shown"), NAMES.items(), ids=ascii)
+def test_names_are_shown_as_they_are_and_never_obeyed(name, shown):
+    answer = {"file": name, "neighbours": [{"id": name, "score": 0.5}]}
+    console = PlainConsole(file=io.StringIO(), width=100)
+    console.print(f"Written to {name}")
+    print_answers([answer], False, console)
+    text = console.file.getvalue()
+    assert text.count(shown) == 3
+    assert "\x1b" not in text
+
+
+def test_skipped_files_are_shown_as_they_are(capfd):
+    class Items:
+        skipped = dict.fromkeys(NAMES, "torn")
+
+    report_skipped(Items())
+    assert capfd.readouterr().err.splitlines()[1:] == [f"  {n}: torn" for n in NAMES.values()]
+
+
+def run_main(monkeypatch, capsys, command, *arguments):
+    monkeypatch.setattr(entry_point, "app", command)
+    monkeypatch.setattr(sys, "argv", ["tfpqn", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        entry_point.main()
+    return stop.value.code, capsys.readouterr().err
+
+
+def test_an_error_shows_what_it_names_as_it_is(monkeypatch, capsys):
+    def fail(standalone_mode):
+        raise ValueError("Received: '\x1b]0;title\x07 [red]'")
+
+    status, error = run_main(monkeypatch, capsys, fail)
+    assert (status, error) == (2, "tfpqn: error: Received: '\\x1b]0;title\\x07 [red]'\n")
+
+
+@pytest.mark.parametrize("number", entry_point.STOP_SIGNALS)
+@pytest.mark.parametrize("in_a_callback", [False, True])
+def test_a_stopped_command_says_so_and_how_to_go_on(monkeypatch, capsys, number, in_a_callback):
+    def collect(phase, info):
+        if phase == "start":
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+
+    def wait(standalone_mode):
+        if in_a_callback:
+            # Python lets no exception out of it.
+            gc.callbacks.append(collect)
+            gc.collect()
+            gc.callbacks.remove(collect)
+        else:
+            os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    former = signal.getsignal(number)
+    status, error = run_main(monkeypatch, capsys, wait, "train", "--run-dir", "my run")
+    assert status == 128 + number
+    assert error == (
+        f"tfpqn: stopped by {number.name}; the same command goes on from the last checkpoint, if "
+        "there is one: tfpqn train --run-dir 'my run'\n"
+    )
+    assert signal.getsignal(number) == former
+    status, error = run_main(monkeypatch, capsys, wait, "index")
+    assert error == f"tfpqn: stopped by {number.name}\n"
+
+
+def test_help_does_not_stand_on_docstrings_which_python_can_be_told_to_drop():
+    without = [command for command in app.registered_commands if not command.help]
+    assert not without and app.info.help
+
+
+@pytest.mark.parametrize(
+    ("original", "arguments", "expected"),
+    [
+        (["python", "/bin/tfpqn", "train"], ["/bin/tfpqn", "train"], True),
+        (["python", "-m", "tfpqn", "train"], ["-m", "train"], True),
+        (["python", "-X", "utf8", "-mtfpqn", "train"], ["-m", "train"], True),
+        (["python", "-OO", "-m", "pytest", "tfpqn"], ["-m", "tfpqn"], False),
+        (["python", "-m", "pytest", "-m", "tfpqn"], ["-m", "-m", "tfpqn"], False),
+        (["python", "-c", "import tfpqn"], ["-c"], False),
+    ],
+    ids=str,
+)
+def test_the_command_line_is_known_whatever_the_options_of_python(
+    monkeypatch, original, arguments, expected
+):
+    """TensorFlow's notices are held back there alone, while it is imported."""
+    monkeypatch.setattr(sys, "orig_argv", original)
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert _command_line.is_command_line() is expected
+
+
+def test_tensorflow_tells_of_a_machine_without_a_gpu_only_if_it_is_asked_to(monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    _command_line.quieten_tensorflow()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    _command_line.quieten_tensorflow()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
