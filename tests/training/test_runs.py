@@ -69,7 +69,12 @@ def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         assert str(folder) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", '{"bits": 16', "[1]", '{"bits": 16, "colour": "red"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"bits": 16', "[1]", '{"bits": 16, "colour": "red"}', "[" * 100_000]
+    + ['{"bits": "16"}', '{"bits": true}', '{"bits": 16.5}', '{"augment": "no"}', '{"seed": null}']
+    + ['{"alpha": "5"}', '{"num_segments": [1, "2"]}', '{"num_segments": 2}', '{"backbone": []}'],
+)
 def test_settings_that_cannot_be_read_are_an_error_that_names_the_file(
     tmp_path: Path, text: str
 ) -> None:
