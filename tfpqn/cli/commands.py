@@ -199,6 +199,12 @@ def train(
         # Left out, it would be the protocol of a run without a folder.
         config = RunConfig(**{"protocol": None, **chosen})
     run = Run.start(run_dir, config)
+    if run.config != config:
+        console.print(
+            f"The run ended with epoch {run.config.earlier_epochs[-1]} and goes on to "
+            f"{run.config.epochs}, at the learning rates that a run of so many has from there.",
+            soft_wrap=True,
+        )
     if config.initial_run and not run.has_begun:
         # Said before the data is read.
         Run.open(config.initial_run)
