@@ -199,7 +199,7 @@ def train(
         # Left out, it would be the protocol of a run without a folder.
         config = RunConfig(**{"protocol": None, **chosen})
     run = Run.start(run_dir, config)
-    if run.config != config:
+    if run.config.earlier_epochs != config.earlier_epochs:
         console.print(
             f"The run ended with epoch {run.config.earlier_epochs[-1]} and goes on to "
             f"{run.config.epochs}, at the learning rates that a run of so many has from there.",
