@@ -53,7 +53,11 @@ setup(
     package_data={"tfpqn.export": ["serving_ops.txt"]},
     install_requires=[
         "tensorflow>=2.19,<3",
-        "keras>=3.8,<4",
+        # Earlier ones can be made to run code, write elsewhere or take all memory by a `.keras`
+        # file: CVE-2025-1550, -8747, -9905, -12058, -12060, CVE-2026-0897, -1462, -12570. The 3.12
+        # series is the last for Python 3.10.
+        "keras>=3.15,<4; python_version >= '3.11'",
+        "keras>=3.12.4,<3.13; python_version < '3.11'",
         "tensorflow-datasets>=4.9.7",
         "importlib_resources",  # tensorflow-datasets imports it without declaring it
         "tensorflow-metadata>=1.13",  # or Python 3.10 ends up with 0.5, which tfds cannot use
@@ -63,14 +67,14 @@ setup(
         "httptools>=0.6",
         "httpx>=0.27",
         "prometheus_client>=0.20",
-        "starlette>=0.40",
+        "starlette>=1.3.1",  # CVE-2025-54121, CVE-2025-62727, CVE-2026-48710
         "uvicorn>=0.30",
         "uvloop>=0.19; sys_platform != 'win32'",
         "tensorboard>=2.19",  # tf.summary writes through it; tensorflow no longer brings it
         "numpy>=1.26",
-        "pillow>=11.3",  # reads AVIF
-        "pyarrow>=16",
-        "scikit-learn>=1.4",
+        "pillow>=12.3",  # reads AVIF; CVE-2025-48379, CVE-2026-25990, -40192, -42309, -59199 and more
+        "pyarrow>=17",  # CVE-2024-52338
+        "scikit-learn>=1.5",  # CVE-2024-5206
         "matplotlib>=3.8",
         "typer>=0.12",
         "rich>=13",

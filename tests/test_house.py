@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 
@@ -236,6 +238,25 @@ def declared_requirements() -> tuple[set[str], set[str]]:
         return {re.match(r"[\w.-]+", requirement).group(0).lower() for requirement in requirements}
 
     return bare(texts["install_requires"]), bare(extras)
+
+
+def test_the_versions_that_ci_installs_are_such_as_setup_allows():
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    texts = [leaf.value for leaf in ast.walk(tree) if isinstance(leaf, ast.Constant)]
+    texts = [text for text in texts if isinstance(text, str) and re.fullmatch(r"[\w.-]+>=.*", text)]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    for python in ("3.10", "3.11", "3.13"):
+        here = {"python_version": python}
+        held = {
+            canonicalize_name(pin.name): next(iter(pin.specifier)).version
+            for pin in pinned
+            if pin.marker is None or pin.marker.evaluate(here)
+        }
+        for wanted in map(Requirement, texts):
+            version = held.get(canonicalize_name(wanted.name))
+            if version and (wanted.marker is None or wanted.marker.evaluate(here)):
+                assert wanted.specifier.contains(version), f"{wanted}: {version} on {python}"
 
 
 @every_source

@@ -15,8 +15,11 @@ from tests.training.tiny import arrays_of, assert_bit_equal, make_images, make_s
 from tfpqn.datasets import load_protocol
 from tfpqn.models import ProductQuantizationNetwork
 from tfpqn.training import Run, RunConfig, evaluate, evaluate_run, run_training, train
+from tfpqn.training.run_config import PLAIN
 
-CONFIG = RunConfig(bits=16, embedding_dim=16, epochs=2, batch_size=16, seed=3)
+CONFIG = RunConfig(
+    **{**PLAIN, "bits": 16, "embedding_dim": 16, "epochs": 2, "batch_size": 16, "seed": 3}
+)
 
 
 class Trained(NamedTuple):
