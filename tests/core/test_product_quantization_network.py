@@ -181,13 +181,56 @@ def test_every_trainable_weight_moves(images_and_labels):
 
 def test_labels_may_be_a_column_multi_hot_or_large(images_and_labels):
     images, labels = images_and_labels
-    base = 2**40 if BACKEND == "tensorflow" else 2**24
     network = make_network()
     losses = []
-    for same in (labels, labels[:, None], np.eye(4, dtype="int32")[labels], base + labels):
+    for same in (labels, labels[:, None], np.eye(4, dtype="int32")[labels], 2**32 * labels):
         network.compile(loss=AsymmetricTripletLoss(), **COMPILE_OPTIONS)
         losses.append(network.test_on_batch(images, same, return_dict=True)["loss"])
     assert losses == pytest.approx([losses[0]] * 4, rel=1e-5)
+
+
+def test_labels_beyond_32_bits_train_like_small_ones_however_they_come(images_and_labels):
+    images, labels = images_and_labels
+    wide = 2**32 * labels
+
+    def train(x, y, validation):
+        keras.utils.set_random_seed(1)
+        network = compiled_network()
+        options = {"epochs": 2, "steps_per_epoch": 1, "batch_size": None if y is None else 24}
+        logs = network.fit(
+            x, y, **options, shuffle=False, verbose=0, validation_data=validation
+        ).history
+        return [*logs["loss"], *logs["val_loss"]]
+
+    def stream(x, y):
+        yield from [(x, y)] * 3
+
+    def dataset(x, y):
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices((x, y)).batch(24).repeat(3)
+
+    expected = train(images, labels, (images, labels))
+    assert train(images, wide, (images, wide)) == pytest.approx(expected, rel=1e-4)
+    assert train(images, wide.tolist(), (images, labels)) == pytest.approx(expected, rel=1e-4)
+    assert train(stream(images, wide), None, (images, labels)) == pytest.approx(expected, rel=1e-4)
+    assert train(dataset(images, wide), None, dataset(images, wide).take(1)) == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+def test_labels_that_are_names_are_refused_in_one_sentence(images_and_labels):
+    images, labels = images_and_labels
+    names = np.array(["ant", "bee", "cat", "dog"])[labels]
+    for bad in (names, names.tolist(), names.astype(object)):
+        with pytest.raises(ValueError, match="numpy.unique"):
+            compiled_network().fit(images, bad, verbose=0)
+
+
+def test_labels_above_the_classes_of_a_classifier_are_refused(images_and_labels):
+    images, labels = images_and_labels
+    with pytest.raises(ValueError, match="num_classes=4 takes labels below that. Received: .* 7"):
+        compiled_network(num_classes=4).fit(images, labels + 4, verbose=0)
 
 
 def test_sample_weights_reach_the_loss(images_and_labels):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.backend import BACKEND, to_numpy
+from tests.core.backend import to_numpy
 from tfpqn.ops import label_relevance
 
 labels = st.lists(st.integers(-3, 3), min_size=4, max_size=4)
@@ -51,12 +51,36 @@ def test_hundreds_of_shared_labels_are_still_shared():
     assert to_numpy(label_relevance(everything, everything)).all()
 
 
-def test_large_neighbouring_labels_stay_distinct():
-    """As float32, ids beyond 2**24 would merge. JAX without x64 knows 32-bit integers only."""
-    base = 2**40 if BACKEND == "tensorflow" else 2**30
-    ids = base + np.arange(3)
-    assert len(np.unique(ids.astype("float32"))) == 1
-    np.testing.assert_array_equal(to_numpy(label_relevance(ids, ids)), np.eye(3, dtype=bool))
+@pytest.mark.parametrize(
+    "ids",
+    [
+        2**40 + np.arange(3),
+        2**32 * np.arange(1, 4),
+        np.array([-(2**63), 0, 2**63 - 1]),
+        2**63 + 2**32 * np.arange(3, dtype="uint64"),
+        2.0**24 + np.arange(3),
+        2**24 + np.arange(3, dtype="int32"),
+    ],
+    ids=["2**40", "multiples of 2**32", "limits", "uint64", "floats", "int32"],
+)
+def test_labels_beyond_a_backends_numbers_stay_distinct(ids):
+    """JAX cuts integers to 32 bits, and as float32 ids beyond 2**24 merge."""
+    columns = np.concatenate([ids[1:], ids])
+    expected = np.equal.outer(ids, columns)
+    np.testing.assert_array_equal(to_numpy(label_relevance(ids, columns)), expected)
+    np.testing.assert_array_equal(
+        to_numpy(label_relevance(ids[:, None], columns[:, None])), expected
+    )
+
+
+def test_multi_hot_labels_count_however_large_they_are():
+    rows = np.array([[2**32, 0], [0, 2**33]])
+    np.testing.assert_array_equal(to_numpy(label_relevance(rows, rows)), np.eye(2, dtype=bool))
+
+
+def test_names_are_refused_with_the_way_to_number_them():
+    with pytest.raises(ValueError, match="numpy.unique.*Received: labels of dtype <U3"):
+        label_relevance(np.array(["ant", "bee"]), np.array(["ant", "bee"]))
 
 
 def test_labels_of_another_rank_are_refused():

@@ -14,6 +14,7 @@ from tfpqn.datasets import augmentation, tensor_augmentation
 from tfpqn.datasets.balanced_order import BalancedOrder
 from tfpqn.datasets.image_set import ImageSet
 from tfpqn.datasets.lazy_tensorflow import tf
+from tfpqn.ops import number_labels
 
 INT64_MAX = 2**63 - 1
 # Batches that `arrays` makes ahead of their use, and the threads that make them.
@@ -119,6 +120,7 @@ class TrainingBatches:
         self.cutout = cutout
         self.color_jitter = color_jitter
         self.views = views
+        self._labels = number_labels(images.labels) if views == 1 else np.arange(len(images))
         self._balanced = (
             BalancedOrder(images.labels, batch_size, samples_per_class)
             if samples_per_class
@@ -162,10 +164,6 @@ class TrainingBatches:
                 self._augment, num_parallel_calls=tf.data.AUTOTUNE
             )
         return batches.prefetch(tf.data.AUTOTUNE)
-
-    @property
-    def _labels(self) -> np.ndarray:
-        return self.images.labels if self.views == 1 else np.arange(len(self.images))
 
     def arrays(self, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The batches from `first_step` on, without end and without TensorFlow.

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfpqn.ops import label_relevance
+from tfpqn.ops import label_relevance, number_labels
 
 Tensor = Any
 
@@ -232,7 +232,8 @@ class AsymmetricTripletLoss(keras.losses.Loss):
         self.sides = sides
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        y_true = ops.convert_to_tensor(number_labels(y_true))
+        y_pred = ops.convert_to_tensor(y_pred)
         _check_shapes(tuple(y_true.shape), tuple(y_pred.shape))
         # keras.losses.Loss casts labels to float32, in which ids beyond 2**24 merge. What goes
         # through that cast here is the relevance of each pair, 0 or 1.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from tfpqn.layers import Quantizer, TemporalProductQuantization
 from tfpqn.metrics import CodebookPerplexity, CodebookUsage
 from tfpqn.models.backbones import BATCH_NORM_MOMENTUM
+from tfpqn.models.label_numbers import number_batch, number_data
 
 Tensor = Any
 
@@ -27,7 +29,8 @@ class ProductQuantizationNetwork(keras.Model):
 
     `compile`, `fit`, `evaluate`, `predict`, `save` and `keras.saving.load_model` work as for any
     Keras model; the loss is `tfpqn.losses.AsymmetricTripletLoss`. Codebook usage and perplexity are
-    reported beside the loss.
+    reported beside the loss. Labels are integers of any size, or multi-hot rows. On JAX, the labels
+    of a `PyDataset` or a torch `DataLoader` must fit 32 bits.
 
     Args:
         backbone: Keras model or layer from images to features `[batch, num_features]` or feature
@@ -335,6 +338,34 @@ class ProductQuantizationNetwork(keras.Model):
     def encode(self, images: Tensor) -> Tensor:
         """Codes `[batch, code_length]` of a batch of images."""
         return self.quantizer.encode(self.embed(images))
+
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any
+    ) -> Any:
+        x, y = self._number(x, y)
+        if validation_data is not None:
+            kwargs["validation_data"] = number_batch(validation_data)
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return super().evaluate(*self._number(x, y), *args, **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return super().train_on_batch(*self._number(x, y), *args, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return super().test_on_batch(*self._number(x, y), *args, **kwargs)
+
+    def _number(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """See `number_data`; a classifier's labels are the numbers of its classes already."""
+        if self.num_classes is not None and isinstance(y, np.ndarray) and y.dtype.kind in "iu":
+            largest = int(y.max(initial=0))
+            if y.ndim == 1 and largest >= self.num_classes:
+                raise ValueError(
+                    f"A classifier of num_classes={self.num_classes} takes labels below that. "
+                    f"Received: the label {largest}"
+                )
+        return number_data(x, y)
 
     def compute_loss(
         self,

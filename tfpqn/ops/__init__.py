@@ -11,6 +11,7 @@ from tfpqn.ops.codes import decode_codes as decode_codes
 from tfpqn.ops.lookup import adc_scores as adc_scores
 from tfpqn.ops.lookup import build_lookup_tables as build_lookup_tables
 from tfpqn.ops.relevance import label_relevance as label_relevance
+from tfpqn.ops.relevance import number_labels as number_labels
 from tfpqn.ops.segments import average_segments as average_segments
 from tfpqn.ops.segments import segment_weights as segment_weights
 from tfpqn.ops.subvectors import intra_normalize as intra_normalize
@@ -31,6 +32,7 @@ __all__ = [
     "label_relevance",
     "merge_subvectors",
     "normalize_vectors",
+    "number_labels",
     "rank_by_distance",
     "reconstruct_soft",
     "segment_weights",

@@ -4,9 +4,44 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+import numpy as np
 from keras import ops
 
 Tensor = Any
+
+# Labels up to these, by the kind of their dtype, mean the same on every backend: JAX cuts integers
+# to 32 bits, and Keras makes float32 of floats.
+EXACT_UP_TO = {"i": 2**31 - 1, "u": 2**31 - 1, "f": 2**24}
+
+
+def number_labels(labels: Any) -> Any:
+    """Labels that every backend keeps apart: class indices where some are too large for 32 bits.
+
+    Args:
+        labels: Integers `[batch]` (or `[batch, 1]`), or multi-hot `[batch, num_labels]`. A tensor
+            is given back as it is: what a backend holds has been cut already.
+
+    Returns:
+        An array of the same shape, whose labels are equal exactly where those of `labels` are.
+
+    Raises:
+        ValueError: The labels are no numbers, but names for instance.
+    """
+    if _is_tensor(labels):
+        return labels
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "biuf":
+        raise ValueError(
+            "Labels must be whole numbers or multi-hot rows. `names, labels = numpy.unique(names, "
+            f"return_inverse=True)` numbers names. Received: labels of dtype {labels.dtype}"
+        )
+    limit = EXACT_UP_TO.get(labels.dtype.kind)
+    if limit is None or not labels.size or (-limit <= labels.min() and labels.max() <= limit):
+        return labels
+    if labels.ndim == 2 and labels.shape[1] != 1:
+        return (labels > 0).astype(np.int32)
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
 
 
 def label_relevance(row_labels: Tensor, column_labels: Tensor) -> Tensor:
@@ -23,8 +58,7 @@ def label_relevance(row_labels: Tensor, column_labels: Tensor) -> Tensor:
         ValueError: The labels have another rank, or the two sides have different forms.
     """
     row_labels, column_labels = (
-        ops.convert_to_tensor(row_labels),
-        ops.convert_to_tensor(column_labels),
+        ops.convert_to_tensor(labels) for labels in _number_alike(row_labels, column_labels)
     )
     ranks = len(row_labels.shape), len(column_labels.shape)
     if ranks[0] != ranks[1] or ranks[0] not in (1, 2) or _widths_differ(row_labels, column_labels):
@@ -37,6 +71,21 @@ def label_relevance(row_labels: Tensor, column_labels: Tensor) -> Tensor:
         return shared > 0.5
     # Compared in their own dtype: as float32, ids beyond 2**24 would merge.
     return ops.equal(ops.reshape(row_labels, (-1, 1)), ops.reshape(column_labels, (1, -1)))
+
+
+def _is_tensor(labels: Any) -> bool:
+    return bool(ops.is_tensor(labels)) or isinstance(labels, keras.KerasTensor)
+
+
+def _number_alike(row_labels: Any, column_labels: Any) -> tuple[Any, Any]:
+    """Labels of both sides by `number_labels`, with the same class indices."""
+    if _is_tensor(row_labels) or _is_tensor(column_labels):
+        return number_labels(row_labels), number_labels(column_labels)
+    rows, columns = np.asarray(row_labels), np.asarray(column_labels)
+    if not rows.ndim or rows.shape[1:] != columns.shape[1:]:
+        return rows, columns
+    both = number_labels(np.concatenate([rows, columns]))
+    return both[: len(rows)], both[len(rows) :]
 
 
 def _as_float(multi_hot: Tensor) -> Tensor:
