@@ -72,7 +72,7 @@ setup(
         "uvloop>=0.19; sys_platform != 'win32'",
         "tensorboard>=2.19",  # tf.summary writes through it; tensorflow no longer brings it
         "numpy>=1.26",
-        "pillow>=12.3",  # reads AVIF; CVE-2025-48379, CVE-2026-25990, -40192, -42309, -59199 and more
+        "pillow>=12.3",  # reads AVIF; CVE-2025-48379, CVE-2026-25990, -40192, -42309, -59199
         "pyarrow>=17",  # CVE-2024-52338
         "scikit-learn>=1.5",  # CVE-2024-5206
         "matplotlib>=3.8",

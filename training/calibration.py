@@ -11,7 +11,14 @@ from keras import ops
 
 from tfpqn.datasets import Splits
 
-from .evaluation import Encoded, encode_set, relevance_blocks, score_codes
+from .evaluation import (
+    Encoded,
+    encode_set,
+    keep_labelled,
+    relevance_blocks,
+    require_labels,
+    score_codes,
+)
 from .json_files import require_types
 
 # What a file from before there was a seal holds, and of which types.
@@ -67,16 +74,17 @@ def calibrate(
         match.
 
     Raises:
-        ValueError: An argument is out of range, there are fewer than two queries, no threshold has
-            the wanted precision, or an embedding is not finite.
+        ValueError: An argument is out of range, there are fewer than two queries or labels, no
+            threshold has the wanted precision, or an embedding is not finite.
     """
     if not 0 < precision <= 1:
         raise ValueError(f"precision must be above 0 and at most 1. Received: {precision}")
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1. Received: {top_k}")
     network.require_item_shape(splits.query.item_shape)
-    query = encode_set(network, splits.query)
+    query = keep_labelled(encode_set(network, splits.query))
     database = encode_set(network, splits.database)
+    require_labels(query.labels, database.labels)
     chosen, held_out = _halves(len(query.labels), seed)
     quantizer = network.quantizer
     pairs = _nearest_pairs(quantizer, _take(query, chosen), database, top_k)

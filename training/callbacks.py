@@ -131,5 +131,7 @@ class EvaluateRetrieval(keras.callbacks.Callback):
         if logs is None or (epoch + 1) % self.every:
             return
         figures = evaluate(self.model, self.splits, cutoffs=(), recall_ks=())
-        logs["mAP"] = figures["mAP"]
-        logs["raw_mAP"] = figures["raw_embeddings"]["mAP"]
+        # Without labels there is none.
+        if figures["mAP"] is not None:
+            logs["mAP"] = figures["mAP"]
+            logs["raw_mAP"] = figures["raw_embeddings"]["mAP"]

@@ -9,7 +9,13 @@ from keras import ops
 
 from tfpqn.datasets import Splits
 
-from .evaluation import TIES, encode_set, mean_average_precision
+from .evaluation import (
+    TIES,
+    encode_set,
+    keep_labelled,
+    mean_average_precision,
+    require_labels,
+)
 
 # Less mAP than this is not worth coding a collection again.
 SMALL_LOSS = 0.01
@@ -35,7 +41,8 @@ def compare_networks(
         nothing to the new network, and re-encoding is due whatever the figures.
 
     Raises:
-        ValueError: The items do not fit a network, none is readable, or an embedding is not finite.
+        ValueError: The items do not fit a network, none is readable, they have no two labels, or an
+            embedding is not finite.
     """
     for network in (old, new):
         network.require_item_shape(splits.query.item_shape)
@@ -44,12 +51,14 @@ def compare_networks(
         for part in (splits.query, splits.database)
         for network in (old, new)
     )
+    old_query, new_query = keep_labelled(old_query), keep_labelled(new_query)
+    require_labels(old_query.labels, old_items.labels)
     old_tables, new_tables = (
         ops.convert_to_numpy(network.quantizer.lookup_tables(query.embeddings))
         for network, query in ((old, old_query), (new, new_query))
     )
 
-    def measure(tables: np.ndarray, codes: np.ndarray) -> float:
+    def measure(tables: np.ndarray, codes: np.ndarray) -> float | None:
         return mean_average_precision(tables, old_query.labels, codes, old_items.labels)
 
     means = {

@@ -60,13 +60,16 @@ def evaluate(
         `soft_items` (the mAP against items as in training), `coded_queries` (the mAP of a symmetric
         search: queries are their own codes' reconstructions), `prefixes` (for a residual quantizer
         the mAP of its first levels alone), `codebook_usage` on the database, sizes of the parts,
-        and how ties were counted.
+        and how ties were counted. Queries without a label (-1) are left out of the figures and
+        counted as `unlabelled_queries`; items without one are relevant to none. Where labels tell
+        nothing, `not_measured` says why, and each mAP is None.
 
     Raises:
         ValueError: Query or database holds no readable image, or an embedding is not finite.
     """
     network.require_item_shape(splits.query.item_shape)
-    query = encode_set(network, splits.query, batch_size)
+    all_queries = encode_set(network, splits.query, batch_size)
+    query = keep_labelled(all_queries)
     database = encode_set(network, splits.database, batch_size)
     quantizer = network.quantizer
     tables = ops.convert_to_numpy(quantizer.lookup_tables(query.embeddings))
@@ -87,6 +90,8 @@ def evaluate(
         "prefixes": _measure_prefixes(quantizer, tables, query.labels, database),
         "bits_per_code": quantizer.bits_per_code,
         "codebook_usage": _usage(database.codes, quantizer.num_codewords),
+        "unlabelled_queries": len(all_queries.labels) - len(query.labels),
+        "not_measured": find_label_gap(query.labels, database.labels),
         "splits": splits.describe(),
     }
 
@@ -96,7 +101,39 @@ def score_codes(tables: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return ops.convert_to_numpy(adc_scores(ops.convert_to_tensor(tables), codes))
 
 
-def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float:
+def keep_labelled(query: Encoded) -> Encoded:
+    """The items that have a label."""
+    rows = np.flatnonzero(_has_label(query.labels))
+    return Encoded(*(field[rows] for field in query))
+
+
+def find_label_gap(query_labels: np.ndarray, database_labels: np.ndarray) -> str | None:
+    """Why no figure can say how well the queries are answered; None if one can.
+
+    Args:
+        query_labels: As `keep_labelled` leaves them.
+        database_labels: Labels of all items, -1 without one.
+    """
+    if not len(query_labels) or not _has_label(database_labels).any():
+        return "the items have no labels"
+    if len(np.unique(database_labels, axis=0)) == 1:
+        return "all items have the same label"
+    return None
+
+
+def require_labels(query_labels: np.ndarray, database_labels: np.ndarray) -> None:
+    """Raises ValueError where `find_label_gap` finds one."""
+    gap = find_label_gap(query_labels, database_labels)
+    if gap is not None:
+        raise ValueError(f"Items of two or more labels are needed. Received: {gap}")
+
+
+def _has_label(labels: np.ndarray) -> np.ndarray:
+    """Which items have a label; all zeros are none in multi-hot rows, and -1 in a column."""
+    return labels >= 0 if labels.ndim == 1 else (labels > 0).any(axis=1)
+
+
+def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float | None:
     """mAP against items that are reconstructed as in training."""
     blocks = np.array_split(database.embeddings, -(-len(database.embeddings) // SOFT_BLOCK))
     items = np.concatenate(
@@ -112,7 +149,7 @@ def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float:
     return _measure(scores, query.labels, database.labels, (), ())["mAP"]
 
 
-def _measure_coded(quantizer: Any, query: Encoded, database: Encoded) -> float:
+def _measure_coded(quantizer: Any, query: Encoded, database: Encoded) -> float | None:
     """mAP of queries that are coded too."""
     tables = ops.convert_to_numpy(quantizer.lookup_tables(quantizer.decode(query.codes)))
     return mean_average_precision(tables, query.labels, database.codes, database.labels)
@@ -158,8 +195,11 @@ def encode_set(network: Any, images: ImageSet, batch_size: int = 256) -> Encoded
 
 def mean_average_precision(
     tables: np.ndarray, query_labels: np.ndarray, codes: np.ndarray, labels: np.ndarray
-) -> float:
-    """mAP over full rankings of codes `[items, code_length]`, from the queries' lookup tables."""
+) -> float | None:
+    """mAP over full rankings of codes `[items, code_length]`, from the queries' lookup tables.
+
+    None where labels tell nothing.
+    """
 
     def scores(rows: slice) -> np.ndarray:
         return score_codes(tables[rows], codes)
@@ -174,7 +214,8 @@ def relevance_blocks(
     block = max(1, SCORES_PER_BLOCK // len(database_labels))
     for start in range(0, len(query_labels), block):
         rows = slice(start, start + block)
-        yield rows, ops.convert_to_numpy(label_relevance(query_labels[rows], database_labels))
+        relevance = ops.convert_to_numpy(label_relevance(query_labels[rows], database_labels))
+        yield rows, relevance & _has_label(database_labels)
 
 
 def _measure(
@@ -185,6 +226,8 @@ def _measure(
     recall_ks: Sequence[int],
 ) -> dict[str, Any]:
     """The figures of one way to score; `scores` maps a slice of queries to `[queries, items]`."""
+    if find_label_gap(query_labels, database_labels):
+        return {"mAP": None, "mAP@R": {}, "recall@k": {}}
     sums = np.zeros(1 + len(cutoffs) + len(recall_ks))
     for rows, relevance in relevance_blocks(query_labels, database_labels):
         for ranking in rank_items(scores(rows), relevance):

@@ -5,10 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import os
 from pathlib import Path
 from typing import Any
 
-from tfpqn.datasets import ImageFolder, ImageSet, Splits, load_protocol, open_clips, split_folder
+from tfpqn.datasets import (
+    ImageFolder,
+    ImageSet,
+    Splits,
+    load_protocol,
+    open_clips,
+    split_folder,
+)
 from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
 
 from .building import build_loss, build_optimizer, build_quantizer, seed_keras
@@ -54,8 +62,10 @@ class RunConfig:
 
     Attributes:
         protocol: Name of the protocol, or None to train on `images` or `videos`.
-        images: Folder with one subfolder of images per label, or None.
-        videos: Folder with one subfolder of videos per label, an `.npz` set of clips, or None.
+        images: Folder with one subfolder of images per label, or None. Kept as an absolute path,
+            so that a run is evaluated from any folder.
+        videos: Folder with one subfolder of videos per label, an `.npz` set of clips, or None; kept
+            as an absolute path too.
         image_size: Height and width that the images or frames of a folder are brought to.
         num_frames: Frames sampled from each clip; None for the protocol's number, or 16.
         model: Kind of network: "pqn", "rpqn" (residual) or "tpqn" (of clips).
@@ -184,6 +194,9 @@ class RunConfig:
         if self.model not in MODELS:
             raise ValueError(f"model must be one of {list(MODELS)}. Received: {self.model!r}")
         self._check_source()
+        for name in ("images", "videos"):
+            if getattr(self, name):
+                object.__setattr__(self, name, os.path.abspath(getattr(self, name)))
         self._fill_in()
         for name in ("image_size", "embedding_dim", "batch_size"):
             if getattr(self, name) < 1:
@@ -373,13 +386,23 @@ class RunConfig:
             if num_frames is None and chosen.num_frames is not None:
                 num_frames = self.num_frames
             return chosen.load(data_dir, num_frames)
+        return split_folder(self.open_folder(num_frames), labelled=self.views == 1)
+
+    def open_folder(
+        self, num_frames: int | None = None, image_shape: tuple[int, int, int] | None = None
+    ) -> ImageSet:
+        """The readable items of `images` or `videos`.
+
+        Args:
+            num_frames: Frames to take of each clip instead.
+            image_shape: `(height, width, channels)` to bring them to instead.
+        """
         num_frames = self.num_frames if num_frames is None else num_frames
-        image_shape = (self.image_size, self.image_size, 3)
+        image_shape = image_shape or (self.image_size, self.image_size, 3)
         if self.videos is not None:
-            items: Any = open_clips(self.videos, image_shape, num_frames or FOLDER_FRAMES)
-        else:
-            items = ImageFolder(self.images or "", image_shape)
-        return split_folder(items.readable(), labelled=self.views == 1)
+            clips = open_clips(self.videos, image_shape, num_frames or FOLDER_FRAMES)
+            return clips.readable()
+        return ImageFolder(self.images or "", image_shape).readable()
 
     def _check_model_settings(self) -> None:
         """Settings of another model would be silently without effect."""

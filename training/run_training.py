@@ -79,6 +79,7 @@ def train(
         if run.is_trained:
             return run.load_network()
         remove_leftovers(run.folder)
+        run.record_split(splits)
         splits = dataclasses.replace(splits, train=splits.train.held_in_memory(HELD_BYTES))
         precision = note_machine(run.folder, run.config)["precision"]
         done = len(run.read_history())

@@ -7,11 +7,18 @@ import dataclasses
 import json
 import os
 import typing
+import warnings
 from pathlib import Path
 from typing import Any
 
 from tfpqn import locks
-from tfpqn.datasets import ImageSet, Splits, load_protocol
+from tfpqn.datasets import (
+    ImageSet,
+    Splits,
+    load_protocol,
+    sides_by_position,
+    split_folder,
+)
 from tfpqn.files import sha256_of_file
 from tfpqn.foreign_files import read_json, reading
 
@@ -22,15 +29,17 @@ from .json_files import require_types, write_json
 from .machine import MACHINE_FILE
 from .network_file import NETWORK_FILE, read_network
 from .run_config import RunConfig
+from .split_record import read_split, record_split, warn_of_changes
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run's folder.
 
-    It holds `run.json` (the settings), `machine.json` (what it is trained on), `checkpoints/`,
-    `logs/` (TensorBoard, if the backend is TensorFlow), and once training has ended
-    `network.keras`; `metrics.json` after an evaluation, `calibration.json` after a calibration.
+    It holds `run.json` (the settings), `machine.json` (what it is trained on), `split.json` (of a
+    folder: which items are queries and which are not), `checkpoints/`, `logs/` (TensorBoard, if the
+    backend is TensorFlow), and once training has ended `network.keras`; `metrics.json` after an
+    evaluation, `calibration.json` after a calibration.
 
     Attributes:
         folder: The run's folder.
@@ -201,9 +210,88 @@ class Run:
         data_dir: str | Path | None = None,
         protocol: str | None = None,
         num_frames: int | None = None,
+        *,
+        images: str | Path | None = None,
+        videos: str | Path | None = None,
     ) -> Splits:
-        """The data of the run, or of another protocol; see `RunConfig.load_splits`."""
-        return self.config.load_splits(data_dir, protocol, num_frames)
+        """The data of the run, or other data.
+
+        An item of a folder is on the side that training had it on, whatever has come or gone since.
+
+        Args:
+            data_dir: Folder of tensorflow-datasets' prepared data sets.
+            protocol: Protocol to take instead.
+            num_frames: Frames to take of each clip instead.
+            images: Folder of images to take instead, such as the place that they have moved to.
+            videos: The same, of videos.
+
+        Raises:
+            FileNotFoundError: The run's folder is not where it was.
+            ValueError: More than one other source is given, or one of another kind of items.
+        """
+        given = [source for source in (protocol, images, videos) if source]
+        if len(given) > 1:
+            raise ValueError(
+                f"One of protocol, images and videos can take the place of the run's data. "
+                f"Received: {', '.join(map(str, given))}"
+            )
+        config = self.config
+        if images or videos:
+            places = {"images": images, "videos": videos}
+            paths = {name: str(place) if place else None for name, place in places.items()}
+            config = dataclasses.replace(config, protocol=None, **paths)
+        if protocol or config.protocol:
+            return config.load_splits(data_dir, protocol, num_frames)
+        self._require_source(config)
+        shape = load_protocol(self.config.protocol).image_shape if self.config.protocol else None
+        items = config.open_folder(num_frames, shape)
+        is_labelled = config.views == 1
+        known = self._known_sides
+        if self._is_older_than_records:
+            known = sides_by_position(items, labelled=is_labelled)
+        return split_folder(items, labelled=is_labelled, known=known)
+
+    def _require_source(self, config: RunConfig) -> None:
+        source = config.images or config.videos or ""
+        if config is self.config and self.has_begun and not Path(source).exists():
+            kind = "images" if config.images else "videos"
+            raise FileNotFoundError(
+                f"The {kind} that the run was trained on must be where they were, or --{kind} must "
+                f"name their place now (in Python {kind}=..). Received: {source!r}, which does not "
+                "exist"
+            )
+
+    def record_split(self, splits: Splits) -> None:
+        """Note which items of a folder are queries, and which are not."""
+        if self.config.protocol is None:
+            record_split(self.folder, splits, self._known_sides)
+
+    def find_changes(self, splits: Splits) -> dict[str, int] | None:
+        """How a folder differs from what training had of it; a warning says it.
+
+        Returns:
+            See `warn_of_changes`; None of a run without a record.
+        """
+        known = self._known_sides
+        if known is not None:
+            return warn_of_changes(known, splits)
+        if self._is_older_than_records:
+            warnings.warn(
+                "The run has no record of its queries: an earlier version trained it. They are "
+                "drawn as that version drew them. If files have come or gone since, some queries "
+                "were trained on",
+                stacklevel=3,
+            )
+        return None
+
+    @property
+    def _known_sides(self) -> dict[str, bool] | None:
+        return read_split(self.folder) if self.has_begun else None
+
+    @property
+    def _is_older_than_records(self) -> bool:
+        """Whether it was trained on a folder that was split by position."""
+        return self.config.protocol is None and self.has_begun and self._known_sides is None
 
     def read_history(self) -> list[dict[str, float]]:
         """One dict a finished epoch; empty before the first, and of a run without epochs.
@@ -264,16 +352,29 @@ class Run:
 
 
 def evaluate_run(
-    run: Run, network: Any, splits: Splits, protocol: str | None = None
+    run: Run,
+    network: Any,
+    splits: Splits,
+    protocol: str | None = None,
+    *,
+    folder: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a run's network; write and return its metrics, with protocol and settings."""
-    name = protocol or run.config.protocol
-    folder = run.config.images or run.config.videos
-    kind = "images" if run.config.images else "videos"
+    """Evaluate a run's network; write and return its metrics, with protocol and settings.
+
+    Args:
+        run: The run.
+        network: Its network.
+        splits: `query` and `database` are used.
+        protocol: Name of the protocol that the splits are of, if that is not the run's.
+        folder: The folder that they are of, if that is not the run's.
+    """
+    name = None if folder else protocol or run.config.protocol
+    kind = "videos" if run.config.takes_clips else "images"
     description = load_protocol(name).description if name else f"folder of {kind}, 10 % queries"
     metrics = {
-        "protocol": name or folder,
+        "protocol": name or str(folder or _folder_of(run)),
         "description": description,
+        "folder_changes": None if name else run.find_changes(splits),
         **evaluate(network, splits),
         "config": run.config.to_json(),
     }
@@ -287,14 +388,24 @@ def calibrate_run(
     splits: Splits,
     protocol: str | None = None,
     *,
+    folder: str | Path | None = None,
     precision: float = 0.95,
     top_k: int = 10,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Calibrate a run's network; write and return the result, with the protocol."""
+    """Calibrate a run's network; write and return the result, with the protocol.
+
+    The arguments are those of `evaluate_run` and of `calibrate`.
+    """
+    name = None if folder else protocol or run.config.protocol
     calibration = {
-        "protocol": protocol or run.config.protocol or run.config.images or run.config.videos,
+        "protocol": name or str(folder or _folder_of(run)),
+        "folder_changes": None if name else run.find_changes(splits),
         **calibrate(network, splits, precision=precision, top_k=top_k, seed=seed),
     }
     run.write_calibration(calibration)
     return calibration
+
+
+def _folder_of(run: Run) -> str | None:
+    return run.config.images or run.config.videos

@@ -136,6 +136,8 @@ def calibrate(
         float, typer.Option(help="Wanted share of right ones among the matches.")
     ] = 0.95,
     protocol: ProtocolName = None,
+    images: ImagesFolder = None,
+    videos: VideosFolder = None,
     data_dir: DataDir = None,
     top_k: Annotated[int, typer.Option(min=1, help="Nearest items of each query.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the halves of the queries.")] = 0,
@@ -147,8 +149,9 @@ def calibrate(
     calibration = calibrate_run(
         run,
         run.load_network(),
-        run.load_splits(data_dir, protocol),
+        run.load_splits(data_dir, protocol, images=images, videos=videos),
         protocol,
+        folder=images or videos,
         precision=precision,
         top_k=top_k,
         seed=seed,

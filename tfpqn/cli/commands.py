@@ -208,7 +208,7 @@ def train(
     if config.initial_run and not run.has_begun:
         # Said before the data is read.
         Run.open(config.initial_run)
-    splits = config.load_splits(data_dir)
+    splits = run.load_splits(data_dir)
     report_skipped(splits.train)
     train_run(run, splits, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every)
     console.print(f"Trained. The network is in {run.folder / 'network.keras'}", soft_wrap=True)
@@ -223,12 +223,16 @@ app.command(
 def evaluate(
     run_dir: RunDir,
     protocol: ProtocolName = None,
+    images: ImagesFolder = None,
+    videos: VideosFolder = None,
     data_dir: DataDir = None,
 ) -> None:
     from tfpqn.training import Run, evaluate_run
 
     run = Run.open(run_dir)
-    metrics = evaluate_run(run, run.load_network(), run.load_splits(data_dir, protocol), protocol)
+    network = run.load_network()
+    splits = run.load_splits(data_dir, protocol, images=images, videos=videos)
+    metrics = evaluate_run(run, network, splits, protocol, folder=images or videos)
     _print_metrics(metrics)
     console.print(f"Written to {run.folder / 'metrics.json'}")
 
@@ -322,8 +326,16 @@ def _read_segments(text: str) -> tuple[int, ...]:
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
+    bits = f"{metrics['bits_per_code']:g} bits"
+    if metrics["not_measured"]:
+        used = f"{metrics['codebook_usage']:.1%} of the codewords are in use"
+        console.print(
+            f"mAP and recall cannot be given: {metrics['not_measured']}. Codes of {bits}: {used}.",
+            highlight=False,
+        )
+        return
     table = rich.table.Table(title=f"{metrics['protocol']}: {metrics['description']}")
-    for column in ("", f"codes, {metrics['bits_per_code']:g} bits", "raw embeddings"):
+    for column in ("", f"codes, {bits}", "raw embeddings"):
         table.add_column(column)
     raw = metrics["raw_embeddings"]
     table.add_row("mAP", f"{metrics['mAP']:.4f}", f"{raw['mAP']:.4f}")
@@ -336,4 +348,6 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
             f"The first {prefix['num_levels']} of {len(metrics['prefixes'])} levels, "
             f"{prefix['bits_per_code']:g} bits: mAP {prefix['mAP']:.4f}"
         )
+    if metrics["unlabelled_queries"]:
+        console.print(f"{metrics['unlabelled_queries']:,} queries have no label and are left out.")
     console.print(f"Ties: {metrics['ties']}.")

@@ -20,6 +20,7 @@ from tfpqn.datasets.protocols import Protocol as Protocol
 from tfpqn.datasets.protocols import load_protocol as load_protocol
 from tfpqn.datasets.protocols import protocol_names as protocol_names
 from tfpqn.datasets.splits import Splits as Splits
+from tfpqn.datasets.splits import sides_by_position as sides_by_position
 from tfpqn.datasets.splits import split_folder as split_folder
 from tfpqn.datasets.tfds_clips import TfdsClips as TfdsClips
 from tfpqn.datasets.training_batches import TrainingBatches as TrainingBatches
@@ -49,5 +50,6 @@ __all__ = [
     "read_frames",
     "sample_jittered",
     "sample_uniformly",
+    "sides_by_position",
     "split_folder",
 ]

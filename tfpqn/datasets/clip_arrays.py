@@ -10,6 +10,7 @@ import numpy as np
 
 from tfpqn.datasets.clip_set import ClipSet
 from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
+from tfpqn.datasets.image_set import number_names
 from tfpqn.npz import read_npz
 
 
@@ -20,9 +21,9 @@ class ClipArrays(ClipSet):
         frames: uint8 `[total_frames, height, width, channels]`, or without the last axis if there
             is one channel.
         offsets: Integers `[num_clips + 1]`: clip i is `frames[offsets[i]:offsets[i + 1]]`.
-        labels: One per clip: integers, or multi-hot rows.
+        labels: One per clip: integers, multi-hot rows, or names, which are numbered.
         ids: One per clip; 0, 1, 2, .. by default.
-        label_names: Name of each label value.
+        label_names: Name of each label value; of labels that are names the sorted names.
         num_frames: Frames that are sampled from each clip.
         mirrors_alike: Whether a mirrored clip keeps its label.
 
@@ -48,7 +49,7 @@ class ClipArrays(ClipSet):
         self.frames = _check_frames(np.asarray(frames))
         offsets = _check_offsets(np.asarray(offsets), len(self.frames))
         self.starts, self.lengths = offsets[:-1], np.diff(offsets)
-        self.labels = np.asarray(labels)
+        self.labels, self.label_names = number_names(labels, label_names)
         self.ids = np.arange(len(self.starts)) if ids is None else np.asarray(ids)
         if len(self.labels) != len(self.starts) or len(self.ids) != len(self.starts):
             raise ValueError(
@@ -61,7 +62,6 @@ class ClipArrays(ClipSet):
                 f"Received: {self.labels.dtype} {self.labels.shape}"
             )
         self.image_shape = self.frames.shape[1:]
-        self.label_names = tuple(label_names)
         self.num_frames = num_frames
         self.mirrors_alike = mirrors_alike
         self.skipped = {}

@@ -32,7 +32,7 @@ class ImageSet:
     """Base of the collections: an item is an image, or (in a `ClipSet`) a clip.
 
     Attributes:
-        labels: int64 `[num_images]`, or multi-hot `[num_images, num_labels]`.
+        labels: int64 `[num_images]`, -1 without a label; or multi-hot `[num_images, num_labels]`.
         ids: int64 or string array `[num_images]`: the external name of each image.
         image_shape: `(height, width, channels)`.
         label_names: Name of each label value, or empty.
@@ -140,12 +140,12 @@ class ImageArrays(ImageSet):
 
     Args:
         images: uint8 `[num_images, height, width, channels]`.
-        labels: One per image: integers, or multi-hot rows.
+        labels: One per image: integers, multi-hot rows, or names, which are numbered.
         ids: One per image; 0, 1, 2, .. by default.
-        label_names: Name of each label value.
+        label_names: Name of each label value; of labels that are names the sorted names.
 
     Raises:
-        ValueError: Shapes or dtypes are off, or lengths differ.
+        ValueError: Shapes or dtypes are off, lengths differ, or a label is not among `label_names`.
     """
 
     in_memory = True
@@ -157,7 +157,8 @@ class ImageArrays(ImageSet):
         ids: np.ndarray | None = None,
         label_names: Sequence[str] = (),
     ) -> None:
-        images, labels = np.asarray(images), np.asarray(labels)
+        images = np.asarray(images)
+        labels, label_names = number_names(labels, label_names)
         if images.ndim != 4 or images.dtype != np.uint8:
             raise ValueError(
                 "images must be uint8 [num_images, height, width, channels]. "
@@ -173,7 +174,7 @@ class ImageArrays(ImageSet):
         self.labels = labels
         self.ids = ids
         self.image_shape = images.shape[1:]
-        self.label_names = tuple(label_names)
+        self.label_names = label_names
         self.skipped = {}
 
     def load(
@@ -198,6 +199,27 @@ class ImageArrays(ImageSet):
 
     def encoded_image(self, position: int) -> bytes:
         return tf.io.encode_png(self.images[position]).numpy()
+
+
+def number_names(labels: Any, label_names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as numbers with their names; labels that are names get their places in `label_names`.
+
+    Args:
+        labels: One per item: numbers, multi-hot rows, or names.
+        label_names: Name of each number; if empty, names are numbered in sorted order.
+
+    Raises:
+        ValueError: A name is not among `label_names`.
+    """
+    labels, names = np.asarray(labels), tuple(label_names)
+    if labels.ndim != 1 or not len(labels) or not all(isinstance(name, str) for name in labels):
+        return labels, names
+    names = names or tuple(sorted(set(labels.tolist())))
+    numbers = {name: number for number, name in enumerate(names)}
+    unknown = sorted(set(labels.tolist()) - set(names))
+    if unknown:
+        raise ValueError(f"labels must be among {list(names)}. Received: {unknown}")
+    return np.array([numbers[name] for name in labels.tolist()], np.int64), names
 
 
 def fingerprint(ids: np.ndarray) -> str:

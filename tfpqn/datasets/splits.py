@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,40 +37,126 @@ class Splits:
         }
 
 
-def split_folder(images: ImageSet, query_share: float = 0.1, *, labelled: bool = True) -> Splits:
+def split_folder(
+    images: ImageSet,
+    query_share: float = 0.1,
+    *,
+    labelled: bool = True,
+    groups: np.ndarray | None = None,
+    known: Mapping[str, bool] | None = None,
+) -> Splits:
     """Split a labelled set: of each label a share is queries, the rest training set and database.
 
-    Unlabelled items (label -1) take no part.
+    The hash of an item's id decides, so another item that comes or goes does not move it. One
+    exception keeps small labels whole: where no hash of a label falls into the share, its item with
+    the smallest hash is a query, and where all do, the one with the largest hash is kept. There an
+    item that comes or goes can move one other.
+
+    Unlabelled items (label -1, or a multi-hot row without a one) take no part.
 
     Args:
-        images: A set with integer labels, such as `ImageFolder(..).readable()` or
-            `ClipFolder(..).readable()`.
-        query_share: Share of each label's items that become queries, between 0 and 1; at least
-            one item of each label is a query, and at least one is not.
+        images: A set such as `ImageFolder(..).readable()` or `ClipFolder(..).readable()`, whose
+            labels are integers or multi-hot rows.
+        query_share: Share of each label's items that become queries, at least 0 and below 1; at
+            least one item of each label is a query, and at least one is not.
         labelled: Whether the labels matter. If not, all items take part, as if they had one.
+        groups: One name or number an item, of a photographer for instance. The hash of the group
+            decides then, and items of one group are never parted; a label of one group alone has
+            no query.
+        known: Id as text -> whether the item is a query. These items stay where they are, and the
+            hash alone decides on the others. It is what a run has recorded of its training.
 
     Raises:
         ValueError: There are fewer than two labels, a label has a single item (unless labels do not
-            matter: there are fewer than two items), or the share is out of range.
+            matter, or an item may have several: there are fewer than two items), the share is out
+            of range, there is not one group an item, or one side would be empty.
     """
     if not 0 <= query_share < 1:
         raise ValueError(f"query_share must lie between 0 and 1. Received: {query_share}")
-    if labelled and (images.labels < 0).any():
-        images = images.subset(np.flatnonzero(images.labels >= 0))
+    keys = images.ids if groups is None else np.asarray(groups)
+    if len(keys) != len(images):
+        raise ValueError(
+            f"groups must hold one entry for each of {len(images)} items. Received: {len(keys)}"
+        )
+    if labelled:
+        chosen = _find_labelled(images.labels)
+        images, keys = images.subset(chosen), keys[chosen]
+    if known is None:
+        _require_two_of_each(images, labelled)
+    places = np.array([_place(key) for key in keys])
+    is_query = places < query_share
+    if known is None:
+        members = _members(images.labels) if labelled else [np.arange(len(images))]
+        _leave_no_side_empty(is_query, places, members)
+    else:
+        is_query = np.array(
+            [known.get(str(id_), bool(q)) for id_, q in zip(images.ids, is_query, strict=True)]
+        )
+    if is_query.all() or not is_query.any():
+        raise ValueError(
+            "A split needs an item to search with and one to be found. Received: "
+            f"{is_query.sum()} queries among {len(is_query)} items"
+        )
+    database = images.subset(np.flatnonzero(~is_query))
+    return Splits(database, database, images.subset(np.flatnonzero(is_query)))
+
+
+def sides_by_position(
+    images: ImageSet, query_share: float = 0.1, *, labelled: bool = True
+) -> dict[str, bool]:
+    """The sides, as `split_folder` takes them, of a set as it was split before it went by hash."""
+    if labelled:
+        images = images.subset(_find_labelled(images.labels))
+    drawn_by = images.labels if labelled else np.zeros(len(images), np.int64)
+    query, _ = draw_per_label(drawn_by, query_share)
+    return dict.fromkeys(map(str, images.ids), False) | dict.fromkeys(
+        map(str, images.ids[query]), True
+    )
+
+
+def _find_labelled(labels: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(labels >= 0 if labels.ndim == 1 else (labels > 0).any(axis=1))
+
+
+def _members(labels: np.ndarray) -> list[np.ndarray]:
+    """Positions of the items of each label that has some."""
+    if labels.ndim == 1:
+        return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return [rows for column in labels.T if len(rows := np.flatnonzero(column > 0))]
+
+
+def _require_two_of_each(images: ImageSet, labelled: bool) -> None:
+    if not labelled or images.labels.ndim != 1:
+        if len(images) < 2:
+            raise ValueError(f"Training needs at least two readable items. Received: {len(images)}")
+        return
     labels, counts = np.unique(images.labels, return_counts=True)
-    if not labelled and len(images) < 2:
-        raise ValueError(f"Training needs at least two readable items. Received: {len(images)}")
-    if labelled and (len(labels) < 2 or counts.min() < 2):
+    if len(labels) < 2 or counts.min() < 2:
         known = dict(enumerate(images.label_names))
         names = [known.get(label, label) for label in labels.tolist()]
         raise ValueError(
             "Training needs at least two labels (subfolders) with two readable items each. "
             f"Received: {dict(zip(names, counts.tolist(), strict=True))} items by label"
         )
-    drawn_by = images.labels if labelled else np.zeros(len(images), np.int64)
-    query, rest = draw_per_label(drawn_by, query_share)
-    database = images.subset(rest)
-    return Splits(train=database, database=database, query=images.subset(query))
+
+
+def _place(key: Any) -> float:
+    """A number in [0, 1) that an id or a group has for ever: the queries are the first ones."""
+    digest = hashlib.sha256(str(key).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _leave_no_side_empty(
+    is_query: np.ndarray, places: np.ndarray, members: list[np.ndarray]
+) -> None:
+    """Give each label a query, and then an item that is none; a group has one place, and moves
+    as a whole."""
+    for rows in members:
+        if not is_query[rows].any():
+            is_query |= places == places[rows].min()
+    for rows in members:
+        if is_query[rows].all():
+            is_query &= places != places[rows].max()
 
 
 def draw_per_label(labels: np.ndarray, count: int | float) -> tuple[np.ndarray, np.ndarray]:
