@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult:
-    """What a search found, best first; iterates as `ids, scores`.
+    """What a search found, best first; unpacks and is indexed like the tuple `(ids, scores)`.
 
     Attributes:
         ids: `[batch, top_k]`, int64 or object array of str; -1 or "" where there are fewer items.
@@ -25,6 +26,12 @@ class SearchResult:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter((self.ids, self.scores))
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, place: Any) -> Any:
+        return (self.ids, self.scores)[place]
 
     @property
     def num_found(self) -> np.ndarray:

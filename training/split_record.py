@@ -30,7 +30,7 @@ def read_split(folder: Path) -> dict[str, bool] | None:
     content = read_json(path, expected)
     with reading(path, expected):
         require_types(content, dict.fromkeys(SIDES, list))
-    sides = [content[name] for name in SIDES]
+        sides = [content[name] for name in SIDES]
     return {str(id_): ids is sides[0] for ids in sides for id_ in ids}
 
 

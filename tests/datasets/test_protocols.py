@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tfpqn.datasets import (
@@ -87,23 +89,100 @@ def labelled(*counts: int) -> ImageArrays:
     return ImageArrays(np.zeros((len(labels), 2, 2, 1), np.uint8), labels)
 
 
-@pytest.mark.parametrize(
-    ("share", "queries"), [(0.1, [3, 1, 1]), (0.4, [12, 4, 1]), (0.5, [15, 5, 1])]
-)
-def test_folder_gives_a_share_of_each_label_as_queries(share: float, queries: list[int]) -> None:
-    splits = split_folder(labelled(30, 10, 2), share)
-    assert np.bincount(splits.query.labels).tolist() == queries
+def sides(splits: Splits) -> dict[str, bool]:
+    """Id as text -> whether the item is a query; an item is on one side."""
+    query, rest = set(map(str, splits.query.ids)), set(map(str, splits.database.ids))
+    assert not query & rest
     assert splits.train is splits.database
-    rest = np.array([30, 10, 2]) - queries
-    assert np.bincount(splits.database.labels).tolist() == rest.tolist()
-    ids = np.concatenate([splits.database.ids, splits.query.ids])
-    np.testing.assert_array_equal(np.sort(ids), np.arange(42))
+    return dict.fromkeys(query, True) | dict.fromkeys(rest, False)
 
 
-@pytest.mark.parametrize("share", [0.01, 0.9, 0.99])
+def named(labels: np.ndarray, seed: int) -> ImageArrays:
+    """Images with random ids that look like paths."""
+    numbers = np.random.default_rng(seed).permutation(10**6)[: len(labels)]
+    ids = np.array([f"photos/{number}.jpg" for number in numbers], object)
+    return ImageArrays(np.zeros((len(labels), 2, 2, 1), np.uint8), labels, ids)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_folder_gives_a_share_of_each_label_as_queries(share: float) -> None:
+    splits = split_folder(labelled(2000, 900, 2), share)
+    assert len(sides(splits)) == 2902
+    queries = np.bincount(splits.query.labels)
+    # Four standard deviations of a draw item by item.
+    for count, found in ((2000, queries[0]), (900, queries[1])):
+        assert abs(found - share * count) < 4 * (share * (1 - share) * count) ** 0.5
+    assert queries[2] == 1
+
+
+@given(
+    counts=st.lists(st.integers(2, 40), min_size=2, max_size=5),
+    share=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
+    seed=st.integers(0, 99),
+)
+def test_an_item_that_comes_or_goes_moves_no_other(
+    counts: list[int], share: float, seed: int
+) -> None:
+    """But one of its label, where the label has no query, or no other item, by the hash alone."""
+    images = named(np.repeat(np.arange(len(counts)), counts), seed)
+    everything = sides(split_folder(images, share))
+    gone = np.random.default_rng(seed).integers(len(images))
+    if counts[images.labels[gone]] == 2:
+        return
+    rest = images.subset(np.delete(np.arange(len(images)), gone))
+    moved = [id_ for id_, side in sides(split_folder(rest, share)).items() if everything[id_] != side]
+    label_of = dict(zip(images.ids, images.labels, strict=True))
+    mates = [side for id_, side in everything.items() if label_of[id_] == images.labels[gone]]
+    assert len(moved) <= (sum(mates) == 1 or sum(mates) == len(mates) - 1)
+    assert all(label_of[id_] == images.labels[gone] for id_ in moved)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.9, 0.99])
 def test_each_label_of_a_folder_is_on_both_sides(share: float) -> None:
-    splits = split_folder(labelled(20, 2, 3), share)
-    assert set(splits.query.labels) == set(splits.database.labels) == {0, 1, 2}
+    for seed in range(20):
+        splits = split_folder(named(np.repeat(np.arange(3), (20, 2, 3)), seed), share)
+        assert set(splits.query.labels) == set(splits.database.labels) == {0, 1, 2}
+
+
+def test_items_of_a_group_are_never_parted() -> None:
+    rng = np.random.default_rng(1)
+    images, groups = named(np.arange(400) % 4, 0), rng.integers(60, size=400)
+    splits = split_folder(images, groups=groups)
+    group_of = dict(zip(images.ids, groups.tolist(), strict=True))
+    query, rest = ({group_of[id_] for id_ in part.ids} for part in (splits.query, splits.train))
+    assert not query & rest
+    assert set(splits.query.labels) == set(splits.train.labels) == {0, 1, 2, 3}
+    assert 10 < len(splits.query) < 100
+    with pytest.raises(ValueError, match="one entry for each of 400 items. Received: 3"):
+        split_folder(images, groups=groups[:3])
+    with pytest.raises(ValueError, match="A split needs .* Received: 0 queries among 400 items"):
+        split_folder(images, groups=np.zeros(400))
+
+
+def test_items_of_several_labels_are_split_too() -> None:
+    rng = np.random.default_rng(2)
+    labels = (rng.random((300, 5)) < 0.3).astype(np.int64)
+    splits = split_folder(named(labels, 0))
+    assert len(sides(splits)) == labels.any(axis=1).sum()
+    assert (splits.query.labels.sum(axis=0) > 0).all()
+    assert (splits.train.labels.sum(axis=0) > 0).all()
+
+
+def test_known_items_keep_their_side_and_the_hash_decides_on_others() -> None:
+    images = named(np.arange(60) % 2, 3)
+    expected = sides(split_folder(images))
+    known = {id_: not side for id_, side in list(expected.items())[:30]}
+    assert sides(split_folder(images, known=known)) == expected | known
+
+
+def test_names_as_labels_are_numbered() -> None:
+    pixels = np.zeros((4, 2, 2, 1), np.uint8)
+    images = ImageArrays(pixels, np.array(["bee", "ant", "bee", "ant"]))
+    assert (images.labels.tolist(), images.label_names) == ([1, 0, 1, 0], ("ant", "bee"))
+    images = ImageArrays(pixels, ["bee", "ant", "bee", "ant"], label_names=["bee", "cat", "ant"])
+    assert images.labels.tolist() == [0, 2, 0, 2]
+    with pytest.raises(ValueError, match=r"among \['bee'\]. Received: \['ant'\]"):
+        ImageArrays(pixels, ["bee", "ant", "bee", "ant"], label_names=["bee"])
 
 
 @pytest.mark.parametrize("share", [-0.5, 1.0, 3.0])
@@ -135,9 +214,8 @@ def test_unlabelled_images_of_a_folder_take_no_part(tmp_path: Path) -> None:
 def test_all_items_are_split_where_labels_do_not_matter():
     for images in (labelled(30), labelled(25, 1, 4), labelled(30).subset(np.arange(30))):
         splits = split_folder(images, 0.2, labelled=False)
-        assert len(splits.query) == 6
-        assert len(splits.database) == 24
-        assert splits.train is splits.database
+        assert len(sides(splits)) == 30
+        assert 1 <= len(splits.query) <= 14
 
 
 def test_a_single_item_cannot_be_split():

@@ -261,7 +261,7 @@ def test_figures_are_written_with_protocol_and_settings(trained: Trained, tmp_pa
 def test_figures_of_a_folder_name_the_folder(trained: Trained, tmp_path: Path) -> None:
     run = Run.start(tmp_path, dataclasses.replace(CONFIG, protocol=None, images="birds"))
     metrics = evaluate_run(run, trained.network, make_splits())
-    assert metrics["protocol"] == "birds"
+    assert metrics["protocol"] == str(Path.cwd() / "birds")
     assert "folder" in metrics["description"]
 
 

@@ -51,6 +51,7 @@ def build_backbone(
         `[batch, num_features]`.
 
     Raises:
+        ConnectionError: Weights cannot be downloaded.
         FileNotFoundError: There is no file of weights for `"alexnet"`.
         ValueError: The name is unknown (the message lists the known), `weights` is given to a
             backbone that has none, or they do not fit.
@@ -166,14 +167,15 @@ WEIGHTS_LOADERS: dict[str, Callable[[keras.Model, str], None]] = {"alexnet": loa
 
 
 def _application_modules() -> dict[str, types.ModuleType]:
-    """Model name -> the `keras.applications` module that holds it and its preprocessing."""
-    found: dict[str, types.ModuleType] = {}
-    for module in vars(keras.applications).values():
-        if isinstance(module, types.ModuleType) and hasattr(module, "preprocess_input"):
-            for name, value in vars(module).items():
-                if name[0].isupper() and callable(value):
-                    found.setdefault(name, module)
-    return found
+    """Model name -> the `keras.applications` module that holds its preprocessing.
+
+    Some models, such as MobileNetV3Small, stand in no such module; that of their code has its name.
+    """
+    return {
+        name: getattr(keras.applications, model.__module__.rpartition(".")[2])
+        for name, model in vars(keras.applications).items()
+        if name[0].isupper() and callable(model)
+    }
 
 
 def _application(
@@ -183,12 +185,27 @@ def _application(
     weights: str | None,
     options: dict[str, Any],
 ) -> keras.Model:
-    features = getattr(module, name)(
-        include_top=False, weights=weights, input_shape=image_shape, pooling="avg", **options
-    )
+    build = getattr(keras.applications, name)
+    arguments = {"include_top": False, "input_shape": image_shape, "pooling": "avg", **options}
+    with _downloads(weights):
+        features = build(weights=weights, **arguments)
     inputs = keras.Input(image_shape, name="images")
     outputs = features(ApplicationPreprocessing(name)(inputs))
     return keras.Model(inputs, outputs, name=name.lower())
+
+
+@contextlib.contextmanager
+def _downloads(weights: str | None) -> Iterator[None]:
+    """A download that fails, which Keras reports as a bare Exception, is a ConnectionError."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ConnectionError(
+            f"weights={weights!r} is downloaded, which needs a network; weights may also be the "
+            f"path of a weights file. Received: {error}"
+        ) from error
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")

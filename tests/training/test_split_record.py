@@ -1,0 +1,151 @@
+"""Laws of a run's split: what was trained on never searches without a word, wherever it lies."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfpqn.datasets import Splits, sides_by_position, split_folder
+from tfpqn.training import Run, RunConfig, calibrate_run, evaluate_run, train
+
+SETTINGS: dict[str, Any] = {
+    "protocol": None,
+    "image_size": 8,
+    "bits": 16,
+    "embedding_dim": 16,
+    "epochs": 1,
+    "batch_size": 8,
+}
+LABELS = ("ant", "bee")
+
+
+def write_image(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos, and a run that was trained on them, named by a path relative to its place then."""
+    place = tmp_path_factory.mktemp("original")
+    for seed in range(60):
+        write_image(place / "photos" / LABELS[seed % 2] / f"{seed}.png", seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        run = Run.start("run", RunConfig(images="photos", **SETTINGS))
+        train(run, run.load_splits(), progress=False)
+    return place
+
+
+@pytest.fixture
+def photos(original: Path) -> Iterator[Path]:
+    """The photos, as they were trained on at the beginning and the end of each test."""
+    backup = original / "backup"
+    shutil.copytree(original / "photos", backup)
+    yield original / "photos"
+    shutil.rmtree(original / "photos", ignore_errors=True)
+    backup.rename(original / "photos")
+
+
+@pytest.fixture
+def run(original: Path, photos: Path, tmp_path: Path) -> Run:
+    return Run.open(shutil.copytree(original / "run", tmp_path / "run"))
+
+
+def ids(part: Any) -> set[str]:
+    return set(map(str, part.ids))
+
+
+def test_a_run_is_evaluated_from_any_folder(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    splits = run.load_splits()
+    metrics = evaluate_run(run, run.load_network(), splits)
+    assert metrics["protocol"] == run.config.images == str(photos)
+    assert metrics["folder_changes"] == {"added": 0, "gone": 0, "trained_queries": 0}
+    assert splits.describe() == run.config.load_splits().describe()
+
+
+def test_settings_of_an_earlier_version_are_relative_to_the_current_folder(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps({**settings, "images": "photos"}))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="--images must name their place now") as caught:
+        Run.open(run.folder).load_splits()
+    assert repr(str(tmp_path / "photos")) in str(caught.value)
+    monkeypatch.chdir(photos.parent)
+    assert Run.open(run.folder) == run
+
+
+def test_a_folder_that_has_moved_is_named_and_gives_the_same_split(run: Run, photos: Path) -> None:
+    before = run.load_splits().describe()
+    moved = photos.rename(photos.with_name("moved"))
+    with pytest.raises(FileNotFoundError, match="--images must name their place now"):
+        run.load_splits()
+    assert run.load_splits(images=moved).describe() == before
+    with pytest.raises(ValueError, match="One of protocol, images and videos.*digits, "):
+        run.load_splits(protocol="digits", images=moved)
+    shutil.rmtree(moved)
+
+
+def test_no_trained_photo_searches_when_the_folder_has_changed(run: Run, photos: Path) -> None:
+    before = run.load_splits()
+    (searching, *_), (trained, *_) = sorted(ids(before.query)), sorted(ids(before.train))
+    for id_ in (searching, trained):
+        (photos / id_).write_bytes(b"no image any more")
+    for seed in range(100, 140):
+        write_image(photos / "ant" / f"{seed}.png", seed)
+    after = run.load_splits()
+    assert not ids(after.query) & ids(before.train)
+    assert ids(before.query) - {searching} < ids(after.query)
+    with pytest.warns(UserWarning, match=r"since training \(40 added, 2 gone or unreadable\)$"):
+        metrics = evaluate_run(run, run.load_network(), after)
+    assert metrics["folder_changes"] == {"added": 40, "gone": 2, "trained_queries": 0}
+    assert run.read_metrics()["folder_changes"] == metrics["folder_changes"]
+
+
+def test_trained_photos_that_search_nevertheless_are_counted(run: Run, photos: Path) -> None:
+    before = run.load_splits()
+    swapped = Splits(before.query, before.query, before.train)
+    for tell in (evaluate_run, lambda *given: calibrate_run(*given, precision=0.01)):
+        with pytest.warns(UserWarning, match=f"; {len(before.train)} of the queries were trained"):
+            tell(run, run.load_network(), swapped)
+
+
+def test_training_that_goes_on_remembers_what_it_was_trained_on_before(
+    run: Run, photos: Path
+) -> None:
+    before = run.load_splits()
+    run.record_split(Splits(before.query, before.query, before.train))
+    with pytest.raises(ValueError, match=r"Received: 0 queries among 60 items"):
+        run.load_splits()
+
+
+def test_a_run_without_a_record_keeps_the_split_of_the_version_that_trained_it(
+    run: Run, photos: Path
+) -> None:
+    (run.folder / "split.json").unlink()
+    splits = run.load_splits()
+    items = run.config.open_folder()
+    former = sides_by_position(items)
+    assert {id_ for id_, is_query in former.items() if is_query} == ids(splits.query)
+    assert len(splits.query) == 6
+    assert ids(splits.query) != ids(split_folder(items).query)
+    with pytest.warns(UserWarning, match="no record of its queries"):
+        assert evaluate_run(run, run.load_network(), splits)["folder_changes"] is None
+
+
+@pytest.mark.parametrize("text", ["[]", '{"query": []}', "{"])
+def test_a_damaged_record_is_named(run: Run, photos: Path, text: str) -> None:
+    (run.folder / "split.json").write_text(text)
+    with pytest.raises(ValueError, match=r"split\.json' must"):
+        run.load_splits()
