@@ -374,7 +374,7 @@ def evaluate_run(
     metrics = {
         "protocol": name or str(folder or _folder_of(run)),
         "description": description,
-        "folder_changes": None if name else run.find_changes(splits),
+        **({} if name else {"folder_changes": run.find_changes(splits)}),
         **evaluate(network, splits),
         "config": run.config.to_json(),
     }
@@ -400,7 +400,7 @@ def calibrate_run(
     name = None if folder else protocol or run.config.protocol
     calibration = {
         "protocol": name or str(folder or _folder_of(run)),
-        "folder_changes": None if name else run.find_changes(splits),
+        **({} if name else {"folder_changes": run.find_changes(splits)}),
         **calibrate(network, splits, precision=precision, top_k=top_k, seed=seed),
     }
     run.write_calibration(calibration)

@@ -130,7 +130,9 @@ def test_an_item_that_comes_or_goes_moves_no_other(
     if counts[images.labels[gone]] == 2:
         return
     rest = images.subset(np.delete(np.arange(len(images)), gone))
-    moved = [id_ for id_, side in sides(split_folder(rest, share)).items() if everything[id_] != side]
+    moved = [
+        id_ for id_, side in sides(split_folder(rest, share)).items() if everything[id_] != side
+    ]
     label_of = dict(zip(images.ids, images.labels, strict=True))
     mates = [side for id_, side in everything.items() if label_of[id_] == images.labels[gone]]
     assert len(moved) <= (sum(mates) == 1 or sum(mates) == len(mates) - 1)

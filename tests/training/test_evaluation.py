@@ -18,7 +18,7 @@ from tests.training.tiny import (
     make_splits,
 )
 from tfpqn.datasets import ImageArrays, ImageFolder, Splits
-from tfpqn.training import evaluate, evaluation
+from tfpqn.training import EvaluateRetrieval, calibrate, compare_networks, evaluate, evaluation
 
 
 def orders(scores: np.ndarray) -> Iterator[list[int]]:
@@ -175,6 +175,59 @@ def test_a_class_without_items_counts_as_not_found(coarse: Any) -> None:
     foreign = ImageArrays(make_images(4).images, np.full(4, 99))
     figures = evaluate(coarse, pair(database, foreign))
     assert figures["mAP"] == figures["raw_embeddings"]["mAP"] == 0
+
+
+def relabelled(splits: Splits, query_labels: Any, database_labels: Any) -> Splits:
+    return pair(
+        ImageArrays(splits.database.images, np.array(database_labels)),
+        ImageArrays(splits.query.images, np.array(query_labels)),
+    )
+
+
+def test_an_item_without_a_label_is_found_by_no_query_and_is_none(coarse: Any) -> None:
+    splits = relabelled(integer_labels(), [0, -1, 2, -1, 1], [0, 1, -1, 2, -1, 1, 0])
+    figures = evaluate(coarse, splits)
+    assert figures["unlabelled_queries"] == 2
+    own = relabelled(splits, [0, 1, 2, 3, 1], [0, 1, 50, 2, 51, 1, 0])
+    own = Splits(own.train, own.database, own.query.subset(np.array([0, 2, 4])))
+    expected = evaluate(coarse, own)
+    for name in ("mAP", "mAP@R", "recall@k", "raw_embeddings", "soft_items", "coded_queries"):
+        assert figures[name] == expected[name]
+
+
+@pytest.mark.parametrize(
+    ("query_labels", "database_labels", "reason"),
+    [
+        ([-1] * 5, [-1] * 7, "the items have no labels"),
+        ([0] * 5, [-1] * 7, "the items have no labels"),
+        ([-1] * 5, [0, 1, 2, 0, 1, 2, 0], "the items have no labels"),
+        ([4] * 5, [4] * 7, "all items have the same label"),
+        ([[1, 0]] * 5, [[1, 0]] * 7, "all items have the same label"),
+        ([[0, 0]] * 5, [[0, 0]] * 7, "the items have no labels"),
+    ],
+)
+def test_labels_that_tell_nothing_give_no_figure_but_the_reason(
+    coarse: Any, query_labels: Any, database_labels: Any, reason: str
+) -> None:
+    splits = relabelled(integer_labels(), query_labels, database_labels)
+    figures = evaluate(coarse, splits)
+    assert figures["not_measured"] == reason
+    assert (
+        figures["mAP"] is figures["raw_embeddings"]["mAP"] is figures["soft_items"]["mAP"] is None
+    )
+    assert figures["mAP@R"] == figures["recall@k"] == {}
+    assert 0 < figures["codebook_usage"] <= 1
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    for refuse in (
+        lambda: calibrate(coarse, splits, precision=0.5),
+        lambda: compare_networks(coarse, coarse, splits),
+    ):
+        with pytest.raises(ValueError, match=f"two or more labels are needed. Received: {reason}"):
+            refuse()
+    callback, logs = EvaluateRetrieval(splits), {"loss": 1.0}
+    callback.set_model(coarse)
+    callback.on_epoch_end(0, logs)
+    assert logs == {"loss": 1.0}
 
 
 def test_evaluation_leaves_the_network_as_it_is(coarse: Any) -> None:
