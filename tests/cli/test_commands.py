@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -339,6 +340,25 @@ def test_the_names_of_label_folders_are_tags_to_filter_by(tfpqn, folder, tmp_pat
     # A collection of three items has no more rows than these.
     result = tfpqn("search", "--model", model, folder / "digit.png", "--json")
     assert len(json.loads(result.output)[0]["neighbours"]) == 3
+
+
+def test_a_run_is_evaluated_and_calibrated_on_a_folder(tfpqn, folder, tmp_path):
+    run, photos = shutil.copytree(folder / "run", tmp_path / "run"), tmp_path / "photos"
+    images = load_protocol("digits").load().query
+    for position in range(80):
+        path = photos / str(images.labels[position]) / f"{position}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(images.encoded_image(position))
+    for command, file in (
+        (("evaluate",), "metrics.json"),
+        (("calibrate", "--precision", 0.01), "calibration.json"),
+    ):
+        result = tfpqn(*command, "--run-dir", run, "--images", photos)
+        assert (result.status, result.error) == (0, "")
+        assert json.loads((run / file).read_text())["protocol"] == str(photos)
+    wrong = tfpqn("evaluate", "--run-dir", run, "--videos", photos)
+    assert wrong.status == 2
+    assert "whose items are clips" in wrong.error
 
 
 @pytest.mark.slow

@@ -20,10 +20,24 @@ def layers_of(backbone, *kinds):
 def test_the_names_are_ours_and_every_model_of_keras_applications():
     own, applications = backbone_names()[:4], backbone_names()[4:]
     assert own == ["conv3", "resnet9", "resnet20", "alexnet"]
-    assert {"MobileNetV2", "ResNet50", "VGG16", "EfficientNetB0"} <= set(applications)
-    assert applications == sorted(set(applications))
-    for name in applications:
-        assert callable(getattr(keras.applications, name))
+    public = [name for name in dir(keras.applications) if name[0].isupper()]
+    assert {"MobileNetV3Small", "ResNet50", "VGG16", "EfficientNetB0"} <= set(public)
+    assert applications == sorted(public)
+
+
+def test_models_that_keras_keeps_out_of_its_modules_are_built():
+    backbone = build_backbone("MobileNetV3Small", (32, 32, 3), alpha=0.75)
+    assert backbone.output_shape == (None, 432)
+
+
+def test_weights_that_cannot_be_downloaded_are_an_error_that_says_so(monkeypatch):
+    def fail(**_):
+        raise Exception("URL fetch failure on https://example.com/weights.h5")
+
+    fail.__module__ = keras.applications.MobileNetV2.__module__
+    monkeypatch.setattr(keras.applications, "MobileNetV2", fail)
+    with pytest.raises(ConnectionError, match=r"needs a network.*path.*Received: URL fetch"):
+        build_backbone("MobileNetV2", (32, 32, 3), weights="imagenet")
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():

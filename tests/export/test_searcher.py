@@ -153,6 +153,8 @@ def test_ids_come_back_as_they_were_given(network, ids):
     index = CodeIndex(network_layout(network), make_codes(network, len(ids)), ids)
     found = make_searcher(network, index, top_k=len(ids))(make_images(2))
     assert isinstance(found, SearchResult)
+    assert len(found) == len(tuple(found)) == 2
+    assert found[0] is found.ids and found[-1] is found.scores
     assert found.ids.dtype == index.ids.dtype
     for row in found.ids.tolist():
         assert [type(id_) for id_ in row] == [type(id_) for id_ in ids]
