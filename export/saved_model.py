@@ -43,6 +43,7 @@ def save_searcher(
     *,
     metrics: dict[str, Any] | None = None,
     batching: BatchingParameters | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write a searcher as a version folder, `MODEL/NUMBER`, that a stock server loads.
 
@@ -56,23 +57,25 @@ def save_searcher(
         path: The version folder; its name is a whole number, as TensorFlow Serving expects.
         metrics: Figures of the network for the manifest.
         batching: How a server should merge requests; `default_batching(searcher)` if None.
+        overwrite: Whether a version that is there is replaced, in one step. A server that has
+            loaded it goes on with the former: give it the next number instead.
 
     Returns:
         The version folder.
 
     Raises:
-        FileExistsError: The folder exists.
+        FileExistsError: The folder exists, and `overwrite` is not set.
         ValueError: The folder's name is no version number, the network's codebooks are no longer
             those of the index, or the graph holds an op that the stock server lacks (the message
             names it).
     """
     path = Path(path)
-    require_new_version(path)
+    require_new_version(path, overwrite=overwrite)
     searcher.require_own_codebooks()
     _require_json(metrics)
     batching = batching or default_batching(searcher)
     model_name = path.resolve().parent.name
-    with atomic_directory(path) as folder:
+    with atomic_directory(path, overwrite=overwrite) as folder:
         tf.saved_model.save(searcher, str(folder), signatures=searcher.signatures)
         check_ops(folder, allow_xla=searcher.xla)
         write_warmup_requests(searcher, folder, model_name, _warmup_sizes(batching))
@@ -86,14 +89,17 @@ def save_searcher(
     return path
 
 
-def require_new_version(path: Path) -> None:
-    """Raises FileExistsError or ValueError unless the path can become a version folder."""
+def require_new_version(path: Path, *, overwrite: bool = False) -> None:
+    """Raises FileExistsError or ValueError unless the path can become a version folder.
+
+    With `overwrite` it may be one already, and nothing else.
+    """
     if not VERSION.fullmatch(path.name):
         raise ValueError(
             "The output folder's name must be a version number, as in models/birds/1. "
             f"Received: {str(path)!r}"
         )
-    if path.exists():
+    if path.exists() and not (overwrite and (path / "saved_model.pb").is_file()):
         raise FileExistsError(
             "The output folder must be a new version. Received: "
             f"{str(path)!r}, which exists; take the next number"

@@ -130,7 +130,7 @@ def require_labels(query_labels: np.ndarray, database_labels: np.ndarray) -> Non
 
 def _has_label(labels: np.ndarray) -> np.ndarray:
     """Which items have a label; all zeros are none in multi-hot rows, and -1 in a column."""
-    return labels >= 0 if labels.ndim == 1 else (labels > 0).any(axis=1)
+    return np.asarray(labels >= 0 if labels.ndim == 1 else (labels > 0).any(axis=1))
 
 
 def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float | None:

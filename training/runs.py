@@ -232,14 +232,17 @@ class Run:
         given = [source for source in (protocol, images, videos) if source]
         if len(given) > 1:
             raise ValueError(
-                f"One of protocol, images and videos can take the place of the run's data. "
+                "One of protocol, images and videos can take the place of the run's data. "
                 f"Received: {', '.join(map(str, given))}"
             )
         config = self.config
         if images or videos:
-            places = {"images": images, "videos": videos}
-            paths = {name: str(place) if place else None for name, place in places.items()}
-            config = dataclasses.replace(config, protocol=None, **paths)
+            config = dataclasses.replace(
+                config,
+                protocol=None,
+                images=str(images) if images else None,
+                videos=str(videos) if videos else None,
+            )
         if protocol or config.protocol:
             return config.load_splits(data_dir, protocol, num_frames)
         self._require_source(config)
@@ -256,9 +259,9 @@ class Run:
         if config is self.config and self.has_begun and not Path(source).exists():
             kind = "images" if config.images else "videos"
             raise FileNotFoundError(
-                f"The {kind} that the run was trained on must be where they were, or --{kind} must "
-                f"name their place now (in Python {kind}=..). Received: {source!r}, which does not "
-                "exist"
+                f"The {kind} of the run must be where training had them, or their place now be "
+                f"given ({kind}=.., or --{kind} of evaluate, calibrate and index). "
+                f"Received: {source!r}, which does not exist"
             )
 
     def record_split(self, splits: Splits) -> None:

@@ -193,10 +193,22 @@ def test_a_version_that_exists_is_refused_and_stays_as_it_is(searcher, tmp_path,
     kept = tmp_path / "1" / "kept" if kind == "folder" else tmp_path / "1"
     kept.parent.mkdir(exist_ok=True)
     kept.write_text("kept")
-    with pytest.raises(FileExistsError, match=r"must be a new version. Received: .*take the next"):
-        save_searcher(searcher, tmp_path / "1")
+    for overwrite in (False, True):  # what is no version is never replaced
+        with pytest.raises(FileExistsError, match=r"a new version. Received: .*take the next"):
+            save_searcher(searcher, tmp_path / "1", overwrite=overwrite)
     assert kept.read_text() == "kept"
     assert len(list(tmp_path.rglob("*"))) == (2 if kind == "folder" else 1)
+
+
+def test_a_version_is_replaced_when_told_to(searcher, tmp_path):
+    folder = tmp_path / "1"
+    for metrics in ({"mAP": 0.5}, {"mAP": 0.75}):
+        save_searcher(searcher, folder, metrics=metrics, overwrite=True)
+        assert load_searcher(folder).manifest["metrics"] == metrics
+        (folder / "left over").touch()
+    save_searcher(searcher, folder, overwrite=True)
+    assert not (folder / "left over").exists()
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 @pytest.mark.parametrize("figure", [float("nan"), float("inf"), np.float32(0.5), {1, 2}])

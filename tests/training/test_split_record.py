@@ -79,7 +79,7 @@ def test_settings_of_an_earlier_version_are_relative_to_the_current_folder(
     settings = json.loads((run.folder / "run.json").read_text())
     (run.folder / "run.json").write_text(json.dumps({**settings, "images": "photos"}))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="--images must name their place now") as caught:
+    with pytest.raises(FileNotFoundError, match="place now be given .*--images of") as caught:
         Run.open(run.folder).load_splits()
     assert repr(str(tmp_path / "photos")) in str(caught.value)
     monkeypatch.chdir(photos.parent)
@@ -89,7 +89,7 @@ def test_settings_of_an_earlier_version_are_relative_to_the_current_folder(
 def test_a_folder_that_has_moved_is_named_and_gives_the_same_split(run: Run, photos: Path) -> None:
     before = run.load_splits().describe()
     moved = photos.rename(photos.with_name("moved"))
-    with pytest.raises(FileNotFoundError, match="--images must name their place now"):
+    with pytest.raises(FileNotFoundError, match="place now be given .*--images of"):
         run.load_splits()
     assert run.load_splits(images=moved).describe() == before
     with pytest.raises(ValueError, match="One of protocol, images and videos.*digits, "):

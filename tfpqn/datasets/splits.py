@@ -121,7 +121,8 @@ def _find_labelled(labels: np.ndarray) -> np.ndarray:
 def _members(labels: np.ndarray) -> list[np.ndarray]:
     """Positions of the items of each label that has some."""
     if labels.ndim == 1:
-        return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        counts = np.unique(labels, return_counts=True)[1]
+        return np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     return [rows for column in labels.T if len(rows := np.flatnonzero(column > 0))]
 
 
