@@ -27,7 +27,7 @@ MOMENTUM = 0.9
 
 def build_optimizer(config: Settings, network: Any, steps: int) -> keras.optimizers.Optimizer:
     """The optimizer of a network that takes so many steps in all."""
-    warmup = round(config.warmup_epochs / max(config.epochs, 1) * steps)
+    warmup = round(config.warmup_epochs / max(config.num_epochs, 1) * steps)
     rise = {"warmup_target": config.learning_rate, "warmup_steps": warmup} if warmup else {}
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0 if warmup else config.learning_rate, max(steps - warmup, 1), **rise

@@ -233,6 +233,16 @@ class RunConfig:
         return segments * (self.num_levels or 1) * (self.num_subspaces or 1)
 
     @property
+    def num_epochs(self) -> int:
+        """The number of epochs, where it is not left open."""
+        if self.epochs is None:
+            raise ValueError(
+                "epochs must be a number by now: give one, or let for_items choose it. "
+                "Received: epochs=None"
+            )
+        return self.epochs
+
+    @property
     def settles_codebooks(self) -> bool:
         """Whether codebooks are settled once training has ended."""
         has_targets = not self.unit_codewords or self.residuals == "reconstructions"
@@ -250,7 +260,7 @@ class RunConfig:
     @property
     def stages(self) -> list[RunConfig]:
         """The settings of each run that this one prolongs, then its own, as runs by themselves."""
-        numbers = (*self.earlier_epochs, self.epochs)
+        numbers = (*self.earlier_epochs, self.num_epochs)
         return [dataclasses.replace(self, epochs=n, earlier_epochs=()) for n in numbers]
 
     def to_json(self) -> dict[str, Any]:
@@ -309,8 +319,10 @@ class RunConfig:
             object.__setattr__(self, "residuals", left_of)
 
     def _check_stages(self) -> None:
-        numbers = (self.warmup_epochs, *self.earlier_epochs, self.epochs)
-        if self.earlier_epochs and any(a >= b for a, b in itertools.pairwise(numbers)):
+        if not self.earlier_epochs:
+            return
+        numbers = (self.warmup_epochs, *self.earlier_epochs, self.num_epochs)
+        if any(a >= b for a, b in itertools.pairwise(numbers)):
             raise ValueError(
                 f"earlier_epochs must rise from above warmup_epochs={self.warmup_epochs} to below "
                 f"epochs={self.epochs}. Received: {self.earlier_epochs}"
@@ -438,13 +450,8 @@ class RunConfig:
 
         Raises:
             ValueError: A classifier is wanted, and there are no classes; or the number of epochs
-                is left open.
+                is left open (`for_items` chooses it).
         """
-        if self.epochs is None:
-            raise ValueError(
-                "epochs must be known before a network is built: give a number, or choose one by "
-                "for_items. Received: epochs=None"
-            )
         weight = self.classification_weight
         if weight is None:
             weight = float(num_classes is not None)

@@ -84,7 +84,7 @@ def train(
         precision = note_machine(run.folder, run.config)["precision"]
         done = len(run.read_history())
         for stage in dataclasses.replace(run.config, precision=precision).stages:
-            if done < stage.epochs or stage.epochs == run.config.epochs:
+            if done < stage.num_epochs or stage.num_epochs == run.config.num_epochs:
                 network = _train_stage(
                     run, splits, stage, checkpoint_every, evaluate_every, progress
                 )
@@ -116,13 +116,13 @@ def _train_stage(
     num_classes = _count_classes(splits.train.labels)
     network = config.build_network(
         splits.train.image_shape,
-        config.epochs * batches.steps_per_epoch,
+        config.num_epochs * batches.steps_per_epoch,
         num_classes,
     )
     network.quantizer.trainable = not config.freeze_codebooks
     checkpoint_dir = run.folder / "checkpoints"
     num_samples = max(FEWEST_SAMPLES, SAMPLES_PER_CODEWORD * network.quantizer.num_codewords)
-    if not config.epochs:
+    if not config.num_epochs:
         # K-means alone has the time to look at all.
         num_samples = len(splits.train)
     if not run.has_begun:
@@ -134,9 +134,9 @@ def _train_stage(
                 network,
                 sample_batches(splits.train, num_samples, 256),
                 seed=config.seed,
-                training=config.epochs > 0,
+                training=config.num_epochs > 0,
             )
-    if not config.epochs:
+    if not config.num_epochs:
         # An optimizer that has not stepped is saved without its variables, and cannot be loaded.
         network.optimizer.build(network.trainable_variables)
         return network
@@ -146,7 +146,7 @@ def _train_stage(
     if not config.freeze_codebooks:
         revive = ReviveCodewords(
             lambda: sample_batches(splits.train, num_samples, 256),
-            last_epoch=config.epochs // 2 - 1,
+            last_epoch=config.num_epochs // 2 - 1,
             seed=config.seed,
         )
         callbacks.append(revive)
@@ -154,8 +154,8 @@ def _train_stage(
         callbacks.append(EvaluateRetrieval(splits, evaluate_every, CURVE_QUERIES))
     fit(
         network,
-        _batches_from(batches, config.epochs * batches.steps_per_epoch),
-        epochs=config.epochs,
+        _batches_from(batches, config.num_epochs * batches.steps_per_epoch),
+        epochs=config.num_epochs,
         steps_per_epoch=batches.steps_per_epoch,
         checkpoint_dir=checkpoint_dir,
         checkpoint_every=checkpoint_every,

@@ -153,18 +153,18 @@ class Run:
             return self
         earlier: tuple[int, ...] = ()
         if self._prolongs(former):
-            earlier = (*former.earlier_epochs, former.epochs)
+            earlier = (*former.earlier_epochs, former.num_epochs)
         elif self._differing(former) == ["earlier_epochs"]:
             earlier = former.earlier_epochs
         return Run(self.folder, dataclasses.replace(self.config, earlier_epochs=earlier))
 
     def _prolongs(self, former: RunConfig) -> bool:
         """Whether this is the run that has ended in the folder, with more epochs."""
-        is_longer = self.config.epochs > former.epochs
+        before, now = former.epochs or 0, self.config.epochs or 0
         return (
-            is_longer
+            now > before > 0
             and set(self._differing(former)) <= {"epochs", "earlier_epochs"}
-            and len(self.read_history()) == former.epochs > 0
+            and len(self.read_history()) == before
         )
 
     def _differing(self, former: RunConfig) -> list[str]:

@@ -63,7 +63,7 @@ def read_settings(texts: Sequence[str], kind: type, with_option: Container[str])
     fields = dataclasses.fields(kind)
     names = [field.name for field in fields]
     # As annotated: `float | None` is a number, `tuple[int, ...]` a list.
-    others = {f.name: re.split(r"\W", f.type)[0] for f in fields if f.name not in with_option}
+    others = {f.name: re.split(r"\W", str(f.type))[0] for f in fields if f.name not in with_option}
     chosen: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")

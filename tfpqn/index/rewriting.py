@@ -220,7 +220,7 @@ def _append(writer: CodeIndexWriter, items: RowGroup | CodeIndex) -> None:
 class _LockedWriter(CodeIndexWriter):
     """Writes while the caller holds the lock of the index."""
 
-    _lock = staticmethod(contextlib.nullcontext)
+    _lock = staticmethod(lambda path: contextlib.nullcontext())
 
 
 @contextlib.contextmanager
