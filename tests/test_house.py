@@ -330,6 +330,15 @@ def test_text_files_are_utf_8_whatever_the_machine_is_set_to(source):
             assert "encoding" in named, f"{source.at(node.lineno)}: say encoding"
 
 
+@pytest.mark.parametrize(
+    "source", [source for source in SOURCES if source.room == "cli"], ids=by_file
+)
+def test_the_command_line_prints_by_its_consoles_which_escape_names(source):
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "typer.echo":
+            assert ast.unparse(node.args[0]).startswith("json.dumps("), source.at(node.lineno)
+
+
 def test_what_keras_must_find_again_is_registered_under_tfpqn():
     registered = [
         (source, node, call)

@@ -43,9 +43,12 @@ def test_names_are_shown_as_they_are_and_never_obeyed(name, shown):
 def test_skipped_files_are_shown_as_they_are(capfd):
     class Items:
         skipped = dict.fromkeys(NAMES, "torn")
+        passed_over = {".[red]\x1b": 2}
 
     report_skipped(Items())
-    assert capfd.readouterr().err.splitlines()[1:] == [f"  {n}: torn" for n in NAMES.values()]
+    lines = capfd.readouterr().err.splitlines()
+    assert r".[red]\x1b" in lines[0]
+    assert lines[2:] == [f"  {name}: torn" for name in NAMES.values()]
 
 
 def run_main(monkeypatch, capsys, command, *arguments):

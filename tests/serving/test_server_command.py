@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 from tests.serving.calls import Caller, call_rest, embeddings_of
+from tfpqn.cli.commands import app
 from tfpqn.cli.serve import serve
 
 ROOT = Path(__file__).parents[2]
@@ -74,8 +74,6 @@ def test_wrong_options_are_one_error(tmp_path, options, error, words):
 
 
 def test_every_option_is_explained(capsys):
-    app = typer.Typer(add_completion=False)
-    app.command()(serve)
-    app(["--help"], standalone_mode=False)
+    app(["serve", "--help"], standalone_mode=False)
     text = capsys.readouterr().out
     assert "development" in text

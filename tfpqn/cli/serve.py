@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tfpqn._command_line import printable
-from tfpqn.cli.shared import read_token
+from tfpqn.cli.shared import console, read_token
 
 if TYPE_CHECKING:
     from tfpqn.export.batching_parameters import BatchingParameters
@@ -92,8 +91,11 @@ async def _serve(server: ModelServer, host: str) -> None:
     if not stop.is_set():
         rest = "" if server.rest_port is None else f", REST on {host}:{server.rest_port}"
         versions = ", ".join(map(str, server.available_versions)) or "none yet"
-        name = printable(server.model_name)
-        typer.echo(f"Serving {name} (version {versions}): gRPC on {host}:{server.port}{rest}")
+        console.print(
+            f"Serving {server.model_name} (version {versions}): gRPC on {host}:{server.port}{rest}",
+            soft_wrap=True,
+            highlight=False,
+        )
         await stopping
     stopping.cancel()
     await server.stop()

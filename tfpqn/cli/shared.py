@@ -65,7 +65,7 @@ def report_skipped(images: ImageSet) -> None:
 
         kinds = describe_kinds(images.passed_over)
         num_files = sum(images.passed_over.values())
-        typer.echo(f"{num_files:,} files of other kinds were passed over: {kinds}", err=True)
+        error_console.print(f"{num_files:,} files of other kinds were passed over: {kinds}")
     if not images.skipped:
         return
     error_console.print(f"Skipped {len(images.skipped)} files that could not be read:")
