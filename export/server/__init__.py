@@ -5,8 +5,7 @@ names, status codes, batching parameters and metrics, and needs no Docker. Produ
 TensorFlow Serving image: it is faster, and it has seen more of the world.
 """
 
-from .security import TlsFiles as TlsFiles
 from .server import ModelServer as ModelServer
 from .server import running_server as running_server
 
-__all__ = ["ModelServer", "TlsFiles", "running_server"]
+__all__ = ["ModelServer", "running_server"]

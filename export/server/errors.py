@@ -35,17 +35,14 @@ class ServingError(Exception):
     Attributes:
         code: Name of the status code, such as "INVALID_ARGUMENT".
         message: The sentence for the client, of bounded length.
+        http_status: The HTTP status that goes with the code, unless another is given.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, http_status: int | None = None) -> None:
         self.code = code
         self.message = message[:MAX_MESSAGE_CHARACTERS]
+        self.http_status = http_status or HTTP_STATUS_OF.get(code, 500)
         super().__init__(f"{code}: {self.message}")
-
-    @property
-    def http_status(self) -> int:
-        """The HTTP status that goes with the code."""
-        return HTTP_STATUS_OF.get(self.code, 500)
 
 
 def as_serving_error(error: BaseException) -> ServingError | None:

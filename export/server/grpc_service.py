@@ -21,11 +21,11 @@ from tensorflow_serving.apis import (
 )
 
 from ..tensor_protos import write_values
+from .bodies import Bodies
 from .errors import ServingError, as_serving_error
 from .metrics import Metrics
 from .model_version import DEFAULT_SIGNATURE, read_inputs_of_any_size
 from .predictor import ModelSpec, Prediction, Predictor
-from .security import TokenCheck
 from .versions import VersionStatus
 
 __all__ = ["Health", "add_services", "make_grpc_server"]
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
-HEALTH_SERVICE = "grpc.health.v1.Health"
 SIGNATURE_DEF = "signature_def"
 ONLY_PREDICT = (
     "The model has no signature for {method}: it searches images or embeddings, not tf.Examples. "
@@ -42,7 +41,7 @@ ONLY_PREDICT = (
 )
 
 
-def make_grpc_server(max_message_bytes: int, max_requests: int, token: TokenCheck) -> Any:
+def make_grpc_server(max_message_bytes: int, max_requests: int) -> Any:
     """A `grpc.aio` server with bounded messages and requests, and without services yet."""
     options = [
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -54,34 +53,35 @@ def make_grpc_server(max_message_bytes: int, max_requests: int, token: TokenChec
         ("grpc.http2.min_ping_interval_without_data_ms", 5000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
         ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.http2.bdp_probe", 0),
     ]
-    interceptors = [_TokenInterceptor(token)] if token.is_needed else []
-    return grpc.aio.server(
-        interceptors=interceptors, options=options, maximum_concurrent_rpcs=max_requests
-    )
+    return grpc.aio.server(options=options, maximum_concurrent_rpcs=max_requests)
 
 
-def add_services(server: Any, predictor: Predictor, metrics: Metrics, health: Health) -> None:
+def add_services(
+    server: Any, predictor: Predictor, metrics: Metrics, health: Health, bodies: Bodies
+) -> None:
     """Register all services."""
     for descriptor, service in (
         (prediction_service_pb2.DESCRIPTOR, PredictionService(predictor, metrics)),
         (model_service_pb2.DESCRIPTOR, ModelService(predictor)),
     ):
         for description in descriptor.services_by_name.values():
-            server.add_generic_rpc_handlers((_make_handlers(description, service),))
+            server.add_generic_rpc_handlers((_make_handlers(description, service, bodies),))
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
 
 
-def _make_handlers(description: Any, service: Any) -> Any:
+def _make_handlers(description: Any, service: Any, bodies: Bodies) -> Any:
     """Handlers of a service's methods.
 
-    Those of the generated code would answer bytes that cannot be parsed with UNKNOWN and a
-    traceback in the log; the stock server answers INTERNAL.
+    To gRPC they take streams, though clients send one message each: so the server says when a
+    message is received, which it bounds. Those of the generated code would also answer bytes that
+    cannot be parsed with UNKNOWN and a traceback in the log; the stock server answers INTERNAL.
     """
     handlers = {
-        method.name: grpc.unary_unary_rpc_method_handler(
-            _refusing_garbage(getattr(service, method.name), method.input_type.name),
-            request_deserializer=_reader(GetMessageClass(method.input_type)),
+        method.name: grpc.stream_unary_rpc_method_handler(
+            _reading_one(getattr(service, method.name), GetMessageClass(method.input_type), bodies),
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
         for method in description.methods
@@ -89,23 +89,22 @@ def _make_handlers(description: Any, service: Any) -> Any:
     return grpc.method_handlers_generic_handler(description.full_name, handlers)
 
 
-def _reader(message_class: Any) -> Callable[[bytes], Any]:
-    """A parser that gives None where the bytes are no such message."""
-
-    def read(data: bytes) -> Any:
-        try:
-            return message_class.FromString(data)
-        except DecodeError:
-            return None
-
-    return read
-
-
-def _refusing_garbage(method: Callable[..., Awaitable[Any]], name: str) -> Any:
-    async def call(request: Any, context: Any) -> Any:
-        if request is None:
-            await _abort(context, ServingError("INTERNAL", f"The bytes must be a {name}"))
-        return await method(request, context)
+def _reading_one(method: Callable[..., Awaitable[Any]], message_class: Any, bodies: Bodies) -> Any:
+    async def call(_: Any, context: Any) -> Any:
+        with bodies.hold() as hold:
+            try:
+                data = await bodies.receive(context.read)
+                if data is grpc.aio.EOF:
+                    raise DecodeError
+                hold(len(data))
+                request = message_class.FromString(data)
+            except DecodeError:
+                name = message_class.DESCRIPTOR.name
+                await _abort(context, ServingError("INTERNAL", f"The bytes must be a {name}"))
+            except ServingError as refusal:
+                await _abort(context, refusal)
+            del data
+            return await method(request, context)
 
     return call
 
@@ -313,25 +312,3 @@ def _as_refusal(error: Exception) -> ServingError:
 
 async def _abort(context: Any, refusal: ServingError) -> None:
     await context.abort(grpc.StatusCode[refusal.code], refusal.message)
-
-
-class _TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses calls without the token; health checks alone need none, for probes have none."""
-
-    def __init__(self, token: TokenCheck) -> None:
-        self._token = token
-        self._refusal = grpc.unary_unary_rpc_method_handler(_refuse_call)
-
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Let a call through to its handler, or answer UNAUTHENTICATED."""
-        is_health = details.method.startswith(f"/{HEALTH_SERVICE}/")
-        given = dict(details.invocation_metadata).get("authorization")
-        if is_health or self._token.accepts(given):
-            return await continuation(details)
-        return self._refusal
-
-
-async def _refuse_call(request: Any, context: Any) -> None:
-    await context.abort(
-        grpc.StatusCode.UNAUTHENTICATED, "The call must carry the server's bearer token"
-    )

@@ -31,6 +31,8 @@ MAX_CONTAINERS = 2**19
 MAX_VALUES = 2**22
 MAX_RANK = 8
 _SHOWN_CHARACTERS = 60
+# The stock server passes over these in Base64, which many programs break into lines.
+_WHITE_SPACE = b" \t\n\v\f\r"
 
 
 class Body(NamedTuple):
@@ -164,7 +166,8 @@ def _read_string(name: str, value: Any) -> bytes:
         raise _refusal(f'{name} must hold strings or {{"b64": "..."}}', value)
     text = value["b64"]
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        data = text.encode("ascii").translate(None, _WHITE_SPACE)
+        return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise _refusal(f"{name} must hold Base64 in 'b64'", text) from None
 

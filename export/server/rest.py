@@ -1,33 +1,29 @@
-"""The REST side: TensorFlow Serving's `/v1/models/...`, and the metrics.
-
-With a token every path needs it, the metrics included.
-"""
+"""The REST side: TensorFlow Serving's `/v1/models/...`, and the metrics."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
 from google.protobuf.json_format import MessageToDict
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
 from ..loaders import Arrays
+from .bodies import Bodies, decompress, too_large
 from .errors import ServingError, as_serving_error
 from .grpc_service import SIGNATURE_DEF, make_metadata, make_status, only_predict
+from .hosts import HostCheck
 from .json_tensors import Body, parse_body, read_arrays, write_outputs
 from .metrics import Metrics
 from .predictor import ModelSpec, Predictor
-from .security import TokenCheck
 from .validation import SignatureChecker
 
 __all__ = ["make_app"]
@@ -44,60 +40,44 @@ _STATUS_PATH = re.compile(
 # Larger bodies are parsed, and larger answers written, in a thread.
 _LARGE_BYTES = 2**16
 _LARGE_SIZE = 2**13
-# Bodies being read or answered hold at most so many times the largest body.
-_MAX_BODIES = 4
-# Of a body that is too large so many times the largest one is read and forgotten.
-_MAX_FORGOTTEN = 16
-_BODY_SECONDS = 60.0
 
 
-def make_app(
-    predictor: Predictor, metrics: Metrics, token: TokenCheck, max_body_bytes: int
-) -> Starlette:
+def make_app(predictor: Predictor, metrics: Metrics, hosts: HostCheck, bodies: Bodies) -> ASGIApp:
     """The ASGI application.
 
     Args:
         predictor: What answers.
         metrics: What counts, and is shown.
-        token: What callers must send.
-        max_body_bytes: Largest body of a request.
+        hosts: Names that requests may have for the server.
+        bodies: Bounds of what requests hold.
     """
-    api = _RestApi(predictor, metrics, token, max_body_bytes)
-    return Starlette(
-        routes=[
-            Route(METRICS_PATH, api.answer_metrics, methods=["GET"]),
-            Route("/{path:path}", api.answer, methods=["GET", "POST"]),
-        ]
-    )
+    api = _RestApi(predictor, metrics, hosts, bodies)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await api.answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    return app
 
 
 class _RestApi:
-    """The routes; see `make_app`."""
+    """The answers; see `make_app`."""
 
     def __init__(
-        self, predictor: Predictor, metrics: Metrics, token: TokenCheck, max_body_bytes: int
+        self, predictor: Predictor, metrics: Metrics, hosts: HostCheck, bodies: Bodies
     ) -> None:
         self._predictor = predictor
         self._metrics = metrics
-        self._token = token
-        self._bodies = _Bodies(max_body_bytes)
-
-    async def answer_metrics(self, request: Request) -> Response:
-        """Prometheus' text format."""
-        if not self._token.accepts(request.headers.get("authorization")):
-            return _refuse_token()
-        return Response(self._metrics.write(), media_type="text/plain; version=0.0.4")
+        self._hosts = hosts
+        self._bodies = bodies
 
     async def answer(self, request: Request) -> Response:
-        """Everything else."""
-        if not self._token.accepts(request.headers.get("authorization")):
-            return _refuse_token()
+        """The answer to any request."""
         try:
+            self._hosts.require(request.headers)
             return await self._answer(request)
         except ClientDisconnect:
             return _refuse(499, "The client closed the connection")
-        except _HttpError as error:
-            return error.response
         except Exception as error:
             refusal = as_serving_error(error)
             if refusal is None:
@@ -114,7 +94,10 @@ class _RestApi:
                 return await self._count(request, spec)
             self._predictor.find(spec)
             raise only_predict(method.capitalize())
-        if request.method != "POST" and (match := _STATUS_PATH.fullmatch(path)):
+        is_read = request.method in ("GET", "HEAD")
+        if is_read and path == METRICS_PATH:
+            return Response(self._metrics.write(), media_type="text/plain; version=0.0.4")
+        if is_read and (match := _STATUS_PATH.fullmatch(path)):
             spec = _read_spec(match)
             return self._describe(spec) if match[4] else self._tell_status(spec)
         if not path.lower().startswith("/v1/"):
@@ -136,8 +119,8 @@ class _RestApi:
             self._metrics.count_request("REST", spec.name, status, seconds)
 
     async def _predict(self, request: Request, spec: ModelSpec) -> Response:
-        with self._bodies.reserve() as reservation:
-            data = await self._bodies.read(request, reservation)
+        with self._bodies.hold() as hold:
+            data = await self._read(request, hold)
             body = await _in_thread_if(len(data) > _LARGE_BYTES, parse_body, data)
             with self._predictor.using(spec) as version:
                 checker = version.checker(body.signature_name)
@@ -157,6 +140,29 @@ class _RestApi:
                 size > _LARGE_SIZE, write_outputs, prediction.outputs, body.is_rows
             )
         return Response(text, media_type="application/json")
+
+    async def _read(self, request: Request, hold: Callable[[int], None]) -> bytes:
+        """The body, decompressed.
+
+        Raises:
+            ServingError: It is too large, not what its headers say, or the server holds too much.
+        """
+        max_bytes = self._bodies.max_bytes
+        length = request.headers.get("content-length", "")
+        # The rest of a body that is refused is passed over, so that its sender sees the answer.
+        if length.isdigit() and int(length[:20]) > max_bytes:
+            raise too_large(max_bytes)
+        data = bytearray()
+        async for chunk in request.stream():
+            if len(data) + len(chunk) > max_bytes:
+                raise too_large(max_bytes)
+            hold(len(chunk))
+            data += chunk
+        if request.headers.get("content-encoding", "").strip().lower() != "gzip":
+            return bytes(data)
+        content = await asyncio.to_thread(decompress, data, max_bytes)
+        hold(len(content))
+        return content
 
     def _tell_status(self, spec: ModelSpec) -> Response:
         return JSONResponse(_to_dict(make_status(self._predictor, spec)))
@@ -181,73 +187,6 @@ def _read_inputs(body: Body, checker: SignatureChecker) -> tuple[Arrays, int]:
     return arrays, checker.check_values(arrays)
 
 
-class _HttpError(Exception):
-    """A refusal that has a status of HTTP alone."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        # The rest of the body is not read, so the connection cannot be used again.
-        self.response = _refuse(status, message, {"connection": "close"})
-
-
-class _Bodies:
-    """Reads bodies within bounds: of each, and of all that are in the server together."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
-
-    @contextlib.contextmanager
-    def reserve(self) -> Iterator[list[int]]:
-        """Give back what `read` took when the block ends."""
-        reservation = [0]
-        try:
-            yield reservation
-        finally:
-            self._num_bytes -= reservation[0]
-
-    async def read(self, request: Request, reservation: list[int]) -> bytes:
-        """The body.
-
-        Raises:
-            _HttpError: It is too large, takes too long, or the server holds too much already.
-        """
-        length = request.headers.get("content-length", "")
-        is_too_large = length.isdigit() and int(length[:20]) > self._max_bytes
-        if is_too_large and "expect" in request.headers:
-            # The client waits to be asked for the body.
-            raise self._too_large()
-        try:
-            return await asyncio.wait_for(
-                self._read(request, reservation, is_too_large), _BODY_SECONDS
-            )
-        except asyncio.TimeoutError:
-            raise _HttpError(408, f"The body must come within {_BODY_SECONDS:g} s") from None
-
-    async def _read(self, request: Request, reservation: list[int], is_too_large: bool) -> bytes:
-        data, num_bytes = bytearray(), 0
-        async for chunk in request.stream():
-            num_bytes += len(chunk)
-            if is_too_large or num_bytes > self._max_bytes:
-                # Whoever is cut off while sending does not see the answer; so the rest is read
-                # and forgotten, unless there is no end to it.
-                data, is_too_large = bytearray(), True
-                if num_bytes > _MAX_FORGOTTEN * self._max_bytes:
-                    break
-                continue
-            data += chunk
-            reservation[0] += len(chunk)
-            self._num_bytes += len(chunk)
-            if self._num_bytes > _MAX_BODIES * self._max_bytes:
-                raise _HttpError(503, "The server holds too many large requests. Try again later")
-        if is_too_large:
-            raise self._too_large()
-        return bytes(data)
-
-    def _too_large(self) -> _HttpError:
-        return _HttpError(413, f"The body must have at most {self._max_bytes} bytes")
-
-
 async def _in_thread_if(is_long: bool, function: Any, *arguments: Any) -> Any:
     """Call a function, in a thread if it may take long."""
     if is_long:
@@ -270,10 +209,5 @@ def _to_dict(message: Any) -> dict[str, Any]:
     )
 
 
-def _refuse(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": message}, status, headers)
-
-
-def _refuse_token() -> Response:
-    headers = {"www-authenticate": "Bearer", "connection": "close"}
-    return _refuse(401, "The request must carry the server's bearer token", headers)
+def _refuse(status: int, message: str) -> Response:
+    return JSONResponse({"error": message}, status)

@@ -6,19 +6,19 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 from collections.abc import Iterator
-from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from .security import TlsFiles
 
 __all__ = ["RestServer"]
 
-_MAX_HEAD_BYTES = 2**16
+# Bytes of a request that are none of its body: heads, trailers and the sizes of chunks. A body may
+# have as many again as it is long.
+_MAX_BYTES_BESIDE_BODY = 2**16
+_HEAD_SECONDS = 10.0
+_REQUEST_SECONDS = 60.0
 
 
 class RestServer:
@@ -28,7 +28,6 @@ class RestServer:
         app: What answers.
         host: Address to listen on.
         port: Port; 0 for any free one.
-        tls: Certificate and key; None for plain connections.
         max_requests: Connections at the same time; more are answered 503.
 
     Attributes:
@@ -38,9 +37,7 @@ class RestServer:
         OSError: The port is in use.
     """
 
-    def __init__(
-        self, app: Starlette, host: str, port: int, tls: TlsFiles | None, max_requests: int
-    ) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, max_requests: int) -> None:
         self._socket = _bind(host, port)
         self.port = int(self._socket.getsockname()[1])
         self._server = _Uvicorn(
@@ -53,8 +50,8 @@ class RestServer:
                 access_log=False,
                 server_header=False,
                 date_header=False,
+                proxy_headers=False,
                 limit_concurrency=max_requests,
-                **(_tls_options(tls) if tls else {}),
             )
         )
         self._task: asyncio.Task[None] | None = None
@@ -86,26 +83,57 @@ class _Uvicorn(uvicorn.Server):
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose request head never ends; the parser itself would keep all of it."""
+    """Closes connections whose requests are not through in time, or have no end to their heads.
 
-    _head_bytes = 0
+    The parser itself would keep heads and trailers of any size, and wait for ever.
+    """
+
+    _bytes_left = _MAX_BYTES_BESIDE_BODY
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._wait(_HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._wait(None)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head."""
-        self._head_bytes += len(data)
+        """Count what does not belong to a body."""
+        self._bytes_left -= len(data)
         super().data_received(data)
-        if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+        if self._bytes_left < 0:
             self.transport.close()
 
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._wait(_HEAD_SECONDS)
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
-        """The head is through: what follows is the body."""
-        self._head_bytes = -(2**62)
+        """The body begins."""
+        self._wait(_REQUEST_SECONDS)
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Do not count it."""
+        self._bytes_left += 2 * len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        """The next head begins."""
-        self._head_bytes = 0
+        """The request is through."""
+        self._wait(None)
+        self._bytes_left = _MAX_BYTES_BESIDE_BODY
         super().on_message_complete()
+
+    def _wait(self, seconds: float | None) -> None:
+        """Close the connection after so long; None for never."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self.transport.close) if seconds else None
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -122,13 +150,3 @@ def _bind(host: str, port: int) -> socket.socket:
             f"Received: {host}:{port} ({error.strerror})"
         ) from error
     return bound
-
-
-def _tls_options(tls: TlsFiles) -> dict[str, Any]:
-    options: dict[str, Any] = {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
-    if tls.client_authority:
-        options |= {
-            "ssl_ca_certs": os.fspath(tls.client_authority),
-            "ssl_cert_reqs": ssl.CERT_REQUIRED,
-        }
-    return options

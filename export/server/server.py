@@ -8,19 +8,20 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..batching_parameters import BatchingParameters
 from . import event_loop
+from .bodies import Bodies
 from .grpc_service import Health, add_services, make_grpc_server
+from .hosts import HostCheck, is_loopback
 from .metrics import Metrics
 from .predictor import Predictor
 from .rest import make_app
 from .rest_server import RestServer
 from .runner import Runner
-from .security import TlsFiles, TokenCheck, is_loopback
 from .versions import ModelVersions
 
 __all__ = ["ModelServer", "running_server"]
@@ -38,16 +39,15 @@ class ModelServer:
     Args:
         model_base_path: The model's folder, with numbered version folders in it.
         model_name: Name of the model; the folder's name by default.
-        host: Address to listen on. Others than loopback can be reached by everyone in the network:
-            then use `tls` and `token`.
+        host: Address to listen on. Everyone in the network can reach others than loopback.
         port: Port of gRPC; 0 for any free one.
         rest_api_port: Port of REST; 0 for any free one, None for no REST.
         batching: How requests are merged; None to run each alone.
         file_system_poll_wait_seconds: Time between two looks at the folder.
         version_labels: Version numbers by label; these versions are loaded besides the newest.
         max_message_bytes: Largest request and answer, in bytes.
-        tls: Certificate and key for gRPC and REST; None for plain connections.
-        token: Bearer token that each call must carry, but for gRPC's health service.
+        allowed_hosts: Names that requests of REST may have for this machine, besides `host` and
+            those of the loopback address.
 
     Attributes:
         port: After `start` the port that gRPC is bound to.
@@ -74,8 +74,7 @@ class ModelServer:
         file_system_poll_wait_seconds: float = 1.0,
         version_labels: Mapping[str, int] | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
-        tls: TlsFiles | None = None,
-        token: str | None = None,
+        allowed_hosts: Sequence[str] = (),
     ) -> None:
         self._base_path = Path(model_base_path)
         self.model_name = model_name or self._base_path.resolve().name
@@ -84,8 +83,7 @@ class ModelServer:
         self.port: int | None = None
         self.rest_port: int | None = None
         self._batching = batching and _leave_a_core(batching)
-        self._tls = tls
-        self._token = TokenCheck(token)
+        self._hosts = HostCheck(host, allowed_hosts)
         self._max_message_bytes = _checked_size(max_message_bytes)
         self._metrics = Metrics(self.model_name)
         self._health = Health()
@@ -114,8 +112,8 @@ class ModelServer:
 
         Raises:
             FileNotFoundError: There is no such folder.
-            OSError: A port is in use, or a file for TLS cannot be read.
-            ValueError: The files for TLS are not usable.
+            OSError: A port is in use.
+            ValueError: The folder is that of a version.
         """
         if (self._base_path / "saved_model.pb").is_file():
             raise ValueError(
@@ -127,13 +125,9 @@ class ModelServer:
                 "The model's base path must be a folder with numbered versions in it. "
                 f"Received: {str(self._base_path)!r}"
             )
-        if self._tls:
-            self._tls.check()
-        if not is_loopback(self._host) and not (self._tls and self._token.is_needed):
+        if not is_loopback(self._host):
             logger.warning(
-                "Listening on %s without TLS and a token: whoever reaches it can search and read "
-                "the collection",
-                self._host,
+                "Listening on %s: whoever reaches it can search and read the collection", self._host
             )
         try:
             await self._start()
@@ -149,13 +143,14 @@ class ModelServer:
         predictor = Predictor(
             self._versions, self._runner, self._batching, self._metrics.count_batch
         )
-        self._grpc = make_grpc_server(self._max_message_bytes, MAX_REQUESTS, self._token)
-        add_services(self._grpc, predictor, self._metrics, self._health)
+        bodies = Bodies(self._max_message_bytes)
+        self._grpc = make_grpc_server(self._max_message_bytes, MAX_REQUESTS)
+        add_services(self._grpc, predictor, self._metrics, self._health, bodies)
         grpc_port, rest_port = self._wanted_ports
         self.port = self._bind_grpc(grpc_port)
         if rest_port is not None:
-            app = make_app(predictor, self._metrics, self._token, self._max_message_bytes)
-            self._rest = RestServer(app, self._host, rest_port, self._tls, MAX_REQUESTS)
+            app = make_app(predictor, self._metrics, self._hosts, bodies)
+            self._rest = RestServer(app, self._host, rest_port, MAX_REQUESTS)
             self.rest_port = self._rest.port
         await self._health.set_serving(False)
         await self._versions.start()
@@ -169,10 +164,7 @@ class ModelServer:
         host = f"[{self._host}]" if ":" in self._host else self._host
         address = f"{host}:{port}"
         try:
-            if self._tls:
-                bound = self._grpc.add_secure_port(address, self._tls.grpc_credentials())
-            else:
-                bound = self._grpc.add_insecure_port(address)
+            bound = self._grpc.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(
                 "The address for gRPC must be one of this machine, and free. "

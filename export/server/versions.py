@@ -144,13 +144,25 @@ class ModelVersions:
                 return
 
     async def _watch(self) -> None:
+        failure = ""
         while True:
             await asyncio.sleep(self._poll_seconds)
             try:
                 await self.poll()
-            except Exception:
-                # What is loaded goes on serving, whatever became of the folder.
-                logger.exception("The folder of model %r could not be read", self.name)
+            except Exception as error:
+                # What is loaded goes on serving, whatever became of the folder. One failure is
+                # told once, not at every look.
+                if failure != (failure := f"{type(error).__name__}: {error}"):
+                    logger.error(
+                        "The folder of model %r cannot be read (%s); what is loaded serves on",
+                        self.name,
+                        failure,
+                        exc_info=not isinstance(error, OSError),
+                    )
+            else:
+                if failure:
+                    logger.info("The folder of model %r can be read again", self.name)
+                failure = ""
 
     async def _load(self, number: int, folder: Path) -> bool:
         """Make a version available; False if it is refused."""

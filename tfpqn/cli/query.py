@@ -9,7 +9,7 @@ import typer
 
 from tfpqn.cli.answers import describe_answer, print_answers
 from tfpqn.cli.queries import read_query
-from tfpqn.cli.shared import console, read_token
+from tfpqn.cli.shared import console
 
 if TYPE_CHECKING:
     from tfpqn.export.client import SearchClient, TlsOptions
@@ -65,7 +65,7 @@ def query(
             version=version,
             version_label=label,
             timeout=timeout,
-            token=read_token(token_file),
+            token=_read_token(token_file),
             tls=_choose_tls(tls, ca_file, certificate, key),
             rest=rest,
             allow_insecure_token=allow_insecure_token,
@@ -112,6 +112,14 @@ def _read_ids(client: SearchClient, exclude: list[str] | None) -> list[Any] | No
         return [int(id_) for id_ in exclude]
     except ValueError:
         raise ValueError(f"--exclude must be whole numbers. Received: {exclude}") from None
+
+
+def _read_token(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    if not file.is_file():
+        raise FileNotFoundError(f"--token-file must be a file. Received: {str(file)!r}")
+    return file.read_text(encoding="utf-8").strip()
 
 
 def _choose_tls(

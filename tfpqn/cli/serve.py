@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tfpqn.cli.shared import console, read_token
+from tfpqn.cli.shared import console
 
 if TYPE_CHECKING:
     from tfpqn.export.batching_parameters import BatchingParameters
-    from tfpqn.export.server import ModelServer, TlsFiles
+    from tfpqn.export.server import ModelServer
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -46,15 +46,9 @@ def serve(
     max_message_bytes: Annotated[
         int, typer.Option(help="Largest request and answer, in bytes.")
     ] = 64 * 2**20,
-    ssl_certificate: Annotated[
-        Path | None, typer.Option(help="Certificate for TLS, in PEM.")
-    ] = None,
-    ssl_key: Annotated[Path | None, typer.Option(help="Its private key, in PEM.")] = None,
-    ssl_client_ca: Annotated[
-        Path | None, typer.Option(help="Authority of the certificates that clients must show.")
-    ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File with the bearer token that callers must send.")
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name that REST may be asked by; may be repeated."),
     ] = None,
 ) -> None:
     from tfpqn.export.server import ModelServer, event_loop
@@ -72,8 +66,7 @@ def serve(
         file_system_poll_wait_seconds=file_system_poll_wait_seconds,
         version_labels=dict(_read_label(text) for text in version_label or []),
         max_message_bytes=max_message_bytes,
-        tls=_read_tls(ssl_certificate, ssl_key, ssl_client_ca),
-        token=read_token(token_file),
+        allowed_hosts=allowed_host or (),
     )
     event_loop.run(_serve(server, host))
 
@@ -119,18 +112,3 @@ def _read_label(text: str) -> tuple[str, int]:
     if not (label and number.isascii() and number.isdigit()):
         raise ValueError(f"--version-label must be LABEL=NUMBER. Received: {text!r}")
     return label, int(number)
-
-
-def _read_tls(
-    certificate: Path | None, key: Path | None, client_ca: Path | None
-) -> TlsFiles | None:
-    from tfpqn.export.server import TlsFiles
-
-    if certificate is None and key is None and client_ca is None:
-        return None
-    if certificate is None or key is None:
-        raise ValueError(
-            "--ssl-certificate and --ssl-key must come together. "
-            f"Received: {certificate and str(certificate)!r} and {key and str(key)!r}"
-        )
-    return TlsFiles(certificate, key, client_ca)

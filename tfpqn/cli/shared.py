@@ -49,15 +49,6 @@ NumFrames = Annotated[
 ]
 
 
-def read_token(file: Path | None) -> str | None:
-    """The bearer token that a file holds; None without a file."""
-    if file is None:
-        return None
-    if not file.is_file():
-        raise FileNotFoundError(f"--token-file must be a file. Received: {str(file)!r}")
-    return file.read_text(encoding="utf-8").strip()
-
-
 def report_skipped(images: ImageSet) -> None:
     """Name the files that could not be read, and count those of other kinds, on stderr."""
     if images.passed_over:
