@@ -35,6 +35,7 @@ class Bodies:
         self.max_bytes = max_bytes
         self._num_bytes = 0
         self._arriving = asyncio.Semaphore(_MAX_ARRIVING)
+        self._num_waiting = 0
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Callable[[int], None]]:
@@ -62,15 +63,20 @@ class Bodies:
         Raises:
             ServingError: It came too slowly, and others waited.
         """
-        async with self._arriving:
-            reading = asyncio.ensure_future(read())
-            try:
-                while not (await asyncio.wait([reading], timeout=_GIVE_WAY_SECONDS))[0]:
-                    if self._arriving.locked():
-                        raise _busy()
-                return reading.result()
-            finally:
-                reading.cancel()
+        self._num_waiting += 1
+        try:
+            await self._arriving.acquire()
+        finally:
+            self._num_waiting -= 1
+        reading = asyncio.ensure_future(read())
+        try:
+            while not (await asyncio.wait([reading], timeout=_GIVE_WAY_SECONDS))[0]:
+                if self._num_waiting:
+                    raise _busy()
+            return reading.result()
+        finally:
+            reading.cancel()
+            self._arriving.release()
 
 
 def decompress(data: bytes, max_bytes: int) -> bytes:

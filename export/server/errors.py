@@ -46,9 +46,12 @@ class ServingError(Exception):
 
 
 def as_serving_error(error: BaseException) -> ServingError | None:
-    """The same refusal in the server's form; None for an error that no request should cause."""
+    """The same refusal in the server's form; None for an error that no request should cause.
+
+    It is a new one: the traceback of the old one would keep the request in memory.
+    """
     if isinstance(error, ServingError):
-        return error
+        return ServingError(error.code, error.message, error.http_status)
     if isinstance(error, StatusError):
         return ServingError(error.code, plain_sentence(error.message))
     return None

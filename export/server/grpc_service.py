@@ -81,7 +81,9 @@ def _make_handlers(description: Any, service: Any, bodies: Bodies) -> Any:
     """
     handlers = {
         method.name: grpc.stream_unary_rpc_method_handler(
-            _reading_one(getattr(service, method.name), GetMessageClass(method.input_type), bodies),
+            _make_handler(
+                getattr(service, method.name), GetMessageClass(method.input_type), bodies
+            ),
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
         for method in description.methods
@@ -89,24 +91,43 @@ def _make_handlers(description: Any, service: Any, bodies: Bodies) -> Any:
     return grpc.method_handlers_generic_handler(description.full_name, handlers)
 
 
-def _reading_one(method: Callable[..., Awaitable[Any]], message_class: Any, bodies: Bodies) -> Any:
-    async def call(_: Any, context: Any) -> Any:
+def _make_handler(method: Callable[..., Awaitable[Any]], message_class: Any, bodies: Bodies) -> Any:
+    async def answer(context: Any) -> Any:
         with bodies.hold() as hold:
             try:
                 data = await bodies.receive(context.read)
-                if data is grpc.aio.EOF:
-                    raise DecodeError
-                hold(len(data))
-                request = message_class.FromString(data)
-            except DecodeError:
-                name = message_class.DESCRIPTOR.name
-                await _abort(context, ServingError("INTERNAL", f"The bytes must be a {name}"))
-            except ServingError as refusal:
-                await _abort(context, refusal)
-            del data
-            return await method(request, context)
+                hold(0 if data is grpc.aio.EOF else len(data))
+                request = _parse(message_class, data)
+                del data
+                return await method(request)
+            except Exception as error:
+                return _as_refusal(error)
+
+    async def call(_: Any, context: Any) -> Any:
+        response = await answer(context)
+        if isinstance(response, ServingError):
+            # Here, because gRPC keeps the error that this raises, and the request would stay with
+            # it if it were in sight.
+            await context.abort(grpc.StatusCode[response.code], response.message)
+        return response
 
     return call
+
+
+def _parse(message_class: Any, data: Any) -> Any:
+    try:
+        return message_class.FromString(data)
+    except (DecodeError, TypeError):  # no message at all is no bytes
+        name = message_class.DESCRIPTOR.name
+        raise ServingError("INTERNAL", f"The bytes must be a {name}") from None
+
+
+def _as_refusal(error: Exception) -> ServingError:
+    refusal = as_serving_error(error)
+    if refusal is None:
+        logger.error("A request failed", exc_info=error)
+        refusal = ServingError("INTERNAL", "The server failed; its log says why")
+    return refusal
 
 
 class PredictionService:
@@ -121,7 +142,7 @@ class PredictionService:
         self._predictor = predictor
         self._metrics = metrics
 
-    async def Predict(self, request: Any, context: Any) -> Any:
+    async def Predict(self, request: Any) -> Any:
         """Run one signature."""
         start, status = time.perf_counter(), "CANCELLED"
         try:
@@ -129,9 +150,9 @@ class PredictionService:
             status = "OK"
             return response
         except Exception as error:
-            refusal = _as_refusal(error)
-            status = refusal.code
-            await _abort(context, refusal)
+            refusal = as_serving_error(error)
+            status = refusal.code if refusal else "INTERNAL"
+            raise
         finally:
             seconds = time.perf_counter() - start
             self._metrics.count_request("GRPC", request.model_spec.name, status, seconds)
@@ -153,11 +174,8 @@ class PredictionService:
             )
         return _make_response(spec.name, prediction)
 
-    async def GetModelMetadata(self, request: Any, context: Any) -> Any:
+    async def GetModelMetadata(self, request: Any) -> Any:
         """Describe the signatures."""
-        return await _answer(context, lambda: self._get_model_metadata(request))
-
-    async def _get_model_metadata(self, request: Any) -> Any:
         fields = list(request.metadata_field)
         if fields != [SIGNATURE_DEF]:
             raise ServingError(
@@ -166,26 +184,23 @@ class PredictionService:
             )
         return make_metadata(self._predictor, _read_spec(request.model_spec))
 
-    async def Classify(self, request: Any, context: Any) -> Any:
+    async def Classify(self, request: Any) -> Any:
         """Refused: the model has no such signature."""
-        await self._refuse(request.model_spec, "Classify", context)
+        self._refuse(request.model_spec, "Classify")
 
-    async def Regress(self, request: Any, context: Any) -> Any:
+    async def Regress(self, request: Any) -> Any:
         """Refused: the model has no such signature."""
-        await self._refuse(request.model_spec, "Regress", context)
+        self._refuse(request.model_spec, "Regress")
 
-    async def MultiInference(self, request: Any, context: Any) -> Any:
+    async def MultiInference(self, request: Any) -> Any:
         """Refused: the model has no such signature."""
         specs = [task.model_spec for task in request.tasks[:1]]
-        await self._refuse(specs[0] if specs else None, "MultiInference", context)
+        self._refuse(specs[0] if specs else None, "MultiInference")
 
-    async def _refuse(self, spec: Any, method: str, context: Any) -> None:
-        async def refuse() -> None:
-            if spec is not None:
-                self._predictor.find(_read_spec(spec))
-            raise only_predict(method)
-
-        await _answer(context, refuse)
+    def _refuse(self, spec: Any, method: str) -> None:
+        if spec is not None:
+            self._predictor.find(_read_spec(spec))
+        raise only_predict(method)
 
 
 class ModelService:
@@ -198,22 +213,15 @@ class ModelService:
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
-    async def GetModelStatus(self, request: Any, context: Any) -> Any:
+    async def GetModelStatus(self, request: Any) -> Any:
         """Where the versions stand."""
+        return make_status(self._predictor, _read_spec(request.model_spec))
 
-        async def answer() -> Any:
-            return make_status(self._predictor, _read_spec(request.model_spec))
-
-        return await _answer(context, answer)
-
-    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
+    async def HandleReloadConfigRequest(self, request: Any) -> Any:
         """Refused: there is one model, and its folder is watched."""
-        await _abort(
-            context,
-            ServingError(
-                "UNIMPLEMENTED",
-                "This server has one model and watches its folder. Write a new version there",
-            ),
+        raise ServingError(
+            "UNIMPLEMENTED",
+            "This server has one model and watches its folder. Write a new version there",
         )
 
 
@@ -293,22 +301,3 @@ def _make_response(name: str, prediction: Prediction) -> Any:
     for key, array in prediction.outputs.items():
         write_values(array, response.outputs[key])
     return response
-
-
-async def _answer(context: Any, call: Callable[[], Awaitable[Any]]) -> Any:
-    try:
-        return await call()
-    except Exception as error:
-        await _abort(context, _as_refusal(error))
-
-
-def _as_refusal(error: Exception) -> ServingError:
-    refusal = as_serving_error(error)
-    if refusal is None:
-        logger.error("A request failed", exc_info=error)
-        refusal = ServingError("INTERNAL", "The server failed; its log says why")
-    return refusal
-
-
-async def _abort(context: Any, refusal: ServingError) -> None:
-    await context.abort(grpc.StatusCode[refusal.code], refusal.message)

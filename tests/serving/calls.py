@@ -58,14 +58,9 @@ def make_request(
 class Caller:
     """Stubs on one channel."""
 
-    def __init__(self, port: int, credentials: Any = None, options: Any = ()) -> None:
-        address = f"localhost:{port}" if credentials else f"127.0.0.1:{port}"
-        options = [("grpc.max_receive_message_length", -1), *options]
-        self.channel = (
-            grpc.secure_channel(address, credentials, options)
-            if credentials
-            else grpc.insecure_channel(address, options)
-        )
+    def __init__(self, port: int) -> None:
+        options = [("grpc.max_receive_message_length", -1)]
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options)
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.model = model_service_pb2_grpc.ModelServiceStub(self.channel)
 
@@ -75,9 +70,9 @@ class Caller:
     def __exit__(self, *error: object) -> None:
         self.channel.close()
 
-    def predict(self, *arguments: Any, metadata: Any = None, **options: Any) -> dict[str, Any]:
+    def predict(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         request = make_request(*arguments, **options)
-        response = self.prediction.Predict(request, timeout=TIMEOUT, metadata=metadata)
+        response = self.prediction.Predict(request, timeout=TIMEOUT)
         return {name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}
 
     def status(self, model: str, version: int | None = None, label: str = "") -> dict[int, Any]:
@@ -108,18 +103,10 @@ def _refuse_constant(name: str) -> None:
 
 
 def call_rest(
-    port: int,
-    path: str,
-    body: Any = None,
-    headers: dict[str, str] | None = None,
-    context: Any = None,
+    port: int, path: str, body: Any = None, headers: dict[str, str] | None = None
 ) -> Answer:
     """GET, or POST where there is a body: bytes, or what JSON can hold."""
-    connection: Any = (
-        http.client.HTTPSConnection("localhost", port, timeout=TIMEOUT, context=context)
-        if context
-        else http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
-    )
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()

@@ -64,8 +64,8 @@ def served(request, models) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def plain(models) -> Iterator[Served]:
-    """Without batching, and with small messages."""
-    yield from serve(models["int64"], max_message_bytes=MAX_BYTES)
+    """Without batching, with small messages and a name of its own."""
+    yield from serve(models["int64"], max_message_bytes=MAX_BYTES, allowed_hosts=["birds.example"])
 
 
 @pytest.fixture(scope="session")

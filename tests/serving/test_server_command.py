@@ -63,8 +63,7 @@ def test_the_command_serves_until_a_signal_and_ends_with_status_0(models, tmp_pa
         ({}, FileNotFoundError, "base path must be a folder"),
         ({"version_label": ["stable"]}, ValueError, "--version-label must be LABEL=NUMBER"),
         ({"batching_parameters_file": Path("x")}, ValueError, "come with --enable-batching"),
-        ({"ssl_key": Path("x")}, ValueError, "must come together"),
-        ({"token_file": Path("no-token")}, FileNotFoundError, "no-token"),
+        ({"allowed_host": ["birds:80"]}, ValueError, "An allowed host must be a name"),
         ({"port": 70000}, ValueError, "port must be in"),
     ],
 )

@@ -1,5 +1,6 @@
 """JSON and tensors: what goes in comes out, and nonsense is refused with one kind of error."""
 
+import base64
 import json
 
 import numpy as np
@@ -62,6 +63,15 @@ def test_columns_come_back_as_they_were_sent(array, name):
     body = parse_body(json.dumps({"inputs": {name: to_json(array)}}).encode())
     assert not body.is_rows
     assert_equal(read_arrays(body, {name: info_of(array)})[name], array)
+
+
+@given(data=st.binary(), seed=st.randoms(use_true_random=False))
+def test_white_space_in_base64_changes_nothing(data, seed):
+    text = list(base64.b64encode(data).decode())
+    for _ in range(seed.randrange(5)):
+        text.insert(seed.randint(0, len(text)), seed.choice(" \t\n\v\f\r"))
+    body = Body("", True, [{"b64": "".join(text)}])
+    assert read_arrays(body, {"x": TensorInfo("string", None)})["x"].tolist() == [data]
 
 
 @given(array=any_array)

@@ -254,20 +254,9 @@ def test_connections_that_are_given_up_half_way_harm_nobody(plain, sent, port):
     assert call_rest(plain.server.rest_port, f"/v1/models/{plain.name}").status == 200
 
 
-def test_a_head_that_never_ends_is_cut_off(plain):
-    line = b"X-Filler: " + b"x" * 1000 + b"\r\n"
-    with socket.create_connection(("127.0.0.1", plain.server.rest_port), TIMEOUT) as connection:
-        connection.sendall(b"GET /v1/models/birds HTTP/1.1\r\n")
-        with pytest.raises(OSError):
-            for _ in range(10_000):
-                connection.sendall(line)
-            connection.recv(1)
-            raise ConnectionResetError
-
-
 def test_a_body_over_the_limit_is_refused_while_it_is_read(plain):
     """Without a length beforehand, and endless."""
-    head = f"POST /v1/models/{plain.name}:predict HTTP/1.1\r\nHost: x\r\n"
+    head = f"POST /v1/models/{plain.name}:predict HTTP/1.1\r\nHost: localhost\r\n"
     chunk = b"10000\r\n" + b"[" * 0x10000 + b"\r\n"
     with socket.create_connection(("127.0.0.1", plain.server.rest_port), TIMEOUT) as connection:
         connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")

@@ -1,5 +1,6 @@
 """Versions come and go while requests are answered."""
 
+import asyncio
 import gc
 import itertools
 import shutil
@@ -15,6 +16,7 @@ from tests.export.tiny import NUM_ITEMS, make_index, make_network, make_searcher
 from tests.serving.calls import TIMEOUT, call_rest, embeddings_of, make_request
 from tests.serving.conftest import POLL_SECONDS, serve
 from tfpqn.export import save_searcher
+from tfpqn.export.server.versions import ModelVersions
 
 BY_EMBEDDING = "search_by_embedding"
 INPUTS = {"embeddings": embeddings_of(1)}
@@ -166,6 +168,29 @@ def test_a_folder_that_vanishes_leaves_the_loaded_version_serving(watched):
     moved.rename(watched.model.folder)
     copy_version(watched, 2)
     wait_for(lambda: state(watched, 2) == AVAILABLE)
+
+
+def test_a_folder_that_is_gone_is_told_once_and_without_a_traceback(tmp_path, caplog):
+    async def watch():
+        folder = tmp_path / "birds"
+        folder.mkdir()
+        versions = ModelVersions(
+            "birds", folder, labels={}, poll_seconds=0.001, on_change=lambda numbers: None
+        )
+        await versions.start()
+        for _ in range(2):
+            folder.rename(tmp_path / "moved")
+            await asyncio.sleep(0.1)
+            (tmp_path / "moved").rename(folder)
+            await asyncio.sleep(0.1)
+        await versions.stop()
+
+    with caplog.at_level("INFO", "tfpqn"):
+        asyncio.run(watch())
+    told = [record.getMessage() for record in caplog.records]
+    assert ["cannot be read" in line for line in told] == [True, False, True, False], told
+    assert all("can be read again" in line for line in told[1::2])
+    assert not any(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.slow
