@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import tfpqn.index
 from tfpqn.files import sha256_of_file
 from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout, compact_index
+from tfpqn.index._footer import read_column_chunks
 
 LAYOUT = CodeLayout(code_length=4, num_codewords=256, fingerprint="ab" * 32)
 PART = "part-00000-of-00001.parquet"
@@ -545,7 +546,11 @@ def test_part_with_other_rows_than_the_manifest_says_is_named(tmp_path: Path) ->
         fields["num_items"] = fields["parts"][0]["rows"] = 10**15
 
     edit_manifest(tmp_path / "index", boast)
-    with pytest.raises(ValueError, match=f"{PART} .* expected rows {10**15} .* got 10"):
+    with pytest.raises(ValueError, match=f"{PART} must not take more than 100 times"):
+        CodeIndex.load(tmp_path / "index")
+    edit_manifest(tmp_path / "index", lambda fields: fields["parts"][0].update(rows=11))
+    edit_manifest(tmp_path / "index", lambda fields: fields.update(num_items=11))
+    with pytest.raises(ValueError, match=f"{PART} .* expected rows 11 .* got 10"):
         CodeIndex.load(tmp_path / "index")
 
 
@@ -590,6 +595,43 @@ def test_few_bytes_that_stand_for_many_are_refused_before_they_grow(
     with pytest.raises(ValueError, match=f"{PART} must not take more than 100 times"):
         read(tmp_path / "index")
     assert pa.total_allocated_bytes() - before < 2**24
+
+
+def test_footer_is_read_as_arrow_reads_it(tmp_path: Path) -> None:
+    for compression in ("zstd", "none"):
+        table, _ = bomb_of_strings(30, as_list=True)
+        path = tmp_path / compression
+        pq.write_table(table, path, compression=compression, row_group_size=7, store_schema=False)
+        footer = pq.read_metadata(path)
+        groups = [footer.row_group(number) for number in range(5)]
+        expected = [
+            (column.path_in_schema, column.num_values, column.total_uncompressed_size)
+            for group in groups
+            for column in map(group.column, range(3))
+        ]
+        with open(path, "rb") as file:
+            columns = read_column_chunks(file)
+        assert [column[:3] for column in columns] == expected
+        assert [column.has_equal_strings_once for column in columns] == [False, False, True] * 5
+
+
+def test_forged_part_is_read_or_refused_and_never_ends_the_process(tmp_path: Path) -> None:
+    """Its checksum fits: whoever wrote it wrote the manifest, too."""
+    make_index(50).save(tmp_path / "index")
+    part, rng = tmp_path / "index" / PART, np.random.default_rng(0)
+    whole, num_refused = part.read_bytes(), 0
+    for number in range(300):
+        data = bytearray(whole)
+        place = rng.integers(len(data)) if number % 3 else -1 - rng.integers(len(data) // 2)
+        data[place] ^= 1 << rng.integers(8)
+        part.write_bytes(data)
+        entry = {"sha256": sha256_of_file(part)}
+        edit_manifest(tmp_path / "index", lambda fields, e=entry: fields["parts"][0].update(e))
+        try:
+            CodeIndex.load(tmp_path / "index")
+        except ValueError:
+            num_refused += 1
+    assert num_refused > 100
 
 
 @pytest.mark.parametrize("name", [PART, "manifest.json"])

@@ -20,7 +20,7 @@ from tfpqn.index import (
 )
 
 IDS = np.arange(8)
-NUM_OPENED = 8  # each of four parts by its footer, then for its rows
+NUM_OPENED = 4  # once each part
 
 
 def index_with(value: int) -> CodeIndex:

@@ -132,8 +132,8 @@ def _parse_parts(entries: list[Any]) -> tuple[Part, ...]:
             # Only this one name: nothing outside the folder can be meant, nothing twice.
             raise ValueError(f"expected part {number} to be named {expected!r}, got {name!r}.")
         sizes = {size: _field(entry, size, int) for size in ("rows", "bytes")}
-        if min(sizes.values()) < 0:
-            raise ValueError(f"expected sizes of {name} to be 0 or more, got {sizes}.")
+        if min(sizes.values()) < 0 or max(sizes.values()) >= 2**63:
+            raise ValueError(f"expected sizes of {name} of 0 or more, in 64 bits, got {sizes}.")
         parts.append(Part(name=name, sha256=_field(entry, "sha256", str), **sizes))
     return tuple(parts)
 

@@ -18,6 +18,7 @@ from tfpqn.files import sha256_of
 from tfpqn.foreign_files import reading, require_within
 
 from ._columns import CODE_COLUMN, ID_COLUMN, metadata_table, to_arrow, type_name
+from ._footer import ColumnChunk, read_column_chunks
 from ._ids import ARROW_ID_TYPES, ids_to_arrow
 from ._manifest import Manifest, Part
 from .code_layout import CodeLayout
@@ -75,7 +76,7 @@ def _codes_of_chunk(chunk: pa.Array, layout: CodeLayout) -> np.ndarray:
 
 
 def require_parts(folder: Path, manifest: Manifest, *, alone: bool) -> None:
-    """Looks whether the parts are there, before any of them is read.
+    """Looks whether the parts are there, and of their sizes, before any of them is read.
 
     Args:
         folder: where the index is.
@@ -84,17 +85,19 @@ def require_parts(folder: Path, manifest: Manifest, *, alone: bool) -> None:
 
     Raises:
         FileNotFoundError: if a part is missing.
-        ValueError: if there is a foreign one.
+        ValueError: if one is truncated or foreign, or too small for the codes of its rows.
     """
-    known = {part.name for part in manifest.parts}
     found = {path.name for path in folder.iterdir() if path.suffix == ".parquet"}
-    for name in sorted(known):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{name} is missing from the index {str(folder)!r}.")
-    if alone and found - known:
+    for part in manifest.parts:
+        path = folder / part.name
+        if not path.is_file():
+            raise FileNotFoundError(f"{part.name} is missing from the index {str(folder)!r}.")
+        _require(path, "bytes", part.bytes, path.stat().st_size)
+        _require_bounded(path, part, part.rows * manifest.layout.bytes_per_code)
+    if alone and (foreign := found - {part.name for part in manifest.parts}):
         raise ValueError(
-            f"{min(found - known)} is foreign to the index {str(folder)!r}: expected only the "
-            f"{len(known)} parts that its manifest names."
+            f"{min(foreign)} is foreign to the index {str(folder)!r}: expected only the "
+            f"{len(manifest.parts)} parts that its manifest names."
         )
 
 
@@ -121,11 +124,14 @@ def open_part(
         _require(path, "bytes", part.bytes, os.fstat(file.fileno()).st_size)
         if checksum:
             _require(path, "sha256", part.sha256, sha256_of(file))
+        columns = read_column_chunks(file)
         footer = pq.read_metadata(file)
         _check_schema(path, manifest, footer.schema.to_arrow_schema())
         _require(path, "rows", part.rows, footer.num_rows)
-        _require_bounded(path, part, _size_in_memory(footer, manifest.layout.bytes_per_code))
-        yield pq.ParquetFile(file, metadata=footer, read_dictionary=_dictionary_columns(footer))
+        _require_bounded(path, part, _size_in_memory(columns, manifest.layout.bytes_per_code))
+        # Equal strings are read once, and counted before they grow.
+        names = {column.path for column in columns if column.has_equal_strings_once}
+        yield pq.ParquetFile(file, metadata=footer, read_dictionary=sorted(names))
 
 
 def read_row_groups(
@@ -138,10 +144,11 @@ def read_row_groups(
         ValueError: if it is truncated, changed or foreign, or holds other columns, rows or codes
             than it should.
     """
-    path = folder / part.name
+    path, num_rows = folder / part.name, 0
     with open_part(folder, part, manifest, checksum=checksum) as file:
         for number in range(file.num_row_groups):
             table = file.read_row_group(number, [ID_COLUMN, CODE_COLUMN, *columns])
+            num_rows += table.num_rows
             _require_bounded(path, part, sum(map(_decoded_size, table.columns)))
             table = pa.table(
                 dict(zip(table.column_names, map(_decoded, table.columns), strict=True))
@@ -152,6 +159,7 @@ def read_row_groups(
                 ids=ids_to_arrow(ids, manifest.id_type),
                 metadata=metadata_table(table.select(list(columns)), table.num_rows),
             )
+        _require(path, "rows", part.rows, num_rows)
 
 
 def _check_schema(path: Path, manifest: Manifest, schema: pa.Schema) -> None:
@@ -184,31 +192,13 @@ def _require_bounded(path: Path, part: Part, size: int) -> None:
         )
 
 
-def _size_in_memory(footer: pq.FileMetaData, bytes_per_code: int) -> int:
+def _size_in_memory(columns: list[ColumnChunk], bytes_per_code: int) -> int:
     """At least so many bytes the rows take; equal strings are counted once."""
-    size = 0
-    for column in _column_chunks(footer):
-        width = bytes_per_code if column.path_in_schema == CODE_COLUMN else _BYTES_PER_VALUE
-        size += max(column.total_uncompressed_size, column.num_values * width)
-    return size
-
-
-def _dictionary_columns(footer: pq.FileMetaData) -> list[str]:
-    """Columns in which equal strings stand once: they are read so, and counted before they grow."""
-    return sorted(
-        {
-            column.path_in_schema
-            for column in _column_chunks(footer)
-            if column.physical_type == "BYTE_ARRAY"
-            and any("DICTIONARY" in encoding for encoding in column.encodings)
-        }
+    widths = [bytes_per_code if c.path == CODE_COLUMN else _BYTES_PER_VALUE for c in columns]
+    return sum(
+        max(0, column.num_bytes, column.num_values * width)
+        for column, width in zip(columns, widths, strict=True)
     )
-
-
-def _column_chunks(footer: pq.FileMetaData) -> Iterator[Any]:
-    for number in range(footer.num_row_groups):
-        group = footer.row_group(number)
-        yield from (group.column(place) for place in range(group.num_columns))
 
 
 def _decoded_size(column: pa.ChunkedArray) -> int:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ._ids import ARROW_ID_TYPES, IdType, check_unique_ids
 from ._manifest import MANIFEST_NAME, Manifest, read_manifest
-from ._parts import RowGroup, open_part, read_row_groups, require_parts
+from ._parts import RowGroup, read_row_groups, require_parts
 from .code_layout import CodeLayout
 
 _MAX_TRIES = 10
@@ -183,10 +183,8 @@ def load_items(
     def load(manifests: list[Manifest]) -> tuple[Manifest, Items]:
         (manifest,) = manifests
         chosen = _choose_columns(manifest, columns)
+        # Before room is made for as many rows as the manifest says.
         require_parts(folder, manifest, alone=check)
-        for part in manifest.parts:  # before room is made for as many rows as the manifest says
-            with open_part(folder, part, manifest, checksum=False):
-                pass
         return manifest, _read_items(folder, manifest, chosen, check)
 
     return read_one_state([folder], load, is_checked=check)

@@ -1,0 +1,124 @@
+"""Sizes that the footer of a Parquet file gives, for a look before any column is read.
+
+They are read here since pyarrow ends the process where the footer of a column is forged: its
+metadata objects let no exception of C++ through. The format is Thrift's compact protocol, in which
+a struct becomes a dict by number of field.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple
+
+_BYTE_ARRAY = 6
+_DICTIONARY_ENCODINGS = {2, 8}
+_TAIL = struct.Struct("<I4s")
+
+
+class ColumnChunk(NamedTuple):
+    """One column of one row group.
+
+    Attributes:
+        path: Name of the column, of a nested one with dots.
+        num_values: How many values it has, missing ones included.
+        num_bytes: Size of its pages when they are decompressed.
+        has_equal_strings_once: Whether it holds strings, of which equal ones may stand once.
+    """
+
+    path: str
+    num_values: int
+    num_bytes: int
+    has_equal_strings_once: bool
+
+
+def read_column_chunks(file: BinaryIO) -> list[ColumnChunk]:
+    """Returns all column chunks of an open Parquet file, and leaves it at its beginning.
+
+    Raises:
+        ValueError: if there is no footer; other exceptions if it is torn.
+    """
+    file.seek(-_TAIL.size, os.SEEK_END)
+    length, magic = _TAIL.unpack(file.read())
+    if magic != b"PAR1":
+        raise ValueError("a file without the footer of a Parquet file")
+    file.seek(-_TAIL.size - length, os.SEEK_END)
+    footer = _read_struct(io.BytesIO(file.read(length)))
+    file.seek(0)
+    return [_column_chunk(column[3]) for group in footer[4] for column in group[1]]
+
+
+def _column_chunk(fields: dict[int, Any]) -> ColumnChunk:
+    return ColumnChunk(
+        path=b".".join(fields[3]).decode(),
+        num_values=fields[5],
+        num_bytes=fields[6],
+        has_equal_strings_once=fields[1] == _BYTE_ARRAY
+        and not _DICTIONARY_ENCODINGS.isdisjoint(fields[2]),
+    )
+
+
+def _read_struct(data: io.BytesIO) -> dict[int, Any]:
+    fields, number = {}, 0
+    while header := _read_byte(data):
+        step, kind = header >> 4, header & 15
+        number = number + step if step else _read_signed(data)
+        # In a field the kind itself is the value of a boolean.
+        fields[number] = kind == 1 if kind in (1, 2) else _READERS[kind](data)
+    return fields
+
+
+def _read_list(data: io.BytesIO) -> list[Any]:
+    header = _read_byte(data)
+    size, read = header >> 4, _READERS[header & 15]
+    return [read(data) for _ in range(_read_unsigned(data) if size == 15 else size)]
+
+
+def _read_map(data: io.BytesIO) -> list[tuple[Any, Any]]:
+    size = _read_unsigned(data)
+    kinds = _read_byte(data) if size else 0
+    return [(_READERS[kinds >> 4](data), _READERS[kinds & 15](data)) for _ in range(size)]
+
+
+def _read_signed(data: io.BytesIO) -> int:
+    value = _read_unsigned(data)
+    return (value >> 1) ^ -(value & 1)
+
+
+def _read_unsigned(data: io.BytesIO) -> int:
+    value = shift = 0
+    while (byte := _read_byte(data)) > 127:
+        value |= (byte & 127) << shift
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+    return value | byte << shift
+
+
+def _read_byte(data: io.BytesIO) -> int:
+    return _read_bytes(data, 1)[0]
+
+
+def _read_bytes(data: io.BytesIO, size: int) -> bytes:
+    read = data.read(size)
+    if len(read) < size:
+        raise EOFError("a footer that ends too early")
+    return read
+
+
+_READERS: dict[int, Callable[[io.BytesIO], Any]] = {
+    1: _read_byte,
+    2: _read_byte,
+    3: _read_byte,
+    4: _read_signed,
+    5: _read_signed,
+    6: _read_signed,
+    7: lambda data: _read_bytes(data, 8),
+    8: lambda data: _read_bytes(data, _read_unsigned(data)),
+    9: _read_list,
+    10: _read_list,
+    11: _read_map,
+    12: _read_struct,
+}
