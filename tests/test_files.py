@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tfpqn import files
+from tfpqn import files, partials
 from tfpqn.files import atomic_directory, sha256_of_file, write_file_atomically
 
 
@@ -172,7 +172,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(
 ) -> None:
     """With locks whoever holds none is gone; without them another machine's ids mean nothing."""
     if not has_locks:
-        monkeypatch.setattr(files, "try_lock", lambda _: None)
+        monkeypatch.setattr(partials, "try_lock", lambda _: None)
     left = [f".folder.partial-{dead_pid()}-0a1b2c3d", f".folder.partial-{2**40}-0a"]
     kept = [".folder.partial-of-a-user", f".folder.partial-{dead_pid()}-0a.txt"]
     unclear = [f".folder.partial-{os.getpid()}-0a1b2c3d", f".1.partial-{dead_pid()}-0a1b2c3d"]

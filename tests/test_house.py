@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS = (
     ("locks", "foreign_files"),
+    ("partials",),
     ("files", "npz", "_command_line"),
     ("ops",),
     ("layers", "losses", "metrics"),
@@ -27,6 +28,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 CORE = (
     "locks",
     "foreign_files",
+    "partials",
     "files",
     "npz",
     "_command_line",

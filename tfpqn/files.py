@@ -13,18 +13,15 @@ import ctypes
 import errno
 import hashlib
 import os
-import re
-import secrets
-import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import reduce
 from operator import and_
 from pathlib import Path
 from typing import BinaryIO
 
-from tfpqn.locks import try_lock
+from tfpqn.partials import remove, sibling, temporary, tidy_siblings
 
 __all__ = ["atomic_directory", "sha256_of", "sha256_of_file", "write_file_atomically"]
 
@@ -33,7 +30,6 @@ _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _NOT_SUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
-_SIBLING = re.compile(r"\.(?P<name>.+)\.(?P<kind>partial|former)-(?P<pid>[0-9]+)-[0-9a-f]+")
 
 
 @contextlib.contextmanager
@@ -54,14 +50,14 @@ def atomic_directory(path: str | os.PathLike[str], *, overwrite: bool = False) -
     """
     target = _resolve(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _tidy_siblings(target)
+    tidy_siblings(target)
     _require_replaceable(target, overwrite)
     # What is still to get the former permissions is for nobody else until then.
     mode = 0o700 if target.is_dir() else 0o777
-    with _temporary(target, lambda path: path.mkdir(mode)) as temporary:
-        yield temporary
-        _sync_tree(temporary)
-        _put_in_place(temporary, target, overwrite)
+    with temporary(target, lambda path: path.mkdir(mode)) as folder:
+        yield folder
+        _sync_tree(folder)
+        _put_in_place(folder, target, overwrite)
 
 
 def write_file_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -76,9 +72,9 @@ def write_file_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """
     target = _resolve(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _tidy_siblings(target)
+    tidy_siblings(target)
     former = target.stat() if target.is_file() else None
-    with _temporary(target, lambda path: path.touch(0o666 if former is None else 0o600)) as path:
+    with temporary(target, lambda path: path.touch(0o666 if former is None else 0o600)) as path:
         with open(path, "wb") as file:
             file.write(data)
             file.flush()
@@ -115,10 +111,6 @@ def _resolve(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _sibling(target: Path, kind: str) -> Path:
-    return target.with_name(f".{target.name}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
 def _require_replaceable(target: Path, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return
@@ -148,14 +140,14 @@ def _exchange(temporary: Path, target: Path) -> None:
     """Swaps two folders; where that takes two renames, a failing second one is rolled back."""
     if _rename_with_flag(temporary, target, _RENAME_EXCHANGE):
         return
-    former = _sibling(target, "former")
+    former = sibling(target, "former")
     os.rename(target, former)
     try:
         os.rename(temporary, target)
     except BaseException:
         os.rename(former, target)
         raise
-    _remove(former)
+    remove(former)
 
 
 def _rename_with_flag(source: Path, target: Path, flag: int) -> bool:
@@ -191,14 +183,6 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
 def _keep_access(temporary: Path, target: Path) -> None:
     """Gives a folder that replaces another its permissions, and its files those of their namesakes.
 
@@ -228,76 +212,3 @@ def _give_access(path: Path, mode: int, group: int) -> None:
         if path.stat().st_gid != group:
             mode &= ~stat.S_IRWXG
     os.chmod(path, stat.S_IMODE(mode))
-
-
-@contextlib.contextmanager
-def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Makes a sibling, locked while the block runs, and removes what is left of it at the end."""
-    path, descriptor = _make_locked(target, make)
-    try:
-        yield path
-    finally:
-        _remove(path)
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _make_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
-    while True:
-        path = _sibling(target, "partial")
-        make(path)
-        if sys.platform == "win32":  # There an open file cannot be renamed.
-            return path, None
-        with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_RDONLY)
-            if try_lock(descriptor) is not False and path.exists():
-                return path, descriptor
-            os.close(descriptor)
-        # Another writer took it for abandoned, between its making and its locking.
-
-
-def _tidy_siblings(target: Path) -> None:
-    """Clears what killed processes left of earlier writes to `target`, or beside it."""
-    if sys.platform == "win32":
-        return
-    for sibling in list(target.parent.iterdir()):
-        match = _SIBLING.fullmatch(sibling.name)
-        if match is None or not (sibling.is_dir() or sibling.is_file()):
-            continue
-        with contextlib.suppress(OSError):
-            descriptor = os.open(sibling, os.O_RDONLY)
-            try:
-                if _is_abandoned(descriptor, match, target):
-                    _clear(sibling, match["kind"], target)
-            finally:
-                os.close(descriptor)
-
-
-def _is_abandoned(descriptor: int, match: re.Match[str], target: Path) -> bool:
-    """True if nobody works on a sibling, which is then locked against it.
-
-    Who does so holds it locked. Where there are no locks, and for the folder that is moved aside
-    for an instant, the process id must tell: only of writes to the same path, since it means
-    nothing for a process on another machine.
-    """
-    locked = try_lock(descriptor)
-    if match["kind"] == "partial" and locked is not None:
-        return locked
-    return match["name"] == target.name and locked is not False and not _is_alive(int(match["pid"]))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _clear(sibling: Path, kind: str, target: Path) -> None:
-    if kind == "former" and not os.path.lexists(target):
-        os.rename(sibling, target)
-    else:
-        _remove(sibling)
