@@ -329,7 +329,7 @@ def test_index_needs_neither_keras_nor_tensorflow() -> None:
         ("_part_writer.PartWriter", "finish", "former"),
         ("_manifest.Manifest", "write", "former"),
         ("files", "_put_in_place", "former"),
-        ("files.shutil", "rmtree", "new"),
+        ("partials.shutil", "rmtree", "new"),
     ],
 )
 def test_kill_leaves_one_whole_version(
@@ -341,7 +341,7 @@ def test_kill_leaves_one_whole_version(
     killed = run_apart(
         """
         import os, signal
-        from tfpqn import files
+        from tfpqn import files, partials
         from tfpqn.index import CodeIndex, _manifest, _part_writer
         index = CodeIndex.load(sys.argv[1])
         owner = eval(sys.argv[3])
