@@ -79,7 +79,7 @@ class Bodies:
             self._arriving.release()
 
 
-def decompress(data: bytes, max_bytes: int) -> bytes:
+def decompress(data: bytes | bytearray, max_bytes: int) -> bytes:
     """The content of gzip data.
 
     Raises:
