@@ -150,9 +150,8 @@ def _keep_start(folder: Path, config: RunConfig) -> RunConfig:
     if not Run(folder, config).has_begun:
         return config
     former = Run.open(folder).config
-    return (
-        former if dataclasses.replace(former, initial_run=config.initial_run) == config else config
-    )
+    moved = dataclasses.replace(former, initial_run=config.initial_run)
+    return former if moved == config.open_as(former) else config
 
 
 def _describe(

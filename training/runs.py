@@ -168,8 +168,10 @@ class Run:
         )
 
     def _differing(self, former: RunConfig) -> list[str]:
+        """Names of settings that differ; what is left open does not."""
+        config = self.config.open_as(former)
         names = [field.name for field in dataclasses.fields(RunConfig)]
-        return [name for name in names if getattr(self.config, name) != getattr(former, name)]
+        return [name for name in names if getattr(config, name) != getattr(former, name)]
 
     def _set_aside(self, former: RunConfig) -> None:
         """Keep the network of a run that goes on under another name, and nothing made from it."""
