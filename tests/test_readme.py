@@ -24,7 +24,9 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_program_on_the_first_screen_runs_and_finds_the_right_digit(tmp_path: Path) -> None:
+def test_the_program_on_the_first_screen_runs_twice_and_finds_the_right_digit(
+    tmp_path: Path,
+) -> None:
     program, *_ = read_blocks("python")
     assert len(program.splitlines()) <= 20
     check = (
@@ -34,9 +36,10 @@ def test_the_program_on_the_first_screen_runs_and_finds_the_right_digit(tmp_path
         "labels = dict(zip(splits.database.ids, splits.database.labels))\n"
         "assert [labels[i] for i in ids[0]] == [splits.query.labels[0]] * 5\n"
     )
-    script = f"{program}\ncodes_shape = index.codes.shape\n{check}"
+    script = f"{program}\n{program}\ncodes_shape = index.codes.shape\n{check}"
     finished = run([sys.executable, "-c", script], tmp_path)
     assert finished.returncode == 0, finished.stderr
+    assert "finds [" in finished.stdout
 
 
 @pytest.mark.slow

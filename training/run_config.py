@@ -30,7 +30,7 @@ FOLDER_FRAMES = 16
 LEARNING_RATES = {"adam": 1e-3, "sgd": 0.1}
 # Images and frames that training sees unless told: some five minutes on two cores, at 64 pixels.
 # Few items are seen often, and a large set still FEWEST_EPOCHS times.
-IMAGES_SEEN = 60_000
+IMAGES_SEEN = 100_000
 FEWEST_EPOCHS = 20
 MOST_EPOCHS = 100
 # Settings that `RunConfig.for_items` chooses where they are None.
@@ -174,7 +174,7 @@ class RunConfig:
     precision: str = "float32"
     normalization: str = "batch"
     center_embeddings: bool = True
-    optimizer: str = "sgd"
+    optimizer: str = "adam"
     weight_decay: float = 5e-3
     epochs: int | None = None
     batch_size: int = 64
@@ -363,7 +363,7 @@ class RunConfig:
     def for_items(self, items: ImageSet) -> RunConfig:
         """These settings with what they leave open chosen for the items.
 
-        So many epochs that training sees 60,000 images or frames, but 20 at least and 100 at most;
+        So many epochs that training sees 100,000 images or frames, but 20 at least and 100 at most;
         and a classifier where each item has one label.
 
         Args:

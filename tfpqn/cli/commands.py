@@ -153,7 +153,7 @@ def train(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help="At its largest: 0.1 with sgd, 0.001 with adam; a tenth of that from weights."
+            help="At its largest: 0.001, with sgd 0.1; a tenth of that from trained weights."
         ),
     ] = None,
     epochs: Annotated[int | None, setting("epochs", "Passes over the training images.")] = None,

@@ -33,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "loss_form": "softplus",
     "loss_scale": 2.0,
     "loss_margin": 0.0,
-    "epochs": "what shows 60,000 images, from 20 to 100",
+    "epochs": "what shows 100,000 images, from 20 to 100",
     "batch_size": 64,
 }
 
