@@ -51,7 +51,8 @@ def test_a_mark_is_found_wherever_exif_data_hold_it(mark, endian, others, gap, b
     entries.append(struct.pack(endian + "HHIHH", ORIENTATION, 3, 1, mark, 0))
     exif = {"<": b"II*\0", ">": b"MM\0*"}[endian] + struct.pack(endian + "I", 8 + gap)
     exif += bytes(gap) + struct.pack(endian + "H", len(entries)) + b"".join(entries)
-    is_whole = cut < 2 or cut > 50
+    # The last two bytes are empty, and behind the mark.
+    is_whole = cut <= 2 or cut > 50
     exif = b"Exif\0\0" + (exif if is_whole else exif[:-cut])
     segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
     orientation = mark if mark in STORED and is_whole else 1

@@ -19,7 +19,14 @@ from tfpqn.training import Run, RunConfig, evaluate_run, loop, run_training, tra
 
 CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=1, batch_size=16, seed=3)
 RESIDUAL = dataclasses.replace(
-    CONFIG, model="rpqn", num_levels=None, num_subspaces=None, level_loss_weight=0.5, epochs=2
+    CONFIG,
+    model="rpqn",
+    num_levels=None,
+    num_subspaces=None,
+    residuals=None,
+    unit_codewords=None,
+    level_loss_weight=0.5,
+    epochs=2,
 )
 CLIPS = RunConfig(
     model="tpqn", protocol="moving-digits", bits=8, embedding_dim=8, epochs=2, batch_size=16, seed=3
