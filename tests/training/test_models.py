@@ -59,7 +59,7 @@ def test_a_run_trains_to_its_end_and_can_be_loaded_and_measured(
 ) -> None:
     (folder, network), splits = trained[model], MODELS[model][1]()
     run = Run.open(folder)
-    assert run.config == MODELS[model][0]
+    assert run.config == MODELS[model][0].for_items(splits.train)
     loaded = run.load_network()
     assert_bit_equal(loaded.variables, network.variables)
     history = json.loads((folder / "checkpoints" / "history.json").read_text())
@@ -139,7 +139,7 @@ def test_classifier_is_that_of_the_initial_run_where_both_have_one(
 ) -> None:
     with_classifier = {"classification_weight": 1.0}
     train_in(tmp_path / "source", dataclasses.replace(CONFIG, **with_classifier), make_splits())
-    settings = ({}, with_classifier)
+    settings = ({"classification_weight": 0.0}, with_classifier)
     without, network = (
         start_from(tmp_path / "source", tmp_path / name, monkeypatch, "fit", **chosen)
         for name, chosen in zip(("without", "with"), settings, strict=True)
