@@ -228,7 +228,12 @@ class SavedSearcher:
     def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
         self.manifest = read_manifest(path)
         if check:
-            check_files(Path(path), self.manifest.get("files", {}))
+            if "files" not in self.manifest:
+                raise ValueError(
+                    f"{MANIFEST_FILE} must hold 'files', the checksums of the version folder "
+                    f"{os.fspath(path)!r}. Received: one without it"
+                )
+            check_files(Path(path), self.manifest["files"])
         self._model = SavedModelLoader(path)
         if "search" not in self._model.signatures:
             raise ValueError(

@@ -79,6 +79,8 @@ def train(
         if run.is_trained:
             return run.load_network()
         remove_leftovers(run.folder)
+        if run.has_begun:
+            run.find_changes(splits)
         run.record_split(splits)
         splits = dataclasses.replace(splits, train=splits.train.held_in_memory(HELD_BYTES))
         precision = note_machine(run.folder, run.config)["precision"]

@@ -29,7 +29,7 @@ from .json_files import require_types, write_json
 from .machine import MACHINE_FILE
 from .network_file import NETWORK_FILE, read_network
 from .run_config import RunConfig
-from .split_record import read_split, record_split, warn_of_changes
+from .split_record import SPLIT_FILE, read_split, record_split, warn_of_changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,10 @@ class Run:
             ValueError: It is so; the message names the settings that differ.
         """
         former = self._former
-        if former is not None and (names := self._differing(former)):
+        names = [] if former is None else self._differing(former)
+        # What was prolonged before follows from the number of epochs.
+        names = [name for name in names if name != "earlier_epochs"] or names
+        if former is not None and names:
             changed = [f"{n}={getattr(former, n)!r} -> {getattr(self.config, n)!r}" for n in names]
             raise ValueError(
                 f"The run in {str(self.folder)!r} must go on with its own settings; take another "
@@ -295,8 +298,20 @@ class Run:
 
     @property
     def _is_older_than_records(self) -> bool:
-        """Whether it was trained on a folder that was split by position."""
-        return self.config.protocol is None and self.has_begun and self._known_sides is None
+        """Whether it was trained on a folder that was split by position.
+
+        Raises:
+            ValueError: The record is gone: settings of today's kind have one beside them.
+        """
+        if self.config.protocol or not self.has_begun or self._known_sides is not None:
+            return False
+        file = self.folder / "run.json"
+        if file.is_file() and "earlier_epochs" in read_json(file, "the settings of a run"):
+            raise ValueError(
+                f"The run in {str(self.folder)!r} must hold {SPLIT_FILE}, which says on which "
+                "items it was trained. Received: a run without it"
+            )
+        return True
 
     def read_history(self) -> list[dict[str, float]]:
         """One dict a finished epoch; empty before the first, and of a run without epochs.

@@ -242,7 +242,7 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
         ),
         (
             ["search", "--model", "{folder}/models/1", "{folder}/none.png"],
-            "The image file must exist",
+            "A query must be an image file",
         ),
         (
             ["train", "--initial-run", "{folder}/none", "--run-dir", "{new}/run"],
@@ -332,7 +332,7 @@ def test_the_names_of_label_folders_are_tags_to_filter_by(tfpqn, folder, tmp_pat
     ):
         result = tfpqn(*command)
         assert result.status == 0, result.error
-    assert "2 tags to filter by: label=cat, label=dog" in result.output
+    assert "2 tags to filter by, such as label=cat, label=dog" in result.output
     tags = {"allow_tags": [["label=cat"]], "deny_tags": [[""]]}
     inputs = {"images": [images.encoded_image(0)], **tags}
     found = load_searcher(model).run("search_with_filters", inputs)["ids"][0].tolist()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.backend import to_numpy
-from tfpqn.ops import label_relevance
+from tfpqn.ops import label_relevance, number_labels
 
 labels = st.lists(st.integers(-3, 3), min_size=4, max_size=4)
 
@@ -99,3 +99,10 @@ def test_two_sides_of_different_width_are_refused(widths):
     rows, columns = (np.zeros((3, width), int) for width in widths)
     with pytest.raises(ValueError, match="Labels must be .* alike on both sides"):
         label_relevance(rows, columns)
+
+
+def test_numbers_with_a_fraction_and_no_numbers_are_no_labels():
+    for labels in (np.array([0.5, 1.0]), np.array([np.nan, 1.0])):
+        with pytest.raises(ValueError, match="whole numbers.*Received: numbers with a fraction"):
+            number_labels(labels)
+    np.testing.assert_array_equal(number_labels(np.array([3.0, 4.0])), [3, 4])

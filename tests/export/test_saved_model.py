@@ -336,6 +336,9 @@ def test_a_folder_without_a_manifest_or_a_saved_model_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"manifest.json.*Received: {str(tmp_path)!r}"):
         load_searcher(tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match="manifest.json must hold 'files'"):
+        load_searcher(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"files": {}}')
     with pytest.raises(FileNotFoundError, match="saved_model.pb"):
         load_searcher(tmp_path)
 

@@ -134,6 +134,9 @@ def test_a_run_without_a_record_keeps_the_split_of_the_version_that_trained_it(
     run: Run, photos: Path
 ) -> None:
     (run.folder / "split.json").unlink()
+    settings = json.loads((run.folder / "run.json").read_text())
+    del settings["earlier_epochs"]
+    (run.folder / "run.json").write_text(json.dumps(settings))
     splits = run.load_splits()
     items = run.config.open_folder()
     former = sides_by_position(items)
@@ -148,4 +151,10 @@ def test_a_run_without_a_record_keeps_the_split_of_the_version_that_trained_it(
 def test_a_damaged_record_is_named(run: Run, photos: Path, text: str) -> None:
     (run.folder / "split.json").write_text(text)
     with pytest.raises(ValueError, match=r"split\.json' must"):
+        run.load_splits()
+
+
+def test_a_run_of_today_whose_record_is_gone_is_refused(run: Run) -> None:
+    (run.folder / "split.json").unlink()
+    with pytest.raises(ValueError, match=r"must hold split.json.*Received: a run without it"):
         run.load_splits()

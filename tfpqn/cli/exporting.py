@@ -112,7 +112,8 @@ def export(
     if searcher.tag_filter is not None:
         such = ", ".join(searcher.tag_filter.examples)
         # Names are the user's own, and no markup.
-        console.print(f"{searcher.tag_filter.num_tags:,} tags to filter by: {such}", markup=False)
+        number = searcher.tag_filter.num_tags
+        console.print(f"{number:,} tags to filter by, such as {such}", markup=False)
     storage = searcher.storage.describe()
     if partition == "auto" and searcher.num_lists is None:
         console.print("The collection is small: a search looks at all items, without lists.")

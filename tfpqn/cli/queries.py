@@ -23,8 +23,9 @@ def read_query(path: Path, is_clip: bool, num_frames: int) -> bytes | list[bytes
     if is_clip and path.is_dir():
         return _read_folder(path)
     if not path.is_file():
-        kind = "video file or folder of frames" if is_clip else "image file"
-        raise FileNotFoundError(f"The {kind} must exist. Received: {str(path)!r}")
+        kind = "a video file or a folder of frames" if is_clip else "an image file"
+        received = "which is a folder" if path.is_dir() else "which does not exist"
+        raise FileNotFoundError(f"A query must be {kind}. Received: {str(path)!r}, {received}")
     if not is_clip:
         return _read_image(path)
     if path.suffix.lower() in IMAGE_SUFFIXES and path.suffix.lower() != ".gif":

@@ -95,7 +95,7 @@ def split_folder(
     if is_query.all() or not is_query.any():
         raise ValueError(
             "A split needs an item to search with and one to be found. Received: "
-            f"{is_query.sum()} queries among {len(is_query)} items"
+            f"{int(is_query.sum())} queries among {len(is_query)} items"
         )
     database = images.subset(np.flatnonzero(~is_query))
     return Splits(database, database, images.subset(np.flatnonzero(is_query)))

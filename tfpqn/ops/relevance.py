@@ -36,6 +36,11 @@ def number_labels(labels: Any) -> Any:
             "Labels must be whole numbers or multi-hot rows. `names, labels = numpy.unique(names, "
             f"return_inverse=True)` numbers names. Received: labels of dtype {labels.dtype}"
         )
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.floor(labels)):
+        raise ValueError(
+            "Labels must be whole numbers or multi-hot rows. Received: numbers with a fraction, or "
+            "not a number"
+        )
     limit = EXACT_UP_TO.get(labels.dtype.kind)
     if limit is None or not labels.size or (-limit <= labels.min() and labels.max() <= limit):
         return labels
