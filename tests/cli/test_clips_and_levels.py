@@ -51,7 +51,7 @@ def test_the_road_of_a_folder_of_videos(tfpqn, films, tmp_path):  # noqa: F811
     assert sorted(ids) == [f"{label}/{n}.mp4" for label in ("fall", "rise") for n in range(3)]
     for wrong, sentence in (
         (films / "rise" / "text.mp4", "text.mp4"),
-        (tmp_path / "nothing.mp4", "The video file or folder of frames must exist"),
+        (tmp_path / "nothing.mp4", "A query must be a video file or a folder of frames"),
         (films, "must hold its frames as images"),
     ):
         result = tfpqn("search", "--model", model, wrong)

@@ -99,7 +99,7 @@ def test_a_token_is_read_from_its_file(run, files, server):
     ("arguments", "error", "words"),
     [
         (["text.png"], ValueError, "text.png: expected the bytes of"),
-        (["none.png"], FileNotFoundError, "image file must exist"),
+        (["none.png"], FileNotFoundError, "A query must be an image file"),
         (["0.png", "--exclude", "a"], ValueError, "--exclude must be whole numbers"),
         (["0.png", "--k", "0"], ValueError, "k must be in"),
         (["0.png", "--ca-file", "none.pem"], FileNotFoundError, "PEM file must exist"),
