@@ -47,7 +47,7 @@ def check_optimization(config: Settings) -> None:
             f"warmup_epochs must lie in [0, {epochs}), the number of epochs. "
             f"Received: {config.warmup_epochs}"
         )
-    if config.max_shift < 0:
+    if config.max_shift is not None and config.max_shift < 0:
         raise ValueError(f"max_shift must be at least 0. Received: {config.max_shift}")
     if not 0 < config.min_area <= 1 or config.min_area < 1 and not config.augment:
         raise ValueError(

@@ -34,7 +34,7 @@ IMAGES_SEEN = 100_000
 FEWEST_EPOCHS = 20
 MOST_EPOCHS = 100
 # Settings that `RunConfig.for_items` chooses where they are None.
-LEFT_TO_DATA = ("epochs", "classification_weight")
+LEFT_TO_DATA = ("epochs", "classification_weight", "max_shift")
 # The method by itself: what recipes build on, and what settings of older versions mean where they
 # say nothing. A change of the defaults below must reach neither.
 PLAIN: dict[str, Any] = {
@@ -125,7 +125,7 @@ class RunConfig:
         warmup_epochs: Epochs of linear rise, which count as epochs.
         augment: Whether to shift the training images at random, to mirror them where that keeps
             the label, and to draw the frames of clips at random.
-        max_shift: Largest shift in pixels.
+        max_shift: Largest shift in pixels; None for a sixteenth of the shorter side, but at most 2.
         min_area: Smallest share of its area that a random crop of an augmented image keeps, before
             it is brought back to its size; 1 for no crops.
         cutout: Side in pixels of the square that is cut out of each augmented image; 0 for none.
@@ -182,7 +182,7 @@ class RunConfig:
     warmup_epochs: float = 0.5
     earlier_epochs: tuple[int, ...] = ()
     augment: bool = True
-    max_shift: int = 2
+    max_shift: int | None = None
     min_area: float = 1.0
     cutout: int = 0
     color_jitter: float = 0.0
@@ -364,7 +364,7 @@ class RunConfig:
         """These settings with what they leave open chosen for the items.
 
         So many epochs that training sees 100,000 images or frames, but 20 at least and 100 at most;
-        and a classifier where each item has one label.
+        a classifier where each item has one label; and shifts of at most a sixteenth of a side.
 
         Args:
             items: What the network is trained on.
@@ -374,6 +374,8 @@ class RunConfig:
             images = len(items) * math.prod(items.item_shape) // math.prod(items.image_shape)
             epochs = round(IMAGES_SEEN / images)
             chosen["epochs"] = min(max(epochs, FEWEST_EPOCHS), MOST_EPOCHS)
+        if self.max_shift is None:
+            chosen["max_shift"] = min(2, min(items.image_shape[:2]) // 16)
         if self.classification_weight is None:
             has_classes = self.views == 1 and items.labels.ndim == 1
             chosen["classification_weight"] = float(has_classes)

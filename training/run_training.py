@@ -108,7 +108,7 @@ def _train_stage(
         config.batch_size,
         seed=config.seed,
         augment=config.augment,
-        max_shift=config.max_shift,
+        max_shift=config.max_shift or 0,
         min_area=config.min_area,
         cutout=config.cutout,
         color_jitter=config.color_jitter,

@@ -360,6 +360,16 @@ def test_a_classifier_is_left_out_where_items_have_several_labels_or_none() -> N
     assert weights == [1.0, 0.0, 0.0, 0.5]
 
 
+def test_small_images_are_shifted_less() -> None:
+    shifts = [
+        RunConfig(**settings)
+        .for_items(ImageArrays(np.zeros((4, side, side, 1), np.uint8), np.arange(4)))
+        .max_shift
+        for side, settings in ((8, {}), (28, {}), (32, {}), (64, {}), (8, {"max_shift": 3}))
+    ]
+    assert shifts == [0, 1, 2, 2, 3]
+
+
 def test_large_steps_are_not_taken_from_trained_weights() -> None:
     rates = [
         RunConfig(**settings).learning_rate

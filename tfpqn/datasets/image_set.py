@@ -143,6 +143,7 @@ class ImageArrays(ImageSet):
         labels: One per image: integers, multi-hot rows, or names, which are numbered.
         ids: One per image; 0, 1, 2, .. by default.
         label_names: Name of each label value; of labels that are names the sorted names.
+        mirrors_alike: Whether a mirrored image keeps its label; a digit does not.
 
     Raises:
         ValueError: Shapes or dtypes are off, lengths differ, or a label is not among `label_names`.
@@ -156,6 +157,8 @@ class ImageArrays(ImageSet):
         labels: np.ndarray,
         ids: np.ndarray | None = None,
         label_names: Sequence[str] = (),
+        *,
+        mirrors_alike: bool = True,
     ) -> None:
         images = np.asarray(images)
         labels, label_names = number_names(labels, label_names)
@@ -175,6 +178,7 @@ class ImageArrays(ImageSet):
         self.ids = ids
         self.image_shape = images.shape[1:]
         self.label_names = label_names
+        self.mirrors_alike = mirrors_alike
         self.skipped = {}
 
     def load(
@@ -194,7 +198,11 @@ class ImageArrays(ImageSet):
 
     def subset(self, positions: np.ndarray) -> ImageArrays:
         return ImageArrays(
-            self.images[positions], self.labels[positions], self.ids[positions], self.label_names
+            self.images[positions],
+            self.labels[positions],
+            self.ids[positions],
+            self.label_names,
+            mirrors_alike=self.mirrors_alike,
         )
 
     def encoded_image(self, position: int) -> bytes:

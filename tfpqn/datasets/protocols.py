@@ -84,7 +84,8 @@ def _load_digits(data_dir: Path | None) -> Splits:
 
     digits = load_digits()
     images = np.clip(digits.images * 16, 0, 255).astype(np.uint8)[..., np.newaxis]
-    everything = ImageArrays(images, digits.target, label_names=[str(d) for d in range(10)])
+    names = [str(digit) for digit in range(10)]
+    everything = ImageArrays(images, digits.target, label_names=names, mirrors_alike=False)
     query, rest = draw_per_label(everything.labels, 36)
     database = everything.subset(rest)
     return Splits(train=database, database=database, query=everything.subset(query))
