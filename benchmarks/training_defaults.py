@@ -56,6 +56,15 @@ MENDS: dict[str, Settings] = {
     "loss scale 1": {"loss_scale": 1.0},
     "warm-up of two epochs": {"warmup_epochs": 2.0},
     "a classifier beside it": {"classification_weight": 1.0, "classified": "both"},
+    "learning rate 0.001, loss scale 2, warm-up, classifier, batches of 64": {
+        "learning_rate": 1e-3,
+        "loss_scale": 2.0,
+        "warmup_epochs": 0.5,
+        "classification_weight": 1.0,
+        "classified": "both",
+        "label_smoothing": 0.1,
+        "batch_size": 64,
+    },
 }
 
 
@@ -66,11 +75,11 @@ def main() -> None:
     arguments = parser.parse_args()
     results = json.loads(OUTPUT.read_text()) if OUTPUT.is_file() else {"rows": []}
     results.setdefault("machine", describe_machine(("keras", "tensorflow")))
+    for mend, settings in MENDS.items():
+        measure(results, arguments.data_dir, "clothing, 0.1", mend, {**EARLIER, **settings})
     for name, epochs in EPOCHS.items():
         for change, settings in CHANGES.items():
             measure(results, arguments.data_dir, name, change, {"epochs": epochs, **settings})
-    for mend, settings in MENDS.items():
-        measure(results, arguments.data_dir, "clothing, 0.1", mend, {**EARLIER, **settings})
     if arguments.docs:
         write_page(results["rows"])
 
