@@ -39,10 +39,10 @@ class TagSets(NamedTuple):
     num_sets: int
 
 
-def columns_to_read(tag_columns: Sequence[str], known: Collection[str]) -> list[str]:
-    """The metadata columns that `make_tag_sets` makes tags of these columns from."""
-    extra = [_LABEL_NAMES] if _LABELS in tag_columns and _LABEL_NAMES in known else []
-    return list(dict.fromkeys([*tag_columns, *extra]))
+def columns_to_read(columns: Sequence[str], known: Collection[str]) -> list[str]:
+    """The metadata columns that `values_of` takes the values of these columns from."""
+    extra = [_LABEL_NAMES] if _LABELS in columns and _LABEL_NAMES in known else []
+    return list(dict.fromkeys([*columns, *extra]))
 
 
 def make_tag_sets(metadata: pa.Table, columns: Sequence[str]) -> TagSets:
@@ -60,26 +60,31 @@ def make_tag_sets(metadata: pa.Table, columns: Sequence[str]) -> TagSets:
     names: list[str] = []
     items_of_columns, tags_of_columns = [], []
     for column in dict.fromkeys(columns):
-        items, values = _flatten(_values_of(metadata, column))
+        if "=" in column:
+            raise ValueError(
+                "tag_columns must have names without '=', which ends the column's name in a tag. "
+                f"Received: {column!r}"
+            )
+        items, values = _flatten(values_of(metadata, column, "tag_columns"))
         encoded = pc.dictionary_encode(values)
         items_of_columns.append(items)
         tags_of_columns.append(encoded.indices.to_numpy(zero_copy_only=False) + len(names))
-        names += [f"{column}={text}" for text in _to_texts(encoded.dictionary)]
+        names += [f"{column}={text}" for text in to_texts(encoded.dictionary)]
     items = np.concatenate([np.zeros(0, np.int64), *items_of_columns])
     tags = np.concatenate([np.zeros(0, np.int64), *tags_of_columns])
     pairs = np.unique(items * max(len(names), 1) + tags)
     return _group(pairs, metadata.num_rows, np.array(names, object))
 
 
-def _values_of(metadata: pa.Table, column: str) -> pa.ChunkedArray:
+def values_of(metadata: pa.Table, column: str, argument: str) -> pa.ChunkedArray:
+    """A column's values; of the numbers in `label` the names in `label_name`, if there are some.
+
+    Raises:
+        ValueError: There is no such column; the message names the argument.
+    """
     if column not in metadata.column_names:
         raise ValueError(
-            f"tag_columns must name metadata columns of the index, {metadata.column_names}. "
-            f"Received: {column!r}"
-        )
-    if "=" in column:
-        raise ValueError(
-            "tag_columns must have names without '=', which ends the column's name in a tag. "
+            f"{argument} must name metadata columns of the index, {metadata.column_names}. "
             f"Received: {column!r}"
         )
     values = metadata[column]
@@ -104,8 +109,8 @@ def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     return rows[is_there.to_numpy(zero_copy_only=False)], column.filter(is_there)
 
 
-def _to_texts(values: pa.Array) -> list[str]:
-    """Values as tags write them; floats in the fewest digits that tell them apart."""
+def to_texts(values: pa.Array) -> list[str]:
+    """Values as tags and labels write them; floats in the fewest digits that tell them apart."""
     if pa.types.is_floating(values.type):
         return list(map(str, values.to_numpy(zero_copy_only=False)))
     texts = list(map(str, values.to_pylist()))

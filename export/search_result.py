@@ -18,11 +18,14 @@ class SearchResult:
         scores: float32 `[batch, top_k]`, larger is nearer.
         matches: bool `[batch, top_k]`, whether the score reaches the calibrated threshold; None
             without calibration.
+        labels: object array of str `[batch, top_k]`, "" where there is none; None where the
+            searcher was made without `label_column`.
     """
 
     ids: np.ndarray
     scores: np.ndarray
     matches: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter((self.ids, self.scores))
@@ -40,8 +43,13 @@ class SearchResult:
 
     @classmethod
     def from_outputs(cls, outputs: Mapping[str, np.ndarray]) -> SearchResult:
-        """A signature's outputs, string ids still as UTF-8 bytes."""
-        ids = outputs["ids"]
+        """A signature's outputs, strings still as UTF-8 bytes."""
+        ids, labels = outputs["ids"], outputs.get("labels")
         if ids.dtype == object:
-            ids = np.array([id_.decode() for id_ in ids.flat], object).reshape(ids.shape)
-        return cls(ids, outputs["scores"], outputs.get("matches"))
+            ids = _decode(ids)
+        labels = None if labels is None else _decode(labels)
+        return cls(ids, outputs["scores"], outputs.get("matches"), labels)
+
+
+def _decode(texts: np.ndarray) -> np.ndarray:
+    return np.array([text.decode() for text in texts.flat], object).reshape(texts.shape)

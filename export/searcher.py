@@ -22,6 +22,7 @@ from .input_checks import (
 )
 from .item_embedding import embed_items, items_spec
 from .item_ids import ItemIds
+from .item_labels import ItemLabels
 from .items import pack_ids, pack_items
 from .limits import MAX_EXCLUSIONS, MAX_K, MAX_PIXELS, MAX_TAGS_PER_QUERY
 from .search import FLOOR_SCORE, NO_POSITION, ROWS_PER_BLOCK, Admits, Neighbours
@@ -56,6 +57,8 @@ class Searcher(tf.Module):
         top_k: Number of items that a search returns, at most 10,000.
         tag_columns: Metadata columns of the index whose values become tags, `"COLUMN=VALUE"`, for
             `search_with_filters`; of labels with names the names, `"label=cat"`.
+        label_column: Metadata column of the index whose values searches return as `labels`; of
+            labels with names the names. None for no labels.
         calibration: What `tfpqn.training.calibrate` found; searches then also say which items
             reach its score threshold.
         max_pixels: Largest width times height of an image; larger ones are refused undecoded.
@@ -96,6 +99,7 @@ class Searcher(tf.Module):
         num_levels: int | None = None,
         top_k: int = 10,
         tag_columns: Sequence[str] = (),
+        label_column: str | None = None,
         calibration: Mapping[str, Any] | None = None,
         max_pixels: int = MAX_PIXELS,
         rows_per_block: int = ROWS_PER_BLOCK,
@@ -151,6 +155,7 @@ class Searcher(tf.Module):
         self._quantizer = _Untracked(quantizer)
         codes = index.codes[:, : self.code_length]
         self.ids = ItemIds(index.ids, index.id_type)
+        self.labels = ItemLabels(index.metadata, label_column) if label_column else None
         self.tag_columns = tuple(dict.fromkeys(tag_columns))
         # Tags take memory, so only where there are some.
         tag_sets = make_tag_sets(index.metadata, self.tag_columns) if tag_columns else None
@@ -366,6 +371,8 @@ class Searcher(tf.Module):
 
     def _answer(self, found: Neighbours, has_matches: bool = True) -> Outputs:
         outputs = {"ids": self.ids.at(found.positions), "scores": found.scores}
+        if self.labels is not None:
+            outputs["labels"] = self.labels.at(found.positions)
         if self.calibration and has_matches:
             threshold = np.float32(self.calibration["score_threshold"])
             outputs["matches"] = found.scores >= threshold

@@ -316,7 +316,7 @@ def test_files_that_cannot_be_read_are_counted_and_named(tfpqn, folder, tmp_path
     assert "zero/broken.png" in result.error
 
 
-def test_the_names_of_label_folders_are_tags_to_filter_by(tfpqn, folder, tmp_path):
+def test_the_names_of_label_folders_are_tags_to_filter_by_and_labels_of_results(tfpqn, folder, tmp_path):
     from tfpqn.export import load_searcher
 
     images = load_protocol("digits").load().query
@@ -339,7 +339,9 @@ def test_the_names_of_label_folders_are_tags_to_filter_by(tfpqn, folder, tmp_pat
     assert sorted(found[:3]) == [b"", b"cat/0.png", b"cat/2.png"]
     # A collection of three items has no more rows than these.
     result = tfpqn("search", "--model", model, folder / "digit.png", "--json")
-    assert len(json.loads(result.output)[0]["neighbours"]) == 3
+    neighbours = json.loads(result.output)[0]["neighbours"]
+    assert len(neighbours) == 3
+    assert all(item["label"] == item["id"].partition("/")[0] for item in neighbours)
 
 
 def test_a_run_is_evaluated_and_calibrated_on_a_folder(tfpqn, folder, tmp_path):

@@ -247,6 +247,7 @@ def answers(models, tmp_path_factory) -> Callable[[str], dict[str, Answers]]:
             model.network,
             model.index,
             tag_columns=["label", "tags"],
+            label_column="label",
             calibration=calibration,
             **OPTIONS.get(kind, {}),
         )
@@ -268,6 +269,8 @@ def test_every_reader_finds_what_a_loop_over_all_scores_finds(answers, models, k
     outputs = answers(kind)[loader].results[name]
     found = SearchResult.from_outputs(outputs)
     assert_found(found, expect(models(kind), name))
+    label_of = dict(zip(models(kind).index.ids, map(str, LABELS), strict=True))
+    assert found.labels.tolist() == [[label_of.get(id_, "") for id_ in row] for row in found.ids]
     if name == "by id":
         assert found.matches is None
         return

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 from hypothesis import given
@@ -33,6 +34,7 @@ from tfpqn.cli.queries import read_query
 from tfpqn.datasets import ImageFolder
 from tfpqn.export import Searcher, SearchResult
 from tfpqn.export.client.inputs import pack_queries
+from tfpqn.export.item_labels import ItemLabels
 from tfpqn.export.loaders import Signature, TensorInfo
 from tfpqn.index import CodeIndex, CodeLayout, network_layout
 
@@ -245,3 +247,17 @@ def test_embeddings_of_another_shape_are_refused(searcher, shape):
     message = rf"shape \[batch, {EMBEDDING_DIM}\]. Received: {re.escape(str(shape))}"
     with pytest.raises(ValueError, match=message):
         searcher.search_by_embedding(np.zeros(shape))
+
+
+def test_labels_have_their_names_and_are_empty_where_an_item_has_none():
+    positions = tf.constant([[2, 1, 0, -1]])
+    names = {"label": pa.array([5, 6, 5]), "label_name": pa.array(["cat", None, "käse"])}
+    for metadata, expected in (
+        (pa.table(names), ["käse", "", "cat", ""]),
+        (pa.table({"label": pa.array([1, None, 3])}), ["3", "", "1", ""]),
+        (pa.table({"label": pa.array([["a", "b"], None, []])}), ["", "", "a|b", ""]),
+    ):
+        labels = ItemLabels(metadata, "label").at(positions).numpy().tolist()
+        assert labels == [[text.encode() for text in expected]]
+    with pytest.raises(ValueError, match="label_column must name metadata columns"):
+        ItemLabels(pa.table(names), "name")

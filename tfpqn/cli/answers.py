@@ -15,6 +15,8 @@ def describe_answer(file: Path, result: Any) -> dict[str, Any]:
     """The items in the first row of a `SearchResult`, under the name of the file it is for."""
     count = result.num_found[0]
     columns = {"id": result.ids[0, :count].tolist(), "score": result.scores[0, :count].tolist()}
+    if result.labels is not None:
+        columns["label"] = result.labels[0, :count].tolist()
     if result.matches is not None:
         columns["match"] = result.matches[0, :count].tolist()
     rows = zip(*columns.values(), strict=True)

@@ -82,7 +82,9 @@ def export(
     require_new_version(output)
     run = Run.open(run_dir)
     network = run.load_network()
-    columns = columns_to_read(tags or [], describe_index(index).metadata_columns)
+    known = describe_index(index).metadata_columns
+    label_column = "label" if "label" in known else None
+    columns = columns_to_read([*(tags or []), *filter(None, [label_column])], known)
     collection = CodeIndex.load(index, columns=columns)
     defaulted: dict[str, Any] = {"agreement": agreement, "max_pixels": max_pixels}
     with _shown_steps() as progress:
@@ -92,6 +94,7 @@ def export(
             num_levels=num_levels,
             top_k=top_k,
             tag_columns=tags or (),
+            label_column=label_column,
             # A threshold holds for the codes that it was found with: those of all levels.
             calibration=run.read_calibration() if num_levels is None else None,
             partition=_read_partition(partition),
