@@ -316,7 +316,9 @@ def test_files_that_cannot_be_read_are_counted_and_named(tfpqn, folder, tmp_path
     assert "zero/broken.png" in result.error
 
 
-def test_the_names_of_label_folders_are_tags_to_filter_by_and_labels_of_results(tfpqn, folder, tmp_path):
+def test_the_names_of_label_folders_are_tags_to_filter_by_and_labels_of_results(
+    tfpqn, folder, tmp_path
+):
     from tfpqn.export import load_searcher
 
     images = load_protocol("digits").load().query
