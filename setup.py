@@ -50,7 +50,7 @@ setup(
     python_requires=">=3.10",
     package_dir=FOLDER_OF,
     packages=list_packages(),
-    package_data={"tfpqn.export": ["serving_ops.txt"]},
+    package_data={"tfpqn.export.loading": ["serving_ops.txt"]},
     install_requires=[
         "tensorflow>=2.19,<3",
         # Earlier ones can be made to run code, write elsewhere or take all memory by a `.keras`

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpqn.datasets import ClipSet, ImageArrays, Splits
-from tfpqn.export.search import search_codes
+from tfpqn.export.search.scan import search_codes
 from tfpqn.metrics import rank_items
 from tfpqn.ops import adc_scores, label_relevance
 from tfpqn.training import Run, RunConfig, evaluate_run, train

@@ -29,7 +29,7 @@ import serving_tools as tools
 from machine import describe_machine
 
 from tfpqn.export import Searcher, save_searcher
-from tfpqn.export.loaders import SavedModelLoader, ServedModel, SessionLoader
+from tfpqn.export.loading.loaders import SavedModelLoader, ServedModel, SessionLoader
 from tfpqn.index import CodeIndex, network_layout
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ import search_figures as figures
 from search_collections import Collection, Settings, make_collection
 from search_engines import Answer, Engine, Export
 
-from tfpqn.export.native_loader import NativeLoader
+from tfpqn.export.loading.native_loader import NativeLoader
 
 EXHAUSTIVE, PARTITIONED = "ours-exhaustive", "ours-partitioned"
 # Whose time an engine's is divided by.

@@ -24,16 +24,16 @@ from search_collections import (
 )
 
 from tfpqn.export import Searcher, save_searcher
-from tfpqn.export.loaders import ServedModel, SessionLoader
-from tfpqn.export.native_loader import DISABLE_XLA, LIBRARY_NAMES
-from tfpqn.export.partition import Partition
-from tfpqn.export.partitioned_codes import PartitionedCodes
-from tfpqn.export.storage import Queries
-from tfpqn.export.version_folder import read_manifest
+from tfpqn.export.loading.loaders import ServedModel, SessionLoader
+from tfpqn.export.loading.native_loader import DISABLE_XLA, LIBRARY_NAMES
+from tfpqn.export.model.version_folder import read_manifest
+from tfpqn.export.search.storages.partition import Partition
+from tfpqn.export.search.storages.partitioned_codes import PartitionedCodes
+from tfpqn.export.search.storages.storage import Queries
 
 # Embeddings and scores that brute force may hold.
 BRUTE_FORCE_BYTES = 6e9
-# What k-means of FAISS learns from, as in `tfpqn.export.partition`.
+# What k-means of FAISS learns from, as in `tfpqn.export.search.storages.partition`.
 POINTS_PER_LIST = 64
 MAX_POINTS = 2**18
 LISTS_PER_ROOT = (1, 2, 4)

@@ -21,7 +21,7 @@ from search_engines import (
     search_faiss,
 )
 
-from tfpqn.export.native_loader import NativeLoader
+from tfpqn.export.loading.native_loader import NativeLoader
 
 WARM_UPS = 2
 # A slow batch size has fewer turns, but not fewer than these.

@@ -28,7 +28,7 @@ from machine import describe_machine
 
 from tfpqn.datasets import ImageArrays, ImageFolder, Splits, load_protocol
 from tfpqn.training import Run, RunConfig, evaluate, train
-from tfpqn.training.run_config import PLAIN
+from tfpqn.training.settings.run_config import PLAIN
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "training_defaults.json"

@@ -61,7 +61,7 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(*arguments.measure)))
         return
-    from tfpqn.training.machine import describe_machine
+    from tfpqn.training.runs.machine import describe_machine
 
     load = os.getloadavg()[0]
     machine = {name: value for name, value in describe_machine().items() if name != "backend"}

@@ -1,17 +1,17 @@
 """Networks and collections as SavedModels that hold their own search."""
 
-from .batching_parameters import BatchingParameters as BatchingParameters
-from .loaders import StatusError as StatusError
-from .op_check import check_ops as check_ops
-from .saved_model import SavedSearcher as SavedSearcher
-from .saved_model import default_batching as default_batching
-from .saved_model import load_searcher as load_searcher
-from .saved_model import require_new_version as require_new_version
-from .saved_model import save_searcher as save_searcher
-from .search_result import SearchResult as SearchResult
-from .searcher import Searcher as Searcher
-from .verify import VerifyReport as VerifyReport
-from .verify import verify_version as verify_version
+from .interface.search_result import SearchResult as SearchResult
+from .loading.loaders import StatusError as StatusError
+from .loading.op_check import check_ops as check_ops
+from .model.batching_parameters import BatchingParameters as BatchingParameters
+from .model.saved_model import SavedSearcher as SavedSearcher
+from .model.saved_model import default_batching as default_batching
+from .model.saved_model import load_searcher as load_searcher
+from .model.saved_model import require_new_version as require_new_version
+from .model.saved_model import save_searcher as save_searcher
+from .model.searcher import Searcher as Searcher
+from .model.verify import VerifyReport as VerifyReport
+from .model.verify import verify_version as verify_version
 
 __all__ = [
     "BatchingParameters",

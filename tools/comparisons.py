@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tfpqn.training.machine import describe_hardware
-from tfpqn.training.reports import format_mean
+from research.reports import format_mean
+from tfpqn.training.runs.machine import describe_hardware
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "docs" / "comparisons"

@@ -1,4 +1,4 @@
-"""Write `export/serving_ops.txt`: the ops that a graph for the stock TensorFlow Serving may hold.
+"""Write `export/loading/serving_ops.txt`: the ops that the stock TensorFlow Serving can run.
 
 The stock server links TensorFlow's own ops and kernels, no Python and no other device. The nearest
 thing to it on a developer's machine is the wheel's `libtensorflow_cc`, opened alone: its registries
@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-TARGET = Path(__file__).resolve().parent.parent / "export" / "serving_ops.txt"
+TARGET = Path(__file__).resolve().parent.parent / "export" / "loading" / "serving_ops.txt"
 LIBRARY_NAMES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib")
 
 # Families that stay out although the library may hold their kernels, as starts of names.

@@ -19,7 +19,7 @@ from .evaluation import (
     require_labels,
     score_codes,
 )
-from .json_files import require_types
+from .runs.json_files import require_types
 
 # What a file from before there was a seal holds, and of which types.
 UNSEALED: dict[str, Any] = {

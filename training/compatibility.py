@@ -9,13 +9,7 @@ from keras import ops
 
 from tfpqn.datasets import Splits
 
-from .evaluation import (
-    TIES,
-    encode_set,
-    keep_labelled,
-    mean_average_precision,
-    require_labels,
-)
+from .evaluation import TIES, encode_set, keep_labelled, mean_average_precision, require_labels
 
 # Less mAP than this is not worth coding a collection again.
 SMALL_LOSS = 0.01

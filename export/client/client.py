@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..search_result import SearchResult
+from ..interface.search_result import SearchResult
 from .conversation import Conversation, Result, Steps
 from .grpc_transport import AsyncGrpcTransport, GrpcTransport
 from .options import ClientOptions, TlsOptions

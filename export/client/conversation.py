@@ -14,11 +14,10 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from ..items import pack_ids
-from ..limits import MAX_EXCLUSIONS
-from ..loaders import Signature, TensorInfo, prepare_inputs
-from ..search_result import SearchResult
-from ..tensor_protos import numpy_dtype
+from ..interface.limits import MAX_EXCLUSIONS
+from ..interface.packing import pack_ids
+from ..interface.search_result import SearchResult
+from ..interface.signatures import Signature, TensorInfo, numpy_dtype, prepare_inputs
 from .errors import INTERNAL, UNAVAILABLE, ServingError
 from .inputs import (
     pack_codes,

@@ -24,7 +24,7 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from ..tensor_protos import from_proto, read_signature, to_proto
+from ..interface.tensor_protos import from_proto, read_signature, to_proto
 from .errors import INTERNAL, ServingError, read_refusal
 from .options import ClientOptions, TlsOptions
 from .questions import Arrays, GetStatus, Predict, Question, Signatures, VersionStatus

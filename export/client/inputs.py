@@ -9,10 +9,9 @@ import numpy as np
 
 from tfpqn.datasets import make_plain
 
-from ..items import pack_ids, pack_items
-from ..limits import MAX_K, MAX_TAGS_PER_QUERY
-from ..loaders import TensorInfo
-from ..tensor_protos import numpy_dtype
+from ..interface.limits import MAX_K, MAX_TAGS_PER_QUERY
+from ..interface.packing import pack_ids, pack_items
+from ..interface.signatures import TensorInfo, numpy_dtype
 from .questions import Arrays, Signature
 
 # A server that merges requests wants lists of one width: few widths merge oftener than many.

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..loaders import Signature
+from ..interface.signatures import Signature
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 Signatures: TypeAlias = dict[str, Signature]

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..loaders import TensorInfo
-from ..tensor_protos import numpy_dtype
+from ..interface.signatures import TensorInfo, numpy_dtype
 
 # What numpy makes of a JSON list, by the kind of the dtype that is expected.
 _KINDS_OF_JSON = {"f": "fiu", "i": "i", "u": "iu", "b": "b"}

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..batching_parameters import BatchingParameters
-from ..loaders import Arrays
+from ..interface.signatures import Arrays
+from ..model.batching_parameters import BatchingParameters
 from .errors import ServingError
 from .model_version import ModelVersion
 from .runner import Runner

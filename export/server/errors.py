@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfpqn.datasets import plain_sentence
 
-from ..loaders import StatusError
+from ..loading.loaders import StatusError
 
 __all__ = ["HTTP_STATUS_OF", "ServingError", "as_serving_error"]
 

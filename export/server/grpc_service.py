@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2,
 )
 
-from ..tensor_protos import write_values
+from ..interface.tensor_protos import write_values
 from .bodies import Bodies
 from .errors import ServingError, as_serving_error
 from .metrics import Metrics

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..loaders import Arrays, TensorInfo
+from ..interface.signatures import Arrays, TensorInfo
 from .errors import ServingError
 
 __all__ = ["Body", "parse_body", "read_arrays", "write_outputs"]

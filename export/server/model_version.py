@@ -9,9 +9,9 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from ..loaders import Arrays
-from ..tensor_protos import dtype_name, from_proto, tensor_shape
-from ..version_folder import read_warmup_records
+from ..interface.signatures import Arrays
+from ..interface.tensor_protos import dtype_name, from_proto, tensor_shape
+from ..model.version_folder import read_warmup_records
 from .errors import ServingError
 from .session_model import SessionModel
 from .validation import SignatureChecker

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from ..batching_parameters import BatchingParameters
-from ..loaders import Arrays
+from ..interface.signatures import Arrays
+from ..model.batching_parameters import BatchingParameters
 from .batching import Batcher
 from .errors import ServingError
 from .model_version import ModelVersion

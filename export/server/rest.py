@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
-from ..loaders import Arrays
+from ..interface.signatures import Arrays
 from .bodies import Bodies, decompress, too_large
 from .errors import ServingError, as_serving_error
 from .grpc_service import SIGNATURE_DEF, make_metadata, make_status, only_predict

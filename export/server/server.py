@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..batching_parameters import BatchingParameters
+from ..model.batching_parameters import BatchingParameters
 from . import event_loop
 from .bodies import Bodies
 from .grpc_service import Health, add_services, make_grpc_server

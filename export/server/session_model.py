@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
 
-from ..loaders import Arrays, Folder, ServedModel, StatusError
-from ..op_check import find_saved_model
+from ..interface.signatures import Arrays
+from ..loading.loaders import Folder, ServedModel, StatusError
+from ..loading.op_check import find_saved_model
 
 __all__ = ["SessionModel"]
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from tfpqn.datasets import check_image_bytes
 
-from ..limits import MAX_PIXELS
-from ..loaders import Arrays, Signature, TensorInfo
+from ..interface.limits import MAX_PIXELS
+from ..interface.signatures import Arrays, Signature, TensorInfo
 from .errors import ServingError
 
 __all__ = ["MAX_ROWS", "SignatureChecker"]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..op_check import check_ops
-from ..version_folder import VERSION, check_files, read_manifest
+from ..loading.op_check import check_ops
+from ..model.version_folder import VERSION, check_files, read_manifest
 
 __all__ = ["check_version", "find_versions", "take_stamp"]
 

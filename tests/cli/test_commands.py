@@ -95,32 +95,6 @@ def test_lists_are_tuned_with_the_runs_own_queries(tfpqn, folder, tmp_path):
     assert tfpqn("verify", model).status == 0
 
 
-def test_rows_of_a_table_are_listed_and_run_again(tfpqn, tmp_path, monkeypatch):
-    from tfpqn.training import RunConfig
-    from tfpqn.training.recipes import Recipe, Table, tables
-
-    config = RunConfig(bits=16, embedding_dim=16, epochs=1, batch_size=64)
-    row = Recipe("pqn-16", "PQN", config, published=0.5)
-    table = Table("tiny", "Digits", "About the digits.", ("digits",), (row,))
-    monkeypatch.setattr(tables, "TABLES", {"tiny": table})
-    listing = tfpqn("reproduce", "tiny", "--list")
-    assert "pqn-16" in listing.output and not (tmp_path / "results").exists()
-    folders = ("--runs-dir", tmp_path / "runs", "--results-dir", tmp_path / "results")
-    result = tfpqn("reproduce", "tiny", "--rows", "pqn-16", "--seed", 3, *folders)
-    assert result.status == 0, result.error
-    record = json.loads((tmp_path / "results" / "tiny" / "pqn-16-3.json").read_text())
-    page = (tmp_path / "results.md").read_text()
-    assert f"| PQN | {record['metrics']['digits']['mAP']:.4f} |" in page
-    (tmp_path / "results.md").unlink()
-    assert tfpqn("reproduce", "tiny", "--report", *folders).status == 0
-    assert (tmp_path / "results.md").read_text() == page
-    # Before any training.
-    (tmp_path / "results" / "tiny" / "pqn-16-4.json").write_text("{")
-    result = tfpqn("reproduce", "tiny", "--rows", "pqn-16", "--seed", 5, *folders)
-    assert result.status == 2 and "pqn-16-4.json must be a record" in result.error
-    assert not (tmp_path / "runs" / "tiny" / "pqn-16-5").exists()
-
-
 def test_a_recipe_trains_as_its_row_says(tfpqn, tmp_path, monkeypatch):
     from tfpqn.training import Run, RunConfig
     from tfpqn.training.recipes import Recipe, Table, tables
@@ -212,12 +186,6 @@ def test_training_again_with_the_same_settings_keeps_the_network(tfpqn, tmp_path
         (
             ["train", "--run-dir", "{new}", "--set", "epochs=4"],
             "--set is for settings without an option; epochs has one: --epochs.",
-        ),
-        (["reproduce", "cifar"], "Unknown table. Expected one of ['cifar10-p1'"),
-        (["reproduce", "cifar10-p1", "--rows", "pqn-25"], "Unknown row of cifar10-p1"),
-        (
-            ["reproduce", "cifar10-p1", "--report", "--results-dir", "{new}"],
-            "--results-dir must be a folder of records",
         ),
         (["evaluate", "--run-dir", "{new}"], "The run folder must hold run.json"),
         (["index", "--run-dir", "{folder}/run", "--output", "{folder}/index"], "--overwrite"),

@@ -4,7 +4,7 @@ import pytest
 
 from tfpqn.cli.settings import DEFAULTS, read_settings
 from tfpqn.training import RunConfig
-from tfpqn.training.run_config import FEWEST_EPOCHS, IMAGES_SEEN, MOST_EPOCHS
+from tfpqn.training.settings.run_config import FEWEST_EPOCHS, IMAGES_SEEN, MOST_EPOCHS
 
 WITH_OPTION = ("bits", "augment")
 

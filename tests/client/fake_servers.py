@@ -23,7 +23,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfpqn.export import Searcher
-from tfpqn.export.loaders import Signature, TensorInfo
+from tfpqn.export.interface.signatures import Signature, TensorInfo
 
 HTTP_STATUS_OF = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "UNAVAILABLE": 503}
 

@@ -22,7 +22,7 @@ from tests.export.tiny import (
 )
 from tests.export.tiny_levels import encode_clips, make_clips
 from tfpqn.export.client import AsyncSearchClient, SearchClient, ServingError
-from tfpqn.export.items import pack_items
+from tfpqn.export.interface.packing import pack_items
 
 IMAGES = make_images(5)
 # The model of clips has string ids, that of images int64.

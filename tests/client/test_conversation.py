@@ -9,7 +9,7 @@ from tfpqn.export.client.options import ClientOptions
 from tfpqn.export.client.questions import GetSignatures, Pause, Predict
 from tfpqn.export.client.retries import Backoff, Deadline
 from tfpqn.export.client.steps import walk
-from tfpqn.export.loaders import Signature, TensorInfo
+from tfpqn.export.interface.signatures import Signature, TensorInfo
 
 FOUND = {"ids": TensorInfo("int64", (None, 3)), "scores": TensorInfo("float32", (None, 3))}
 

@@ -13,8 +13,8 @@ from tfpqn.export.client.inputs import (
     pack_tags,
     split_rows,
 )
-from tfpqn.export.items import pack_ids
-from tfpqn.export.loaders import TensorInfo
+from tfpqn.export.interface.packing import pack_ids
+from tfpqn.export.interface.signatures import TensorInfo
 
 INTEGERS = TensorInfo("int64", (None, None))
 TEXTS = TensorInfo("string", (None, None))

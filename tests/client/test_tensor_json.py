@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tfpqn.export.client.tensor_json import from_values, to_values
-from tfpqn.export.loaders import TensorInfo
+from tfpqn.export.interface.signatures import TensorInfo
 
 shapes = npst.array_shapes(min_dims=0, max_dims=3, min_side=1, max_side=4)
 numbers = st.sampled_from(["float32", "float64", "int32", "int64", "uint8", "bool"]).flatmap(

@@ -10,7 +10,7 @@ from tests.client.ways import WAYS, open_client
 from tests.export.tiny import EMBEDDING_DIM, make_embeddings, make_ids
 from tfpqn.export import SearchResult, load_searcher, save_searcher
 from tfpqn.export.client import ServingError
-from tfpqn.export.items import pack_items
+from tfpqn.export.interface.packing import pack_items
 from tfpqn.export.server import running_server
 
 # Two models are saved, loaded and warmed up.

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from tfpqn.export import folder_readme
-from tfpqn.export.batching_parameters import BatchingParameters
+from tfpqn.export.model import folder_readme
+from tfpqn.export.model.batching_parameters import BatchingParameters
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MODEL = "birds"

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfpqn.export.loaders import ServedModel, Signature, StatusError
-from tfpqn.export.native_loader import NativeLoader
+from tfpqn.export.interface.signatures import Signature
+from tfpqn.export.loading.loaders import ServedModel, StatusError
+from tfpqn.export.loading.native_loader import NativeLoader
 
 PROGRAM = "import sys; from tests.export.native_calls import main; main(*sys.argv[1:])"
 

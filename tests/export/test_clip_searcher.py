@@ -23,8 +23,9 @@ from tests.export.tiny import (
 )
 from tests.export.tiny_levels import LevelReference, encode_clips, make_clip_network, make_clips
 from tfpqn.export import SearchResult, load_searcher, save_searcher
-from tfpqn.export.items import pack_items
-from tfpqn.export.loaders import SavedModelLoader, SessionLoader, Signature, TensorInfo
+from tfpqn.export.interface.packing import pack_items
+from tfpqn.export.interface.signatures import Signature, TensorInfo
+from tfpqn.export.loading.loaders import SavedModelLoader, SessionLoader
 from tfpqn.index import CodeIndex, network_layout
 
 LOADERS = ("saved model", "session", "C API")

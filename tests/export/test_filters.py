@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpqn.export.filters import TagFilter, columns_to_read, make_tag_sets
+from tfpqn.export.search.filters import TagFilter, columns_to_read, make_tag_sets
 
 labels = st.one_of(st.none(), st.integers(-3, 3))
 words = st.one_of(st.none(), st.lists(st.sampled_from(["a", "b", "ä b", "=", ""]), max_size=4))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.datasets.pictures import PICTURES
 from tfpqn.datasets import check_image_bytes, decode_image
-from tfpqn.export.image_checks import check_images, check_pixels
+from tfpqn.export.model.image_checks import check_images, check_pixels
 
 KINDS = "JPEG, PNG, GIF, still WebP or 24-bit BMP"
 FORMATS = {

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpqn.export.loaders import SavedModelLoader, SessionLoader, Signature, StatusError, TensorInfo
-from tfpqn.export.native_loader import NativeLoader
-from tfpqn.export.op_check import check_ops
+from tfpqn.export.interface.signatures import Signature, TensorInfo
+from tfpqn.export.loading.loaders import SavedModelLoader, SessionLoader, StatusError
+from tfpqn.export.loading.native_loader import NativeLoader
+from tfpqn.export.loading.op_check import check_ops
 
 LOADERS = pytest.mark.parametrize("loader", [SavedModelLoader, SessionLoader])
 DTYPES = ("float32", "float16", "int32", "int64", "uint8", "uint16", "bool", "string")

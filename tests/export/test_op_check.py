@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfpqn.export.op_check import check_ops, list_ops, serving_ops
+from tfpqn.export.loading.op_check import check_ops, list_ops, serving_ops
 
 FLOATS = [tf.TensorSpec([None, 3], tf.float32, name="x")]
 

@@ -17,9 +17,14 @@ from tests.export.tiny import (
     make_network,
     make_searcher,
 )
-from tfpqn.export import load_searcher, partition_tuning, save_searcher, verify_version
-from tfpqn.export.partition import MAX_LENGTH_RATIO, build_partition, codeword_vectors
-from tfpqn.export.partition_tuning import choose_list_counts, measure_partition
+from tfpqn.export import load_searcher, save_searcher, verify_version
+from tfpqn.export.search.storages import partition_tuning
+from tfpqn.export.search.storages.partition import (
+    MAX_LENGTH_RATIO,
+    build_partition,
+    codeword_vectors,
+)
+from tfpqn.export.search.storages.partition_tuning import choose_list_counts, measure_partition
 from tfpqn.index import CodeIndex, network_layout
 
 
@@ -130,7 +135,7 @@ def test_auto_parts_large_collections_alone(network, monkeypatch):
     index = make_index(network, num_items=500)
     assert make_searcher(network, index, partition="auto").storage.describe()["kind"] == "flat"
     monkeypatch.setattr(partition_tuning, "MIN_ITEMS", 100)
-    monkeypatch.setattr("tfpqn.export.storage_choice.MIN_ITEMS", 100)
+    monkeypatch.setattr("tfpqn.export.search.storages.choice.MIN_ITEMS", 100)
     report = make_searcher(network, index, partition="auto").storage.describe()
     assert report["kind"] == "partitioned"
     assert report["tuned_with"] == "reconstructions"

@@ -31,8 +31,9 @@ from tests.export.tiny_levels import (
     make_network_with,
 )
 from tfpqn.export import load_searcher, save_searcher
-from tfpqn.export.items import pack_items
-from tfpqn.export.loaders import SavedModelLoader, TensorInfo
+from tfpqn.export.interface.packing import pack_items
+from tfpqn.export.interface.signatures import TensorInfo
+from tfpqn.export.loading.loaders import SavedModelLoader
 from tfpqn.index import CodeIndex, CodeLayout, network_layout
 from tfpqn.layers import ResidualProductQuantization
 

@@ -279,7 +279,7 @@ def test_an_export_that_fails_leaves_no_trace(searcher, tmp_path, monkeypatch, p
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(f"tfpqn.export.saved_model.{place}", fail)
+    monkeypatch.setattr(f"tfpqn.export.model.saved_model.{place}", fail)
     with pytest.raises(type(error)):
         save_searcher(searcher, tmp_path / "1")
     assert not list(tmp_path.iterdir())

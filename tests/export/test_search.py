@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfpqn.export.search import FLOOR_SCORE, NO_POSITION, search_codes
+from tfpqn.export.search.scan import FLOOR_SCORE, NO_POSITION, search_codes
 from tfpqn.ops import adc_scores, code_dtype
 
 CODE_DTYPES = {2: "uint8", 256: "uint8", 257: "uint16", 2**16: "uint16", 2**16 + 1: "int32"}

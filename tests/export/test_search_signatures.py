@@ -32,7 +32,7 @@ from tests.export.tiny_levels import (
     make_level_network,
 )
 from tfpqn.export import SearchResult, save_searcher
-from tfpqn.export.loaders import SavedModelLoader, SessionLoader
+from tfpqn.export.loading.loaders import SavedModelLoader, SessionLoader
 from tfpqn.index import CodeIndex, network_layout
 
 LOADERS = ("saved model", "session", "C API")

@@ -34,8 +34,8 @@ from tfpqn.cli.queries import read_query
 from tfpqn.datasets import ImageFolder
 from tfpqn.export import Searcher, SearchResult
 from tfpqn.export.client.inputs import pack_queries
-from tfpqn.export.item_labels import ItemLabels
-from tfpqn.export.loaders import Signature, TensorInfo
+from tfpqn.export.interface.signatures import Signature, TensorInfo
+from tfpqn.export.search.item_labels import ItemLabels
 from tfpqn.index import CodeIndex, CodeLayout, network_layout
 
 SIGNATURES = [

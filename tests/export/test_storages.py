@@ -8,17 +8,17 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpqn.export import list_search
-from tfpqn.export.distinct_codes import DistinctCodes, group_codes
-from tfpqn.export.flat_codes import FlatCodes
-from tfpqn.export.limits import MAX_K
-from tfpqn.export.partition import build_partition
-from tfpqn.export.partitioned_codes import PartitionedCodes
-from tfpqn.export.ragged_rows import numbers_of_rows
-from tfpqn.export.reranking import EmbeddingReranking, LevelReranking
-from tfpqn.export.search import FLOOR_SCORE, NO_POSITION
+from tfpqn.export.interface.limits import MAX_K
+from tfpqn.export.search import lists as list_search
+from tfpqn.export.search.ragged_rows import numbers_of_rows
+from tfpqn.export.search.scan import FLOOR_SCORE, NO_POSITION
+from tfpqn.export.search.storages.distinct_codes import DistinctCodes, group_codes
+from tfpqn.export.search.storages.flat_codes import FlatCodes
+from tfpqn.export.search.storages.partition import build_partition
+from tfpqn.export.search.storages.partitioned_codes import PartitionedCodes
+from tfpqn.export.search.storages.reranking import EmbeddingReranking, LevelReranking
+from tfpqn.export.search.storages.storage import Queries
 from tfpqn.export.server.validation import MAX_ROWS
-from tfpqn.export.storage import Queries
 
 NUM_CODEWORDS = 4
 DIM = 6

@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import strategies as st
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from tfpqn.export.tensor_protos import from_proto, to_proto, write_values
+from tfpqn.export.interface.tensor_protos import from_proto, to_proto, write_values
 
 DTYPES = (
     "float16", "float32", "float64", "int8", "int16", "int32", "int64",

@@ -26,7 +26,8 @@ from tests.export.tiny import (
     make_searcher,
 )
 from tfpqn.export import save_searcher
-from tfpqn.export.loaders import SavedModelLoader, SessionLoader, Signature, TensorInfo
+from tfpqn.export.interface.signatures import Signature, TensorInfo
+from tfpqn.export.loading.loaders import SavedModelLoader, SessionLoader
 from tfpqn.index import CodeIndex
 
 LOADERS = ("saved model", "session", "C API")

@@ -12,10 +12,10 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tests.export.tiny import make_index, make_network, make_searcher
 from tests.export.tiny_levels import make_clip_network
 from tfpqn.export import load_searcher, save_searcher
-from tfpqn.export.batching_parameters import BatchingParameters
-from tfpqn.export.loaders import SavedModelLoader
-from tfpqn.export.verify import verify_version
-from tfpqn.export.warmup import read_warmup_requests
+from tfpqn.export.loading.loaders import SavedModelLoader
+from tfpqn.export.model.batching_parameters import BatchingParameters
+from tfpqn.export.model.verify import verify_version
+from tfpqn.export.model.warmup import read_warmup_requests
 
 FILES = {
     "README.txt",
@@ -117,7 +117,7 @@ def change_manifest(folder, **changes):
 
 def refresh_checksums(folder):
     """What somebody would do who means harm, or writes folders of his own."""
-    from tfpqn.export.version_folder import list_files
+    from tfpqn.export.model.version_folder import list_files
 
     (folder / "manifest.json").rename(folder.parent / "manifest.json")
     files = list_files(folder)

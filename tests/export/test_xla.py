@@ -10,7 +10,7 @@ from tests.export.native_calls import Call, answer_natively
 from tests.export.test_storages import NUM_CODEWORDS, make_queries, make_vectors, rank, score
 from tests.export.tiny import make_embeddings, make_network, make_searcher
 from tfpqn.export import check_ops, save_searcher, verify_version
-from tfpqn.export.flat_codes import FlatCodes
+from tfpqn.export.search.storages.flat_codes import FlatCodes
 
 
 @pytest.mark.parametrize("num_items", [1, 31, 32, 33, 200])

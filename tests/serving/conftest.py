@@ -10,7 +10,7 @@ import pytest
 from tests.export.tiny import make_ids, make_index, make_network, make_searcher
 from tests.serving.calls import Caller
 from tfpqn.export import SavedSearcher, load_searcher, save_searcher
-from tfpqn.export.batching_parameters import BatchingParameters
+from tfpqn.export.model.batching_parameters import BatchingParameters
 from tfpqn.export.server import ModelServer, running_server
 
 POLL_SECONDS = 0.05

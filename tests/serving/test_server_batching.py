@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfpqn.export.batching_parameters import BatchingParameters
+from tfpqn.export.model.batching_parameters import BatchingParameters
 from tfpqn.export.server.batching import QUEUE_FULL, Batcher, run_merged
 from tfpqn.export.server.errors import ServingError
 from tfpqn.export.server.model_version import ModelVersion

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
 
 from tests.serving.calls import to_json
-from tfpqn.export.loaders import TensorInfo
+from tfpqn.export.interface.signatures import TensorInfo
 from tfpqn.export.server.errors import ServingError
 from tfpqn.export.server.json_tensors import Body, parse_body, read_arrays, write_outputs
 

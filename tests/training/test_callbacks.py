@@ -20,8 +20,8 @@ from tests.training.tiny import (
 )
 from tfpqn.layers import ResidualProductQuantization, TemporalProductQuantization
 from tfpqn.training import EvaluateRetrieval, ReviveCodewords, RunConfig, evaluate, fit
-from tfpqn.training.building import build_loss, chance_loss
-from tfpqn.training.callbacks import WarnOfFailure
+from tfpqn.training.loops.callbacks import WarnOfFailure
+from tfpqn.training.settings.building import build_loss, chance_loss
 
 NUM_CODEWORDS = 16
 

@@ -11,12 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.tiny import (
-    fill_weights_with_nan,
-    make_images,
-    make_network,
-    make_splits,
-)
+from tests.training.tiny import fill_weights_with_nan, make_images, make_network, make_splits
 from tfpqn.datasets import ImageArrays, ImageFolder, Splits
 from tfpqn.training import EvaluateRetrieval, calibrate, compare_networks, evaluate, evaluation
 

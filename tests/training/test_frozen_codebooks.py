@@ -21,7 +21,9 @@ from tfpqn.export import Searcher
 from tfpqn.index import CodeIndex, build_index, network_layout
 from tfpqn.layers import ResidualProductQuantization, TemporalProductQuantization
 from tfpqn.losses import AsymmetricTripletLoss
-from tfpqn.training import Run, RunConfig, loop, run_training, train
+from tfpqn.training import Run, RunConfig, train
+from tfpqn.training.loops import tensorflow_loop as loop
+from tfpqn.training.runs import training as run_training
 
 CONFIG = RunConfig(bits=16, embedding_dim=16, epochs=2, batch_size=16, seed=3)
 

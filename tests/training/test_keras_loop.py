@@ -23,7 +23,7 @@ from tests.training.tiny import (
     make_schedule,
 )
 from tfpqn.training import ReviveCodewords
-from tfpqn.training.keras_loop import fit
+from tfpqn.training.loops.keras_loop import fit
 
 EPOCHS = 3
 

@@ -15,7 +15,9 @@ from tests.training.tiny import (
     make_images,
     make_splits,
 )
-from tfpqn.training import Run, RunConfig, evaluate_run, loop, run_training, train
+from tfpqn.training import Run, RunConfig, evaluate_run, train
+from tfpqn.training.loops import tensorflow_loop as loop
+from tfpqn.training.runs import training as run_training
 
 CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=1, batch_size=16, seed=3)
 RESIDUAL = dataclasses.replace(

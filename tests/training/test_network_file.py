@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import assert_bit_equal, make_images, make_network
-from tfpqn.training.network_file import read_network, save_network
+from tfpqn.training.runs.network_file import read_network, save_network
 
 REFUSED = r"network\.keras' must be a network, as training saves it"
 

@@ -5,12 +5,10 @@ import json
 
 import pytest
 
-from tfpqn.training import Run, RunConfig, reproduce, train
-from tfpqn.training import precision as module
-from tfpqn.training.machine import note_machine
-from tfpqn.training.precision import choose_precision
-from tfpqn.training.recipes import Recipe, Table
-from tfpqn.training.reports import format_runs
+from tfpqn.training import Run, RunConfig, train
+from tfpqn.training.runs import precision as module
+from tfpqn.training.runs.machine import note_machine
+from tfpqn.training.runs.precision import choose_precision
 
 HALF = "mixed_bfloat16"
 CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=1, batch_size=512, precision=HALF)
@@ -80,19 +78,3 @@ def test_a_run_that_was_begun_before_there_was_a_choice_keeps_to_its_settings(se
     former = {"backend": "jax", "hardware": "2 cores", "versions": {}, "commit": "abc"}
     (tmp_path / "machine.json").write_text(json.dumps(former))
     assert note_machine(tmp_path, CONFIG) == {**former, "precision": HALF}
-
-
-@pytest.mark.filterwarnings("ignore:mixed_bfloat16 is")
-def test_a_record_and_its_page_say_where_it_is_not_the_row_s(seconds, tmp_path):
-    seconds[HALF] = 12.0
-    table = Table("tiny", "Digits", "", ("digits",), (Recipe("pqn-8", "PQN", CONFIG),))
-    folders = {"runs_dir": tmp_path / "runs", "results_dir": tmp_path / "results"}
-    (path,) = reproduce(table, say=lambda sentence: None, progress=False, **folders)
-    record = json.loads(path.read_text())
-    assert record["precision"] == "float32"
-    assert record["settings"]["precision"] == HALF
-    assert "| `pqn-8`, 0, in float32 |" in format_runs(table, [record])[2]
-    as_wanted = {**record, "precision": HALF}
-    assert "| `pqn-8`, 0 |" in format_runs(table, [as_wanted])[2]
-    del as_wanted["precision"]
-    assert "| `pqn-8`, 0 |" in format_runs(table, [as_wanted])[2]

@@ -24,7 +24,7 @@ from tests.training.tiny import (
     make_network,
 )
 from tfpqn.training import ReviveCodewords, fit
-from tfpqn.training.training_state import TrainingState
+from tfpqn.training.loops.training_state import TrainingState
 
 ROOT = Path(tfpqn.__file__).parent.parent
 EPOCHS = 3

@@ -14,8 +14,9 @@ import pytest
 from tests.training.tiny import arrays_of, assert_bit_equal, make_images, make_splits
 from tfpqn.datasets import load_protocol
 from tfpqn.models import ProductQuantizationNetwork
-from tfpqn.training import Run, RunConfig, evaluate, evaluate_run, run_training, train
-from tfpqn.training.run_config import PLAIN
+from tfpqn.training import Run, RunConfig, evaluate, evaluate_run, train
+from tfpqn.training.runs import training as run_training
+from tfpqn.training.settings.run_config import PLAIN
 
 CONFIG = RunConfig(
     **{**PLAIN, "bits": 16, "embedding_dim": 16, "epochs": 2, "batch_size": 16, "seed": 3}
@@ -237,7 +238,7 @@ def test_failing_save_leaves_no_half_network_and_loses_nothing(
     def no_step(*_: Any) -> None:
         raise AssertionError("a step was trained anew")
 
-    monkeypatch.setattr("tfpqn.training.loop._train_step", no_step)
+    monkeypatch.setattr("tfpqn.training.loops.tensorflow_loop._train_step", no_step)
     finished = train_in(tmp_path)
     assert_bit_equal(finished.network.variables, trained.network.variables)
 

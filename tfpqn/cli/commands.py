@@ -14,7 +14,6 @@ from tfpqn.cli.answers import describe_answer, print_answers
 from tfpqn.cli.collections import calibrate, compact, compat, index, remove
 from tfpqn.cli.exporting import export, verify
 from tfpqn.cli.query import query
-from tfpqn.cli.reproducing import reproduce
 from tfpqn.cli.serve import serve
 from tfpqn.cli.settings import read_settings, setting
 from tfpqn.cli.shared import (
@@ -282,9 +281,6 @@ app.command(help="Measure how old codes rank under a new network: is re-encoding
 app.command(help="Find the score from which on a neighbour is a match; write calibration.json.")(
     calibrate
 )
-app.command(
-    help="Run rows of a table of results again; write their records, and the page made from them."
-)(reproduce)
 
 
 def _read_recipe(

@@ -13,16 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from tfpqn._command_line import printable
 from tfpqn.cli.commands import app
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Started again, these go on from their last checkpoint.
-RESUMABLE = ("train", "reproduce", "demo")
+RESUMABLE = ("train", "demo")
 
 
-def main() -> None:
-    """Run the command line; exit with 0 only when it did what it says.
+def main(command: typer.Typer = app) -> None:
+    """Run a command line; exit with 0 only when it did what it says.
 
     A user error is one line on stderr and status 2. With TFPQN_TRACEBACK=1 it is shown in full. One
     that is stopped by Ctrl-C or SIGTERM says so, and how to go on where that can be; its status is
@@ -33,7 +35,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     with _stopped_by_signals() as received:
         try:
-            status = app(standalone_mode=False)
+            status = command(standalone_mode=False)
         except (Exception, KeyboardInterrupt) as error:
             if not received:
                 if os.environ.get("TFPQN_TRACEBACK") or not _is_user_error(error):

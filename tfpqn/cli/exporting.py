@@ -68,7 +68,7 @@ def export(
     import dataclasses
 
     from tfpqn.export import Searcher, default_batching, require_new_version, save_searcher
-    from tfpqn.export.filters import columns_to_read
+    from tfpqn.export.search.filters import columns_to_read
     from tfpqn.index import CodeIndex, describe_index
     from tfpqn.training import Run
 

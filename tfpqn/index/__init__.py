@@ -1,11 +1,17 @@
 """The coded collection, on disk and in memory; needs numpy and pyarrow, and no network."""
 
-from ._reading import IndexReport, describe_index
-from .build import add_to_index, build_index, network_layout
-from .code_index import CodeIndex
-from .code_index_writer import CodeIndexWriter
-from .code_layout import CodeLayout
-from .rewriting import Growth, compact_index, merge_indexes, remove_from_index, update_index
+from tfpqn.index._reading import IndexReport, describe_index
+from tfpqn.index.build import add_to_index, build_index, network_layout
+from tfpqn.index.code_index import CodeIndex
+from tfpqn.index.code_index_writer import CodeIndexWriter
+from tfpqn.index.code_layout import CodeLayout
+from tfpqn.index.rewriting import (
+    Growth,
+    compact_index,
+    merge_indexes,
+    remove_from_index,
+    update_index,
+)
 
 __all__ = [
     "CodeIndex",

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._columns import as_column, infer_type, is_text, to_arrow
+from tfpqn.index._columns import as_column, infer_type, is_text, to_arrow
 
 IdType: TypeAlias = Literal["int64", "string"]
 

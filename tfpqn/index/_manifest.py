@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 
 from tfpqn.files import write_file_atomically
 from tfpqn.foreign_files import read_json, reading, require_within
-
-from ._columns import CODE_COLUMN, ID_COLUMN, metadata_type, type_name, type_named
-from ._ids import IdType
-from .code_layout import CodeLayout
+from tfpqn.index._columns import CODE_COLUMN, ID_COLUMN, metadata_type, type_name, type_named
+from tfpqn.index._ids import IdType
+from tfpqn.index.code_layout import CodeLayout
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1

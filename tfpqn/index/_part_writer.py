@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfpqn.files import sha256_of_file
-
-from ._columns import CODE_COLUMN
-from ._manifest import Part, part_name
+from tfpqn.index._columns import CODE_COLUMN
+from tfpqn.index._manifest import Part, part_name
 
 _ROWS_PER_GROUP = 2**17
 _MAX_WAITING_TABLES = 256

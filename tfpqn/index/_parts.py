@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 
 from tfpqn.files import sha256_of
 from tfpqn.foreign_files import reading, require_within
-
-from ._columns import CODE_COLUMN, ID_COLUMN, metadata_table, to_arrow, type_name
-from ._footer import ColumnChunk, read_column_chunks
-from ._ids import ARROW_ID_TYPES, ids_to_arrow
-from ._manifest import Manifest, Part
-from .code_layout import CodeLayout
+from tfpqn.index._columns import CODE_COLUMN, ID_COLUMN, metadata_table, to_arrow, type_name
+from tfpqn.index._footer import ColumnChunk, read_column_chunks
+from tfpqn.index._ids import ARROW_ID_TYPES, ids_to_arrow
+from tfpqn.index._manifest import Manifest, Part
+from tfpqn.index.code_layout import CodeLayout
 
 # Codes are as good as random and ids differ: of real collections the rest is no hundred times more.
 _LARGEST_EXPANSION = 100

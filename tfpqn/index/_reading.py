@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from ._ids import ARROW_ID_TYPES, IdType, check_unique_ids
-from ._manifest import MANIFEST_NAME, Manifest, read_manifest
-from ._parts import RowGroup, read_row_groups, require_parts
-from .code_layout import CodeLayout
+from tfpqn.index._ids import ARROW_ID_TYPES, IdType, check_unique_ids
+from tfpqn.index._manifest import MANIFEST_NAME, Manifest, read_manifest
+from tfpqn.index._parts import RowGroup, read_row_groups, require_parts
+from tfpqn.index.code_layout import CodeLayout
 
 _MAX_TRIES = 10
 

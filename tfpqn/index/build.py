@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ._ids import check_unique_ids, convert_ids
-from ._reading import describe_index, read_labels
-from .code_index import CodeIndex
-from .code_index_writer import CodeIndexWriter, locked_index
-from .code_layout import CodeLayout
-from .rewriting import Growth, update_locked
+from tfpqn.index._ids import check_unique_ids, convert_ids
+from tfpqn.index._reading import describe_index, read_labels
+from tfpqn.index.code_index import CodeIndex
+from tfpqn.index.code_index_writer import CodeIndexWriter, locked_index
+from tfpqn.index.code_layout import CodeLayout
+from tfpqn.index.rewriting import Growth, update_locked
 
 __all__ = ["add_to_index", "build_index", "network_layout"]
 

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._columns import Metadata, metadata_table, type_name
-from ._ids import IdType, check_unique_ids, convert_ids, ids_to_numpy, require_known
-from ._reading import IndexReport, load_items, verify_index
-from .code_index_writer import CodeIndexWriter
-from .code_layout import CodeLayout
+from tfpqn.index._columns import Metadata, metadata_table, type_name
+from tfpqn.index._ids import IdType, check_unique_ids, convert_ids, ids_to_numpy, require_known
+from tfpqn.index._reading import IndexReport, load_items, verify_index
+from tfpqn.index.code_index_writer import CodeIndexWriter
+from tfpqn.index.code_layout import CodeLayout
 
 __all__ = ["CodeIndex"]
 

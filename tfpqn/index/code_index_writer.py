@@ -17,9 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tfpqn.files import atomic_directory
-from tfpqn.locks import exclusive
-
-from ._columns import (
+from tfpqn.index._columns import (
     CODE_COLUMN,
     ID_COLUMN,
     Metadata,
@@ -31,11 +29,12 @@ from ._columns import (
     to_arrow,
     type_name,
 )
-from ._ids import IdType, ids_to_arrow, infer_id_type
-from ._manifest import MANIFEST_NAME, Manifest
-from ._part_writer import PartWriter
-from ._parts import codes_to_arrow
-from .code_layout import CodeLayout
+from tfpqn.index._ids import IdType, ids_to_arrow, infer_id_type
+from tfpqn.index._manifest import MANIFEST_NAME, Manifest
+from tfpqn.index._part_writer import PartWriter
+from tfpqn.index._parts import codes_to_arrow
+from tfpqn.index.code_layout import CodeLayout
+from tfpqn.locks import exclusive
 
 __all__ = ["CodeIndexWriter"]
 

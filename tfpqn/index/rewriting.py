@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._columns import type_named
-from ._ids import ARROW_ID_TYPES, check_unique_ids, convert_ids, require_known
-from ._manifest import Manifest, read_manifest
-from ._parts import RowGroup
-from ._reading import IndexReport, describe_index, read_all_row_groups, read_one_state
-from .code_index import CodeIndex
-from .code_index_writer import CodeIndexWriter, locked_index
+from tfpqn.index._columns import type_named
+from tfpqn.index._ids import ARROW_ID_TYPES, check_unique_ids, convert_ids, require_known
+from tfpqn.index._manifest import Manifest, read_manifest
+from tfpqn.index._parts import RowGroup
+from tfpqn.index._reading import IndexReport, describe_index, read_all_row_groups, read_one_state
+from tfpqn.index.code_index import CodeIndex
+from tfpqn.index.code_index_writer import CodeIndexWriter, locked_index
 
 __all__ = ["Growth", "compact_index", "merge_indexes", "remove_from_index", "update_index"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..run_config import RunConfig
+from ..settings.run_config import RunConfig
 from .recipe import Recipe, Table
 from .small_images import embedding_row, rows_coded_afterwards, tuned_rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ..run_config import RunConfig
+from ..settings.run_config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Table:
         rows: The recipes, starts before those that start from them.
         axis: Name of the setting in which rows of a group differ: "bits", "alpha" or
             "num_subspaces".
-        readings: What is shown of each row; keys of `tfpqn.training.readings.READINGS`.
+        readings: What is shown of each row; keys of `research.readings.READINGS`.
     """
 
     name: str

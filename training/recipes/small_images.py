@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..run_config import RunConfig
+from ..settings.run_config import RunConfig
 from .recipe import Recipe
 from .settings import FROM_NOTHING
 

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from .ablations import ABLATION_ADDITIONS, ABLATION_ALPHA, ABLATION_CODEBOOKS, ABLATION_LOSSES
 from .cifar10_p1 import CIFAR10_P1
-from .cifar10_p2_p3 import CIFAR10_P2, CIFAR10_P3
 from .clips import HMDB51, MOVING_DIGITS, MSR_ACTION3D, UCF101
 from .recipe import Recipe, Table
-from .unlabelled import CIFAR10_UNLABELLED
 
-TABLES = {
-    table.name: table
-    for table in (
-        CIFAR10_P1,
-        CIFAR10_P2,
-        CIFAR10_P3,
-        CIFAR10_UNLABELLED,
-        ABLATION_ALPHA,
-        ABLATION_CODEBOOKS,
-        ABLATION_LOSSES,
-        ABLATION_ADDITIONS,
-        MOVING_DIGITS,
-        MSR_ACTION3D,
-        UCF101,
-        HMDB51,
-    )
-}
+TABLES = {table.name: table for table in (CIFAR10_P1, MOVING_DIGITS, MSR_ACTION3D, UCF101, HMDB51)}
 
 
 def table_names() -> list[str]:

@@ -1,0 +1,1 @@
+"""What a model and those who ask it agree on."""

@@ -1,0 +1,1 @@
+"""Ways to load a SavedModel, and the ops that it may hold."""

@@ -1,0 +1,251 @@
+"""Load a SavedModel through TensorFlow's C API, as a C++ server does, without Python."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+
+from ..interface.signatures import Arrays
+from .loaders import ServedModel, StatusError
+from .op_check import Folder, find_saved_model
+
+__all__ = ["NativeLoader"]
+
+LIBRARY_NAMES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib")
+DISABLE_XLA = "_ZN10tensorflow21DisableXlaCompilationEv"
+STRING_BYTES = 24  # size of a TF_TString
+
+
+class _Buffer(ctypes.Structure):
+    """`TF_Buffer`: bytes owned by the library."""
+
+    _fields_ = (("data", c_void_p), ("length", c_size_t), ("deallocator", c_void_p))
+
+
+class _Output(ctypes.Structure):
+    """`TF_Output`: one output of one operation of the graph."""
+
+    _fields_ = (("operation", c_void_p), ("index", c_int))
+
+
+# Result and arguments of each call. A pointer whose type is left out would be cut to 32 bits.
+_MAKE: tuple[Any, list[Any]] = (c_void_p, [])
+_FREE: tuple[Any, list[Any]] = (None, [c_void_p])
+_FREE_WITH_STATUS: tuple[Any, list[Any]] = (None, [c_void_p, c_void_p])
+_HANDLES = [c_void_p, c_void_p]
+_BUFFER = [POINTER(_Buffer)]
+_TAGS = [c_char_p, POINTER(c_char_p), c_int]
+_TARGETS = [c_void_p, c_int]
+_TENSORS = [POINTER(_Output), POINTER(c_void_p), c_int]
+PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
+    **dict.fromkeys(("TF_NewStatus", "TF_NewGraph", "TF_NewSessionOptions"), _MAKE),
+    **dict.fromkeys(("TF_DeleteStatus", "TF_DeleteGraph", "TF_DeleteSessionOptions"), _FREE),
+    **dict.fromkeys(("TF_DeleteTensor", "TF_StringInit", "TF_StringDealloc"), _FREE),
+    **dict.fromkeys(("TF_CloseSession", "TF_DeleteSession"), _FREE_WITH_STATUS),
+    **dict.fromkeys(("TF_GetCode", "TF_TensorType", "TF_NumDims"), (c_int, [c_void_p])),
+    **dict.fromkeys(("TF_TensorByteSize", "TF_StringGetSize"), (c_size_t, [c_void_p])),
+    **dict.fromkeys(("TF_TensorData", "TF_StringGetDataPointer"), (c_void_p, [c_void_p])),
+    "TF_Message": (c_char_p, [c_void_p]),
+    "TF_NewBuffer": (POINTER(_Buffer), []),
+    "TF_DeleteBuffer": (None, _BUFFER),
+    "TF_GraphOperationByName": (c_void_p, [c_void_p, c_char_p]),
+    "TF_LoadSessionFromSavedModel": (c_void_p, [*_HANDLES, *_TAGS, c_void_p, *_BUFFER, c_void_p]),
+    "TF_SessionRun": (None, [*_HANDLES, *_TENSORS, *_TENSORS, *_TARGETS, *_HANDLES]),
+    "TF_AllocateTensor": (c_void_p, [c_int, POINTER(c_int64), c_int, c_size_t]),
+    "TF_Dim": (c_int64, [c_void_p, c_int]),
+    "TF_StringCopy": (None, [c_void_p, c_char_p, c_size_t]),
+    DISABLE_XLA: (None, []),
+}
+
+
+class NativeLoader(ServedModel):
+    """A SavedModel through `TF_LoadSessionFromSavedModel` and `TF_SessionRun`.
+
+    Nothing compares shapes with the signature before the graph does. A graph that keeps a string
+    input beyond the call, such as one that assigns it to a variable, is not supported.
+
+    Args:
+        folder: folder of the SavedModel.
+        disable_xla: forbid XLA compilation first, as the stock server does; a graph with a
+            must-compile mark then fails when run. The switch holds for the whole process and cannot
+            be undone, so use a process of its own.
+
+    Raises:
+        FileNotFoundError: `saved_model.pb` or TensorFlow's C library is missing.
+        StatusError: TensorFlow cannot load the graph.
+        ValueError: a signature has a sparse or composite tensor.
+    """
+
+    def __init__(self, folder: Folder, disable_xla: bool = False) -> None:
+        path = find_saved_model(folder).parent
+        self._library = _open_library()
+        if disable_xla:
+            getattr(self._library, DISABLE_XLA)()
+        self._graph = self._library.TF_NewGraph()
+        # Runs once: at `close`, when the loader is dropped, or when Python ends.
+        self._handles = ExitStack()
+        self._handles.callback(self._library.TF_DeleteGraph, self._graph)
+        self._finalizer = weakref.finalize(self, self._handles.close)
+        try:
+            self._read_signatures(self._load(path))
+        except BaseException:
+            self.close()
+            raise
+
+    def _run(self, signature_name: str, arrays: Arrays) -> Arrays:
+        definition = self._definitions[signature_name]
+        names = sorted(definition.outputs)
+        feeds = self._find_outputs([definition.inputs[name].name for name in arrays])
+        fetches = self._find_outputs([definition.outputs[name].name for name in names])
+        with ExitStack() as stack:
+            tensors = [stack.enter_context(_fed(self._library, arrays[name])) for name in arrays]
+            results = self._run_session(feeds, tensors, fetches)
+            for result in results:
+                stack.callback(self._library.TF_DeleteTensor, result)
+            return {
+                name: _read_tensor(self._library, result)
+                for name, result in zip(names, results, strict=True)
+            }
+
+    def _release(self) -> None:
+        self._finalizer()
+
+    def _load(self, path: Path) -> MetaGraphDef:
+        """Open the session and return the meta graph that describes it."""
+        library, tags = self._library, (c_char_p * 1)(b"serve")
+        with ExitStack() as stack:
+            options = library.TF_NewSessionOptions()
+            stack.callback(library.TF_DeleteSessionOptions, options)
+            buffer = library.TF_NewBuffer()
+            stack.callback(library.TF_DeleteBuffer, buffer)
+            with _status(library) as status:
+                self._session = library.TF_LoadSessionFromSavedModel(
+                    *(options, None, str(path).encode(), tags, len(tags)),
+                    *(self._graph, buffer, status),
+                )
+            self._handles.callback(_delete_session, library, self._session)
+            content = buffer.contents
+            return MetaGraphDef.FromString(ctypes.string_at(content.data, content.length))
+
+    def _find_outputs(self, tensor_names: list[str]) -> ctypes.Array[_Output]:
+        """Find tensors of the graph by names such as "operation:0"."""
+        outputs = (_Output * len(tensor_names))()
+        for output, tensor_name in zip(outputs, tensor_names, strict=True):
+            name, _, index = tensor_name.rpartition(":")
+            output.operation = self._library.TF_GraphOperationByName(self._graph, name.encode())
+            output.index = int(index)
+            if output.operation is None:
+                raise ValueError(
+                    "A signature names a tensor that the graph lacks. Expected an operation of the "
+                    f"graph. Received: {tensor_name!r}"
+                )
+        return outputs
+
+    def _run_session(
+        self, feeds: ctypes.Array[_Output], tensors: list[int], fetches: ctypes.Array[_Output]
+    ) -> list[int]:
+        """Run the session on fed tensors and return the fetched ones, which the caller deletes."""
+        values = (c_void_p * len(tensors))(*tensors)
+        results = (c_void_p * len(fetches))()
+        with _status(self._library) as status:
+            self._library.TF_SessionRun(
+                *(self._session, None, feeds, values, len(values)),
+                *(fetches, results, len(results), None, 0, None, status),
+            )
+        return list(results)
+
+
+@lru_cache(maxsize=1)
+def _open_library() -> ctypes.CDLL:
+    """Open TensorFlow's C library in the wheel: the copy that Python's TensorFlow has loaded."""
+    folder = Path(tf.sysconfig.get_lib())
+    paths = [folder / name for name in LIBRARY_NAMES if (folder / name).is_file()]
+    if not paths:
+        raise FileNotFoundError(
+            f"TensorFlow's C library is missing. Expected one of {LIBRARY_NAMES}. "
+            f"Received: the folder {str(folder)!r} without it"
+        )
+    library = ctypes.CDLL(str(paths[0]))
+    for name, (result, arguments) in PROTOTYPES.items():
+        # By attribute: the library keeps the function object then, and with it these types.
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+@contextmanager
+def _status(library: ctypes.CDLL) -> Iterator[int]:
+    """Lend a TF_Status and raise `StatusError` afterwards if it was set."""
+    status = library.TF_NewStatus()
+    try:
+        yield status
+        code = library.TF_GetCode(status)
+        if code:
+            raise StatusError(code, library.TF_Message(status).decode("utf-8", "replace"))
+    finally:
+        library.TF_DeleteStatus(status)
+
+
+def _delete_session(library: ctypes.CDLL, session: int) -> None:
+    """Close and delete a session. What it may still complain of is of no use to anyone."""
+    status = library.TF_NewStatus()
+    library.TF_CloseSession(session, status)
+    library.TF_DeleteSession(session, status)
+    library.TF_DeleteStatus(status)
+
+
+@contextmanager
+def _fed(library: ctypes.CDLL, array: np.ndarray) -> Iterator[int]:
+    """Lend a TF_Tensor with the content of an array, strings given as an object array of bytes."""
+    is_string = array.dtype.hasobject
+    size = array.size * STRING_BYTES if is_string else array.nbytes
+    dims = (c_int64 * array.ndim)(*array.shape)
+    dtype = tf.as_dtype(array.dtype).as_datatype_enum
+    tensor = library.TF_AllocateTensor(dtype, dims, array.ndim, size)
+    start = library.TF_TensorData(tensor)
+    places = range(start, start + size, STRING_BYTES) if is_string and size else range(0)
+    try:
+        for place, value in zip(places, array.ravel() if places else (), strict=True):
+            library.TF_StringInit(place)
+            library.TF_StringCopy(place, value, len(value))
+        if not is_string:
+            ctypes.memmove(start, np.ascontiguousarray(array).ctypes.data, size)
+        yield tensor
+    finally:
+        # The tensor frees its own memory, but not the bytes that its strings point to.
+        for place in places:
+            library.TF_StringDealloc(place)
+        library.TF_DeleteTensor(tensor)
+
+
+def _read_tensor(library: ctypes.CDLL, tensor: int) -> np.ndarray:
+    """Copy a TF_Tensor to an array, strings to an object array of bytes."""
+    shape = [library.TF_Dim(tensor, axis) for axis in range(library.TF_NumDims(tensor))]
+    dtype = tf.as_dtype(library.TF_TensorType(tensor))
+    start, size = library.TF_TensorData(tensor), library.TF_TensorByteSize(tensor)
+    if dtype == tf.string:
+        places = range(start, start + size, STRING_BYTES) if size else range(0)
+        values = [_read_string(library, place) for place in places]
+        return np.array(values, object).reshape(shape)
+    if dtype in (tf.resource, tf.variant):
+        raise TypeError(
+            f"An output cannot be read. Expected numbers or strings. Received: {dtype.name}"
+        )
+    array = np.empty(shape, dtype.as_numpy_dtype)
+    ctypes.memmove(array.ctypes.data, start, size)
+    return array
+
+
+def _read_string(library: ctypes.CDLL, place: int) -> bytes:
+    """Copy the TF_TString at an address."""
+    return ctypes.string_at(library.TF_StringGetDataPointer(place), library.TF_StringGetSize(place))

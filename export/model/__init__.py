@@ -1,0 +1,1 @@
+"""The searcher, and the version folder that a server loads."""

@@ -1,0 +1,275 @@
+"""Version folders: a searcher written for TensorFlow Serving, and read back."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfpqn import __version__
+from tfpqn.files import atomic_directory
+
+from ..interface.packing import pack_ids, pack_items
+from ..interface.search_result import SearchResult
+from ..loading.loaders import SavedModelLoader
+from ..loading.op_check import check_ops, list_ops, read_saved_model
+from .batching_parameters import BatchingParameters
+from .folder_readme import write_readme
+from .searcher import Searcher
+from .version_folder import (
+    BATCHING_FILE,
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    README_FILE,
+    VERSION,
+    check_files,
+    list_files,
+    read_manifest,
+)
+from .warmup import write_warmup_requests
+
+
+def save_searcher(
+    searcher: Searcher,
+    path: str | os.PathLike[str],
+    *,
+    metrics: dict[str, Any] | None = None,
+    batching: BatchingParameters | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a searcher as a version folder, `MODEL/NUMBER`, that a stock server loads.
+
+    The folder is written beside its place and renamed when it is whole, so that a server which
+    polls the model's folder never sees half a version. It holds the SavedModel, warm-up requests
+    for every signature, `batching_params.pbtxt`, `manifest.json` and a `README.txt` with the lines
+    that serve it.
+
+    Args:
+        searcher: What to save.
+        path: The version folder; its name is a whole number, as TensorFlow Serving expects.
+        metrics: Figures of the network for the manifest.
+        batching: How a server should merge requests; `default_batching(searcher)` if None.
+        overwrite: Whether a version that is there is replaced, in one step. A server that has
+            loaded it goes on with the former: give it the next number instead.
+
+    Returns:
+        The version folder.
+
+    Raises:
+        FileExistsError: The folder exists, and `overwrite` is not set.
+        ValueError: The folder's name is no version number, the network's codebooks are no longer
+            those of the index, or the graph holds an op that the stock server lacks (the message
+            names it).
+    """
+    path = Path(path)
+    require_new_version(path, overwrite=overwrite)
+    searcher.require_own_codebooks()
+    _require_json(metrics)
+    batching = batching or default_batching(searcher)
+    model_name = path.resolve().parent.name
+    with atomic_directory(path, overwrite=overwrite) as folder:
+        tf.saved_model.save(searcher, str(folder), signatures=searcher.signatures)
+        check_ops(folder, allow_xla=searcher.xla)
+        write_warmup_requests(searcher, folder, model_name, _warmup_sizes(batching))
+        (folder / BATCHING_FILE).write_text(batching.to_text(), encoding="utf-8")
+        manifest = _describe(searcher, folder, metrics)
+        readme = write_readme(manifest, model_name, path.name)
+        (folder / README_FILE).write_text(readme, encoding="utf-8")
+        manifest["files"] = list_files(folder)
+        text = json.dumps(manifest, indent=2) + "\n"
+        (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+    return path
+
+
+def require_new_version(path: Path, *, overwrite: bool = False) -> None:
+    """Raises FileExistsError or ValueError unless the path can become a version folder.
+
+    With `overwrite` it may be one already, and nothing else.
+    """
+    if not VERSION.fullmatch(path.name):
+        raise ValueError(
+            "The output folder's name must be a version number, as in models/birds/1. "
+            f"Received: {str(path)!r}"
+        )
+    if path.exists() and not (overwrite and (path / "saved_model.pb").is_file()):
+        raise FileExistsError(
+            "The output folder must be a new version. Received: "
+            f"{str(path)!r}, which exists; take the next number"
+        )
+
+
+def default_batching(searcher: Searcher) -> BatchingParameters:
+    """Parameters for a server's batching that suit the searcher.
+
+    Lists of ids and tags may be padded to one length, since a server pads by repetition; frames of
+    clips may not. What XLA compiles it compiles for each batch size, so these are few then.
+    """
+    largest = 8 if searcher.takes_clips else 32
+    return BatchingParameters(
+        max_batch_size=largest,
+        allowed_batch_sizes=(1, 8, largest)[: 3 if largest > 8 else 2] if searcher.xla else (),
+        pad_variable_length_inputs=not searcher.takes_clips,
+    )
+
+
+def _warmup_sizes(batching: BatchingParameters) -> tuple[int, ...]:
+    return batching.allowed_batch_sizes or tuple(sorted({1, batching.max_batch_size}))
+
+
+def sha256_of_values(values: np.ndarray) -> str:
+    """SHA-256 of an array's values, float32, little-endian."""
+    return hashlib.sha256(np.ascontiguousarray(values, "<f4").tobytes()).hexdigest()
+
+
+def _require_json(metrics: dict[str, Any] | None) -> None:
+    """Before the long work: figures that JSON cannot hold would spoil the manifest."""
+    try:
+        json.dumps(metrics, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"metrics must hold finite numbers and strings alone. Received: {metrics} ({error})"
+        ) from error
+
+
+def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) -> dict[str, Any]:
+    with SavedModelLoader(folder) as loaded:
+        signatures = {
+            name: {
+                side: {n: {"dtype": i.dtype, "shape": i.shape} for n, i in infos.items()}
+                for side, infos in signature._asdict().items()
+            }
+            for name, signature in loaded.signatures.items()
+        }
+    return {
+        "format_version": FORMAT_VERSION,
+        "tfpqn_version": __version__,
+        "tensorflow_version": tf.__version__,
+        "keras_version": keras.__version__,
+        "numpy_version": importlib.metadata.version("numpy"),
+        "quantizer": {
+            "kind": searcher.quantizer_kind,
+            "code_length": searcher.code_length,
+            "num_levels": searcher.num_levels,
+            "num_codewords": searcher.layout.num_codewords,
+            "bytes_per_code": searcher.code_length * searcher.layout.code_dtype.itemsize,
+            "embedding_dim": searcher.embedding_dim,
+            "codebook_fingerprint": searcher.layout.fingerprint,
+            "codebooks_sha256": sha256_of_values(searcher.quantizer_variables[0].numpy()),
+        },
+        "num_items": searcher.num_items,
+        "storage": searcher.storage.describe(),
+        "bytes_per_item": _bytes_per_item(searcher),
+        "variables": stored_shapes(folder),
+        "id_type": searcher.id_type,
+        "top_k": searcher.top_k,
+        "items": "clips" if searcher.takes_clips else "images",
+        "image_shape": list(searcher.image_shape),
+        "num_frames": searcher.num_frames,
+        "max_pixels": searcher.max_pixels,
+        "xla": searcher.xla,
+        "tag_columns": list(searcher.tag_columns),
+        "calibration": searcher.calibration,
+        "signatures": signatures,
+        "ops": list_ops(read_saved_model(folder)),
+        "metrics": metrics,
+    }
+
+
+def _bytes_per_item(searcher: Searcher) -> dict[str, float]:
+    """What the collection takes in memory, exactly; of string ids their characters alone."""
+    sizes = {"codes": searcher.storage.variables, "ids": searcher.ids.variables}
+    return {
+        name: sum(_num_bytes(variable) for variable in variables) / max(searcher.num_items, 1)
+        for name, variables in sizes.items()
+    }
+
+
+def _num_bytes(variable: tf.Variable) -> int:
+    if variable.dtype == tf.string:
+        return int(tf.reduce_sum(tf.strings.length(variable)))
+    return int(np.prod(variable.shape)) * variable.dtype.size
+
+
+def stored_shapes(folder: Path) -> dict[str, list[int]]:
+    """Shapes of the collection's variables by their names in the version folder."""
+    values = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
+    return {
+        name.removesuffix(suffix): shape
+        for name, shape in sorted(values.get_variable_to_shape_map().items())
+        if name.startswith(("storage/", "ids/")) and name.endswith(suffix)
+    }
+
+
+class SavedSearcher:
+    """A version folder loaded with plain TensorFlow; the package's layers are not used.
+
+    Args:
+        path: The version folder.
+        check: Whether to compare every file with the checksum in the manifest first.
+
+    Attributes:
+        manifest: The content of `manifest.json`.
+
+    Raises:
+        FileNotFoundError: The folder holds no SavedModel or no manifest.
+        ValueError: A file is missing, changed, or leads out of the model's folder, or TensorFlow
+            cannot load it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
+        self.manifest = read_manifest(path)
+        if check:
+            if "files" not in self.manifest:
+                raise ValueError(
+                    f"{MANIFEST_FILE} must hold 'files', the checksums of the version folder "
+                    f"{os.fspath(path)!r}. Received: one without it"
+                )
+            check_files(Path(path), self.manifest["files"])
+        self._model = SavedModelLoader(path)
+        if "search" not in self._model.signatures:
+            raise ValueError(
+                f"{os.fspath(path)!r} must hold a model with the signature 'search'. "
+                f"Received: {sorted(self._model.signatures)}"
+            )
+
+    def __call__(self, items: Sequence[Any]) -> SearchResult:
+        """Search with encoded images, or clips of encoded frames; see `Searcher`."""
+        name = "frames" if self.takes_clips else "images"
+        return self._search("search", {name: pack_items(items, self.takes_clips)})
+
+    @property
+    def takes_clips(self) -> bool:
+        """Whether the model searches with clips rather than with images."""
+        return "frames" in self._model.signatures["search"].inputs
+
+    def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
+        """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
+        return self._search(
+            "search_by_embedding", {"embeddings": np.asarray(embeddings, np.float32)}
+        )
+
+    def search_by_id(self, item_ids: Any) -> SearchResult:
+        """Search with items of the collection `[batch]`; an item is not its own neighbour."""
+        packed = pack_ids("item_ids", item_ids, self.manifest["id_type"])
+        return self._search("search_by_id", {"item_ids": packed})
+
+    def run(self, signature_name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Run any signature on arrays by input name."""
+        return self._model.run(signature_name, inputs)
+
+    def _search(self, signature_name: str, inputs: dict[str, Any]) -> SearchResult:
+        return SearchResult.from_outputs(self.run(signature_name, inputs))
+
+
+def load_searcher(path: str | os.PathLike[str], *, check: bool = True) -> SavedSearcher:
+    """Load a version folder that `save_searcher` wrote; see `SavedSearcher`."""
+    return SavedSearcher(path, check=check)

@@ -1,0 +1,245 @@
+"""Checking a version folder as its readers will see it, before it is handed to a server."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from tfpqn._command_line import own_python
+from tfpqn.foreign_files import reading
+from tfpqn.layers.codebooks import require_usable
+
+from ..loading.loaders import SavedModelLoader, ServedModel, SessionLoader, StatusError
+from ..loading.op_check import check_ops, list_ops, read_saved_model
+from .batching_parameters import BatchingParameters
+from .saved_model import sha256_of_values, stored_shapes
+from .version_folder import BATCHING_FILE, check_files, find_files, read_manifest
+from .warmup import read_warmup_requests
+
+Answers = list[dict[str, np.ndarray]]
+
+# Its own process: switching XLA off, as the stock server does, cannot be undone.
+NATIVE_PROGRAM = (
+    "from tfpqn.export.model.verify import replay_natively; replay_natively(*sys.argv[1:])"
+)
+NATIVE_SECONDS = 600
+TOLERANCE = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifyReport:
+    """What was checked and found in order.
+
+    Attributes:
+        num_files: Files compared with their checksums.
+        num_items: Items of the collection.
+        num_ops: Different ops of the graph, all known to the stock server.
+        num_requests: Warm-up requests replayed by each reader.
+        readers: The readers that loaded the folder and gave the same answers.
+    """
+
+    num_files: int
+    num_items: int
+    num_ops: int
+    num_requests: int
+    readers: tuple[str, ...]
+
+
+def verify_version(path: str | os.PathLike[str]) -> VerifyReport:
+    """Check a version folder: files, sizes, codebooks, ops, signatures, warm-up, three readers.
+
+    The folder is loaded by `tf.saved_model.load`, by a TensorFlow 1 session, and by TensorFlow's C
+    API in a process of its own, with XLA disabled as the stock server has it, unless the model was
+    exported for servers that enable it; all must give the same answers to the warm-up requests.
+
+    Args:
+        path: The version folder, `MODEL/NUMBER`.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: Something is not as the manifest says, an op is unknown to the stock server, or
+            a reader refuses the folder or answers differently; the message names it.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    try:
+        return _verify(folder, manifest)
+    except (OSError, ValueError):
+        raise
+    except KeyError as error:
+        raise ValueError(f"manifest.json must hold {error}. Received: one without it") from error
+    except Exception:
+        with reading(folder, "a version folder with a manifest of its own"):
+            raise
+
+
+def _verify(folder: Path, manifest: Mapping[str, Any]) -> VerifyReport:
+    num_files = _check_files(folder, manifest)
+    check_ops(folder, allow_xla=manifest["xla"])
+    _require_equal("ops", manifest["ops"], list_ops(read_saved_model(folder)))
+    _check_variables(folder, manifest)
+    BatchingParameters.read(folder / BATCHING_FILE)
+    requests = list(read_warmup_requests(folder))
+    with SavedModelLoader(folder) as model:
+        _check_signatures(model, manifest)
+        expected = _replay(model, requests)
+    with SessionLoader(folder) as session:
+        _require_same_answers("a TensorFlow 1 session", _replay(session, requests), expected)
+    _require_same_answers("the C API", _replay_in_own_process(folder, manifest["xla"]), expected)
+    return VerifyReport(
+        num_files,
+        manifest["num_items"],
+        len(manifest["ops"]),
+        len(requests),
+        (
+            "tf.saved_model.load",
+            "TensorFlow 1 session",
+            "C API with XLA" if manifest["xla"] else "C API without XLA",
+        ),
+    )
+
+
+def replay_natively(folder: str, output: str, xla: str) -> None:
+    """Answer the warm-up requests through the C API; write the answers as prediction logs."""
+    from ..loading.native_loader import NativeLoader
+
+    with NativeLoader(folder, disable_xla=not xla) as model, tf.io.TFRecordWriter(output) as writer:
+        for answer in _replay(model, list(read_warmup_requests(Path(folder)))):
+            log = PredictionLog()
+            for name, values in answer.items():
+                tensor = tf.make_tensor_proto(values)
+                log.predict_log.response.outputs[name].CopyFrom(tensor)
+            writer.write(log.SerializeToString())
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any]) -> int:
+    expected, found = set(manifest["files"]), set(find_files(folder))
+    if expected != found:
+        raise ValueError(
+            "The version folder must hold the files of its manifest. "
+            f"Received: {sorted(found - expected)} more, and without {sorted(expected - found)}"
+        )
+    check_files(folder, manifest["files"])
+    return len(expected)
+
+
+def _check_variables(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Sizes of what holds the collection, and the codebooks."""
+    shapes = stored_shapes(folder)
+    _require_equal("variables", manifest["variables"], shapes)
+    # Where codes do not lie in the order of the items, there are the items' positions.
+    holder = next(
+        name for what in ("/positions", "/codes") for name in shapes if name.endswith(what)
+    )
+    _require_equal("number of items", manifest["num_items"], shapes[holder][-1])
+    values = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    codebooks = values.get_tensor("quantizer_variables/0/.ATTRIBUTES/VARIABLE_VALUE")
+    require_usable(codebooks)
+    expected = manifest["quantizer"]["codebooks_sha256"]
+    _require_equal("sha256 of codebooks", expected, sha256_of_values(codebooks))
+
+
+def _check_signatures(model: ServedModel, manifest: Mapping[str, Any]) -> None:
+    found = {
+        name: {
+            side: {n: [info.dtype, list(info.shape or ())] for n, info in infos.items()}
+            for side, infos in signature._asdict().items()
+        }
+        for name, signature in model.signatures.items()
+    }
+    expected = {
+        name: {
+            side: {n: [info["dtype"], list(info["shape"])] for n, info in infos.items()}
+            for side, infos in signature.items()
+        }
+        for name, signature in manifest["signatures"].items()
+    }
+    _require_equal("signatures", expected, found)
+    search = model.signatures["search"]
+    ids = search.outputs["ids"]
+    found_facts = {
+        "items": "clips" if "frames" in search.inputs else "images",
+        "id_type": ids.dtype,
+        "top_k": (ids.shape or (None,))[-1],
+        "has tags": "search_with_filters" in model.signatures,
+        "is calibrated": "matches" in search.outputs,
+    }
+    said_facts = {
+        **{name: manifest[name] for name in ("items", "id_type", "top_k")},
+        "has tags": bool(manifest["tag_columns"]),
+        "is calibrated": manifest["calibration"] is not None,
+    }
+    _require_equal("facts", said_facts, found_facts)
+
+
+def _replay(model: ServedModel, requests: list[tuple[str, dict[str, np.ndarray]]]) -> Answers:
+    answers = []
+    for number, (name, inputs) in enumerate(requests):
+        try:
+            answers.append(model.run(name, inputs))
+        except (StatusError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"The model must answer its warm-up requests. Received: warm-up request {number} "
+                f"({name}) refused: {error}"
+            ) from error
+    return answers
+
+
+def _replay_in_own_process(folder: Path, xla: bool) -> Answers:
+    with tempfile.TemporaryDirectory() as temporary:
+        output = str(Path(temporary) / "answers")
+        process = subprocess.run(
+            own_python(NATIVE_PROGRAM, str(folder), output, "xla" if xla else ""),
+            capture_output=True,
+            text=True,
+            timeout=NATIVE_SECONDS,
+            check=False,
+        )
+        if process.returncode != 0:
+            reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
+            state = "enabled" if xla else "disabled, as the stock server has it"
+            raise ValueError(
+                f"The folder must load and answer through TensorFlow's C API, with XLA {state}. "
+                f"Received: {reason}"
+            )
+        records = tf.data.TFRecordDataset(output).as_numpy_iterator()
+        logs = [PredictionLog.FromString(record).predict_log.response.outputs for record in records]
+    return [{name: tf.make_ndarray(value) for name, value in log.items()} for log in logs]
+
+
+def _require_same_answers(reader: str, received: Answers, expected: Answers) -> None:
+    for number, (one, other) in enumerate(zip(received, expected, strict=True)):
+        for name, values in other.items():
+            if not _is_same(one[name], values):
+                raise ValueError(
+                    f"All readers must answer alike. Received: other {name} through {reader} to "
+                    f"warm-up request {number}"
+                )
+
+
+def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
+    if other.dtype.kind == "f":
+        return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=TOLERANCE)
+    return np.array_equal(one, other)
+
+
+def _require_equal(what: str, expected: Any, received: Any) -> None:
+    if expected != received:
+        raise ValueError(
+            f"The version folder must be as its manifest says: {what}: expected "
+            f"{_short(expected)}. Received: {_short(received)}"
+        )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else text[:200] + "..."

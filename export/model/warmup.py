@@ -1,0 +1,84 @@
+"""Warm-up requests of a version folder: what a server replays before it serves a new version."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from ..interface.tensor_protos import from_proto
+from .searcher import FILTERS, Searcher
+from .version_folder import WARMUP_FILE, read_warmup_records
+
+
+def write_warmup_requests(
+    searcher: Searcher, folder: Path, model_name: str, batch_sizes: tuple[int, ...]
+) -> None:
+    """Write one request for each signature and batch size."""
+    path = folder / WARMUP_FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for name, inputs in _make_requests(searcher, batch_sizes):
+            request = PredictRequest()
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = name
+            for input_name, value in inputs.items():
+                request.inputs[input_name].CopyFrom(tf.make_tensor_proto(value))
+            log = PredictionLog()
+            log.predict_log.request.CopyFrom(request)
+            writer.write(log.SerializeToString())
+
+
+def read_warmup_requests(folder: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Signature name and inputs of each record; see `read_warmup_records`."""
+    for request in read_warmup_records(folder):
+        inputs = {name: from_proto(value) for name, value in request.inputs.items()}
+        yield request.model_spec.signature_name, inputs
+
+
+def _make_requests(
+    searcher: Searcher, batch_sizes: tuple[int, ...]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in searcher.signatures:
+        # No item, no id that could be asked for.
+        if name == "search_by_id" and not searcher.num_items:
+            continue
+        for size in batch_sizes:
+            yield name, _make_inputs(searcher, name, size)
+
+
+def _make_inputs(searcher: Searcher, name: str, size: int) -> dict[str, Any]:
+    if name == "search_by_embedding":
+        return {"embeddings": np.ones((size, searcher.embedding_dim), np.float32)}
+    if name == "search_by_id":
+        return {"item_ids": np.repeat(searcher.ids.at(tf.constant([0])).numpy(), size)}
+    if name == "decode":
+        return {"codes": np.zeros((size, searcher.code_length), np.int32)}
+    inputs: dict[str, Any] = {searcher.items_name: _make_items(searcher, size)}
+    if name == "search_with_exclusions":
+        no_id = b"" if searcher.id_type == "string" else -1
+        inputs["exclude_ids"] = np.full((size, 1), no_id, object if no_id == b"" else np.int64)
+    elif name == "search_with_filters":
+        inputs.update({f"{verb}_tags": np.full((size, 1), b"", object) for verb in FILTERS})
+    elif name == "search_with_probes":
+        inputs["num_probes"] = np.int32(1)
+    elif name == "search_k":
+        inputs["k"] = np.int32(searcher.top_k)
+    return inputs
+
+
+def _make_items(searcher: Searcher, size: int) -> np.ndarray:
+    """Grey images `[size]`, or clips `[size, num_frames]` of them."""
+    height, width, channels = searcher.image_shape
+    buffer = io.BytesIO()
+    mode = "L" if channels == 1 else "RGB"
+    Image.new(mode, (width, height), (128,) * channels if channels > 1 else 128).save(buffer, "PNG")
+    shape = (size, searcher.num_frames or 1) if searcher.takes_clips else (size,)
+    return np.full(shape, buffer.getvalue(), object)

@@ -1,0 +1,45 @@
+"""The ids of a collection in the graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from .positions import first_places
+from .scan import NO_POSITION
+
+
+class ItemIds(tf.Module):
+    """Translates positions into ids and back; ids that count from 0 take no memory.
+
+    Args:
+        ids: `[num_items]`, integers or strings.
+        id_type: "int64" or "string".
+
+    Attributes:
+        dtype: Dtype of the ids.
+    """
+
+    def __init__(self, ids: np.ndarray, id_type: str) -> None:
+        super().__init__(name="item_ids")
+        self.dtype = tf.string if id_type == "string" else tf.int64
+        self.num_items = len(ids)
+        self.are_positions = id_type == "int64" and bool(np.array_equal(ids, np.arange(len(ids))))
+        if not self.are_positions:
+            self.ids = tf.Variable(tf.constant(ids, self.dtype), trainable=False, name="ids")
+
+    def at(self, positions: tf.Tensor) -> tf.Tensor:
+        """Ids of any shape; -1 or the empty string where there is no position."""
+        missing = tf.constant("" if self.dtype == tf.string else -1, self.dtype)
+        if self.are_positions or not self.num_items:
+            ids = tf.cast(positions, tf.int64) if self.are_positions else missing
+        else:
+            ids = tf.gather(self.ids, tf.maximum(positions, 0))
+        return tf.where(positions < 0, missing, ids)
+
+    def positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """int32 positions of ids `[batch]`; -1 for an unknown one."""
+        if self.are_positions:
+            is_known = (ids >= 0) & (ids < self.num_items)
+            return tf.cast(tf.where(is_known, ids, NO_POSITION), tf.int32)
+        return first_places(self.ids, ids)

@@ -1,0 +1,49 @@
+"""Scores and positions as one integer each, so that one `top_k` ranks by both.
+
+Where candidates do not come in the order of their positions, `top_k` over scores alone would put
+equal scores in the order of the candidates.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from .scan import FLOOR_SCORE, NO_POSITION, Neighbours
+
+_LARGEST_POSITION = 2**31 - 1
+_LOW_BITS = 2**32 - 1
+
+
+def make_keys(scores: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+    """Keys int64 of float32 scores and int32 positions of the same shape; larger is better.
+
+    A better score makes a larger key, and of equal scores the smaller position.
+    """
+    # Adding zero makes the negative zero a positive one.
+    bits = tf.bitcast(scores + 0.0, tf.int32)
+    # Negative floats have bits that grow with their magnitude.
+    ordered = tf.where(bits < 0, tf.bitwise.bitwise_xor(bits, _LARGEST_POSITION), bits)
+    high = tf.bitwise.left_shift(tf.cast(ordered, tf.int64), tf.constant(32, tf.int64))
+    return high + (_LARGEST_POSITION - tf.cast(positions, tf.int64))
+
+
+def read_keys(keys: tf.Tensor) -> Neighbours:
+    """The scores and positions of keys."""
+    ordered = tf.cast(tf.bitwise.right_shift(keys, tf.constant(32, tf.int64)), tf.int32)
+    bits = tf.where(ordered < 0, tf.bitwise.bitwise_xor(ordered, _LARGEST_POSITION), ordered)
+    low = tf.bitwise.bitwise_and(keys, tf.constant(_LOW_BITS, tf.int64))
+    return Neighbours(tf.bitcast(bits, tf.float32), tf.cast(_LARGEST_POSITION - low, tf.int32))
+
+
+def best_keys(keys: tf.Tensor, top_k: int | tf.Tensor) -> tf.Tensor:
+    """The largest keys `[queries, top_k]` of at least as many, best first."""
+    # All of them are sorted: that takes `top_k` less time than to choose.
+    best = tf.math.top_k(keys, tf.shape(keys)[1]).values[:, :top_k]
+    best.set_shape([None, None if tf.is_tensor(top_k) else top_k])
+    return best
+
+
+def missing_keys(shape: list[int | tf.Tensor]) -> tf.Tensor:
+    """Keys of places that no item fills."""
+    key = make_keys(tf.constant(FLOOR_SCORE), tf.constant(NO_POSITION))
+    return tf.fill(shape, key)

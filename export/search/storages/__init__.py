@@ -1,0 +1,1 @@
+"""Ways in which a collection's codes lie in the graph."""

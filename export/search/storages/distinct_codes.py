@@ -1,0 +1,129 @@
+"""Each distinct code once: short codes collide, and a code is scored once for all its items."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ..positions import first_places
+from ..ragged_rows import numbers_of_rows
+from ..ranking_keys import best_keys, make_keys, missing_keys, read_keys
+from ..scan import ROWS_PER_BLOCK, Admits, Neighbours, search_codes
+from .storage import Queries, Storage
+
+
+class CodeGroups(NamedTuple):
+    """Items grouped by code, and by tag set where items have tags.
+
+    Attributes:
+        codes: Integers `[num_groups, code_length]`; groups come in the order in which their first
+            items do.
+        positions: int32 `[num_items]`, group after group, ascending within a group.
+        splits: int64 `[num_groups + 1]`, where each group begins and ends in `positions`.
+        tag_sets: The tag set of each group, `[num_groups]`; None if items have none.
+    """
+
+    codes: np.ndarray
+    positions: np.ndarray
+    splits: np.ndarray
+    tag_sets: np.ndarray | None
+
+
+def group_codes(codes: np.ndarray, tag_sets: np.ndarray | None = None) -> CodeGroups:
+    """Group items with equal codes, and equal tag sets.
+
+    Args:
+        codes: Integers `[num_items, code_length]`.
+        tag_sets: Integers `[num_items]`, the tag set of each item.
+    """
+    columns = [codes] if tag_sets is None else [codes, tag_sets[:, np.newaxis]]
+    rows = [np.ascontiguousarray(column).view(np.uint8) for column in columns]
+    data = np.concatenate(rows, axis=1)
+    num_bytes = data.shape[1]
+    # Eight bytes compare as one number, more of them as a string of bytes.
+    if num_bytes <= 8:
+        keys = np.pad(data, [(0, 0), (0, 8 - num_bytes)]).view(np.uint64)[:, 0]
+    else:
+        keys = data.view(f"V{num_bytes}")[:, 0]
+    _, firsts, groups = np.unique(keys, return_index=True, return_inverse=True)
+    ranks = np.argsort(np.argsort(firsts))
+    group_of_item = ranks[groups.reshape(-1)]
+    positions = np.argsort(group_of_item, kind="stable").astype(np.int32)
+    lengths = np.bincount(group_of_item, minlength=len(firsts))
+    splits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    firsts = np.sort(firsts)
+    return CodeGroups(
+        codes[firsts], positions, splits, None if tag_sets is None else tag_sets[firsts]
+    )
+
+
+class DistinctCodes(Storage):
+    """A collection with as many rows to score as it has distinct codes.
+
+    `admits` is asked for groups in place of positions.
+
+    Args:
+        groups: The collection.
+        rows_per_block: Codes scored at once at most, see `search_codes`.
+    """
+
+    def __init__(self, groups: CodeGroups, rows_per_block: int = ROWS_PER_BLOCK) -> None:
+        super().__init__(name="distinct_codes")
+        self.num_items = len(groups.positions)
+        self.num_groups = len(groups.codes)
+        self.rows_per_block = rows_per_block
+
+        def keep(name: str, values: np.ndarray) -> tf.Variable:
+            return tf.Variable(values, trainable=False, name=name)
+
+        self.codes = keep("codes", np.ascontiguousarray(groups.codes.T))
+        self.positions = keep("positions", groups.positions)
+        self.splits = keep("splits", groups.splits)
+
+    def find(
+        self,
+        queries: Queries,
+        top_k: int | tf.Tensor,
+        admits: Admits | None = None,
+        num_probes: int | tf.Tensor | None = None,
+    ) -> Neighbours:
+        """See `Storage`.
+
+        The best `top_k` groups hold the best items, because each has at least one; of groups with
+        equal scores those come first whose first items do, so they hold the first of equal items.
+        """
+        found = search_codes(queries.tables, self.codes, top_k, self.rows_per_block, admits)
+        groups = tf.maximum(found.positions, 0)
+        starts = tf.gather(self.splits, groups)
+        lengths = tf.gather(self.splits, groups + 1) - starts
+        lengths = tf.where(found.positions < 0, tf.zeros([], tf.int64), lengths)
+        # Of each group no more than what better scores leave of `top_k`.
+        runs = tf.searchsorted(-found.scores, -found.scores, side="left")
+        better = tf.gather(tf.cumsum(lengths, axis=1, exclusive=True), runs, batch_dims=1)
+        left = tf.maximum(tf.cast(top_k, tf.int64) - better, 0)
+        lengths = tf.reshape(tf.minimum(lengths, left), [-1])
+        starts = tf.reshape(starts, [-1])
+        rows = tf.raw_ops.RaggedRange(starts=starts, limits=starts + lengths, deltas=np.int64(1))
+        ends = rows.rt_nested_splits
+        scores = tf.gather(tf.reshape(found.scores, [-1]), numbers_of_rows(lengths))
+        keys = tf.raw_ops.RaggedTensorToTensor(
+            shape=tf.constant([-1, -1], tf.int64),
+            values=make_keys(scores, tf.gather(self.positions, rows.rt_dense_values)),
+            default_value=missing_keys([]),
+            row_partition_tensors=[ends[:: tf.cast(top_k, tf.int32)]],
+            row_partition_types=["ROW_SPLITS"],
+        )
+        keys = tf.concat([keys, missing_keys([tf.shape(keys)[0], top_k])], axis=1)
+        return read_keys(best_keys(keys, top_k))
+
+    def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
+        """See `Storage`."""
+        rows = first_places(self.positions, positions)
+        groups = tf.searchsorted(self.splits, tf.cast(rows, tf.int64), side="right") - 1
+        return tf.cast(tf.transpose(tf.gather(self.codes, groups, axis=1)), tf.int32)
+
+    def describe(self) -> dict[str, Any]:
+        """See `Storage`."""
+        return {"kind": "distinct", "num_codes": self.num_groups}

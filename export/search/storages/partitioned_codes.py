@@ -1,0 +1,93 @@
+"""Codes in inverted lists: a search looks at the lists nearest to the query alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..lists import Lists, pack_codes, search_lists, unpack_codes
+from ..positions import first_places
+from ..scan import Admits, Neighbours
+from .partition import Partition
+from .storage import Queries, Storage
+
+
+class PartitionedCodes(Storage):
+    """The codes in lists, each with its centroid.
+
+    Args:
+        codes: Integers `[num_items, code_length]`.
+        partition: How they are grouped.
+        num_probes: Lists that a query looks at.
+        exact: Whether the search goes on until no list that it has not looked at can hold an item
+            that belongs into the result.
+        report: What is to be said of the choice of lists and probes in the manifest.
+    """
+
+    def __init__(
+        self,
+        codes: np.ndarray,
+        partition: Partition,
+        num_probes: int,
+        exact: bool = False,
+        report: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(name="partitioned_codes")
+        self.num_items = len(codes)
+        self.num_probes = num_probes
+        self.exact = exact
+        self._report = dict(report or {})
+        self.longest = int(np.diff(partition.splits).max(initial=0))
+        self.num_lists = len(partition.centroids)
+
+        def keep(name: str, values: np.ndarray) -> tf.Variable:
+            return tf.Variable(values, trainable=False, name=name)
+
+        self.code_dtype = tf.as_dtype(codes.dtype)
+        self.words = keep("words", pack_codes(codes[partition.order]))
+        self.positions = keep("positions", partition.order)
+        self.splits = keep("splits", partition.splits)
+        self.directions = keep("directions", np.ascontiguousarray(partition.directions.T))
+        self.norms = keep("norms", partition.norms)
+        self.radii = keep("radii", partition.radii)
+
+    def find(
+        self,
+        queries: Queries,
+        top_k: int | tf.Tensor,
+        admits: Admits | None = None,
+        num_probes: int | tf.Tensor | None = None,
+    ) -> Neighbours:
+        """See `Storage`."""
+        list_scores = tf.matmul(queries.embeddings, self.directions)
+        bounds = None
+        # A filter may leave few items: the search goes on until these are the best.
+        if self.exact or admits is not None:
+            reach = tf.norm(queries.embeddings, axis=1, keepdims=True) * self.radii
+            bounds = list_scores * self.norms + reach
+        return search_lists(
+            queries.tables,
+            list_scores,
+            Lists(self.words, self.code_dtype, self.positions, self.splits, self.longest),
+            top_k,
+            self.num_probes if num_probes is None else num_probes,
+            bounds,
+            admits,
+        )
+
+    def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
+        """See `Storage`."""
+        rows = first_places(self.positions, positions)
+        return tf.stack(unpack_codes(tf.gather(self.words, rows), self.code_dtype), axis=1)
+
+    def describe(self) -> dict[str, Any]:
+        """See `Storage`."""
+        return {
+            "kind": "partitioned",
+            "num_lists": self.num_lists,
+            "num_probes": self.num_probes,
+            "exact": self.exact,
+            **self._report,
+        }

@@ -1,0 +1,63 @@
+"""How a collection's codes lie in the graph, and with that how they are searched."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from ..scan import Admits, Neighbours
+
+
+class Queries(NamedTuple):
+    """What a collection is searched with.
+
+    Attributes:
+        embeddings: float32 `[queries, embedding_dim]`, in the form that search compares.
+        tables: Their lookup tables, float32 `[queries, code_length, num_codewords]`.
+    """
+
+    embeddings: tf.Tensor
+    tables: tf.Tensor
+
+
+class Storage(tf.Module):
+    """The codes of a collection, searchable.
+
+    All storages find the same items, of those that they look at: sums in the order of the code
+    positions, equal scores in ascending position.
+
+    Attributes:
+        num_items: Number of items.
+        num_lists: Number of lists, of which a search looks at a few; None if there are none.
+    """
+
+    num_items: int
+    num_lists: int | None = None
+
+    @abstractmethod
+    def find(
+        self,
+        queries: Queries,
+        top_k: int | tf.Tensor,
+        admits: Admits | None = None,
+        num_probes: int | tf.Tensor | None = None,
+    ) -> Neighbours:
+        """The best items of each query.
+
+        Args:
+            queries: What to search with.
+            top_k: Number of items to find, at least 1.
+            admits: Says which items may be found: for positions int32 `[rows]`, or what the
+                storage has in their place, bool `[rows, queries]`. All may if None.
+            num_probes: Lists to look at, in a storage that has some; its own number if None.
+        """
+
+    @abstractmethod
+    def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
+        """int32 codes `[batch, code_length]` of the items at positions int32 `[batch]`."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """The storage's kind and what is to know of it, for the manifest."""

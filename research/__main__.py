@@ -1,0 +1,5 @@
+"""`python -m research TABLE`: run rows of a table again."""
+
+from research.commands import main
+
+main()

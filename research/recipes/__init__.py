@@ -1,0 +1,1 @@
+"""Rows of tables that compare, rather than train what a user would use."""

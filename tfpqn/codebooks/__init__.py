@@ -1,0 +1,1 @@
+"""Fitting codebooks from outside: k-means at the start, revival, settling."""

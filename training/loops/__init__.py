@@ -1,0 +1,1 @@
+"""The loops that train: TensorFlow's own, and Keras' on any backend."""

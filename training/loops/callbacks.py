@@ -1,0 +1,137 @@
+"""Keras callbacks for both ways of training."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfpqn.datasets import Splits
+
+from ..evaluation import evaluate
+
+# A level of which no more codewords are in use has collapsed.
+COLLAPSED_SHARE = 0.05
+# After so many epochs a training that learns has a lower loss than one that has not begun.
+JUDGED_EPOCH = 3
+
+
+class ReviveCodewords(keras.callbacks.Callback):
+    """After each epoch, moves codewords that no image chooses onto poorly quantized images.
+
+    With residual levels, one whose codebooks have collapsed, which means that at most 1 in 20
+    codewords of one of them is in use, is warned about; its codewords are moved like any other.
+
+    Args:
+        images: A function that gives batches of images `[batch, height, width, channels]`.
+        last_epoch: Number of the last epoch after which codewords are moved; leave the final epochs
+            out, so that moved codewords are trained. None for all epochs.
+        seed: Seed of the draw; together with the epoch it fixes the outcome.
+
+    Attributes:
+        num_revived: How many codewords were moved after each epoch so far.
+    """
+
+    def __init__(
+        self,
+        images: Callable[[], Iterable[np.ndarray]],
+        *,
+        last_epoch: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.images = images
+        self.last_epoch = last_epoch
+        self.seed = seed
+        self.num_revived: list[int] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.last_epoch is not None and epoch > self.last_epoch:
+            return
+        batches = [ops.convert_to_numpy(self.model.embed(batch)) for batch in self.images()]
+        embeddings = np.concatenate(batches)
+        rng = np.random.default_rng([self.seed, epoch])
+        quantizer = self.model.quantizer
+        collapsed = _find_collapsed(quantizer, embeddings)
+        revived = quantizer.revive_codewords(embeddings, rng)
+        self.num_revived.append(revived)
+        if logs is not None:
+            logs["codewords_revived"] = float(revived)
+        for level, used in collapsed.items():
+            warnings.warn(
+                f"After epoch {epoch + 1}, level {level} of {quantizer.num_levels} has collapsed: "
+                f"a codebook has {used} of {quantizer.num_codewords} codewords in use. {revived} "
+                "codewords that were not in use were moved onto poorly quantized items",
+                stacklevel=2,
+            )
+
+
+def _find_collapsed(quantizer: Any, embeddings: np.ndarray) -> dict[int, int]:
+    """Codewords in use in the emptiest codebook of each collapsed level, levels from 1 on."""
+    if quantizer.num_levels == 1:
+        return {}
+    codes = ops.convert_to_numpy(quantizer.encode(embeddings))
+    # More codewords than items cannot be in use.
+    limit = max(1, COLLAPSED_SHARE * min(quantizer.num_codewords, len(codes)))
+    used = [
+        min(len(np.unique(column)) for column in level)
+        for level in quantizer.codes_by_codebook(codes)
+    ]
+    trained = used[: quantizer.num_trained_levels]
+    return {level: number for level, number in enumerate(trained, start=1) if number <= limit}
+
+
+class WarnOfFailure(keras.callbacks.Callback):
+    """Warns once, after the third epoch, of a loss above that of knowing nothing.
+
+    Args:
+        chance: The loss of a network whose scores and logits are all equal.
+        advice: What to try, for the end of the message.
+    """
+
+    def __init__(self, chance: float, advice: str) -> None:
+        super().__init__()
+        self.chance = chance
+        self.advice = advice
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if epoch + 1 == JUDGED_EPOCH and loss > self.chance:
+            warnings.warn(
+                f"After {JUDGED_EPOCH} epochs the loss is {loss:.3f}; a network that knows nothing "
+                f"has {self.chance:.3f}. This training fails. Try {self.advice}",
+                stacklevel=2,
+            )
+
+
+class EvaluateRetrieval(keras.callbacks.Callback):
+    """Adds the mAP of hard codes and of raw embeddings to the logs of every n-th epoch.
+
+    Args:
+        splits: `query` and `database` are ranked in full.
+        every: Number of epochs between evaluations; the n-th, 2n-th, .. epoch is evaluated.
+        max_queries: Of more queries so many are taken, evenly spread; None for all.
+    """
+
+    def __init__(self, splits: Splits, every: int = 1, max_queries: int | None = None) -> None:
+        super().__init__()
+        self.splits = splits
+        if max_queries is not None and len(splits.query) > max_queries:
+            chosen = np.linspace(0, len(splits.query) - 1, max_queries).astype(np.int64)
+            query = splits.query.subset(chosen)
+            self.splits = dataclasses.replace(splits, query=query)
+        self.every = every
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is None or (epoch + 1) % self.every:
+            return
+        figures = evaluate(self.model, self.splits, cutoffs=(), recall_ks=())
+        # Without labels there is none.
+        if figures["mAP"] is not None:
+            logs["mAP"] = figures["mAP"]
+            logs["raw_mAP"] = figures["raw_embeddings"]["mAP"]

@@ -1,0 +1,1 @@
+"""Runs: training in a folder, from settings to figures."""
