@@ -32,7 +32,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from tfpqn.files import atomic_directory
+from tfpqn.files.atomic import atomic_directory
 from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout, compact_index, update_index
 
 LAYOUT = CodeLayout(code_length=4, num_codewords=256, fingerprint="ab" * 32)

@@ -21,7 +21,7 @@ from research.readings import (
     title_line,
 )
 from research.records import Record
-from tfpqn.files import write_file_atomically
+from tfpqn.files.atomic import write_file_atomically
 from tfpqn.training.recipes import Table
 
 # Pixels of a picture for a screen.

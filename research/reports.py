@@ -19,8 +19,8 @@ from research.readings import (
     title_line,
 )
 from research.records import Record, find_changes, read_records
-from tfpqn import foreign_files
-from tfpqn.files import write_file_atomically
+from tfpqn.files import foreign as foreign_files
+from tfpqn.files.atomic import write_file_atomically
 from tfpqn.training.recipes import Recipe, Table
 
 # Beside a run that was trained otherwise than its row is now.

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-from tfpqn.foreign_files import reading
+from tfpqn.files.foreign import reading
 
 from ..interface.signatures import Arrays, Signature, TensorInfo, prepare_inputs
 from .op_check import Folder, find_saved_model

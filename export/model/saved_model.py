@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpqn import __version__
-from tfpqn.files import atomic_directory
+from tfpqn.files.atomic import atomic_directory
 
 from ..interface.packing import pack_ids, pack_items
 from ..interface.search_result import SearchResult

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from tfpqn._command_line import own_python
-from tfpqn.foreign_files import reading
+from tfpqn.files.foreign import reading
 from tfpqn.layers.codebooks import require_usable
 
 from ..loading.loaders import SavedModelLoader, ServedModel, SessionLoader, StatusError

@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from tfpqn.files import sha256_of_file
-from tfpqn.foreign_files import read_json, reading, require_within
+from tfpqn.files.atomic import sha256_of_file
+from tfpqn.files.foreign import read_json, reading, require_within
 
 MANIFEST_FILE = "manifest.json"
 BATCHING_FILE = "batching_params.pbtxt"

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tfpqn.index
-from tfpqn.files import sha256_of_file
+from tfpqn.files.atomic import sha256_of_file
 from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout, compact_index
 from tfpqn.index._footer import read_column_chunks
 

@@ -23,7 +23,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RESUMABLE = ("train", "demo")
 
 
-def main(command: typer.Typer = app) -> None:
+def main(command: typer.Typer | None = None) -> None:
     """Run a command line; exit with 0 only when it did what it says.
 
     A user error is one line on stderr and status 2. With TFPQN_TRACEBACK=1 it is shown in full. One
@@ -35,7 +35,7 @@ def main(command: typer.Typer = app) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     with _stopped_by_signals() as received:
         try:
-            status = command(standalone_mode=False)
+            status = (command or app)(standalone_mode=False)
         except (Exception, KeyboardInterrupt) as error:
             if not received:
                 if os.environ.get("TFPQN_TRACEBACK") or not _is_user_error(error):

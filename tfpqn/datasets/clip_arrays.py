@@ -11,7 +11,7 @@ import numpy as np
 from tfpqn.datasets.clip_set import ClipSet
 from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
 from tfpqn.datasets.image_set import number_names
-from tfpqn.npz import read_npz
+from tfpqn.files.npz import read_npz
 
 
 class ClipArrays(ClipSet):

@@ -10,7 +10,7 @@ from tfpqn.datasets.clip_arrays import ClipArrays
 from tfpqn.datasets.moving_digits import make_moving_digits
 from tfpqn.datasets.splits import SPLIT_SEED, Splits
 from tfpqn.datasets.tfds_clips import TfdsClips
-from tfpqn.npz import read_npz
+from tfpqn.files.npz import read_npz
 
 MSR_ACTION3D_FILE = "msr_action3d_depth64.npz"
 VIDEO_SHAPE = (112, 112, 3)

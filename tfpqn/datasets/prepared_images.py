@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tfpqn.datasets.image_set import ImageArrays, ImageShape
-from tfpqn.files import write_file_atomically
-from tfpqn.npz import read_npz
+from tfpqn.files.atomic import write_file_atomically
+from tfpqn.files.npz import read_npz
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tfpqn.files import write_file_atomically
-from tfpqn.foreign_files import read_json, reading, require_within
+from tfpqn.files.atomic import write_file_atomically
+from tfpqn.files.foreign import read_json, reading, require_within
 from tfpqn.index._columns import CODE_COLUMN, ID_COLUMN, metadata_type, type_name, type_named
 from tfpqn.index._ids import IdType
 from tfpqn.index.code_layout import CodeLayout

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfpqn.files import sha256_of_file
+from tfpqn.files.atomic import sha256_of_file
 from tfpqn.index._columns import CODE_COLUMN
 from tfpqn.index._manifest import Part, part_name
 

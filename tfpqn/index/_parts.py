@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tfpqn.files import sha256_of
-from tfpqn.foreign_files import reading, require_within
+from tfpqn.files.atomic import sha256_of
+from tfpqn.files.foreign import reading, require_within
 from tfpqn.index._columns import CODE_COLUMN, ID_COLUMN, metadata_table, to_arrow, type_name
 from tfpqn.index._footer import ColumnChunk, read_column_chunks
 from tfpqn.index._ids import ARROW_ID_TYPES, ids_to_arrow

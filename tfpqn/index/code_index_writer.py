@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tfpqn.files import atomic_directory
+from tfpqn.files.atomic import atomic_directory
+from tfpqn.files.locks import exclusive
 from tfpqn.index._columns import (
     CODE_COLUMN,
     ID_COLUMN,
@@ -34,7 +35,6 @@ from tfpqn.index._manifest import MANIFEST_NAME, Manifest
 from tfpqn.index._part_writer import PartWriter
 from tfpqn.index._parts import codes_to_arrow
 from tfpqn.index.code_layout import CodeLayout
-from tfpqn.locks import exclusive
 
 __all__ = ["CodeIndexWriter"]
 
@@ -42,7 +42,7 @@ _INDEX_FILE = re.compile(rf"{re.escape(MANIFEST_NAME)}|part-[0-9]+-of-[0-9]+\.pa
 
 
 def locked_index(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[None]:
-    """Keeps other writers from the index in the folder `path`, see `tfpqn.locks.exclusive`."""
+    """Keeps other writers from the index in the folder `path`."""
     return exclusive(path, "index")
 
 

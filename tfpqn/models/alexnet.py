@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from tfpqn.npz import read_npz
+from tfpqn.files.npz import read_npz
 
 # Height and width of the images that it was trained on.
 IMAGE_SIZE = 224

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfpqn.files import write_file_atomically
-from tfpqn.npz import read_npz
+from tfpqn.files.atomic import write_file_atomically
+from tfpqn.files.npz import read_npz
 
 from ..runs.json_files import write_json
 

@@ -8,7 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from tfpqn.files import write_file_atomically
+from tfpqn.files.atomic import write_file_atomically
 
 
 def write_json(path: Path, content: Any, indent: int = 1) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from tfpqn import __version__
-from tfpqn.foreign_files import read_json, reading
+from tfpqn.files.foreign import read_json, reading
 
 from ..settings.run_config import RunConfig
 from .json_files import require_types, write_json

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from tfpqn.foreign_files import reading
+from tfpqn.files.foreign import reading
 from tfpqn.models import ProductQuantizationNetwork
 
 NETWORK_FILE = "network.keras"

@@ -11,10 +11,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from tfpqn import locks
 from tfpqn.datasets import ImageSet, Splits, load_protocol, sides_by_position, split_folder
-from tfpqn.files import sha256_of_file
-from tfpqn.foreign_files import read_json, reading
+from tfpqn.files import locks
+from tfpqn.files.atomic import sha256_of_file
+from tfpqn.files.foreign import read_json, reading
 
 from ..calibration import calibrate, open_calibration, seal_calibration
 from ..evaluation import evaluate

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tfpqn.datasets import Splits
-from tfpqn.foreign_files import read_json, reading
+from tfpqn.files.foreign import read_json, reading
 
 from .json_files import require_types, write_json
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tfpqn import files, partials
-from tfpqn.files import atomic_directory, sha256_of_file, write_file_atomically
+from tfpqn.files import atomic as files
+from tfpqn.files import partials
+from tfpqn.files.atomic import atomic_directory, sha256_of_file, write_file_atomically
 
 
 @pytest.fixture(params=["one step", "two renames"])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tfpqn import locks
-from tfpqn.locks import exclusive
+from tfpqn.files import locks
+from tfpqn.files.locks import exclusive
 
 # The file alone: importing the package would import Keras.
 HOLD = """

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tfpqn.locks import try_lock
+from tfpqn.files.locks import try_lock
 
 __all__ = ["remove", "sibling", "temporary", "tidy_siblings"]
 

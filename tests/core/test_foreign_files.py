@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tfpqn.foreign_files import read_json, reading
+from tfpqn.files.foreign import read_json, reading
 
 
 @pytest.mark.parametrize(

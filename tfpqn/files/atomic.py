@@ -21,7 +21,7 @@ from operator import and_
 from pathlib import Path
 from typing import BinaryIO
 
-from tfpqn.partials import remove, sibling, temporary, tidy_siblings
+from tfpqn.files.partials import remove, sibling, temporary, tidy_siblings
 
 __all__ = ["atomic_directory", "sha256_of", "sha256_of_file", "write_file_atomically"]
 
