@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tfpqn.items import ItemSpec
+
 from ..interface.search_result import SearchResult
 from .conversation import Conversation, Result, Steps
 from .grpc_transport import AsyncGrpcTransport, GrpcTransport
@@ -167,9 +169,9 @@ class SearchClient(_Client):
         """Names, dtypes and shapes of the model's inputs and outputs by signature, asked anew."""
         return self._run(self._conversation.signatures())
 
-    def takes_clips(self) -> bool:
-        """Whether the model searches with clips rather than with images."""
-        return self._run(self._conversation.takes_clips())
+    def items(self) -> ItemSpec:
+        """What the model searches with."""
+        return self._run(self._conversation.items())
 
     def model_status(self) -> list[VersionStatus]:
         """The versions that the server knows and their states."""
@@ -249,9 +251,9 @@ class AsyncSearchClient(_Client):
         """See `SearchClient.signatures`."""
         return await self._run(self._conversation.signatures())
 
-    async def takes_clips(self) -> bool:
-        """See `SearchClient.takes_clips`."""
-        return await self._run(self._conversation.takes_clips())
+    async def items(self) -> ItemSpec:
+        """See `SearchClient.items`."""
+        return await self._run(self._conversation.items())
 
     async def model_status(self) -> list[VersionStatus]:
         """See `SearchClient.model_status`."""

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from tfpqn.items import ItemSpec, items_of_inputs
+
 from ..interface.limits import MAX_EXCLUSIONS
 from ..interface.packing import pack_ids
 from ..interface.search_result import SearchResult
@@ -155,10 +157,10 @@ class Conversation:
     def signatures(self) -> Steps[Signatures]:
         return dict((yield from self._learn(self._start(), afresh=True)))
 
-    def takes_clips(self) -> Steps[bool]:
+    def items(self) -> Steps[ItemSpec]:
         signatures = yield from self._learn(self._start())
         name = _find_signature(signatures, _SEARCH)
-        return "frames" in signatures[name].inputs
+        return items_of_inputs(signatures[name].inputs)
 
     def _start(self) -> Deadline:
         return Deadline(self._options.timeout, self._clock)

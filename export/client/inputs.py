@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tfpqn.datasets import make_plain
+from tfpqn.items import items_of_inputs
 
 from ..interface.limits import MAX_K, MAX_TAGS_PER_QUERY
-from ..interface.packing import pack_ids, pack_items
+from ..interface.packing import pack_ids
 from ..interface.signatures import TensorInfo, numpy_dtype
 from .questions import Arrays, Signature
 
@@ -25,13 +26,13 @@ def pack_queries(items: Sequence[Any], signature: Signature) -> Arrays:
         TypeError: An item is of the wrong kind.
         ValueError: An item is no image file, or too large, or a clip has no frame.
     """
-    name = "frames" if "frames" in signature.inputs else "images"
-    packed = pack_items(items, are_clips=name == "frames")
+    spec = items_of_inputs(signature.inputs)
+    name, packed = spec.input_name, spec.pack(items)
     for place, data in np.ndenumerate(packed):
         # In a clip an empty string is no frame.
-        if data or name == "images":
+        if data or spec.encoded_rank == 1:
             packed[place] = _make_plain(data, name, place[0])
-    if name == "frames" and (empty := ~(packed != b"").any(axis=1)).any():
+    if spec.encoded_rank == 2 and (empty := ~(packed != b"").any(axis=1)).any():
         raise ValueError(
             f"{name}: expected at least one frame in each clip. Received none in item "
             f"{empty.argmax()}"

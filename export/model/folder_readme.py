@@ -5,6 +5,8 @@ from __future__ import annotations
 import string
 from typing import Any
 
+from tfpqn.items import items_of_kind
+
 # The newest stock image known to exist (August 2026); later ones serve the folder as well.
 IMAGE_TAG = "2.20.0"
 
@@ -57,21 +59,24 @@ This model needs a server started with --xla_cpu_compilation_enabled=true; the s
 XLA off, and each request then fails with "XLA compilation disabled".
 
 """
-CURL_IMAGES = """\
+# What `inputs` holds, by the name of the input.
+CURL = {
+    "images": """\
     curl -d "{\\"inputs\\": {\\"images\\": [{\\"b64\\": \\"$(base64 -w0 query.jpg)\\"}]}}" \\
-        http://localhost:8501/v1/models/NAME:predict"""
-CURL_CLIPS = """\
+        http://localhost:8501/v1/models/NAME:predict""",
+    "frames": """\
     curl -d "{\\"inputs\\": {\\"frames\\": [[{\\"b64\\": \\"$(base64 -w0 frame-1.jpg)\\"}, \\
         {\\"b64\\": \\"$(base64 -w0 frame-2.jpg)\\"}]]}}" \\
-        http://localhost:8501/v1/models/NAME:predict"""
+        http://localhost:8501/v1/models/NAME:predict""",
+}
 
 
 def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
     """The text for the version `version` of the model `name`."""
     title = f"{name}, version {version}: a visual search by tfpqn"
-    are_clips = manifest["items"] == "clips"
+    items = items_of_kind(manifest["items"])
     is_text = manifest["id_type"] == "string"
-    curl = (CURL_CLIPS if are_clips else CURL_IMAGES).replace("NAME", name)
+    curl = CURL[items.input_name].replace("NAME", name)
     return TEMPLATE.substitute(
         name=name,
         version=version,
@@ -84,7 +89,7 @@ def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
         curl=curl,
         item_id='"ID"' if is_text else "ID",
         no_id='""' if is_text else "-1",
-        example="clip.mp4" if are_clips else "query.jpg",
+        example=items.example,
         lists=_describe_lists(manifest["storage"]),
         xla=XLA_NOTE if manifest["xla"] else "",
         signatures=", ".join(sorted(manifest["signatures"])),

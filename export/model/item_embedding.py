@@ -13,9 +13,8 @@ from .image_checks import check_frames, check_images, check_pixels, check_whole_
 
 def items_spec(network: Any) -> tf.TensorSpec:
     """The input of a network's items: `images` `[batch]` or `frames` `[batch, num_frames]`."""
-    if network.takes_clips:
-        return tf.TensorSpec([None, None], tf.string, name="frames")
-    return tf.TensorSpec([None], tf.string, name="images")
+    items = network.items
+    return tf.TensorSpec([None] * items.encoded_rank, tf.string, name=items.input_name)
 
 
 def embed_items(network: Any, items: tf.Tensor, max_pixels: int) -> tf.Tensor:
@@ -30,9 +29,15 @@ def embed_items(network: Any, items: tf.Tensor, max_pixels: int) -> tf.Tensor:
     Returns:
         Embeddings float32 `[batch, embedding_dim]`.
     """
-    if not network.takes_clips:
-        return network.embed(_decode(network, check_images(items), max_pixels), training=False)
-    frames = check_frames(items)
+    return _EMBED[network.items.input_name](network, items, max_pixels)
+
+
+def _embed_images(network: Any, images: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    return network.embed(_decode(network, check_images(images), max_pixels), training=False)
+
+
+def _embed_clips(network: Any, frames: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    frames = check_frames(frames)
     image_shape = network.image_shape
     shape = tf.cast(tf.concat([tf.shape(frames), image_shape], axis=0), tf.int64)
     if not network.folds_frames:
@@ -56,3 +61,6 @@ def _decode(network: Any, images: tf.Tensor, max_pixels: int) -> tf.Tensor:
         fn_output_signature=tf.TensorSpec(network.image_shape, tf.uint8),
         name=name,
     )
+
+
+_EMBED = {"images": _embed_images, "frames": _embed_clips}

@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from tfpqn import __version__
 from tfpqn.files.atomic import atomic_directory
+from tfpqn.items import ItemSpec, items_of_inputs
 
-from ..interface.packing import pack_ids, pack_items
+from ..interface.packing import pack_ids
 from ..interface.search_result import SearchResult
 from ..loading.loaders import SavedModelLoader
 from ..loading.op_check import check_ops, list_ops, read_saved_model
@@ -112,11 +113,11 @@ def default_batching(searcher: Searcher) -> BatchingParameters:
     Lists of ids and tags may be padded to one length, since a server pads by repetition; frames of
     clips may not. What XLA compiles it compiles for each batch size, so these are few then.
     """
-    largest = 8 if searcher.takes_clips else 32
+    largest = searcher.items.server_batch
     return BatchingParameters(
         max_batch_size=largest,
         allowed_batch_sizes=(1, 8, largest)[: 3 if largest > 8 else 2] if searcher.xla else (),
-        pad_variable_length_inputs=not searcher.takes_clips,
+        pad_variable_length_inputs=searcher.items.encoded_rank == 1,
     )
 
 
@@ -170,7 +171,7 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
         "variables": stored_shapes(folder),
         "id_type": searcher.id_type,
         "top_k": searcher.top_k,
-        "items": "clips" if searcher.takes_clips else "images",
+        "items": searcher.items.kind,
         "image_shape": list(searcher.image_shape),
         "num_frames": searcher.num_frames,
         "max_pixels": searcher.max_pixels,
@@ -243,13 +244,12 @@ class SavedSearcher:
 
     def __call__(self, items: Sequence[Any]) -> SearchResult:
         """Search with encoded images, or clips of encoded frames; see `Searcher`."""
-        name = "frames" if self.takes_clips else "images"
-        return self._search("search", {name: pack_items(items, self.takes_clips)})
+        return self._search("search", {self.items.input_name: self.items.pack(items)})
 
     @property
-    def takes_clips(self) -> bool:
-        """Whether the model searches with clips rather than with images."""
-        return "frames" in self._model.signatures["search"].inputs
+    def items(self) -> ItemSpec:
+        """What the model searches with."""
+        return items_of_inputs(self._model.signatures["search"].inputs)
 
     def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
         """Search with embeddings `[batch, embedding_dim]`, normalised or not."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfpqn.index import CodeIndex, network_layout
 
 from ..interface.limits import MAX_EXCLUSIONS, MAX_K, MAX_PIXELS, MAX_TAGS_PER_QUERY
-from ..interface.packing import pack_ids, pack_items
+from ..interface.packing import pack_ids
 from ..interface.search_result import SearchResult
 from ..search.filters import TagFilter, make_tag_sets
 from ..search.input_checks import (
@@ -140,7 +140,7 @@ class Searcher(tf.Module):
         self.id_type = index.id_type
         self.layout = index.layout
         self.image_shape = network.image_shape
-        self.takes_clips = network.takes_clips
+        self.items = network.items
         self.num_frames = network.num_frames
         self.embedding_dim = network.quantizer.embedding_dim
         self.quantizer_kind = type(network.quantizer).__name__
@@ -199,7 +199,7 @@ class Searcher(tf.Module):
             TypeError: `items` is a single string, or an item is of the wrong kind.
             tf.errors.InvalidArgumentError: An image cannot be decoded.
         """
-        packed = tf.constant(pack_items(items, self.takes_clips), tf.string)
+        packed = tf.constant(self.items.pack(items), tf.string)
         return _to_result(self._functions["search"](packed))
 
     def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
@@ -226,11 +226,6 @@ class Searcher(tf.Module):
         """
         packed = tf.constant(pack_ids("item_ids", item_ids, self.id_type), self.ids.dtype)
         return _to_result(self._functions["search_by_id"](packed))
-
-    @property
-    def items_name(self) -> str:
-        """Name of the input that holds the items."""
-        return items_spec(self._network.value).name
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
@@ -302,7 +297,9 @@ class Searcher(tf.Module):
         return self._answer(self._without(found, is_itself), has_matches=False)
 
     def _search_with_exclusions(self, items: tf.Tensor, exclude_ids: tf.Tensor) -> Outputs:
-        items, exclude_ids = check_batches(**{self.items_name: items, "exclude_ids": exclude_ids})
+        items, exclude_ids = check_batches(
+            **{self.items.input_name: items, "exclude_ids": exclude_ids}
+        )
         exclude_ids = check_width(exclude_ids, "exclude_ids", MAX_EXCLUSIONS)
         # So many more that enough are left, whatever is excluded.
         found = self._find(self._embed(items), self.top_k + tf.shape(exclude_ids)[1])
@@ -320,7 +317,7 @@ class Searcher(tf.Module):
         deny_tags: tf.Tensor,
     ) -> Outputs:
         items, allow_tags, deny_tags = check_batches(
-            **{self.items_name: items, "allow_tags": allow_tags, "deny_tags": deny_tags}
+            **{self.items.input_name: items, "allow_tags": allow_tags, "deny_tags": deny_tags}
         )
         admitted = tag_filter.admitted_sets(
             *(

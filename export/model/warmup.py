@@ -61,7 +61,7 @@ def _make_inputs(searcher: Searcher, name: str, size: int) -> dict[str, Any]:
         return {"item_ids": np.repeat(searcher.ids.at(tf.constant([0])).numpy(), size)}
     if name == "decode":
         return {"codes": np.zeros((size, searcher.code_length), np.int32)}
-    inputs: dict[str, Any] = {searcher.items_name: _make_items(searcher, size)}
+    inputs: dict[str, Any] = {searcher.items.input_name: _make_items(searcher, size)}
     if name == "search_with_exclusions":
         no_id = b"" if searcher.id_type == "string" else -1
         inputs["exclude_ids"] = np.full((size, 1), no_id, object if no_id == b"" else np.int64)
@@ -80,5 +80,5 @@ def _make_items(searcher: Searcher, size: int) -> np.ndarray:
     buffer = io.BytesIO()
     mode = "L" if channels == 1 else "RGB"
     Image.new(mode, (width, height), (128,) * channels if channels > 1 else 128).save(buffer, "PNG")
-    shape = (size, searcher.num_frames or 1) if searcher.takes_clips else (size,)
+    shape = (size, searcher.num_frames or 1)[: searcher.items.encoded_rank]
     return np.full(shape, buffer.getvalue(), object)

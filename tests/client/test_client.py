@@ -22,11 +22,11 @@ from tests.export.tiny import (
 )
 from tests.export.tiny_levels import encode_clips, make_clips
 from tfpqn.export.client import AsyncSearchClient, SearchClient, ServingError
-from tfpqn.export.interface.packing import pack_items
+from tfpqn.items import CLIPS, IMAGES
 
-IMAGES = make_images(5)
+PHOTOS = make_images(5)
 # The model of clips has string ids, that of images int64.
-ITEMS = {"images": IMAGES, "clips": encode_clips(make_clips(4, 4, 3, 2, 4))}
+ITEMS = {"images": PHOTOS, "clips": encode_clips(make_clips(4, 4, 3, 2, 4))}
 ID_TYPES = {"images": "int64", "clips": "string"}
 
 every_way = pytest.mark.parametrize("way", WAYS)
@@ -96,16 +96,16 @@ def test_answers_are_those_of_the_searcher(connect, models, way, name):
 
 @every_way
 def test_the_client_knows_what_the_model_takes(connect, way):
-    assert connect(way, "clips").takes_clips()
-    assert not connect(way, "images").takes_clips()
+    assert connect(way, "clips").items() is CLIPS
+    assert connect(way, "images").items() is IMAGES
 
 
 @every_way
 def test_k_is_chosen_by_the_call(connect, models, way):
     model = models["images"]
-    result = connect(way).search(IMAGES, k=3)
+    result = connect(way).search(PHOTOS, k=3)
     assert_same(result, type(result).from_outputs(
-        model.run("search_k", {"images": np.array(IMAGES, object), "k": np.int32(3)})
+        model.run("search_k", {"images": np.array(PHOTOS, object), "k": np.int32(3)})
     ))  # fmt: skip
     assert result.ids.shape == (5, 3)
 
@@ -131,25 +131,25 @@ def test_tags_filter(connect, way):
     label_of = dict(zip(make_ids("int64").tolist(), LABELS, strict=True))
 
     def labels(**filters):
-        return {label_of[id_] for id_ in client.search(IMAGES[:1], **filters).ids[0].tolist()}
+        return {label_of[id_] for id_ in client.search(PHOTOS[:1], **filters).ids[0].tolist()}
 
     assert labels(allow_tags=["label=1"]) == {1}
     assert labels(allow_tags=[["label=1", "label=3"]], deny_tags=["label=1"]) == {3}
     assert 2 not in labels(deny_tags=[["label=2"]])
     tags = {"allow_tags": [["label=1"], ["label=2"]], "deny_tags": ["label=2"]}
-    assert client.search(IMAGES[:2], **tags).num_found.tolist() == [TOP_K, 0]
+    assert client.search(PHOTOS[:2], **tags).num_found.tolist() == [TOP_K, 0]
     with pytest.raises(ServingError, match=r"INVALID_ARGUMENT.*allow_tags: .*\[label=9\]"):
-        client.search(IMAGES[:1], allow_tags=["label=9"])
+        client.search(PHOTOS[:1], allow_tags=["label=9"])
 
 
 @every_way
 def test_embed_encode_decode_are_those_of_the_searcher(connect, models, way):
     model, client = models["images"], connect(way, chunk_size=2)
-    images = {"images": np.array(IMAGES, object)}
+    images = {"images": np.array(PHOTOS, object)}
     # A batch of two and one of five may be added up in different orders.
     embeddings = model.run("embed", images)["embeddings"]
-    np.testing.assert_allclose(client.embed(IMAGES), embeddings, rtol=0, atol=1e-6)
-    codes = client.encode(IMAGES)
+    np.testing.assert_allclose(client.embed(PHOTOS), embeddings, rtol=0, atol=1e-6)
+    codes = client.encode(PHOTOS)
     assert (codes.shape, codes.dtype) == ((5, NUM_SUBSPACES), np.int32)
     np.testing.assert_array_equal(codes, model.run("encode", images)["codes"])
     decoded = model.run("decode", {"codes": codes})["embeddings"]
@@ -160,7 +160,7 @@ def test_embed_encode_decode_are_those_of_the_searcher(connect, models, way):
 @every_model
 def test_predict_runs_any_signature_and_leaves_strings_as_bytes(connect, models, way, name):
     items = "images" if name == "images" else "frames"
-    inputs = {items: pack_items(ITEMS[name], name == "clips")}
+    inputs = {items: (CLIPS if name == "clips" else IMAGES).pack(ITEMS[name])}
     received = connect(way, name).predict("serving_default", inputs)
     expected = models[name].run("serving_default", inputs)
     assert received.keys() == expected.keys()
@@ -197,23 +197,23 @@ def test_nothing_is_found_for_nothing(connect, models, way, name):
 @every_way
 def test_an_unavailable_server_is_asked_again(connect, models, troubles, way):
     troubles(way).failures = ["UNAVAILABLE", "UNAVAILABLE", None, "UNAVAILABLE"]
-    assert_same(connect(way).search(IMAGES), models["images"].searcher(IMAGES))
+    assert_same(connect(way).search(PHOTOS), models["images"].searcher(PHOTOS))
     assert len(troubles(way).metadata) == 5
 
 
 @every_way
 def test_a_refused_request_is_not_asked_again(connect, troubles, way):
     client = connect(way)
-    client.search(IMAGES)
+    client.search(PHOTOS)
     troubles(way).failures = ["INVALID_ARGUMENT"]
     with pytest.raises(ServingError, match="INVALID_ARGUMENT: told to fail$"):
-        client.search(IMAGES)
+        client.search(PHOTOS)
     assert len(troubles(way).metadata) == 3
 
 
 @every_way
 def test_a_refusal_by_the_graph_is_told_in_plain_words(connect, way):
-    cut = IMAGES[0][: len(IMAGES[0]) // 2]
+    cut = PHOTOS[0][: len(PHOTOS[0]) // 2]
     with pytest.raises(ServingError) as error:
         connect(way).search([cut])
     assert error.value.code == "INVALID_ARGUMENT"
@@ -223,7 +223,7 @@ def test_a_refusal_by_the_graph_is_told_in_plain_words(connect, way):
 @every_way
 def test_an_unknown_model_is_not_found(connect, way):
     with pytest.raises(ServingError) as error:
-        connect(way, "fish").search(IMAGES)
+        connect(way, "fish").search(PHOTOS)
     assert error.value.code == "NOT_FOUND"
 
 
@@ -233,7 +233,7 @@ def test_a_call_ends_in_time_though_the_server_hangs(connect, troubles, way):
     client.signatures()
     troubles(way).is_hanging = True
     with pytest.raises(ServingError) as error:
-        client.search(IMAGES)
+        client.search(PHOTOS)
     assert error.value.code == "DEADLINE_EXCEEDED"
     troubles(way).released.set()
 
@@ -249,7 +249,7 @@ def test_a_missing_server_is_named_with_its_address(way):
     address = f"localhost:{free_port()}"
     with open_client(way, address, "images", max_attempts=2) as client:
         with pytest.raises(ServingError, match=f"{address} cannot be reached.*2 attempts") as error:
-            client.search(IMAGES)
+            client.search(PHOTOS)
     assert error.value.code == "UNAVAILABLE"
 
 
@@ -257,12 +257,12 @@ def test_a_server_that_comes_back_is_found_again(models):
     with GrpcServer(models) as first:
         port = first.port
         client = SearchClient(first.address, "images", timeout=20.0, max_attempts=20)
-        client.search(IMAGES)
+        client.search(PHOTOS)
     second = GrpcServer(models, port=port)
     start = threading.Timer(0.3, second.__enter__)
     start.start()
     with client:
-        assert_same(client.search(IMAGES), models["images"].searcher(IMAGES))
+        assert_same(client.search(PHOTOS), models["images"].searcher(PHOTOS))
     start.join()
     second.__exit__()
 
@@ -270,7 +270,7 @@ def test_a_server_that_comes_back_is_found_again(models):
 @every_way
 def test_token_and_metadata_go_with_each_request(connect, troubles, way):
     client = connect(way, token="s3cret", metadata=[("x-tenant", "birds")])
-    client.search(IMAGES)
+    client.search(PHOTOS)
     assert len(troubles(way).metadata) == 2
     for metadata in troubles(way).metadata:
         assert metadata["authorization"] == "Bearer s3cret"
@@ -283,14 +283,14 @@ def test_what_is_wrong_is_not_sent(connect, troubles, way):
     client.signatures()
     for call, words in (
         (lambda: client.search([b"no image"]), "images: expected the bytes of"),
-        (lambda: client.search([IMAGES[0], b""]), "item 1"),
+        (lambda: client.search([PHOTOS[0], b""]), "item 1"),
         (lambda: client.search_by_embedding(np.full((2, EMBEDDING_DIM), np.nan)), "finite"),
         (lambda: client.search_by_embedding(np.zeros((2, 3))), "expected the shape"),
-        (lambda: client.search(IMAGES, k=0), "k must be in"),
-        (lambda: client.search(IMAGES, exclude_ids=["a"]), "exclude_ids: expected whole"),
-        (lambda: client.search(IMAGES, deny_tags=["cat"]), "COLUMN=VALUE"),
+        (lambda: client.search(PHOTOS, k=0), "k must be in"),
+        (lambda: client.search(PHOTOS, exclude_ids=["a"]), "exclude_ids: expected whole"),
+        (lambda: client.search(PHOTOS, deny_tags=["cat"]), "COLUMN=VALUE"),
         (lambda: client.decode([[0.5]]), "whole numbers"),
-        (lambda: client.predict("search", {"image": IMAGES}), r"Expected the names \['images'\]"),
+        (lambda: client.predict("search", {"image": PHOTOS}), r"Expected the names \['images'\]"),
         (lambda: client.predict("look", {}), "must have the signature 'look'"),
     ):
         with pytest.raises((TypeError, ValueError), match=words):
@@ -302,9 +302,9 @@ def test_what_is_wrong_is_not_sent(connect, troubles, way):
 @every_way
 def test_arguments_that_no_signature_takes_together_are_refused(connect, troubles, way):
     with pytest.raises(ValueError, match="search_k and search_with_exclusions"):
-        connect(way).search(IMAGES, k=3, exclude_ids=[1])
+        connect(way).search(PHOTOS, k=3, exclude_ids=[1])
     with pytest.raises(ValueError, match="search_with_exclusions and search_with_filters"):
-        connect(way).search(IMAGES, exclude_ids=[], deny_tags=[])
+        connect(way).search(PHOTOS, exclude_ids=[], deny_tags=[])
     assert not troubles(way).metadata
 
 
@@ -315,21 +315,21 @@ def test_filters_of_a_model_without_tags_are_refused_by_name(connect):
 
 @every_way
 def test_a_version_is_asked_by_number_or_label(connect, asked, way):
-    connect(way, version=2**40 + 1).search(IMAGES)
-    connect(way, version_label="a b").search(IMAGES)
+    connect(way, version=2**40 + 1).search(PHOTOS)
+    connect(way, version_label="a b").search(PHOTOS)
     assert asked(way) == [2**40 + 1, "a b"]
 
 
 def test_lists_of_exclusions_have_few_widths(connect, server):
     client = connect("gRPC")
     for num_ids, width in ((0, 16), (16, 16), (17, 64), (300, 1024)):
-        client.search(IMAGES[:1], exclude_ids=list(range(num_ids)))
+        client.search(PHOTOS[:1], exclude_ids=list(range(num_ids)))
         proto = server.predictions[-1].inputs["exclude_ids"]
         assert [dim.size for dim in proto.tensor_shape.dim] == [1, width]
 
 
 def test_parts_are_kept_below_the_size_of_a_message(connect, server):
-    large = [IMAGES[0] + bytes(3000)] * 5
+    large = [PHOTOS[0] + bytes(3000)] * 5
     connect("gRPC", max_message_bytes=16384).search(large)
     sizes = [len(request.inputs["images"].string_val) for request in server.predictions]
     assert sizes == [2, 2, 1]
@@ -338,18 +338,18 @@ def test_parts_are_kept_below_the_size_of_a_message(connect, server):
 @every_way
 def test_a_request_larger_than_a_message_is_refused(connect, way):
     with pytest.raises(ServingError) as error:
-        connect(way, max_message_bytes=8192).search([IMAGES[0] + bytes(9000)])
+        connect(way, max_message_bytes=8192).search([PHOTOS[0] + bytes(9000)])
     assert error.value.code == "RESOURCE_EXHAUSTED"
 
 
 def test_many_asynchronous_calls_run_at_once(models):
     async def ask(address):
         async with AsyncSearchClient(address, "images") as client:
-            return await asyncio.gather(*(client.search([image]) for image in IMAGES * 4))
+            return await asyncio.gather(*(client.search([image]) for image in PHOTOS * 4))
 
     with GrpcServer(models) as server:
         results = asyncio.run(ask(server.address))
-    expected = models["images"].searcher(IMAGES)
+    expected = models["images"].searcher(PHOTOS)
     for number, result in enumerate(results):
         np.testing.assert_array_equal(result.ids[0], expected.ids[number % 5])
 
@@ -359,7 +359,7 @@ def test_a_closed_client_says_so(way):
     client = open_client(way, "localhost:1", "images")
     (client.stop if way.endswith("asyncio") else client.close)()
     with pytest.raises(RuntimeError, match="The client is closed"):
-        client.search(IMAGES)
+        client.search(PHOTOS)
     client.close()
 
 
@@ -367,7 +367,7 @@ def test_clips_are_packed_as_by_the_searcher(connect, server):
     clips = encode_clips(make_clips(2, 3))
     connect("gRPC", "clips").search(clips)
     proto = server.predictions[-1].inputs["frames"]
-    expected = pack_items(clips, are_clips=True)
+    expected = CLIPS.pack(clips)
     assert [dim.size for dim in proto.tensor_shape.dim] == list(expected.shape)
     assert list(proto.string_val) == list(expected.flat)
 

@@ -10,8 +10,8 @@ from tests.client.ways import WAYS, open_client
 from tests.export.tiny import EMBEDDING_DIM, make_embeddings, make_ids
 from tfpqn.export import SearchResult, load_searcher, save_searcher
 from tfpqn.export.client import ServingError
-from tfpqn.export.interface.packing import pack_items
 from tfpqn.export.server import running_server
+from tfpqn.items import items_of_kind
 
 # Two models are saved, loaded and warmed up.
 pytestmark = pytest.mark.slow
@@ -61,7 +61,8 @@ def connect(servers):
 def test_every_signature_answers_as_the_saved_model(connect, saved, way, name):
     client, searcher = connect(way, name), saved[name]
     items, ids = ITEMS[name], make_ids(ID_TYPES[name])[:3].tolist()
-    packed = {"frames" if name == "clips" else "images": pack_items(items, name == "clips")}
+    spec = items_of_kind(name)
+    packed = {spec.input_name: spec.pack(items)}
     exclude = np.array([[id_.encode() if name == "clips" else id_ for id_ in ids]] * len(items))
     exclude = exclude.astype(object if name == "clips" else np.int64)
 

@@ -23,10 +23,10 @@ from tests.export.tiny import (
 )
 from tests.export.tiny_levels import LevelReference, encode_clips, make_clip_network, make_clips
 from tfpqn.export import SearchResult, load_searcher, save_searcher
-from tfpqn.export.interface.packing import pack_items
 from tfpqn.export.interface.signatures import Signature, TensorInfo
 from tfpqn.export.loading.loaders import SavedModelLoader, SessionLoader
 from tfpqn.index import CodeIndex, network_layout
+from tfpqn.items import CLIPS, IMAGES
 
 LOADERS = ("saved model", "session", "C API")
 LENGTHS = (4, 7, 1, 2)
@@ -37,7 +37,7 @@ every_loader = pytest.mark.parametrize("loader", LOADERS)
 
 
 def with_frames(*clips: list[bytes], signature: str = "search") -> Call:
-    return Call(signature, {"frames": pack_items(clips, are_clips=True)})
+    return Call(signature, {"frames": CLIPS.pack(clips)})
 
 
 FRAME, OTHER = make_images(2)
@@ -275,7 +275,7 @@ def test_the_manifest_says_that_the_items_are_clips(exports, searcher):
         "frames": {"dtype": "string", "shape": [None, None]}
     }
     loaded = load_searcher(path)
-    assert loaded.takes_clips
+    assert loaded.items is CLIPS
     clips = encode_clips(make_clips(*LENGTHS))
     assert_found(loaded(clips), searcher(clips))
 
@@ -339,8 +339,8 @@ def test_what_is_no_clip_is_a_type_error_that_says_what_a_clip_is(searcher, item
 
 
 def test_images_must_be_bytes_of_their_own(searcher):
-    assert pack_items([FRAME, OTHER], are_clips=False).tolist() == [FRAME, OTHER]
+    assert IMAGES.pack([FRAME, OTHER]).tolist() == [FRAME, OTHER]
     with pytest.raises(TypeError, match="An image must be the bytes .* Received: list"):
-        pack_items([[FRAME]], are_clips=False)
+        IMAGES.pack([[FRAME]])
     with pytest.raises(TypeError, match="images must be a sequence .* one bytes; put it into"):
-        pack_items(FRAME, are_clips=False)
+        IMAGES.pack(FRAME)

@@ -31,10 +31,10 @@ from tests.export.tiny_levels import (
     make_network_with,
 )
 from tfpqn.export import load_searcher, save_searcher
-from tfpqn.export.interface.packing import pack_items
 from tfpqn.export.interface.signatures import TensorInfo
 from tfpqn.export.loading.loaders import SavedModelLoader
 from tfpqn.index import CodeIndex, CodeLayout, network_layout
+from tfpqn.items import CLIPS, IMAGES
 from tfpqn.layers import ResidualProductQuantization
 
 MANY_ITEMS = 20_000
@@ -73,7 +73,7 @@ def test_the_first_levels_find_what_a_loop_over_the_first_positions_finds(
     expected = slow.search(embeddings, index)
     assert_found(searcher(items), expected)
     assert_found(searcher.search_by_embedding(embeddings), expected)
-    packed = tf.constant(pack_items(items, are_clips=kind != "images"), tf.string)
+    packed = tf.constant((IMAGES if kind == "images" else CLIPS).pack(items), tf.string)
     encoded = searcher.signatures["encode"](packed)["codes"]
     np.testing.assert_array_equal(encoded, slow.encode(embeddings))
     decoded = searcher.signatures["decode"](encoded)["embeddings"]
@@ -135,7 +135,7 @@ def test_codes_by_beam_are_encoded_and_searched_in_the_folder_as_by_the_network(
     index = CodeIndex(network_layout(network), codes, np.arange(NUM_ITEMS))
     saved = save_searcher(make_searcher(network, index, **options), tmp_path / "1")
     encode = tf.saved_model.load(str(saved)).signatures["encode"]
-    packed = tf.constant(pack_items(make_images(NUM_ITEMS), are_clips=False), tf.string)
+    packed = tf.constant(IMAGES.pack(make_images(NUM_ITEMS)), tf.string)
     np.testing.assert_array_equal(encode(packed)["codes"], codes)
     embeddings = quantizer.normalize(make_embeddings(4)).numpy()
     decoded = quantizer.decode(codes).numpy()

@@ -37,6 +37,7 @@ from tfpqn.export.client.inputs import pack_queries
 from tfpqn.export.interface.signatures import Signature, TensorInfo
 from tfpqn.export.search.item_labels import ItemLabels
 from tfpqn.index import CodeIndex, CodeLayout, network_layout
+from tfpqn.items import IMAGES
 
 SIGNATURES = [
     "serving_default",
@@ -91,7 +92,7 @@ def test_pictures_of_all_kinds_have_the_embeddings_with_which_they_are_indexed(
     (batch,) = images.batches(len(PICTURES))
     assert len(batch.images) == len(PICTURES)
     expected = network.predict(batch.images, verbose=0)["embeddings"]
-    queries = [read_query(images.files[position], False, 0) for position in batch.positions]
+    queries = [read_query(images.files[position], IMAGES, 0) for position in batch.positions]
     signature = Signature({"images": TensorInfo("string", (None,))}, {})
     sent = pack_queries([file.read_bytes() for file in images.files], signature)["images"]
     for items in (queries, sent.tolist()):

@@ -259,7 +259,7 @@ def search(
     from tfpqn.export import StatusError, load_searcher
 
     searcher = load_searcher(model)
-    queries = [read_query(file, searcher.takes_clips, num_frames) for file in files]
+    queries = [read_query(file, searcher.items, num_frames) for file in files]
     answers = []
     for file, item in zip(files, queries, strict=True):
         try:

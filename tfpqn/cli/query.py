@@ -88,8 +88,8 @@ def _ask(
     """One request a file, so that an error can name the file."""
     from tfpqn.export.client import ServingError
 
-    takes_clips = client.takes_clips()
-    queries = [read_query(file, takes_clips, num_frames) for file in files]
+    items = client.items()
+    queries = [read_query(file, items, num_frames) for file in files]
     answers = []
     for file, item in zip(files, queries, strict=True):
         try:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfpqn.items import IMAGES, ItemSpec
 from tfpqn.layers.codebooks import Cluster, require_usable
 from tfpqn.ops import code_dtype
 
@@ -41,7 +42,8 @@ class Quantizer(keras.layers.Layer):
 
     A subclass sets `code_length` and `num_codewords`, adds the weight `codebooks` in `build`, and
     implements `normalize`, `quantize_embeddings`, `decode`, `lookup_tables`, `fit_codebooks`,
-    `settle_codebooks` and `revive_codewords`.
+    `settle_codebooks` and `revive_codewords`. One that codes something else than images names it as
+    `items`.
 
     The arithmetic runs in the layer's variable dtype (float32 under mixed precision): half
     precision would merge neighbouring codewords. Only the result is cast to the compute dtype.
@@ -51,6 +53,7 @@ class Quantizer(keras.layers.Layer):
     num_codewords: int
     codebooks: Any
     num_levels: int = 1
+    items: ItemSpec = IMAGES
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)

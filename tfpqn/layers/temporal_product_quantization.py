@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfpqn.items import CLIPS
 from tfpqn.layers.codebooks import Cluster
 from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_at_least
 from tfpqn.layers.residual_product_quantization import ResidualProductQuantization
@@ -66,6 +67,8 @@ class TemporalProductQuantization(Quantizer):
         Yu, Meng, Fang, Jin, Yuan: "Product Quantization Network for Fast Visual Search", IJCV 2020
         (TPQN). The segments are this package's reading: see docs/method.md.
     """
+
+    items = CLIPS
 
     def __init__(
         self,

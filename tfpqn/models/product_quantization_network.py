@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tfpqn.layers import Quantizer, TemporalProductQuantization
+from tfpqn.items import CLIPS, ItemSpec
+from tfpqn.layers import Quantizer
 from tfpqn.metrics import CodebookPerplexity, CodebookUsage
 from tfpqn.models.backbones import BATCH_NORM_MOMENTUM
 from tfpqn.models.label_numbers import number_batch, number_data
@@ -153,7 +154,12 @@ class ProductQuantizationNetwork(keras.Model):
     @property
     def takes_clips(self) -> bool:
         """Whether the network is one of clips rather than of images."""
-        return isinstance(self.quantizer, TemporalProductQuantization)
+        return self.items is CLIPS
+
+    @property
+    def items(self) -> ItemSpec:
+        """What the network embeds: the items that its quantizer is for."""
+        return self.quantizer.items
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -1,0 +1,144 @@
+"""What the items of a collection are: the one place that tells images from clips.
+
+Networks, indexes, exported models and clients ask an item spec for what differs. Nothing here needs
+Keras or TensorFlow, so that a client may ask too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemSpec(ABC):
+    """One kind of items; there is one object of each, such as `IMAGES`.
+
+    Attributes:
+        kind: Word for many of them, "images" or "clips".
+        input_name: Name of the input that takes them, encoded, in an exported model.
+        source: Setting and option that name a folder of them.
+        encoded_rank: Rank of a batch of encoded items.
+        batch_rank: Rank of a batch of decoded items.
+        server_batch: Items that a server merges at most unless told.
+        example: Name of a file that holds one.
+    """
+
+    kind: ClassVar[str]
+    input_name: ClassVar[str]
+    source: ClassVar[str]
+    encoded_rank: ClassVar[int]
+    batch_rank: ClassVar[int]
+    server_batch: ClassVar[int]
+    example: ClassVar[str]
+
+    @abstractmethod
+    def pack(self, items: Sequence[Any]) -> np.ndarray:
+        """Encoded items as an object array of bytes of rank `encoded_rank`.
+
+        Raises:
+            TypeError: `items` is a single string, or an item is of the wrong kind.
+        """
+
+
+class _Images(ItemSpec):
+    """Photos; each is the bytes of an image file."""
+
+    kind = input_name = source = "images"
+    encoded_rank = 1
+    batch_rank = 4
+    server_batch = 32
+    example = "query.jpg"
+
+    def pack(self, items: Sequence[Any]) -> np.ndarray:
+        images = _to_list(items, "images must be a sequence of the bytes of image files")
+        for image in images:
+            _require_bytes("An image", image)
+        return np.array(images, dtype=object)
+
+
+class _Clips(ItemSpec):
+    """Clips; each is a sequence of frames, and a frame is the bytes of an image file.
+
+    Clips of different lengths are filled up with empty strings, which the graph takes for no frame.
+    """
+
+    kind = "clips"
+    input_name = "frames"
+    source = "videos"
+    encoded_rank = 2
+    batch_rank = 5
+    server_batch = 8
+    example = "clip.mp4"
+
+    def pack(self, items: Sequence[Any]) -> np.ndarray:
+        items = _to_list(items, "clips must be a sequence of clips")
+        clips = [_to_frames(item) for item in items]
+        length = max(map(len, clips), default=0)
+        packed = np.full((len(clips), length), b"", dtype=object)
+        for row, clip in zip(packed, clips, strict=True):
+            row[: len(clip)] = clip
+        return packed
+
+
+IMAGES: ItemSpec = _Images()
+CLIPS: ItemSpec = _Clips()
+_SPECS = (IMAGES, CLIPS)
+
+
+def items_of_kind(kind: str) -> ItemSpec:
+    """The spec of a kind of items, as a manifest names it.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    for spec in _SPECS:
+        if spec.kind == kind:
+            return spec
+    kinds = [spec.kind for spec in _SPECS]
+    raise ValueError(f"The kind of items must be one of {kinds}. Received: {kind!r}")
+
+
+def items_of_inputs(names: Collection[str]) -> ItemSpec:
+    """The spec of what a signature with these inputs takes.
+
+    Raises:
+        ValueError: It takes no items.
+    """
+    for spec in _SPECS:
+        if spec.input_name in names:
+            return spec
+    expected = [spec.input_name for spec in _SPECS]
+    raise ValueError(
+        f"A signature that takes items must have one of the inputs {expected}. "
+        f"Received: {sorted(names)}"
+    )
+
+
+def _to_frames(clip: Any) -> list[bytes]:
+    frames = _to_list(
+        clip, "A clip must be a sequence of the bytes of image files, one for each frame"
+    )
+    for frame in frames:
+        _require_bytes("A frame", frame)
+    return frames
+
+
+def _to_list(value: Any, sentence: str) -> list[Any]:
+    """The value as a list; a single string counts as one thing, not as a sequence."""
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{sentence}. Received: one {type(value).__name__}; put it into a list")
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{sentence}. Received: {type(value).__name__}")
+    return list(value)
+
+
+def _require_bytes(name: str, value: Any) -> None:
+    if not isinstance(value, bytes):
+        raise TypeError(
+            f"{name} must be the bytes of an image file. Received: {type(value).__name__}"
+        )
