@@ -1,5 +1,5 @@
 # Everything a developer runs. Needs make and Python >= 3.10; the rest is installed into .venv.
-#   make demo   make test   make lint   make types   make test-jax   make test-slow   make clean
+#   make demo   make test   make test-all   make lint   make types   make package   make clean
 #   make test-torch installs torch, which may be large.
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-jax test-torch test-slow lint format types clean
+.PHONY: demo test test-all test-jax test-torch lint format types package clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/tfpqn demo
@@ -22,16 +22,17 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	@$(PYTEST)
 
+# Before a release: the long tests, those of research/, and the core on JAX.
+test-all: $(VENV)/installed-dev
+	$(PYTEST) -m "slow or not slow" tests research/tests
+	$(MAKE) test-jax
+
 test-jax: $(VENV)/installed-dev
 	KERAS_BACKEND=jax $(PYTEST) tests/core tests/training/test_keras_loop.py
 
 test-torch: $(VENV)/installed-dev
 	$(INSTALL) --editable '.[torch]'
 	KERAS_BACKEND=torch $(PYTEST) tests/core
-
-# pytest leaves with 5 when it finds no test: no slow test is no failure.
-test-slow: $(VENV)/installed-dev
-	$(PYTEST) -m slow || [ $$? -eq 5 ]
 
 lint: $(VENV)/installed-dev
 	$(RUN) ruff check .
@@ -44,11 +45,15 @@ format: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(RUN) mypy
 
-ifneq ($(wildcard benchmarks/search.py),)
-.PHONY: bench
-bench: $(VENV)/installed-dev
-	$(VENV)/bin/python benchmarks/search.py
-endif
+# The wheel, tried from another folder: the direction of its imports, and the whole road.
+package: $(VENV)/installed-dev
+	rm -rf build
+	$(RUN) pip wheel --quiet --no-deps --wheel-dir build/dist .
+	$(INSTALL) --no-deps --target build/site build/dist/*.whl
+	@# import-linter needs Python 3.11.
+	cd build && [ ! -x ../$(VENV)/bin/lint-imports ] || \
+		PYTHONPATH=site ../$(VENV)/bin/lint-imports --no-cache --config ../pyproject.toml
+	cd build && PYTHONPATH=site ../$(VENV)/bin/python -m tfpqn demo --output demo
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -18,7 +18,12 @@ VIDEO = ["av>=14"]  # whose frames carry the matrix that turns them upright
 # Not among what a developer needs: it may bring gigabytes.
 TORCH = ["torch>=2.3"]
 DEPLOY = ["check-jsonschema>=0.29", "kubernetes-validate>=1.31", "pyyaml>=6"]
-DEVELOP = ["ruff>=0.9", "mypy>=1.14", "jax>=0.4.30"]
+DEVELOP = [
+    "ruff>=0.9",
+    "mypy>=1.14",
+    "import-linter>=2.17; python_version >= '3.11'",
+    "jax>=0.4.30",
+]
 
 
 def read_version():
@@ -50,7 +55,7 @@ setup(
     python_requires=">=3.10",
     package_dir=FOLDER_OF,
     packages=list_packages(),
-    package_data={"tfpqn.export.loading": ["serving_ops.txt"]},
+    package_data={"tfpqn": ["py.typed"], "tfpqn.export.loading": ["serving_ops.txt"]},
     install_requires=[
         "tensorflow>=2.19,<3",
         # Earlier ones can be made to run code, write elsewhere or take all memory by a `.keras`
@@ -91,8 +96,15 @@ setup(
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
     ],
 )
