@@ -1,11 +1,9 @@
-"""Laws of random colours and crops: both twins follow one obvious loop."""
+"""Laws of random colours and crops: they follow one obvious loop."""
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from tfpqn.datasets import tensor_augmentation
-from tfpqn.datasets.augmentation import crop, jitter_colors
+from tfpqn.datasets.training.augmentation import crop, jitter_colors
 
 Factors = tuple[float, float, float]
 
@@ -16,8 +14,8 @@ class Given:
     def __init__(self, factors: np.ndarray) -> None:
         self.factors = factors
 
-    def random(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        return self.factors.reshape(shape).astype(dtype)
+    def random(self, shape: tuple[int, ...]) -> np.ndarray:
+        return self.factors.reshape(shape)
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
         assert low < high
@@ -56,16 +54,6 @@ def test_frames_of_a_clip_change_alike(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(found.reshape(2, 12, 5, 3), as_images)
 
 
-def test_twin_in_tensorflow_does_the_same(rng: np.random.Generator) -> None:
-    images = rng.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
-    seed = tf.constant([3, 4], tf.int64)
-    drawn = tf.random.stateless_uniform([3, 6, 1, 1, 1], seed, 0.6, 1.4).numpy()
-    found = tensor_augmentation.jitter_colors(tf.constant(images), 0.4, seed).numpy()
-    expected = jitter_colors(images, 0.4, Given(drawn))
-    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
-    assert (found != expected).mean() < 0.01
-
-
 def cropped(image: np.ndarray, min_area: float, draws: np.ndarray) -> np.ndarray:
     """The crop of one image, pixel by pixel."""
     height, width, _ = image.shape
@@ -95,7 +83,7 @@ def test_a_crop_is_a_rectangle_brought_back_to_size(
     found = crop(images, min_area, Given(draws))
     assert found.dtype == np.uint8
     for image, result, drawn in zip(images, found, draws.T, strict=True):
-        assert np.abs(result - cropped(image, min_area, drawn)).max() <= 0.51
+        assert np.abs(result - cropped(image, min_area, drawn)).max() <= 1.01
 
 
 def test_a_crop_of_all_leaves_an_item_as_it_is(rng: np.random.Generator) -> None:
@@ -112,14 +100,3 @@ def test_frames_of_a_clip_are_cropped_alike(rng: np.random.Generator) -> None:
     found = crop(clips, 0.3, Given(draws))
     for frame in range(3):
         np.testing.assert_array_equal(found[:, frame], crop(clips[:, frame], 0.3, Given(draws)))
-
-
-@pytest.mark.parametrize("frames", [(), (3,)])
-def test_twin_in_tensorflow_crops_alike(rng: np.random.Generator, frames: tuple[int, ...]) -> None:
-    images = rng.integers(0, 256, (6, *frames, 4, 5, 3), dtype=np.uint8)
-    seed = tf.constant([3, 4], tf.int64)
-    drawn = tf.random.stateless_uniform([4, 6, 1], seed).numpy()
-    found = tensor_augmentation.crop(tf.constant(images), 0.3, seed).numpy()
-    expected = crop(images, 0.3, Given(drawn))
-    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
-    assert (found != expected).mean() < 0.01

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.datasets.taking import Take
 from tfpqn.datasets import ImageArrays, TrainingBatches
-from tfpqn.datasets.balanced_order import BalancedOrder
+from tfpqn.datasets.training.balanced_order import BalancedOrder
 
 PER_CLASS = 2
 

@@ -77,13 +77,13 @@ def test_number_of_frames_must_be_positive(frames: np.ndarray, num_frames: int) 
 def test_subset_keeps_frames_labels_and_ids_together(frames: np.ndarray) -> None:
     part = make(frames, ids=["a", "b"]).subset(np.array([1]))
     assert (part.ids.tolist(), part.labels.tolist()) == (["b"], [1])
-    np.testing.assert_array_equal(part.read_clip(0), frames[[4, 6, 8]])
+    np.testing.assert_array_equal(part.read_item(0), frames[[4, 6, 8]])
 
 
 def test_clips_given_one_by_one_equal_those_given_by_offsets(frames: np.ndarray) -> None:
     clips = ClipArrays.from_clips([frames[:3], frames[3:]], [0, 1], num_frames=3)
     for position in (0, 1):
-        np.testing.assert_array_equal(clips.read_clip(position), make(frames).read_clip(position))
+        np.testing.assert_array_equal(clips.read_item(position), make(frames).read_item(position))
 
 
 def test_first_clip_of_another_size_is_named(frames: np.ndarray) -> None:
@@ -104,7 +104,7 @@ def test_file_gives_what_was_written(frames: np.ndarray, tmp_path: Path) -> None
     clips = ClipArrays.from_npz(path, 3, mirrors_alike=False)
     assert (clips.label_names, clips.ids.tolist()) == (("x", "y"), ["a", "b"])
     assert (clips.labels.tolist(), clips.mirrors_alike) == ([1, 0], False)
-    np.testing.assert_array_equal(clips.read_clip(1), make(frames).read_clip(1))
+    np.testing.assert_array_equal(clips.read_item(1), make(frames).read_item(1))
     np.savez(path, **arrays)
     assert (ClipArrays.from_npz(path, 3).label_names, len(ClipArrays.from_npz(path, 3))) == ((), 2)
 

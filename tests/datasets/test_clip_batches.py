@@ -34,7 +34,7 @@ def test_without_augmentation_clips_are_sampled_uniformly(
     for frames, labels in take(TrainingBatches(clips, 6), 4):
         assert frames.shape == (6, 4, *SHAPE)
         for clip, label in zip(frames, labels.tolist(), strict=True):
-            np.testing.assert_array_equal(clip, clips.read_clip(label))
+            np.testing.assert_array_equal(clip, clips.read_item(label))
 
 
 def ways_of(frame: np.ndarray, max_shift: int) -> dict[bytes, tuple[bool, int, int]]:

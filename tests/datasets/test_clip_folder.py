@@ -86,7 +86,7 @@ def test_readable_leaves_the_broken_videos_out(broken: Path) -> None:
 
 def test_folder_without_a_readable_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "1.mp4").touch()
-    with pytest.raises(ValueError, match=r"at least one readable video.* 1 files.*'1\.mp4'"):
+    with pytest.raises(ValueError, match=r"at least one readable item.* 1 items.*'1\.mp4'"):
         ClipFolder(tmp_path, SHAPE, 4).readable()
 
 

@@ -109,7 +109,7 @@ def test_msr_action3d_has_the_sizes_of_the_documents(clips_dir: Path) -> None:
     ("name", "set_name", "extra"),
     [
         ("ucf101-1", "ucf101/ucf101_1_256", ""),
-        ("hmdb51-1", "hmdb51/split_1", ", tfpqn.datasets.hmdb51"),
+        ("hmdb51-1", "hmdb51/split_1", ", tfpqn.datasets.clips.hmdb51"),
     ],
 )
 def test_missing_video_set_names_the_line_that_prepares_it(

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfpqn.datasets import decode_image
-from tfpqn.datasets.decoding import fit_frame
+from tfpqn.datasets.images.decoding import fit_frame
 
 LOSSLESS = ("PNG", "BMP", "GIF")
 FORMATS = (*LOSSLESS, "JPEG")

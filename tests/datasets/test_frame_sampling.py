@@ -11,7 +11,7 @@ from tfpqn.datasets import sample_jittered, sample_uniformly
 
 LENGTHS = st.integers(1, 5000)
 COUNTS = st.integers(1, 200)
-SEEDS = st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
+SEEDS = st.integers(-(2**63), 2**63 - 1)
 
 
 def middle_frames(num_available: int, num_frames: int) -> list[int]:
@@ -38,10 +38,8 @@ def test_uniform_sampling_of_known_cases(length: int, count: int, expected: list
 
 
 @given(LENGTHS, COUNTS, SEEDS)
-def test_jittered_sampling_stays_in_each_stretch(
-    length: int, count: int, seed_pair: tuple[int, int]
-) -> None:
-    chosen = sample_jittered(length, count, seed_pair)
+def test_jittered_sampling_stays_in_each_stretch(length: int, count: int, seed: int) -> None:
+    chosen = sample_jittered(length, count, seed)
     assert chosen.dtype == np.int64
     assert chosen.shape == (count,)
     for stretch, frame in enumerate(chosen.tolist()):
@@ -51,21 +49,19 @@ def test_jittered_sampling_stays_in_each_stretch(
 
 
 @given(LENGTHS, COUNTS, SEEDS)
-def test_jittered_sampling_depends_on_the_seed_alone(
-    length: int, count: int, seed_pair: tuple[int, int]
-) -> None:
+def test_jittered_sampling_depends_on_the_seed_alone(length: int, count: int, seed: int) -> None:
     np.random.default_rng().random()
-    first, again = (sample_jittered(length, count, seed_pair) for _ in range(2))
+    first, again = (sample_jittered(length, count, seed) for _ in range(2))
     np.testing.assert_array_equal(first, again)
 
 
-def test_both_seeds_count() -> None:
-    draws = {tuple(sample_jittered(10_000, 8, (i, j)).tolist()) for i in (0, 1) for j in (0, 1)}
+def test_other_seeds_draw_other_frames() -> None:
+    draws = {tuple(sample_jittered(10_000, 8, seed).tolist()) for seed in range(4)}
     assert len(draws) == 4
 
 
 def test_every_frame_of_a_stretch_is_drawn_equally_often() -> None:
-    draws = np.array([sample_jittered(12, 4, (7, number)) for number in range(3000)])
+    draws = np.array([sample_jittered(12, 4, number) for number in range(3000)])
     for stretch in range(4):
         counts = np.bincount(draws[:, stretch] - 3 * stretch, minlength=3)
         assert counts.sum() == 3000
@@ -74,13 +70,13 @@ def test_every_frame_of_a_stretch_is_drawn_equally_often() -> None:
 
 @pytest.mark.parametrize("length", [0, -1])
 def test_clip_without_frames_is_refused(length: int) -> None:
-    for sample in (sample_uniformly, lambda *args: sample_jittered(*args, (0, 0))):
+    for sample in (sample_uniformly, lambda *args: sample_jittered(*args, 0)):
         with pytest.raises(ValueError, match=f"at least one frame. Received: {length}"):
             sample(length, 4)
 
 
 @pytest.mark.parametrize("count", [0, -2])
 def test_number_of_frames_must_be_positive(count: int) -> None:
-    for sample in (sample_uniformly, lambda *args: sample_jittered(*args, (0, 0))):
+    for sample in (sample_uniformly, lambda *args: sample_jittered(*args, 0)):
         with pytest.raises(ValueError, match=f"num_frames must be at least 1. Received: {count}"):
             sample(4, count)

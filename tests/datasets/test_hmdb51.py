@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 from tests.datasets.videos import encode_video, number_of
 from tfpqn.datasets import load_protocol, sample_uniformly
-from tfpqn.datasets.hmdb51 import LABEL_NAMES, list_videos
+from tfpqn.datasets.clips.hmdb51 import LABEL_NAMES, list_videos
 
 pytest.importorskip("av", reason="needs PyAV: pip install 'tfpqn[video]'")
 

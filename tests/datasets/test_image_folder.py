@@ -58,7 +58,7 @@ def test_ids_are_paths_below_the_folder_with_forward_slashes(folder: Path) -> No
     images = ImageFolder(folder, SHAPE)
     assert sorted(images.ids) == ids
     assert len(images) == 6
-    assert [images.folder / id_ for id_ in images.ids] == images.files
+    assert [images.folder / id_ for id_ in images.ids] == images.files.tolist()
 
 
 def test_names_that_are_not_utf8_give_ids_that_are(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_readable_leaves_the_broken_files_out_and_still_names_them(broken: Path)
 def test_folder_without_a_readable_image_is_refused_with_the_reason(tmp_path: Path) -> None:
     for name in ("1.png", "2.png"):
         (tmp_path / name).write_text("not an image")
-    with pytest.raises(ValueError, match=r"at least one readable image.* 2 files.*'[12]\.png'"):
+    with pytest.raises(ValueError, match=r"at least one readable item.* 2 items.*'[12]\.png'"):
         ImageFolder(tmp_path, SHAPE).readable()
 
 

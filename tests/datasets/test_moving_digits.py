@@ -5,7 +5,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from tfpqn.datasets import Splits, load_protocol
-from tfpqn.datasets.moving_digits import CANVAS, MOTIONS, make_moving_digits
+from tfpqn.datasets.clips.moving_digits import CANVAS, MOTIONS, make_moving_digits
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tfpqn.datasets import TfdsClips, TrainingBatches, sample_jittered, sample_uniformly, tfds_clips
+from tfpqn.datasets import TfdsClips, TrainingBatches, sample_jittered, sample_uniformly
+from tfpqn.datasets.clips import tfds_clips
 
 SHAPE = (16, 20, 3)
 LENGTHS = {"train": (9, 1, 30, 4, 6, 5), "test": (3, 12)}
@@ -86,8 +87,8 @@ def test_batches_hold_the_uniformly_sampled_frames(prepared: Path) -> None:
 def test_seed_draws_the_frames(prepared: Path) -> None:
     clips = make(prepared)
     for position, length in enumerate(lengths_of(clips)):
-        expected = sample_jittered(length, 4, (3, position)).tolist()
-        assert levels(clips.read_clip(position, (3, position))) == expected
+        expected = sample_jittered(length, 4, 3).tolist()
+        assert levels(clips.read_item(position, 3)) == expected
 
 
 def test_only_the_sampled_frames_are_decoded(
@@ -97,13 +98,13 @@ def test_only_the_sampled_frames_are_decoded(
 
     def count(data: object, shape: tuple[int, int, int]) -> object:
         decoded.append(data)
-        return decode_image(data, shape)
+        return decode_image_bytes(data, shape)
 
-    decode_image = tfds_clips.decode_image
-    monkeypatch.setattr(tfds_clips, "decode_image", count)
+    decode_image_bytes = tfds_clips.decode_image_bytes
+    monkeypatch.setattr(tfds_clips, "decode_image_bytes", count)
     clips = make(prepared)
     assert not decoded
-    clips.read_clip(lengths_of(clips).index(30))
+    clips.read_item(lengths_of(clips).index(30))
     assert len(decoded) == 4
 
 
@@ -111,7 +112,7 @@ def test_subset_keeps_frames_labels_and_ids_together(prepared: Path) -> None:
     clips = make(prepared)
     part = clips.subset(np.array([4, 1])).subset(np.array([1]))
     assert (part.ids.tolist(), part.labels.tolist()) == ([1], [clips.labels[1]])
-    np.testing.assert_array_equal(part.read_clip(0), clips.read_clip(1))
+    np.testing.assert_array_equal(part.read_item(0), clips.read_item(1))
 
 
 def test_prepared_clips_can_be_trained_on(prepared: Path) -> None:

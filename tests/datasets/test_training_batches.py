@@ -289,10 +289,20 @@ def test_batches_of_a_folder_obey_the_same_laws(images: ImageArrays, tmp_path: P
             assert any(np.array_equal(image, member) for member in members)
 
 
-def test_arrays_of_files_are_refused_by_name(images: ImageArrays, tmp_path: Path) -> None:
-    Image.fromarray(images.images[0]).save(tmp_path / "one.png")
-    batches = TrainingBatches(ImageFolder(tmp_path, SHAPE), 1)
-    with pytest.raises(TypeError, match="held in memory .* Received: ImageFolder"):
+def test_others_of_the_batch_stand_in_for_what_can_no_longer_be_read(
+    images: ImageArrays, tmp_path: Path
+) -> None:
+    for label in range(4):
+        (tmp_path / f"{label}").mkdir()
+        Image.fromarray(images.images[label]).save(tmp_path / f"{label}" / "1.png")
+    batches = TrainingBatches(ImageFolder(tmp_path, SHAPE), 4)
+    (tmp_path / "2" / "1.png").unlink()
+    pixels, labels = next(batches.arrays())
+    assert set(labels.tolist()) == {0, 1, 3}
+    np.testing.assert_array_equal(pixels, images.images[labels])
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"Received: 4 others; the first: \('.*1\.png', "):
         next(batches.arrays())
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.datasets.videos import SIZE, encode_frames, encode_sound, encode_video, number_of
 from tfpqn.datasets import read_frames, sample_jittered, sample_uniformly
-from tfpqn.datasets.video import read_all_frames
+from tfpqn.datasets.clips.video import read_all_frames
 
 pytest.importorskip("av", reason="needs PyAV: pip install 'tfpqn[video]'")
 
@@ -52,13 +52,13 @@ def test_frames_are_turned_upright(matrix: tuple[int, ...]) -> None:
 
 
 def test_frames_beyond_the_limit_of_pixels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfpqn.datasets.video.MAX_PIXELS", SIZE[0] * SIZE[1] - 1)
+    monkeypatch.setattr("tfpqn.datasets.clips.video.MAX_PIXELS", SIZE[0] * SIZE[1] - 1)
     with pytest.raises(ValueError, match="frames of 1536 pixels, which is more than 1535"):
         read_frames(encode_video(2), 1)
 
 
-@pytest.mark.parametrize("seed", [(0, 0), (-1, 2**62)])
-def test_seed_draws_the_frames(seed: tuple[int, int]) -> None:
+@pytest.mark.parametrize("seed", [0, 2**62])
+def test_seed_draws_the_frames(seed: int) -> None:
     frames = read_frames(encode_video(12), 5, seed)
     assert numbers(frames) == sample_jittered(12, 5, seed).tolist()
 
@@ -96,7 +96,7 @@ def test_broken_middle_of_a_video_is_passed_over() -> None:
 def test_packets_that_do_not_decode_are_not_missed(
     monkeypatch: pytest.MonkeyPatch, num_decoded: int
 ) -> None:
-    monkeypatch.setattr("tfpqn.datasets.video._count_packets", lambda source: 30)
+    monkeypatch.setattr("tfpqn.datasets.clips.video._count_packets", lambda source: 30)
     frames = read_frames(encode_video(num_decoded), 5)
     assert numbers(frames) == sample_uniformly(num_decoded, 5).tolist()
 

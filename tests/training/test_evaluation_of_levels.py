@@ -160,7 +160,7 @@ def clip_splits(empty: tuple[int, ...] = ()) -> Splits:
 
 
 def read_clips(clips: Any) -> np.ndarray:
-    return np.stack([clips.read_clip(position) for position in range(len(clips))])
+    return np.stack([clips.read_item(position) for position in range(len(clips))])
 
 
 def test_clips_are_measured_as_a_loop_over_their_codes_measures(clip_network: Any) -> None:

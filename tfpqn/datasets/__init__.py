@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
-    from tfpqn.datasets.clip_arrays import ClipArrays as ClipArrays
-    from tfpqn.datasets.clip_folder import ClipFolder as ClipFolder
-    from tfpqn.datasets.clip_folder import open_clips as open_clips
-    from tfpqn.datasets.clip_set import ClipSet as ClipSet
-    from tfpqn.datasets.clip_set import encode_frames as encode_frames
-    from tfpqn.datasets.decoding import decode_image as decode_image
-    from tfpqn.datasets.decoding import plain_sentence as plain_sentence
-    from tfpqn.datasets.frame_sampling import sample_jittered as sample_jittered
-    from tfpqn.datasets.frame_sampling import sample_uniformly as sample_uniformly
-    from tfpqn.datasets.image_folder import ImageFolder as ImageFolder
-    from tfpqn.datasets.image_set import ImageArrays as ImageArrays
+    from tfpqn.datasets.clips.arrays import ClipArrays as ClipArrays
+    from tfpqn.datasets.clips.clip_set import ClipSet as ClipSet
+    from tfpqn.datasets.clips.clip_set import encode_frames as encode_frames
+    from tfpqn.datasets.clips.folder import ClipFolder as ClipFolder
+    from tfpqn.datasets.clips.folder import open_clips as open_clips
+    from tfpqn.datasets.clips.frame_sampling import sample_jittered as sample_jittered
+    from tfpqn.datasets.clips.frame_sampling import sample_uniformly as sample_uniformly
+    from tfpqn.datasets.clips.tfds_clips import TfdsClips as TfdsClips
+    from tfpqn.datasets.clips.video import read_frames as read_frames
     from tfpqn.datasets.image_set import ImageSet as ImageSet
+    from tfpqn.datasets.images.arrays import ImageArrays as ImageArrays
+    from tfpqn.datasets.images.decoding import decode_image as decode_image
+    from tfpqn.datasets.images.decoding import plain_sentence as plain_sentence
+    from tfpqn.datasets.images.folder import ImageFolder as ImageFolder
     from tfpqn.datasets.plain_images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
     from tfpqn.datasets.plain_images import MAX_PIXELS as MAX_PIXELS
     from tfpqn.datasets.plain_images import check_image_bytes as check_image_bytes
@@ -30,24 +32,23 @@ if _TYPE_CHECKING:
     from tfpqn.datasets.splits import Splits as Splits
     from tfpqn.datasets.splits import sides_by_position as sides_by_position
     from tfpqn.datasets.splits import split_folder as split_folder
-    from tfpqn.datasets.tfds_clips import TfdsClips as TfdsClips
-    from tfpqn.datasets.training_batches import TrainingBatches as TrainingBatches
-    from tfpqn.datasets.video import read_frames as read_frames
+    from tfpqn.datasets.training.training_batches import TrainingBatches as TrainingBatches
 
 _MODULES = {
-    "clip_arrays": ["ClipArrays"],
-    "clip_folder": ["ClipFolder", "open_clips"],
-    "clip_set": ["ClipSet", "encode_frames"],
-    "decoding": ["decode_image", "plain_sentence"],
-    "frame_sampling": ["sample_jittered", "sample_uniformly"],
-    "image_folder": ["ImageFolder"],
-    "image_set": ["ImageArrays", "ImageSet"],
+    "clips.arrays": ["ClipArrays"],
+    "clips.clip_set": ["ClipSet", "encode_frames"],
+    "clips.folder": ["ClipFolder", "open_clips"],
+    "clips.frame_sampling": ["sample_jittered", "sample_uniformly"],
+    "clips.tfds_clips": ["TfdsClips"],
+    "clips.video": ["read_frames"],
+    "image_set": ["ImageSet"],
+    "images.arrays": ["ImageArrays"],
+    "images.decoding": ["decode_image", "plain_sentence"],
+    "images.folder": ["ImageFolder"],
     "plain_images": ["IMAGE_SUFFIXES", "MAX_PIXELS", "check_image_bytes", "make_plain"],
     "protocols": ["Protocol", "load_protocol", "protocol_names"],
     "splits": ["Splits", "sides_by_position", "split_folder"],
-    "tfds_clips": ["TfdsClips"],
-    "training_batches": ["TrainingBatches"],
-    "video": ["read_frames"],
+    "training.training_batches": ["TrainingBatches"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_MODULE_OF)

@@ -1,22 +1,27 @@
-"""A labelled collection of images, read in batches."""
+"""A labelled collection of images or clips, read in batches."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from tfpqn.datasets.lazy_tensorflow import tf
+from tfpqn.datasets.read_ahead import item_threads, map_ahead
 
 ImageShape = tuple[int, int, int]
+# Batches that are read ahead of their use.
+BATCHES_AHEAD = 2
+
+_Set = TypeVar("_Set", bound="ImageSet")
 
 
 class ImageBatch(NamedTuple):
-    """A batch of images and their positions in the set.
+    """A batch of items and their positions in the set.
 
     Attributes:
         images: uint8 `[batch, height, width, channels]`; of clips
@@ -31,6 +36,8 @@ class ImageBatch(NamedTuple):
 class ImageSet:
     """Base of the collections: an item is an image, or (in a `ClipSet`) a clip.
 
+    A new kind of set needs `read_item`, or `read` if it has a faster way to read many items.
+
     Attributes:
         labels: int64 `[num_images]`, -1 without a label; or multi-hot `[num_images, num_labels]`.
         ids: int64 or string array `[num_images]`: the external name of each image.
@@ -39,11 +46,13 @@ class ImageSet:
         skipped: What could not be read so far: id -> reason.
         passed_over: Files of a folder that are no items: their kind -> how many.
         mirrors_alike: Whether a mirrored item keeps its label.
-        in_memory: Whether all items are held in memory; such a set is read without TensorFlow.
+        in_memory: Whether all items are held in memory; others are read by several threads.
+        fields: Names of the arrays that have one entry an item; `subset` chooses among these.
     """
 
     mirrors_alike: bool = True
-    in_memory: bool = False
+    in_memory: ClassVar[bool] = False
+    fields: ClassVar[tuple[str, ...]] = ("labels", "ids")
     labels: np.ndarray
     ids: np.ndarray
     image_shape: ImageShape
@@ -59,154 +68,95 @@ class ImageSet:
         """Shape of one item of a batch: that of an image, or of all frames of a clip."""
         return self.image_shape
 
-    def load(
-        self,
-        positions: tf.data.Dataset,
-        batch_size: int,
-        seeds: tf.data.Dataset | None = None,
-    ) -> tf.data.Dataset:
-        """Turn a dataset of int64 positions into `(images, positions)` batches, in order.
-
-        Images that cannot be read are left out and noted in `skipped`.
+    def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
+        """One item.
 
         Args:
-            positions: Rows of the set, in any order and as often as wished.
-            batch_size: Items per batch; the last may be smaller.
-            seeds: Dataset of int64, one per position: each seeds the random reading of its item.
-                Nothing is random in the reading of an image: image sets ignore it.
+            position: Row of the set.
+            seed: For what is random in the reading, such as the choice of a clip's frames; without
+                it nothing is.
+
+        Returns:
+            uint8 array of `item_shape`.
+
+        Raises:
+            ValueError: The item cannot be decoded.
+            OSError: The item cannot be read.
         """
         raise NotImplementedError
 
-    def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> np.ndarray:
-        """The items at the given positions, of a set that is held in memory.
+    def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> ImageBatch:
+        """The items at the given positions, in order.
+
+        Items that cannot be read are left out and noted in `skipped`.
 
         Args:
             positions: int64 `[batch]`, rows of the set, in any order and as often as wished.
-            seeds: int64 `[batch]`, each for the random reading of its item; see `load`.
+            seeds: int64 `[batch]`, one for each item, see `read_item`.
+        """
+        given = positions.tolist(), [None] * len(positions) if seeds is None else seeds.tolist()
+        each = map if self.in_memory else item_threads().map
+        items = list(each(self._try_item, *given))
+        is_read = np.array([item is not None for item in items], bool)
+        images = np.empty((np.count_nonzero(is_read), *self.item_shape), np.uint8)
+        for row, item in zip(images, (item for item in items if item is not None), strict=True):
+            row[...] = item
+        return ImageBatch(images, positions[is_read])
 
-        Returns:
-            uint8 `[batch, ..]`, each item of `item_shape`.
+    def _try_item(self, position: int, seed: int | None) -> np.ndarray | None:
+        try:
+            return self.read_item(position, seed)
+        except (OSError, ValueError) as error:
+            self.skipped[self.ids[position]] = " ".join(str(error).split())
+            return None
+
+    def batches(self, batch_size: int, positions: np.ndarray | None = None) -> Iterator[ImageBatch]:
+        """All items in order, or those at `positions`, the next batches being read meanwhile.
+
+        The last batch may be smaller, and so may others, of which items cannot be read.
+        """
+        chosen = np.arange(len(self)) if positions is None else positions
+        parts = (chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size))
+        for batch in map_ahead(self.read, parts, num_ahead=BATCHES_AHEAD, num_threads=1):
+            if len(batch.positions):
+                yield batch
+
+    def readable(self: _Set) -> _Set:
+        """This set without the items that cannot be read (a pass over all of them).
 
         Raises:
-            TypeError: The set is not held in memory.
-            ValueError: An item cannot be read.
+            ValueError: None can be read.
         """
-        raise TypeError(
-            "Only images and clips held in memory are read without TensorFlow, such as ImageArrays "
-            f"and ClipArrays. Received: {type(self).__name__}"
-        )
+        found = [batch.positions for batch in self.batches(self.items_per_batch(256))]
+        if not found:
+            raise ValueError(
+                f"A set must hold at least one readable item. Received: {len(self)} items, none "
+                f"readable; the first: {next(iter(self.skipped.items()), None)}"
+            )
+        return self.subset(np.concatenate(found))
 
     def held_in_memory(self, most_bytes: int) -> ImageSet:
         """This set with its items in memory, if it is made of image files of at most so many bytes
         once they are decoded; else the set as it is. What cannot be read is left out."""
         return self
 
-    def readable(self) -> ImageSet:
-        """This set without the images that cannot be read (a pass over all of them)."""
-        raise NotImplementedError
-
-    def batches(self, batch_size: int, positions: np.ndarray | None = None) -> Iterator[ImageBatch]:
-        """All images in order, or those at `positions`; the last batch may be smaller."""
-        chosen = np.arange(len(self)) if positions is None else positions
-        if self.in_memory:
-            chosen = self._leave_out_unreadable(chosen)
-            for start in range(0, len(chosen), batch_size):
-                rows = chosen[start : start + batch_size]
-                yield ImageBatch(self.read(rows), rows)
-            return
-        dataset = tf.data.Dataset.from_tensor_slices(chosen)
-        for images, rows in self.load(dataset, batch_size).prefetch(2).as_numpy_iterator():
-            yield ImageBatch(images, rows)
-
-    def _leave_out_unreadable(self, positions: np.ndarray) -> np.ndarray:
-        """Of a set in memory: the positions of the items that can be read, the others noted."""
-        return positions
-
     def items_per_batch(self, num_images: int) -> int:
         """Items that weigh as much as so many images: of clips fewer, at least one."""
         return max(1, num_images * math.prod(self.image_shape) // math.prod(self.item_shape))
 
-    def subset(self, positions: np.ndarray) -> ImageSet:
-        """The images at the given positions, with their labels and ids."""
-        raise NotImplementedError
+    def subset(self: _Set, positions: np.ndarray) -> _Set:
+        """The items at the given positions, with their labels and ids."""
+        part = copy.copy(self)
+        for field in self.fields:
+            setattr(part, field, getattr(self, field)[positions])
+        return part
 
     def encoded_image(self, position: int) -> bytes:
         """One image as PNG or in its file's own encoding: what a search request carries."""
-        raise NotImplementedError
-
-
-class ImageArrays(ImageSet):
-    """Images held in memory.
-
-    Args:
-        images: uint8 `[num_images, height, width, channels]`.
-        labels: One per image: integers, multi-hot rows, or names, which are numbered.
-        ids: One per image; 0, 1, 2, .. by default.
-        label_names: Name of each label value; of labels that are names the sorted names.
-        mirrors_alike: Whether a mirrored image keeps its label; a digit does not.
-
-    Raises:
-        ValueError: Shapes or dtypes are off, lengths differ, or a label is not among `label_names`.
-    """
-
-    in_memory = True
-
-    def __init__(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        ids: np.ndarray | None = None,
-        label_names: Sequence[str] = (),
-        *,
-        mirrors_alike: bool = True,
-    ) -> None:
-        images = np.asarray(images)
-        labels, label_names = number_names(labels, label_names)
-        if images.ndim != 4 or images.dtype != np.uint8:
-            raise ValueError(
-                "images must be uint8 [num_images, height, width, channels]. "
-                f"Received: {images.dtype} {images.shape}"
-            )
-        ids = np.arange(len(images)) if ids is None else np.asarray(ids)
-        if len(labels) != len(images) or len(ids) != len(images):
-            raise ValueError(
-                "labels and ids must have one entry per image. Received: "
-                f"{len(images)} images, {len(labels)} labels, {len(ids)} ids"
-            )
-        self.images = images
-        self.labels = labels
-        self.ids = ids
-        self.image_shape = images.shape[1:]
-        self.label_names = label_names
-        self.mirrors_alike = mirrors_alike
-        self.skipped = {}
-
-    def load(
-        self,
-        positions: tf.data.Dataset,
-        batch_size: int,
-        seeds: tf.data.Dataset | None = None,
-    ) -> tf.data.Dataset:
-        images = tf.constant(self.images)
-        return positions.batch(batch_size).map(lambda rows: (tf.gather(images, rows), rows))
-
-    def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> np.ndarray:
-        return self.images[positions]
-
-    def readable(self) -> ImageArrays:
-        return self
-
-    def subset(self, positions: np.ndarray) -> ImageArrays:
-        return ImageArrays(
-            self.images[positions],
-            self.labels[positions],
-            self.ids[positions],
-            self.label_names,
-            mirrors_alike=self.mirrors_alike,
+        raise TypeError(
+            "A set of images must be asked for an encoded_image. "
+            f"Received: encoded_image({position}) of a {type(self).__name__}"
         )
-
-    def encoded_image(self, position: int) -> bytes:
-        return tf.io.encode_png(self.images[position]).numpy()
 
 
 def number_names(labels: Any, label_names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:

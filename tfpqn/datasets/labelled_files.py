@@ -21,7 +21,7 @@ class LabelledFiles(NamedTuple):
     """Files with what their places say about them.
 
     Attributes:
-        paths: The files.
+        paths: The files: array `[num_files]` of `Path`.
         ids: Paths relative to the folder, with forward slashes: string array `[num_files]`.
         labels: int64 `[num_files]`; -1 for a file directly in the folder.
         label_names: Name of each label value.
@@ -29,16 +29,11 @@ class LabelledFiles(NamedTuple):
             folders that cannot be read.
     """
 
-    paths: list[Path]
+    paths: np.ndarray
     ids: np.ndarray
     labels: np.ndarray
     label_names: tuple[str, ...]
     passed_over: Mapping[str, int]
-
-    def take(self, positions: np.ndarray) -> LabelledFiles:
-        """The files at the given positions."""
-        paths = [self.paths[position] for position in positions]
-        return self._replace(paths=paths, ids=self.ids[positions], labels=self.labels[positions])
 
 
 def find_labelled_files(
@@ -76,7 +71,9 @@ def find_labelled_files(
         )
     numbers = {name: number for number, name in enumerate(label_names)}
     labels = np.array([numbers.get(n, -1) if n else -1 for n in names], dtype=np.int64)
-    return LabelledFiles(paths, np.array(ids, dtype=object), labels, label_names, passed_over)
+    return LabelledFiles(
+        np.array(paths, object), np.array(ids, object), labels, label_names, passed_over
+    )
 
 
 def is_hidden(name: str) -> bool:

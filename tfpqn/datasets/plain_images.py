@@ -71,6 +71,14 @@ def check_image_bytes(data: bytes, max_pixels: int = MAX_PIXELS) -> None:
         )
 
 
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Pixels, uint8 `[height, width, channels]`, as the bytes of a PNG."""
+    file = io.BytesIO()
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
 def _is_plain(data: bytes) -> bool:
     if data.startswith(b"BM"):
         # Neither a palette nor the short header of OS/2.
@@ -119,6 +127,5 @@ def _encode_first_frame(image: Image.Image) -> bytes:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    file = io.BytesIO()
-    image.convert("L" if image.mode in ("1", "L") else "RGB").save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    is_grey = image.mode in ("1", "L")
+    return encode_png(np.atleast_3d(np.asarray(image.convert("L" if is_grey else "RGB"))))

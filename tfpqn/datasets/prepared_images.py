@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tfpqn.datasets.image_set import ImageArrays, ImageShape
+from tfpqn.datasets.image_set import ImageShape
+from tfpqn.datasets.images.arrays import ImageArrays
 from tfpqn.files.atomic import write_file_atomically
 from tfpqn.files.npz import read_npz
 

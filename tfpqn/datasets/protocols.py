@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tfpqn.datasets import clip_protocols
-from tfpqn.datasets.clip_protocols import VIDEO_SHAPE
-from tfpqn.datasets.frame_sampling import check_num_frames
-from tfpqn.datasets.image_set import ImageArrays, ImageShape
+from tfpqn.datasets.clips import protocols as clip_protocols
+from tfpqn.datasets.clips.frame_sampling import check_num_frames
+from tfpqn.datasets.clips.protocols import VIDEO_SHAPE
+from tfpqn.datasets.image_set import ImageShape
+from tfpqn.datasets.images.arrays import ImageArrays
 from tfpqn.datasets.prepared_images import CIFAR10, FASHION_MNIST
 from tfpqn.datasets.splits import Splits, draw_per_label
 

@@ -183,15 +183,9 @@ def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np
 
 def _batches_from(batches: TrainingBatches, num_steps: int) -> Callable[[int], Any]:
     """From a step to the batches up to `num_steps`, in the form that the backend's loop takes."""
-    if keras.backend.backend() != "tensorflow" and batches.images.in_memory:
+    if keras.backend.backend() != "tensorflow":
         return batches.arrays
-
-    def dataset(step: int) -> Any:
-        return batches.dataset(step, num_steps - step)
-
-    if keras.backend.backend() == "tensorflow":
-        return dataset
-    return lambda step: dataset(step).as_numpy_iterator()
+    return lambda step: batches.dataset(step, num_steps - step)
 
 
 def _advise(config: RunConfig) -> str:

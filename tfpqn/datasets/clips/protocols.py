@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tfpqn.datasets.clip_arrays import ClipArrays
-from tfpqn.datasets.moving_digits import make_moving_digits
+from tfpqn.datasets.clips.arrays import ClipArrays
+from tfpqn.datasets.clips.moving_digits import make_moving_digits
+from tfpqn.datasets.clips.tfds_clips import TfdsClips
 from tfpqn.datasets.splits import SPLIT_SEED, Splits
-from tfpqn.datasets.tfds_clips import TfdsClips
 from tfpqn.files.npz import read_npz
 
 MSR_ACTION3D_FILE = "msr_action3d_depth64.npz"
@@ -74,7 +74,7 @@ def load_ucf101(data_dir: Path | None, num_frames: int) -> Splits:
 def load_hmdb51(data_dir: Path | None, num_frames: int) -> Splits:
     """HMDB-51, split 1."""
     # The builder makes itself known to tensorflow-datasets by being imported.
-    import tfpqn.datasets.hmdb51  # noqa: F401
+    import tfpqn.datasets.clips.hmdb51  # noqa: F401
 
     return _load_prepared("hmdb51/split_1", data_dir, num_frames)
 

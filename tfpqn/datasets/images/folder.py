@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 
 import numpy as np
 
-from tfpqn.datasets.decoding import decode_image, plain_sentence
-from tfpqn.datasets.image_set import ImageArrays, ImageSet, ImageShape
-from tfpqn.datasets.item_reading import find_readable, read_items
-from tfpqn.datasets.labelled_files import LabelledFiles, find_labelled_files
-from tfpqn.datasets.lazy_tensorflow import tf
+from tfpqn.datasets.image_set import ImageSet, ImageShape
+from tfpqn.datasets.images.arrays import ImageArrays
+from tfpqn.datasets.images.decoding import decode_image_bytes
+from tfpqn.datasets.labelled_files import find_labelled_files
 from tfpqn.datasets.plain_images import IMAGE_SUFFIXES, make_plain
 
 
@@ -35,6 +33,8 @@ class ImageFolder(ImageSet):
         ValueError: A subfolder is not among `label_names`.
     """
 
+    fields = ("files", "labels", "ids")
+
     def __init__(
         self,
         folder: str | Path,
@@ -42,30 +42,13 @@ class ImageFolder(ImageSet):
         label_names: tuple[str, ...] | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self._set_files(find_labelled_files(self.folder, "image", IMAGE_SUFFIXES, label_names))
+        found = find_labelled_files(self.folder, "image", IMAGE_SUFFIXES, label_names)
+        self.files, self.ids, self.labels, self.label_names, self.passed_over = found
         self.image_shape = image_shape
         self.skipped = {}
 
-    def _set_files(self, found: LabelledFiles) -> None:
-        self._found = found
-        self.files, self.ids, self.labels, self.label_names, self.passed_over = found
-
-    def load(
-        self,
-        positions: tf.data.Dataset,
-        batch_size: int,
-        seeds: tf.data.Dataset | None = None,
-    ) -> tf.data.Dataset:
-        return read_items(positions, self._read, self.image_shape, batch_size)
-
-    def _read(self, position: np.int64) -> tuple[np.ndarray, np.bool_]:
-        try:
-            data = self.encoded_image(int(position))
-            return decode_image(tf.constant(data), self.image_shape).numpy(), np.bool_(True)
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            message = error.message if isinstance(error, tf.errors.OpError) else str(error)
-            self.skipped[self.ids[position]] = plain_sentence(message)
-            return np.zeros(self.image_shape, np.uint8), np.bool_(False)
+    def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
+        return decode_image_bytes(self.encoded_image(position), self.image_shape)
 
     def held_in_memory(self, most_bytes: int) -> ImageSet:
         if len(self) * math.prod(self.image_shape) > most_bytes:
@@ -74,15 +57,6 @@ class ImageFolder(ImageSet):
         part = self.subset(np.concatenate([batch.positions for batch in batches]))
         images = np.concatenate([batch.images for batch in batches])
         return ImageArrays(images, part.labels, part.ids, part.label_names)
-
-    def readable(self) -> ImageFolder:
-        need = f"{self.folder} must hold at least one readable image"
-        return self.subset(find_readable(self, 256, need, "files"))
-
-    def subset(self, positions: np.ndarray) -> ImageFolder:
-        part = copy.copy(self)
-        part._set_files(self._found.take(positions))
-        return part
 
     def encoded_image(self, position: int) -> bytes:
         return make_plain(self.files[position].read_bytes())

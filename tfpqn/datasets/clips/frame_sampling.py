@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-SeedPair = tuple[int, int]
-
 
 def sample_uniformly(num_available: int, num_frames: int) -> np.ndarray:
     """The middle frame of each of `num_frames` equal stretches of a clip.
@@ -24,7 +22,7 @@ def sample_uniformly(num_available: int, num_frames: int) -> np.ndarray:
     return (2 * stretches + 1) * num_available // (2 * num_frames)
 
 
-def sample_jittered(num_available: int, num_frames: int, seed_pair: SeedPair) -> np.ndarray:
+def sample_jittered(num_available: int, num_frames: int, seed: int) -> np.ndarray:
     """A random frame of each of `num_frames` equal stretches of a clip.
 
     The choice depends on the arguments alone. A clip shorter than `num_frames` repeats frames.
@@ -32,7 +30,7 @@ def sample_jittered(num_available: int, num_frames: int, seed_pair: SeedPair) ->
     Args:
         num_available: Number of frames that the clip has.
         num_frames: Number of frames wanted.
-        seed_pair: Two integers of any sign.
+        seed: An integer of any sign.
 
     Returns:
         int64 `[num_frames]`, frame numbers that never fall.
@@ -41,17 +39,17 @@ def sample_jittered(num_available: int, num_frames: int, seed_pair: SeedPair) ->
         ValueError: The clip has no frame, or none is wanted.
     """
     _check(num_available, num_frames)
-    rng = np.random.default_rng([int(seed) % 2**64 for seed in seed_pair])
+    rng = np.random.default_rng(seed % 2**64)
     places = (np.arange(num_frames) + rng.random(num_frames)) * num_available / num_frames
     # Rounding may lift the last place to num_available itself.
     return np.minimum(places.astype(np.int64), num_available - 1)
 
 
-def choose_frames(num_available: int, num_frames: int, seed_pair: SeedPair | None) -> np.ndarray:
+def choose_frames(num_available: int, num_frames: int, seed: int | None) -> np.ndarray:
     """`sample_jittered` with a seed, `sample_uniformly` without."""
-    if seed_pair is None:
+    if seed is None:
         return sample_uniformly(num_available, num_frames)
-    return sample_jittered(num_available, num_frames, seed_pair)
+    return sample_jittered(num_available, num_frames, seed)
 
 
 def _check(num_available: int, num_frames: int) -> None:

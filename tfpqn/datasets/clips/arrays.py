@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tfpqn.datasets.clip_set import ClipSet
-from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
+from tfpqn.datasets.clips.clip_set import ClipSet
+from tfpqn.datasets.clips.frame_sampling import check_num_frames, choose_frames
 from tfpqn.datasets.image_set import number_names
 from tfpqn.files.npz import read_npz
 
@@ -33,6 +32,7 @@ class ClipArrays(ClipSet):
     """
 
     in_memory = True
+    fields = ("starts", "lengths", "labels", "ids")
 
     def __init__(
         self,
@@ -125,30 +125,9 @@ class ClipArrays(ClipSet):
             mirrors_alike=mirrors_alike,
         )
 
-    def read_clip(self, position: int, seed_pair: SeedPair | None = None) -> np.ndarray:
-        chosen = choose_frames(int(self.lengths[position]), self.num_frames, seed_pair)
+    def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
+        chosen = choose_frames(int(self.lengths[position]), self.num_frames, seed)
         return self.frames[self.starts[position] + chosen]
-
-    def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> np.ndarray:
-        if seeds is None:
-            return np.stack([self.read_clip(row) for row in positions])
-        pairs = zip(seeds, positions, strict=True)
-        return np.stack([self.read_clip(row, (seed, row)) for seed, row in pairs])
-
-    def _leave_out_unreadable(self, positions: np.ndarray) -> np.ndarray:
-        has_frames = self.lengths[positions] > 0
-        for position in positions[~has_frames]:
-            try:
-                self.read_clip(position)
-            except ValueError as error:
-                self.skipped[self.ids[position]] = str(error)
-        return positions[has_frames]
-
-    def subset(self, positions: np.ndarray) -> ClipArrays:
-        part = copy.copy(self)
-        for field in ("starts", "lengths", "labels", "ids"):
-            setattr(part, field, getattr(self, field)[positions])
-        return part
 
 
 def _check_frames(frames: np.ndarray) -> np.ndarray:

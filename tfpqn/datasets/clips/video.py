@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
+from tfpqn.datasets.clips.frame_sampling import check_num_frames, choose_frames
 from tfpqn.datasets.plain_images import MAX_PIXELS
 
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -23,7 +23,7 @@ FILES_ONLY = {
 
 
 def read_frames(
-    source: str | Path | bytes, num_frames: int, seed: SeedPair | None = None
+    source: str | Path | bytes, num_frames: int, seed: int | None = None
 ) -> list[np.ndarray]:
     """Sample frames of a video: mp4, avi, mkv, mov, webm, gif and what else libav can read.
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from tfpqn.datasets.clip_arrays import ClipArrays
+from tfpqn.datasets.clips.arrays import ClipArrays
 
 # Row and column of each corner, as shares of the room that a digit has on the canvas.
 CORNERS = {

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tfpqn.datasets.decoding import fit_frame
-from tfpqn.datasets.video import read_all_frames
+from tfpqn.datasets.clips.video import read_all_frames
+from tfpqn.datasets.images.decoding import fit_frame
 
 SHORTER_SIDE = 240
 LABEL_NAMES = (

@@ -1,10 +1,11 @@
-"""Random changes to training items, on arrays: the twins of those in TensorFlow's batches."""
+"""Random changes to training items, for every backend."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from PIL import Image
 
 # What stands in a square that was cut out: the middle of the pixels' range.
 GREY = 128
@@ -63,34 +64,35 @@ def crop(images: np.ndarray, min_area: float, rng: np.random.Generator) -> np.nd
     """
     if min_area == 1:
         return images
-    batch_size, *frames, height, width, channels = images.shape
-    area, aspect, top, left = rng.random((4, batch_size, 1), np.float32)
+    batch_size, *frames, height, width, _ = images.shape
+    area, aspect, top, left = rng.random((4, batch_size))
     area = min_area + (1.0 - min_area) * area
-    ratio = np.exp((2.0 * aspect - 1.0) * math.log(LARGEST_ASPECT))
-    rows = _crop_weights(height, np.sqrt(area / ratio), top)
-    columns = _crop_weights(width, np.sqrt(area * ratio), left)
-    num_frames = math.prod(frames)
-    pixels = images.reshape(batch_size, num_frames, height, width * channels).astype(np.float32)
-    pixels = (rows[:, None] @ pixels).reshape(batch_size, num_frames, height, width, channels)
-    pixels = np.round(columns[:, None, None] @ pixels)
-    return pixels.reshape(images.shape).astype(images.dtype)
+    ratio = LARGEST_ASPECT ** (2.0 * aspect - 1.0)
+    heights = height * np.minimum(np.sqrt(area / ratio), 1.0)
+    widths = width * np.minimum(np.sqrt(area * ratio), 1.0)
+    tops, lefts = top * (height - heights), left * (width - widths)
+    boxes = np.stack([lefts, tops, lefts + widths, tops + heights], axis=1)
+    # Rounding may lift an edge out of the image.
+    boxes = np.minimum(boxes, [width, height, width, height])
+    cropped = np.empty_like(images)
+    for item, result, box in zip(images, cropped, boxes.tolist(), strict=True):
+        for frame in np.ndindex(*frames):
+            result[frame] = _enlarge(item[frame], tuple(box))
+    return cropped
 
 
-def _crop_weights(length: int, share: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """How much each pixel of a row counts in each pixel of its crop.
-
-    Args:
-        length: Number of pixels.
-        share: Share of the row that is kept `[batch, 1]`; what is above 1 is all.
-        offset: Where it begins, as a share of what is left out `[batch, 1]`.
-
-    Returns:
-        Array `[batch, length, length]`, whose last axis are the pixels before and sums to 1.
-    """
-    size = length * np.minimum(share, 1.0)
-    centres = (np.arange(length, dtype=np.float32) + 0.5) * (size / length)
-    places = np.clip(offset * (length - size) + centres - 0.5, 0.0, length - 1.0)
-    return np.maximum(1.0 - np.abs(places[:, :, None] - np.arange(length)), 0.0)
+def _enlarge(image: np.ndarray, box: tuple[float, ...]) -> np.ndarray:
+    """A rectangle of an image (left, top, right, bottom), at the size of the image."""
+    height, width, channels = image.shape
+    # Pillow knows three channels as colours; others are taken one by one.
+    layers = [image] if channels == 3 else np.moveaxis(image, -1, 0)
+    resized = [
+        np.asarray(
+            Image.fromarray(layer).resize((width, height), Image.Resampling.BILINEAR, box=box)  # type: ignore[arg-type]
+        )
+        for layer in layers
+    ]
+    return resized[0] if channels == 3 else np.stack(resized, axis=-1)
 
 
 def cut_out(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
@@ -138,12 +140,14 @@ def jitter_colors(images: np.ndarray, strength: float, rng: np.random.Generator)
     shape = (3, len(images), *(1 for _ in images.shape[1:]))
     factors = rng.uniform(1.0 - strength, 1.0 + strength, shape).astype(np.float32)
     brightness, contrast, saturation = factors
-    pixels = images * brightness
-    mean = pixels.mean(axis=tuple(range(1, images.ndim)), keepdims=True)
-    pixels = mean + contrast * (pixels - mean)
-    grey = pixels.mean(axis=-1, keepdims=True)
-    pixels = grey + saturation * (pixels - grey)
-    return np.clip(pixels, 0.0, 255.0).round().astype(images.dtype)
+    # What each of the three adds up to: for a pixel, for its grey and for the mean of all.
+    mean = images.mean(axis=tuple(range(1, images.ndim)), keepdims=True, dtype=np.float32)
+    channels = images.shape[-1]
+    grey = images @ np.full((channels, 1), 1 / channels, np.float32)
+    pixels = images * (brightness * contrast * saturation)
+    pixels += brightness * contrast * (1.0 - saturation) * grey
+    pixels += brightness * (1.0 - contrast) * mean
+    return np.clip(pixels, 0.0, 255.0, out=pixels).round(out=pixels).astype(images.dtype)
 
 
 def _mirror(places: np.ndarray, length: int) -> np.ndarray:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from tfpqn.datasets import augmentation, tensor_augmentation
-from tfpqn.datasets.balanced_order import BalancedOrder
-from tfpqn.datasets.image_set import ImageSet
+from tfpqn.datasets.image_set import ImageBatch, ImageSet
 from tfpqn.datasets.lazy_tensorflow import tf
+from tfpqn.datasets.read_ahead import map_ahead
+from tfpqn.datasets.training import augmentation
+from tfpqn.datasets.training.balanced_order import BalancedOrder
 from tfpqn.ops import number_labels
 
 INT64_MAX = 2**63 - 1
-# Batches that `arrays` makes ahead of their use, and the threads that make them.
-BATCHES_AHEAD = 4
-NUM_THREADS = 2
+# Batches that are made ahead of their use, and the threads that make them.
+BATCHES_AHEAD = 6
+NUM_THREADS = 4
 
 
 class TrainingBatches:
@@ -27,8 +26,8 @@ class TrainingBatches:
 
     Batch number `step` depends on the seed and the step alone: a run that stopped at some step goes
     on as if it had not. Each epoch is a new permutation; its last, incomplete batch is left out.
-    The stream comes as a `tf.data.Dataset`, or without TensorFlow as arrays; the two obey the same
-    laws and draw other numbers.
+    The stream comes as arrays, or as a `tf.data.Dataset` of these. Other items of a batch stand in
+    for one that can no longer be read.
 
     Args:
         images: The set of images or clips; one made of files should be `readable()`.
@@ -139,109 +138,60 @@ class TrainingBatches:
 
         Args:
             first_step: Number of the first batch.
-            num_steps: Number of batches; None for no end. Files are read by Python, ahead of their
-                use: a process that ends while some are being read may wait for them for ever, one
-                that has taken all batches does not.
+            num_steps: Number of batches; None for no end. A process that ends while Python makes a
+                batch may wait for it for ever, one that has taken all batches does not.
 
         Returns:
             Dataset of `(uint8 [batch_size, height, width, channels], labels [batch_size, ..])`;
             of clips uint8 `[batch_size, num_frames, height, width, channels]`.
         """
-        first_epoch, steps_done = divmod(first_step, self.steps_per_epoch)
-        labels = tf.constant(self._labels)
-        positions = (
-            tf.data.Dataset.range(first_epoch, INT64_MAX)
-            .flat_map(self._epoch)
-            .skip(steps_done * self.batch_size)
+        end = INT64_MAX if num_steps is None else first_step + num_steps
+        batches = tf.data.Dataset.range(first_step, end).map(
+            self._make_tensors, num_parallel_calls=NUM_THREADS, deterministic=True
         )
-        if num_steps is not None:
-            positions = positions.take(num_steps * self.batch_size)
-        seeds = self._seeds(first_step) if self.augment else None
-        batches = self.images.load(positions, self.batch_size, seeds)
-        batches = batches.map(lambda images, rows: (images, tf.gather(labels, rows)))
-        if self.augment:
-            batches = batches.enumerate(start=first_step).map(
-                self._augment, num_parallel_calls=tf.data.AUTOTUNE
-            )
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def arrays(self, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The batches from `first_step` on, without end and without TensorFlow.
+    def arrays(
+        self, first_step: int = 0, num_steps: int | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What `dataset` gives, as arrays; threads make the next batches meanwhile."""
+        steps = itertools.islice(itertools.count(first_step), num_steps)
+        return map_ahead(self._make_batch, steps, num_ahead=BATCHES_AHEAD, num_threads=NUM_THREADS)
 
-        Threads make the next batches meanwhile.
+    def _make_tensors(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        kinds = (tf.uint8, self._labels.dtype)
+        images, labels = tf.numpy_function(self._make_batch, [step], kinds)
+        images = tf.ensure_shape(images, [self.batch_size, *self.images.item_shape])
+        return images, tf.ensure_shape(labels, [self.batch_size, *self._labels.shape[1:]])
 
-        Returns:
-            Generator of what `dataset` gives, as arrays.
-
-        Raises:
-            TypeError: The set is not held in memory.
-        """
-        with ThreadPoolExecutor(NUM_THREADS) as threads:
-            steps = itertools.count(first_step)
-            ahead = deque(
-                threads.submit(self._make_arrays, step)
-                for step in itertools.islice(steps, BATCHES_AHEAD)
-            )
-            for step in steps:
-                yield ahead.popleft().result()
-                ahead.append(threads.submit(self._make_arrays, step))
-
-    def _make_arrays(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of one step."""
+    def _make_batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         epoch, place = divmod(step, self.steps_per_epoch)
         seed = self.seed % 2**64
         order = _draw_order(self._balanced or len(self.images), seed, epoch)
         items_per_batch = self.batch_size // self.views
         rows = order[place * items_per_batch : (place + 1) * items_per_batch].repeat(self.views)
-        labels = self._labels[rows]
-        if not self.augment:
-            return self.images.read(rows), labels
         rng = np.random.default_rng([seed, 1, step])
-        images = self.images.read(rows, rng.integers(2**63, size=len(rows)))
-        images = augmentation.shift_and_flip(images, self.max_shift, rng, self.images.mirrors_alike)
-        images = augmentation.crop(images, self.min_area, rng)
-        images = augmentation.jitter_colors(images, self.color_jitter, rng)
-        return augmentation.cut_out(images, self.cutout, rng), labels
+        seeds = rng.integers(2**63, size=len(rows)) if self.augment else None
+        images, rows = self._require_whole(self.images.read(rows, seeds))
+        if self.augment:
+            mirrors_alike = self.images.mirrors_alike
+            images = augmentation.shift_and_flip(images, self.max_shift, rng, mirrors_alike)
+            images = augmentation.crop(images, self.min_area, rng)
+            images = augmentation.jitter_colors(images, self.color_jitter, rng)
+            images = augmentation.cut_out(images, self.cutout, rng)
+        return images, self._labels[rows]
 
-    def _epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
-        # Assigned in a line of its own: AutoGraph cannot read ":=".
-        balanced = self._balanced
-        if balanced is not None:
-            order = tf.numpy_function(
-                lambda number: balanced.draw(self.seed, int(number)), [epoch], tf.int64
+    def _require_whole(self, batch: ImageBatch) -> ImageBatch:
+        """The batch at its full size, however many of its items could be read."""
+        if len(batch.positions) == self.batch_size:
+            return batch
+        if not len(batch.positions):
+            raise ValueError(
+                "A training batch must hold an item that can be read. Received: "
+                f"{self.batch_size} others; the first: {next(iter(self.images.skipped.items()))}"
             )
-            order.set_shape([self.steps_per_epoch * self.batch_size])
-            return tf.data.Dataset.from_tensor_slices(order)
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(self.images), dtype=tf.int64), seed=(self.seed, epoch)
-        )
-        order = tf.repeat(order, self.views)
-        whole = self.steps_per_epoch * self.batch_size
-        return tf.data.Dataset.from_tensor_slices(order[:whole])
-
-    def _seeds(self, first_step: int) -> tf.data.Dataset:
-        """A seed for each item of the stream: its number there and the run's seed decide it."""
-        numbers = tf.data.Dataset.range(first_step * self.batch_size, INT64_MAX)
-        return numbers.map(
-            lambda number: tf.random.stateless_uniform(
-                [], (self.seed, number), minval=None, maxval=None, dtype=tf.int64
-            )
-        )
-
-    def _augment(
-        self, step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = batch
-        images = tf.ensure_shape(images, [self.batch_size, *self.images.item_shape])
-        seed = tf.stack([tf.constant(self.seed, tf.int64), step])
-        images = tensor_augmentation.shift_and_flip(
-            images, self.max_shift, seed, self.images.mirrors_alike
-        )
-        # Other seeds than that of shifts, of which the first results would be the same.
-        seeds = [tf.random.fold_in(seed, number) for number in (1, 2, 3)]
-        images = tensor_augmentation.crop(images, self.min_area, seeds[2])
-        images = tensor_augmentation.jitter_colors(images, self.color_jitter, seeds[1])
-        return tensor_augmentation.cut_out(images, self.cutout, seeds[0]), labels
+        chosen = np.resize(np.arange(len(batch.positions)), self.batch_size)
+        return ImageBatch(batch.images[chosen], batch.positions[chosen])
 
 
 # Each step of an epoch asks for the same order.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfpqn.datasets.clip_set import ClipSet
-from tfpqn.datasets.decoding import decode_image
-from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames, choose_frames
+from tfpqn.datasets.clips.clip_set import ClipSet
+from tfpqn.datasets.clips.frame_sampling import check_num_frames, choose_frames
 from tfpqn.datasets.image_set import ImageShape
+from tfpqn.datasets.images.decoding import decode_image_bytes
 from tfpqn.datasets.lazy_tensorflow import tf
 
 
@@ -34,6 +33,8 @@ class TfdsClips(ClipSet):
         FileNotFoundError: The set is not prepared, or not for random access; the message says how.
         ValueError: `num_frames` is below one.
     """
+
+    fields = ("_rows", "labels", "ids")
 
     def __init__(
         self,
@@ -65,17 +66,10 @@ class TfdsClips(ClipSet):
     def _label(self, row: int) -> int:
         return self._features(row)["label"].int64_list.value[0]
 
-    def read_clip(self, position: int, seed_pair: SeedPair | None = None) -> np.ndarray:
+    def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
         encoded = self._features(int(self._rows[position]))["video"].bytes_list.value
-        chosen = choose_frames(len(encoded), self.num_frames, seed_pair)
-        frames = [decode_image(tf.constant(encoded[i]), self.image_shape) for i in chosen.tolist()]
-        return np.stack([frame.numpy() for frame in frames])
-
-    def subset(self, positions: np.ndarray) -> TfdsClips:
-        part = copy.copy(self)
-        for field in ("_rows", "labels", "ids"):
-            setattr(part, field, getattr(self, field)[positions])
-        return part
+        chosen = choose_frames(len(encoded), self.num_frames, seed)
+        return np.stack([decode_image_bytes(encoded[i], self.image_shape) for i in chosen.tolist()])
 
 
 def _find_prepared(name: str, data_dir: str | Path | None) -> Any:

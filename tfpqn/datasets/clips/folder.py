@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
 
-from tfpqn.datasets.clip_arrays import ClipArrays
-from tfpqn.datasets.clip_set import ClipSet
-from tfpqn.datasets.decoding import fit_frame
-from tfpqn.datasets.frame_sampling import SeedPair, check_num_frames
+from tfpqn.datasets.clips.arrays import ClipArrays
+from tfpqn.datasets.clips.clip_set import ClipSet
+from tfpqn.datasets.clips.frame_sampling import check_num_frames
+from tfpqn.datasets.clips.video import VIDEO_SUFFIXES, import_av, read_frames
 from tfpqn.datasets.image_set import ImageShape
-from tfpqn.datasets.item_reading import find_readable
-from tfpqn.datasets.labelled_files import LabelledFiles, find_labelled_files
-from tfpqn.datasets.video import VIDEO_SUFFIXES, import_av, read_frames
+from tfpqn.datasets.images.decoding import fit_frame
+from tfpqn.datasets.labelled_files import find_labelled_files
 
 
 class ClipFolder(ClipSet):
@@ -39,6 +37,8 @@ class ClipFolder(ClipSet):
         ValueError: A subfolder is not among `label_names`, or `num_frames` is below one.
     """
 
+    fields = ("files", "labels", "ids")
+
     def __init__(
         self,
         folder: str | Path,
@@ -51,28 +51,16 @@ class ClipFolder(ClipSet):
         check_num_frames(num_frames)
         import_av()  # or it would be missed in the middle of the first batch
         self.folder = Path(folder)
-        self._set_files(find_labelled_files(self.folder, "video", VIDEO_SUFFIXES, label_names))
+        found = find_labelled_files(self.folder, "video", VIDEO_SUFFIXES, label_names)
+        self.files, self.ids, self.labels, self.label_names, self.passed_over = found
         self.image_shape = image_shape
         self.num_frames = num_frames
         self.mirrors_alike = mirrors_alike
         self.skipped = {}
 
-    def _set_files(self, found: LabelledFiles) -> None:
-        self._found = found
-        self.files, self.ids, self.labels, self.label_names, self.passed_over = found
-
-    def read_clip(self, position: int, seed_pair: SeedPair | None = None) -> np.ndarray:
-        frames = read_frames(self.files[position], self.num_frames, seed_pair)
+    def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
+        frames = read_frames(self.files[position], self.num_frames, seed)
         return np.stack([fit_frame(frame, self.image_shape).numpy() for frame in frames])
-
-    def readable(self) -> ClipFolder:
-        need = f"{self.folder} must hold at least one readable video"
-        return self.subset(find_readable(self, 8, need, "files"))
-
-    def subset(self, positions: np.ndarray) -> ClipFolder:
-        part = copy.copy(self)
-        part._set_files(self._found.take(positions))
-        return part
 
 
 def open_clips(path: str | Path, image_shape: ImageShape, num_frames: int) -> ClipSet:

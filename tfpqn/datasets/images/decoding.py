@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-from tfpqn.datasets.lazy_tensorflow import tf
-from tfpqn.datasets.orientation import choose, turn_upright
+import numpy as np
 
-ImageShape = tuple[int, int, int]
+from tfpqn.datasets.image_set import ImageShape
+from tfpqn.datasets.images.orientation import choose, turn_upright
+from tfpqn.datasets.lazy_tensorflow import tf
+
 # Headers of files that may be transparent: a PNG with an alpha channel or a transparent colour, a
 # WebP whose flags, or whose lossless header, say so.
 _HAS_ALPHA = (
@@ -41,6 +43,18 @@ def decode_image(data: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
     )
     pixels.set_shape([None, None, channels])
     return tf.ensure_shape(_fit_size(turn_upright(pixels, data), height, width), image_shape)
+
+
+def decode_image_bytes(data: bytes, image_shape: ImageShape) -> np.ndarray:
+    """What `decode_image` gives, outside of a graph.
+
+    Raises:
+        ValueError: The bytes cannot be decoded.
+    """
+    try:
+        return decode_image(tf.constant(data), image_shape).numpy()
+    except tf.errors.OpError as error:
+        raise ValueError(plain_sentence(error.message)) from error
 
 
 def fit_frame(frame: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:

@@ -1,0 +1,1 @@
+"""Clips: arrays, folders of videos, prepared sets, and which of their frames are taken."""

@@ -1,0 +1,1 @@
+"""Images: arrays, folders, and from bytes to pixels."""

@@ -1,0 +1,1 @@
+"""What training draws from a set: order, augmentation, batches."""
