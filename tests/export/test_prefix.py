@@ -120,7 +120,7 @@ def test_an_index_of_levels_is_refused_by_a_network_without_them():
     prefix = levels.quantizer.prefix(1)
     layout = CodeLayout(PREFIX_LENGTH, NUM_CODEWORDS, prefix.codebook_fingerprint())
     short = CodeIndex(layout, np.zeros((1, PREFIX_LENGTH), int), [1])
-    with pytest.raises(ValueError, match="code_length=4 .* got an index with code_length=2"):
+    with pytest.raises(ValueError, match="code_length=4 .* an index with code_length=2"):
         make_searcher(levels, short, num_levels=1)
 
 

@@ -203,7 +203,7 @@ def test_an_index_of_another_network_is_refused(network):
         make_searcher(network, foreign)
     fingerprint = network.quantizer.codebook_fingerprint()
     short = CodeIndex(CodeLayout(2, 16, fingerprint), np.zeros((1, 2), int), [1])
-    with pytest.raises(ValueError, match="code_length=4 .* got an index with code_length=2"):
+    with pytest.raises(ValueError, match="code_length=4 .* an index with code_length=2"):
         make_searcher(network, short)
 
 

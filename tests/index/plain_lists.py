@@ -59,9 +59,8 @@ def index_of(items: list[Item], id_type: str) -> CodeIndex:
 
 
 def write_items(path: Path, items: list[Item], id_type: str, rows_per_part: int = 2) -> None:
-    index = index_of(items, id_type)
     with CodeIndexWriter(path, LAYOUT, rows_per_part=rows_per_part) as writer:
-        writer.append(index.codes, index.ids, index.metadata)
+        writer.append_table(index_of(items, id_type).table)
 
 
 def items_of(index: CodeIndex) -> list[Item]:

@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused_before_any_work(
     with pytest.raises(FileNotFoundError, match="folder of an index"):
         add_to_index(network, images, tmp_path / "none")
     words = ImageArrays(images.images, images.labels, np.array([f"{n}" for n in range(30)]))
-    with pytest.raises(TypeError, match="ids must hold values of type int64, got string"):
+    with pytest.raises(TypeError, match="ids must hold values of type int64. Received: string"):
         add_to_index(network, words, path)
     double = ImageArrays(images.images, images.labels, np.arange(30) // 2)
     with pytest.raises(ValueError, match="ids must be unique"):

@@ -238,7 +238,7 @@ def test_collection_without_a_readable_image_is_refused(network: Any, tmp_path: 
 def test_id_that_occurs_twice_is_refused(network: Any, images: ImageArrays, tmp_path: Path) -> None:
     ids = np.arange(30)
     ids[29] = 7
-    with pytest.raises(ValueError, match="ids must be unique, got the id 7 2 times"):
+    with pytest.raises(ValueError, match="ids must be unique. Received: the id 7 2 times"):
         build_index(
             network,
             ImageArrays(images.images, images.labels, ids),

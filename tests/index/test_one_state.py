@@ -111,7 +111,7 @@ def test_second_writer_is_refused_by_name_and_the_first_goes_on(
             refused.append(error.value)
 
     call_before_opening(monkeypatch, write_second)
-    update_index(path, CodeIndex(LAYOUT, [[9, 9]], [100], {"label": [0]}))
+    update_index(path, CodeIndex(LAYOUT, [[9, 9], [9, 9]], [1, 100], {"label": [0, 0]}))
     assert refused
     monkeypatch.undo()
     assert CodeIndex.load(path).ids.tolist() == [*IDS.tolist(), 100]

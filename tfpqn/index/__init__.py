@@ -1,30 +1,15 @@
 """The coded collection, on disk and in memory; needs numpy and pyarrow, and no network."""
 
-from tfpqn.index._reading import IndexReport, describe_index
-from tfpqn.index.build import add_to_index, build_index, network_layout
-from tfpqn.index.code_index import CodeIndex
-from tfpqn.index.code_index_writer import CodeIndexWriter
-from tfpqn.index.code_layout import CodeLayout
-from tfpqn.index.rewriting import (
-    Growth,
-    compact_index,
-    merge_indexes,
-    remove_from_index,
-    update_index,
-)
-
-__all__ = [
-    "CodeIndex",
-    "CodeIndexWriter",
-    "CodeLayout",
-    "Growth",
-    "IndexReport",
-    "add_to_index",
-    "build_index",
-    "compact_index",
-    "describe_index",
-    "merge_indexes",
-    "network_layout",
-    "remove_from_index",
-    "update_index",
-]
+from tfpqn.index.build import add_to_index as add_to_index
+from tfpqn.index.build import build_index as build_index
+from tfpqn.index.build import network_layout as network_layout
+from tfpqn.index.code_index import CodeIndex as CodeIndex
+from tfpqn.index.code_index_writer import CodeIndexWriter as CodeIndexWriter
+from tfpqn.index.code_layout import CodeLayout as CodeLayout
+from tfpqn.index.reading import IndexReport as IndexReport
+from tfpqn.index.reading import describe_index as describe_index
+from tfpqn.index.rewriting import Growth as Growth
+from tfpqn.index.rewriting import compact_index as compact_index
+from tfpqn.index.rewriting import merge_indexes as merge_indexes
+from tfpqn.index.rewriting import remove_from_index as remove_from_index
+from tfpqn.index.rewriting import update_index as update_index

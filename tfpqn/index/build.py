@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tfpqn.index._ids import check_unique_ids, convert_ids
-from tfpqn.index._reading import describe_index, read_labels
 from tfpqn.index.code_index import CodeIndex
 from tfpqn.index.code_index_writer import CodeIndexWriter, locked_index
 from tfpqn.index.code_layout import CodeLayout
+from tfpqn.index.reading import describe_index, read_labels
 from tfpqn.index.rewriting import Growth, update_locked
-
-__all__ = ["add_to_index", "build_index", "network_layout"]
+from tfpqn.index.schema import require_unique, to_ids
 
 
 def network_layout(network: Any) -> CodeLayout:
-    """What codes of a `ProductQuantizationNetwork` look like, and its codebooks' fingerprint.
+    """The look of the codes of a `ProductQuantizationNetwork`, and its codebooks' fingerprint.
 
     Raises:
         ValueError: The codebooks hold NaN or infinity, or nothing but zeros.
@@ -64,7 +62,7 @@ def build_index(
             images have another shape than the network's.
     """
     network.require_item_shape(images.item_shape)
-    check_unique_ids(convert_ids(images.ids))
+    require_unique(to_ids(images.ids))
     with CodeIndexWriter(path, network_layout(network), overwrite=overwrite) as writer:
         for codes, rows in _code_batches(network, images, batch_size):
             writer.append(codes, images.ids[rows], _metadata(images, rows))
@@ -118,10 +116,9 @@ def _add(
 ) -> Growth:
     report = describe_index(path)
     layout = network_layout(network)
-    report.layout.require_sizes(layout)
-    report.layout.require_fingerprint(layout.fingerprint)
+    report.layout.require(layout)
     network.require_item_shape(items.item_shape)
-    check_unique_ids(convert_ids(items.ids, report.id_type))
+    require_unique(to_ids(items.ids, report.id_type))
     codes, rows = [], np.empty(0, np.int64)
     for batch_codes, batch_rows in _code_batches(network, items, batch_size):
         codes.append(batch_codes)

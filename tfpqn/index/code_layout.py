@@ -1,4 +1,4 @@
-"""What the codes of an index look like, and which codebooks they belong to."""
+"""The look of the codes of an index, and which codebooks they belong to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-__all__ = ["CodeLayout"]
+import pyarrow as pa
 
 _MAX_CODEWORDS = 2**31
 
@@ -20,13 +19,13 @@ class CodeLayout:
     """Shape and dtype of codes, and the fingerprint of the codebooks that gave them.
 
     Args:
-        code_length: how many small integers make one code.
-        num_codewords: each of them is in `[0, num_codewords)`.
-        fingerprint: digest of the codebooks, lower-case hex digits.
+        code_length: Number of small integers that make one code.
+        num_codewords: Each of them is in `[0, num_codewords)`.
+        fingerprint: Digest of the codebooks, lower-case hex digits.
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if a size is out of range or the fingerprint is no hex digest.
+        TypeError: An argument has the wrong type.
+        ValueError: A size is out of range or the fingerprint is no hex digest.
     """
 
     code_length: int
@@ -39,13 +38,13 @@ class CodeLayout:
             object.__setattr__(self, name, size)
         if not isinstance(self.fingerprint, str):
             raise TypeError(
-                f"fingerprint must be a string of hex digits, "
-                f"got fingerprint={self.fingerprint!r} of type {type(self.fingerprint).__name__}."
+                "fingerprint must be a string of hex digits. "
+                f"Received: {self.fingerprint!r} of type {type(self.fingerprint).__name__}"
             )
         if not re.fullmatch("[0-9a-f]+", self.fingerprint):
             raise ValueError(
-                f"fingerprint must be a digest written in lower-case hex digits, "
-                f"got fingerprint={self.fingerprint!r}."
+                "fingerprint must be a digest written in lower-case hex digits. "
+                f"Received: {self.fingerprint!r}"
             )
 
     @property
@@ -62,51 +61,89 @@ class CodeLayout:
         """Size of one code, in memory as on disk."""
         return self.code_length * self.code_dtype.itemsize
 
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """The type of a column of codes: fixed-size binary."""
+        return pa.binary(self.bytes_per_code)
+
+    def to_arrow(self, codes: np.ndarray) -> pa.Array:
+        """Codes `[rows, code_length]` of `code_dtype` as a column, little-endian.
+
+        The column shares the memory of the codes where the machine is little-endian, too.
+        """
+        stored = np.ascontiguousarray(codes, dtype=self.code_dtype.newbyteorder("<"))
+        return pa.Array.from_buffers(self.arrow_type, len(stored), [None, pa.py_buffer(stored)])
+
+    def from_arrow(self, column: pa.ChunkedArray) -> np.ndarray:
+        """The codes `[rows, code_length]` of a column, checked.
+
+        Raises:
+            ValueError: A code is missing, has another size or holds an unknown codeword.
+        """
+        if column.null_count:
+            raise ValueError(f"Every item must have a code. Received: {column.null_count} without")
+        if column.type != self.arrow_type:  # Spark writes only binary of free size
+            column = column.cast(self.arrow_type)
+        chunks = [self._codes_of(chunk) for chunk in column.chunks if len(chunk)]
+        empty = np.empty((0, self.code_length), self.code_dtype)
+        return self.cast_codes(chunks[0] if len(chunks) == 1 else np.concatenate([empty, *chunks]))
+
+    def _codes_of(self, chunk: pa.Array) -> np.ndarray:
+        # A chunk may be a slice: its rows begin `offset` codes into the buffer.
+        codes = np.frombuffer(
+            chunk.buffers()[1],
+            dtype=self.code_dtype.newbyteorder("<"),
+            count=len(chunk) * self.code_length,
+            offset=chunk.offset * self.bytes_per_code,
+        )
+        return codes.reshape(len(chunk), self.code_length)
+
     def cast_codes(self, codes: npt.ArrayLike) -> np.ndarray:
-        """Checks codes and returns them in `code_dtype`, C-contiguous, copied only if need be.
+        """Checked codes in `code_dtype`, C-contiguous, copied only if need be.
 
         Args:
-            codes: integers `[rows, code_length]`, each in `[0, num_codewords)`.
+            codes: Integers `[rows, code_length]`, each in `[0, num_codewords)`.
 
         Returns:
             Codes `[rows, code_length]` of `code_dtype`.
 
         Raises:
-            TypeError: if the codes are not integers.
-            ValueError: if shape or range is wrong.
+            TypeError: The codes are not integers.
+            ValueError: Shape or range is wrong.
         """
         array = np.asarray(codes)
-        self.check_shape(array)
+        if array.ndim != 2 or array.shape[1] != self.code_length:
+            raise ValueError(
+                f"codes must have the shape [rows, code_length] with code_length="
+                f"{self.code_length}. Received: shape {list(array.shape)}"
+            )
         if array.dtype.kind not in "iu" and array.size:
-            raise TypeError(f"codes must be integers, got dtype {array.dtype}.")
+            raise TypeError(f"codes must be integers. Received: dtype {array.dtype}")
         self._check_range(array)
         return np.ascontiguousarray(array, dtype=self.code_dtype)
 
-    def check_shape(self, codes: np.ndarray) -> None:
-        """Raises ValueError unless the shape is `[rows, code_length]`."""
-        if codes.ndim != 2 or codes.shape[1] != self.code_length:
-            raise ValueError(
-                f"codes must have the shape [rows, code_length] with code_length="
-                f"{self.code_length}, got shape {list(codes.shape)}."
-            )
-
     def require_sizes(self, expected: CodeLayout) -> None:
-        """Raises ValueError unless codes of an index of this layout look like the expected ones."""
+        """Raise a ValueError unless the codes of an index look like the expected ones."""
         mine = self.code_length, self.num_codewords
         if mine != (expected.code_length, expected.num_codewords):
             raise ValueError(
-                f"the index must hold codes of code_length={expected.code_length} and "
-                f"num_codewords={expected.num_codewords}, got an index with "
-                f"code_length={self.code_length} and num_codewords={self.num_codewords}."
+                f"The index must hold codes of code_length={expected.code_length} and "
+                f"num_codewords={expected.num_codewords}. Received: an index with "
+                f"code_length={self.code_length} and num_codewords={self.num_codewords}"
             )
 
+    def require(self, expected: CodeLayout) -> None:
+        """Raise a ValueError unless an index of this layout can be searched with the expected."""
+        self.require_sizes(expected)
+        self.require_fingerprint(expected.fingerprint)
+
     def require_fingerprint(self, fingerprint: str) -> None:
-        """Raises ValueError unless an index of this layout has the codebooks of the fingerprint."""
+        """Raise a ValueError unless an index has the codebooks of the fingerprint."""
         if self.fingerprint != fingerprint:
             raise ValueError(
-                f"the index must be built with the network's codebooks, of fingerprint "
-                f"{fingerprint[:12]}..., got an index built with other codebooks, of fingerprint "
-                f"{self.fingerprint[:12]}...; encode the collection again."
+                f"The index must be built with the network's codebooks, of fingerprint "
+                f"{fingerprint[:12]}.... Received: an index built with other codebooks, of "
+                f"fingerprint {self.fingerprint[:12]}...; encode the collection again"
             )
 
     def _check_range(self, codes: np.ndarray) -> None:
@@ -116,8 +153,8 @@ class CodeLayout:
         smallest, largest = int(codes.min()), int(codes.max())
         if smallest < 0 or largest >= self.num_codewords:
             raise ValueError(
-                f"codes must lie in [0, num_codewords) with num_codewords={self.num_codewords}, "
-                f"got values from {smallest} to {largest}."
+                f"codes must lie in [0, num_codewords) with num_codewords={self.num_codewords}. "
+                f"Received: values from {smallest} to {largest}"
             )
 
 
@@ -127,7 +164,7 @@ def _checked_size(name: str, value: object, limit: int) -> int:
     except TypeError:
         size = None
     if size is None or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {name}={value!r}.")
+        raise TypeError(f"{name} must be an integer. Received: {value!r}")
     if not 1 <= size <= limit:
-        raise ValueError(f"{name} must be from 1 to {limit}, got {name}={value!r}.")
+        raise ValueError(f"{name} must be from 1 to {limit}. Received: {value!r}")
     return size

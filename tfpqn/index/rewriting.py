@@ -1,4 +1,4 @@
-"""Changing an index on disk: read once, one row group at a time, and replaced in one step.
+"""Changing an index on disk in one step; parts that hold nothing of a change are not read.
 
 Memory does not grow with the index, but for the ids where two items might have the same. There is
 one writer at a time: another is refused with a BlockingIOError that names the index. Readers get
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,15 +17,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfpqn.index._columns import type_named
-from tfpqn.index._ids import ARROW_ID_TYPES, check_unique_ids, convert_ids, require_known
-from tfpqn.index._manifest import Manifest, read_manifest
-from tfpqn.index._parts import RowGroup
-from tfpqn.index._reading import IndexReport, describe_index, read_all_row_groups, read_one_state
 from tfpqn.index.code_index import CodeIndex
 from tfpqn.index.code_index_writer import CodeIndexWriter, locked_index
-
-__all__ = ["Growth", "compact_index", "merge_indexes", "remove_from_index", "update_index"]
+from tfpqn.index.manifest import Manifest, Part, read_manifest
+from tfpqn.index.parts import read_tables, require_parts
+from tfpqn.index.reading import IndexReport, describe_index, read_all_tables, read_one_state
+from tfpqn.index.schema import (
+    CODE_COLUMN,
+    ID_COLUMN,
+    ID_TYPES,
+    require_known,
+    require_unique,
+    to_column,
+    to_ids,
+)
 
 ROWS_PER_PART = 1_000_000
 
@@ -33,7 +38,7 @@ _Path: TypeAlias = str | os.PathLike[str]
 
 
 class Growth(NamedTuple):
-    """What `update_index` did.
+    """The work of `update_index`.
 
     Attributes:
         num_added: Items that are new in the index.
@@ -45,7 +50,7 @@ class Growth(NamedTuple):
 
 
 def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> IndexReport:
-    """Rewrite an index of many small parts, as many writers leave it, into few full ones.
+    """Rewrite an index of many small parts, as many additions leave it, into few full ones.
 
     Contents and order stay as they are.
 
@@ -54,7 +59,7 @@ def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> IndexRe
         rows_per_part: Most rows in one part.
 
     Returns:
-        What the index is now.
+        A report on the index as it is now.
 
     Raises:
         FileExistsError: The folder holds other things than an index.
@@ -63,9 +68,9 @@ def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> IndexRe
     """
     with locked_index(path):
         manifest = read_manifest(Path(path))
-        with _rewriter(path, manifest, rows_per_part) as writer:
-            for group in read_all_row_groups(Path(path), manifest):
-                _append(writer, group)
+        with _Rewriter(path, manifest, rows_per_part) as writer:
+            for table in read_all_tables(Path(path), manifest):
+                writer.append_table(table)
         return describe_index(path)
 
 
@@ -81,7 +86,7 @@ def merge_indexes(
         rows_per_part: Most rows in one part.
 
     Returns:
-        What the merged index is.
+        A report on the merged index.
 
     Raises:
         FileExistsError: `output` exists and `overwrite` is not set, or it is no index.
@@ -90,19 +95,20 @@ def merge_indexes(
             part is torn, changed or foreign.
     """
     if not paths:
-        raise ValueError("paths must name at least one index to merge, got none.")
+        raise ValueError("paths must name at least one index to merge. Received: none")
     folders = [Path(path) for path in paths]
 
     def merge(manifests: list[Manifest]) -> None:
+        first = manifests[0]
         for folder, manifest in zip(folders, manifests, strict=True):
-            _require_alike(manifests[0], manifest, folder)
+            _require_alike(first, manifest, folder)
         ids: list[pa.Array] = []
-        with _rewriter(output, manifests[0], rows_per_part, overwrite=overwrite) as writer:
+        with _Rewriter(output, first, rows_per_part, overwrite=overwrite) as writer:
             for folder, manifest in zip(folders, manifests, strict=True):
-                for group in read_all_row_groups(folder, manifest):
-                    ids.extend(group.ids.chunks)
-                    _append(writer, group)
-            check_unique_ids(pa.chunked_array(ids, ARROW_ID_TYPES[manifests[0].id_type]))
+                for table in read_all_tables(folder, manifest):
+                    ids.extend(table[ID_COLUMN].chunks)
+                    writer.append_table(table.select(first.schema.names))
+            require_unique(pa.chunked_array(ids, ID_TYPES[first.id_type]))
 
     with locked_index(output):
         read_one_state(folders, merge, is_checked=True)
@@ -110,40 +116,40 @@ def merge_indexes(
 
 
 def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PART) -> IndexReport:
-    """Rewrite an index without the items of these ids; the others keep their order.
+    """Rewrite the parts that hold items of these ids, without them; the others keep their order.
 
     Args:
         path: The folder of the index.
-        ids: Of the index's type.
+        ids: Ids of the index's type.
         rows_per_part: Most rows in one part.
 
     Returns:
-        What the index is now.
+        A report on the index as it is now.
 
     Raises:
         FileNotFoundError: The folder is no index, or a part is missing.
         TypeError: The ids are not of the index's type.
-        ValueError: The index has no item of an id (it is then as it was), or a part is torn,
-            changed or foreign.
+        ValueError: The index has no item of an id (it is then as it was), or a part that is read
+            is torn, changed or foreign.
     """
     with locked_index(path):
         manifest = read_manifest(Path(path))
-        wanted = convert_ids(ids, manifest.id_type)
-        is_known = np.zeros(len(wanted), bool)
-        with _rewriter(path, manifest, rows_per_part) as writer:
-            for group in read_all_row_groups(Path(path), manifest):
-                is_known |= pc.is_in(wanted, value_set=group.ids).to_numpy()
-                items = _as_index(group, manifest)
-                _append(writer, items.remove(_shared_ids(group, wanted)))
-            require_known(wanted, is_known)
+        gone = to_ids(ids, manifest.id_type)
+
+        def remove(table: pa.Table) -> pa.Table:
+            return table.filter(pc.invert(pc.is_in(table[ID_COLUMN], value_set=gone)))
+
+        with _Rewriter(path, manifest, rows_per_part) as writer:
+            require_known(gone, writer.rewrite_parts(gone, remove))
         return describe_index(path)
 
 
 def update_index(path: _Path, items: CodeIndex, *, rows_per_part: int = ROWS_PER_PART) -> Growth:
-    """Rewrite an index with new codes and metadata for known ids, in place, and further items.
+    """Give known ids new codes and metadata, in place, and add further items in parts of their own.
 
-    The index keeps its columns: one that `items` lacks stays as it is for known ids and is missing
-    for further ones; one that only `items` has is left out.
+    Parts without known ids stay as they are: adding costs what is added. The index keeps its
+    columns: one that `items` lacks stays as it is for known ids and is missing for further ones;
+    one that only `items` has is left out.
 
     Args:
         path: The folder of the index.
@@ -156,8 +162,8 @@ def update_index(path: _Path, items: CodeIndex, *, rows_per_part: int = ROWS_PER
     Raises:
         FileNotFoundError: The folder is no index, or a part is missing.
         TypeError: Ids or metadata are not of the index's types.
-        ValueError: The items are of another layout, or a part is torn, changed or foreign. The
-            index is then as it was.
+        ValueError: The items are of another layout, or a part that is read is torn, changed or
+            foreign. The index is then as it was.
     """
     with locked_index(path):
         return update_locked(path, items, rows_per_part)
@@ -167,85 +173,103 @@ def update_locked(path: _Path, items: CodeIndex, rows_per_part: int = ROWS_PER_P
     """Does what `update_index` does, for a caller that holds the lock of the index."""
     manifest = read_manifest(Path(path))
     items.require_layout(manifest.layout)
-    newer = convert_ids(items.ids, manifest.id_type)
-    is_known = np.zeros(len(items), bool)
-    with _rewriter(path, manifest, rows_per_part) as writer:
-        for group in read_all_row_groups(Path(path), manifest):
-            older = _as_index(group, manifest)
-            rows = np.flatnonzero(pc.is_in(newer, value_set=group.ids).to_numpy())
-            is_known[rows] = True
-            _append(writer, _updated(older, items, rows))
-        _append(writer, _further(items, np.flatnonzero(~is_known), manifest))
+    newer = _like(items.table, manifest.schema)
+    with _Rewriter(path, manifest, rows_per_part) as writer:
+        is_known = writer.rewrite_parts(newer[ID_COLUMN], lambda older: _updated(older, newer))
+        further = newer.filter(pa.array(~is_known))
+        missing = {
+            name: pa.nulls(len(further), manifest.schema.field(name).type)
+            for name in manifest.schema.names
+            if name not in newer.column_names
+        }
+        columns = [missing.get(name) or further[name] for name in manifest.schema.names]
+        writer.append_table(pa.table(columns, schema=manifest.schema))
     return Growth(int((~is_known).sum()), int(is_known.sum()))
 
 
-def _updated(older: CodeIndex, newer: CodeIndex, rows: np.ndarray) -> CodeIndex:
-    """Some items of an index with the codes, and what metadata there is, of the newer ones."""
-    if not len(rows):
-        return older
-    ids = convert_ids(newer.ids[rows], older.id_type)
-    places = pc.index_in(ids, value_set=convert_ids(older.ids, older.id_type))
-    columns = {
-        name: newer.metadata[name].take(rows)
-        if name in newer.metadata.column_names
-        else older.metadata[name].take(places)
-        for name in older.metadata.column_names
-    }
-    return older.update(newer.codes[rows], ids, columns)
-
-
-def _further(items: CodeIndex, rows: np.ndarray, manifest: Manifest) -> CodeIndex:
-    """Items that the index has not, with its columns: those they lack are missing values."""
-    columns = {
-        name: items.metadata[name].take(rows)
-        if name in items.metadata.column_names
-        else pa.nulls(len(rows), type_named(kind))
-        for name, kind in manifest.metadata_columns.items()
-    }
-    return CodeIndex(items.layout, items.codes[rows], items.ids[rows], columns)
-
-
-def _shared_ids(group: RowGroup, wanted: pa.ChunkedArray) -> pa.ChunkedArray:
-    return group.ids.filter(pc.is_in(group.ids, value_set=wanted))
-
-
-def _as_index(group: RowGroup, manifest: Manifest) -> CodeIndex:
-    return CodeIndex(manifest.layout, group.codes, group.ids, group.metadata)
-
-
-def _append(writer: CodeIndexWriter, items: RowGroup | CodeIndex) -> None:
-    writer.append(items.codes, items.ids, items.metadata)
-
-
-class _LockedWriter(CodeIndexWriter):
-    """Writes while the caller holds the lock of the index."""
+class _Rewriter(CodeIndexWriter):
+    """Writes an index anew while the caller holds its lock."""
 
     _lock = staticmethod(lambda path: contextlib.nullcontext())
 
+    def __init__(
+        self, path: _Path, manifest: Manifest, rows_per_part: int, *, overwrite: bool = True
+    ) -> None:
+        super().__init__(
+            path,
+            manifest.layout,
+            overwrite=overwrite,
+            rows_per_part=rows_per_part,
+            schema=manifest.schema,
+        )
+        self.manifest = manifest
 
-@contextlib.contextmanager
-def _rewriter(
-    path: _Path, manifest: Manifest, rows_per_part: int, *, overwrite: bool = True
-) -> Iterator[CodeIndexWriter]:
-    """A writer of the manifest's types, which hold even if no item is left to tell them."""
+    def rewrite_parts(
+        self, ids: pa.ChunkedArray, change: Callable[[pa.Table], pa.Table]
+    ) -> np.ndarray:
+        """Change the parts that hold some of the ids, keep the others, and say which ids are there.
+
+        Returns:
+            bool `[num_ids]`.
+        """
+        is_known = np.zeros(len(ids), bool)
+        for part, is_here in _find_ids(self.path, self.manifest, ids):
+            is_known |= is_here
+            if not is_here.any():
+                self.keep_part(self.path / part.name, part)
+                continue
+            columns = self.manifest.schema.names
+            for table in read_tables(self.path, part, self.manifest, columns, checksum=True):
+                self.append_table(change(table))
+        return is_known
+
+
+def _find_ids(
+    folder: Path, manifest: Manifest, ids: pa.ChunkedArray
+) -> Iterator[tuple[Part, np.ndarray]]:
+    """Yield each part, and which of the ids it holds, bool `[num_ids]`."""
+    require_parts(folder, manifest, alone=True)
+    for part in manifest.parts:
+        is_here = np.zeros(len(ids), bool)
+        if part.may_hold(ids):
+            for table in read_tables(folder, part, manifest, [ID_COLUMN], checksum=False):
+                is_here |= pc.is_in(ids, value_set=table[ID_COLUMN]).to_numpy()
+        yield part, is_here
+
+
+def _like(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of items that an index of the schema has, in its types."""
     columns = {
-        name: pa.array([], type_named(kind)) for name, kind in manifest.metadata_columns.items()
+        ID_COLUMN: to_column(table[ID_COLUMN], "ids", schema.field(ID_COLUMN).type),
+        CODE_COLUMN: table[CODE_COLUMN],
     }
-    with _LockedWriter(
-        path, manifest.layout, overwrite=overwrite, rows_per_part=rows_per_part
-    ) as writer:
-        no_codes = np.empty((0, manifest.layout.code_length), manifest.layout.code_dtype)
-        writer.append(no_codes, pa.array([], ARROW_ID_TYPES[manifest.id_type]), columns)
-        yield writer
+    for field in list(schema)[2:]:
+        if field.name in table.column_names:
+            name = f"metadata column {field.name!r}"
+            columns[field.name] = to_column(table[field.name], name, field.type)
+    return pa.table(columns)
+
+
+def _updated(older: pa.Table, newer: pa.Table) -> pa.Table:
+    """Rows of an index with the codes, and the metadata if there are some, of the newer ones."""
+    places = pc.index_in(older[ID_COLUMN], value_set=newer[ID_COLUMN]).combine_chunks()
+    kept = pa.array(np.arange(len(older)))
+    rows = pc.coalesce(pc.add(places.cast(pa.int64()), len(older)), kept)
+    columns = [
+        pa.chunked_array([*older[name].chunks, *newer[name].chunks], older[name].type).take(rows)
+        if name in newer.column_names
+        else older[name]
+        for name in older.column_names
+    ]
+    return pa.table(columns, schema=older.schema)
 
 
 def _require_alike(first: Manifest, other: Manifest, path: _Path) -> None:
-    other.layout.require_sizes(first.layout)
-    other.layout.require_fingerprint(first.layout.fingerprint)
+    other.layout.require(first.layout)
     expected = {"id": first.id_type, **first.metadata_columns}
     received = {"id": other.id_type, **other.metadata_columns}
     if expected != received:
         raise ValueError(
-            f"all indexes must have the same column types, {expected}, "
-            f"got {received} in {str(path)!r}."
+            f"All indexes must have the same column types, {expected}. "
+            f"Received: {received} in {str(path)!r}"
         )

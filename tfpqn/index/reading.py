@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from tfpqn.index._ids import ARROW_ID_TYPES, IdType, check_unique_ids
-from tfpqn.index._manifest import MANIFEST_NAME, Manifest, read_manifest
-from tfpqn.index._parts import RowGroup, read_row_groups, require_parts
 from tfpqn.index.code_layout import CodeLayout
+from tfpqn.index.manifest import MANIFEST_NAME, Manifest, read_manifest
+from tfpqn.index.parts import read_tables, require_parts
+from tfpqn.index.schema import CODE_COLUMN, ID_COLUMN, ID_TYPES, IdType, require_unique
 
 _MAX_TRIES = 10
 
@@ -23,7 +23,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What an index on disk holds."""
+    """The content of an index on disk."""
 
     path: Path
     layout: CodeLayout
@@ -36,31 +36,31 @@ class IndexReport:
 
 @dataclass(frozen=True)
 class Items:
-    """The content of an index: codes `[num_items, code_length]`, ids, metadata columns."""
+    """Codes `[num_items, code_length]`, ids and metadata columns."""
 
     codes: np.ndarray
-    ids: pa.Array
+    ids: pa.ChunkedArray
     metadata: pa.Table
 
 
 def read_one_state(
     folders: Sequence[Path], read: Callable[[list[Manifest]], _Result], *, is_checked: bool
 ) -> _Result:
-    """Reads indexes, each in one state, though others may replace them meanwhile.
+    """Read indexes, each in one state, though others may replace them meanwhile.
 
     A folder is replaced as a whole, and a part is opened once. So what the checksums in the
     manifest confirm is of one state; without them the manifest must be the same at the end. What
     fails because a folder was replaced is tried again.
 
     Args:
-        folders: where the indexes are.
-        read: reads what the manifests describe, one for each folder.
-        is_checked: whether `read` compares every part with its checksum.
+        folders: Where the indexes are.
+        read: Reads what the manifests describe, one for each folder.
+        is_checked: Whether `read` compares every part with its checksum.
 
     Raises:
-        BlockingIOError: if they are replaced again and again.
-        FileNotFoundError: if the manifest or a part is missing.
-        ValueError: if the manifest or a part is torn, changed or foreign.
+        BlockingIOError: They are replaced again and again.
+        FileNotFoundError: The manifest or a part is missing.
+        ValueError: The manifest or a part is torn, changed or foreign.
     """
     for _ in range(_MAX_TRIES):
         stamps = [_stamp(folder) for folder in folders]
@@ -80,7 +80,7 @@ def read_one_state(
 
 
 def _stamp(folder: Path) -> tuple[int, ...] | None:
-    """What tells the file of a manifest from any other; None where there is none."""
+    """The marks that tell the file of a manifest from any other; None where there is none."""
     try:
         status = os.stat(folder / MANIFEST_NAME)
     except OSError:
@@ -88,31 +88,12 @@ def _stamp(folder: Path) -> tuple[int, ...] | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def verify_index(folder: Path) -> IndexReport:
-    """Reads everything once, one row group at a time, and keeps nothing but the ids.
-
-    Raises:
-        FileNotFoundError: if the manifest or a part is missing.
-        ValueError: if the manifest or a part is torn, changed or foreign, or an id is double.
-    """
-
-    def verify(manifests: list[Manifest]) -> IndexReport:
-        (manifest,) = manifests
-        ids: list[pa.Array] = []
-        for group in read_all_row_groups(folder, manifest):
-            ids.extend(group.ids.chunks)
-        check_unique_ids(pa.chunked_array(ids, ARROW_ID_TYPES[manifest.id_type]))
-        return _report(folder, manifest)
-
-    return read_one_state([folder], verify, is_checked=True)
-
-
 def describe_index(path: str | os.PathLike[str]) -> IndexReport:
-    """What the manifest of an index says; the parts are not looked at, see `CodeIndex.verify`.
+    """The content of an index by its manifest; `CodeIndex.verify` looks at the parts, too.
 
     Raises:
-        FileNotFoundError: if the folder is no index.
-        ValueError: if the manifest is torn or foreign.
+        FileNotFoundError: The folder is no index.
+        ValueError: The manifest is torn or foreign.
     """
     return _report(Path(path), read_manifest(Path(path)))
 
@@ -129,24 +110,42 @@ def _report(folder: Path, manifest: Manifest) -> IndexReport:
     )
 
 
-def read_all_row_groups(folder: Path, manifest: Manifest) -> Iterator[RowGroup]:
-    """Yields everything once, one row group at a time, compared with its checksum before.
+def verify_index(folder: Path) -> IndexReport:
+    """Read everything once, one row group at a time, and keep nothing but the ids.
 
     Raises:
-        FileNotFoundError: if a part is missing.
-        ValueError: if a part is torn or foreign.
+        FileNotFoundError: The manifest or a part is missing.
+        ValueError: The manifest or a part is torn, changed or foreign, or an id is double.
+    """
+
+    def verify(manifests: list[Manifest]) -> IndexReport:
+        (manifest,) = manifests
+        ids: list[pa.Array] = []
+        for table in read_all_tables(folder, manifest):
+            ids.extend(table[ID_COLUMN].chunks)
+        require_unique(pa.chunked_array(ids, ID_TYPES[manifest.id_type]))
+        return _report(folder, manifest)
+
+    return read_one_state([folder], verify, is_checked=True)
+
+
+def read_all_tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
+    """Yield everything once, one row group at a time, compared with its checksum before.
+
+    Raises:
+        FileNotFoundError: A part is missing.
+        ValueError: A part is torn or foreign.
     """
     require_parts(folder, manifest, alone=True)
-    columns = list(manifest.metadata_columns)
     for part in manifest.parts:
-        yield from read_row_groups(folder, part, manifest, columns, checksum=True)
+        yield from read_tables(folder, part, manifest, manifest.schema.names, checksum=True)
 
 
 def read_labels(path: str | os.PathLike[str]) -> dict[str, int]:
-    """Returns the number in the column `label` of each name in `label_name`, in order of number.
+    """The number in the column `label` of each name in `label_name`, in order of number.
 
     Raises:
-        ValueError: if the index has no such columns, or a part is torn or foreign.
+        ValueError: The index has no such columns, or a part is torn or foreign.
     """
     folder, columns = Path(path), ["label", "label_name"]
 
@@ -155,29 +154,29 @@ def read_labels(path: str | os.PathLike[str]) -> dict[str, int]:
         _choose_columns(manifest, columns)
         pairs: set[tuple[int, str]] = set()
         for part in manifest.parts:
-            for group in read_row_groups(folder, part, manifest, columns, checksum=False):
-                distinct = group.metadata.group_by(columns).aggregate([]).drop_null()
-                pairs.update(tuple(row.values()) for row in distinct.select(columns).to_pylist())
-        return pairs
+            for table in read_tables(folder, part, manifest, columns, checksum=False):
+                rows = table.group_by(columns).aggregate([]).to_pylist()
+                pairs.update((row["label"], row["label_name"]) for row in rows)
+        return {pair for pair in pairs if None not in pair}
 
     pairs = read_one_state([folder], read, is_checked=False)
-    # Should a name have several numbers, the first is as good as any.
+    # Where a name has several numbers, the smallest counts.
     return {name: number for number, name in sorted(pairs, reverse=True)}
 
 
 def load_items(
     folder: Path, columns: Sequence[str] | None, *, check: bool
 ) -> tuple[Manifest, Items]:
-    """Reads the parts into arrays that are allocated once.
+    """Read the parts, their codes into one array.
 
     Args:
-        folder: where the index is.
-        columns: the metadata columns to read; all if None.
-        check: whether to compare every part with its checksum.
+        folder: Where the index is.
+        columns: The metadata columns to read; all if None.
+        check: Whether to compare every part with its checksum.
 
     Raises:
-        FileNotFoundError: if the manifest or a part is missing.
-        ValueError: if a column is unknown, or the manifest or a part is torn or foreign.
+        FileNotFoundError: The manifest or a part is missing.
+        ValueError: A column is unknown, or the manifest or a part is torn or foreign.
     """
 
     def load(manifests: list[Manifest]) -> tuple[Manifest, Items]:
@@ -191,19 +190,19 @@ def load_items(
 
 
 def _read_items(folder: Path, manifest: Manifest, columns: list[str], check: bool) -> Items:
-    codes = np.empty((manifest.num_items, manifest.layout.code_length), manifest.layout.code_dtype)
-    ids: list[pa.Array] = []
-    tables = []
-    start = 0
+    layout = manifest.layout
+    codes = np.empty((manifest.num_items, layout.code_length), layout.code_dtype)
+    kept = pa.schema([manifest.schema.field(name) for name in [ID_COLUMN, *columns]])
+    tables, start = [kept.empty_table()], 0
     for part in manifest.parts:
-        for group in read_row_groups(folder, part, manifest, columns, checksum=check):
-            stop = start + len(group.codes)
-            codes[start:stop] = group.codes
-            ids.extend(group.ids.chunks)
-            tables.append(group.metadata)
+        names = [ID_COLUMN, CODE_COLUMN, *columns]
+        for table in read_tables(folder, part, manifest, names, checksum=check):
+            stop = start + table.num_rows
+            codes[start:stop] = layout.from_arrow(table[CODE_COLUMN])
+            tables.append(table.select(kept.names))
             start = stop
-    column = pa.chunked_array(ids, ARROW_ID_TYPES[manifest.id_type]).combine_chunks()
-    return Items(codes, column, pa.concat_tables(tables) if tables else pa.table({}))
+    table = pa.concat_tables(tables).combine_chunks()
+    return Items(codes, table[ID_COLUMN], table.select(columns))
 
 
 def _choose_columns(manifest: Manifest, columns: Sequence[str] | None) -> list[str]:
@@ -213,6 +212,6 @@ def _choose_columns(manifest: Manifest, columns: Sequence[str] | None) -> list[s
     unknown = [name for name in columns if name not in known]
     if isinstance(columns, str) or unknown:
         raise ValueError(
-            f"columns must be metadata columns of the index, {known}, got {columns!r}."
+            f"columns must be metadata columns of the index, {known}. Received: {columns!r}"
         )
     return list(columns)

@@ -23,7 +23,7 @@ class ColumnChunk(NamedTuple):
 
     Attributes:
         path: Name of the column, of a nested one with dots.
-        num_values: How many values it has, missing ones included.
+        num_values: Number of its values, missing ones included.
         num_bytes: Size of its pages when they are decompressed.
         has_equal_strings_once: Whether it holds strings, of which equal ones may stand once.
     """
@@ -35,10 +35,10 @@ class ColumnChunk(NamedTuple):
 
 
 def read_column_chunks(file: BinaryIO) -> list[ColumnChunk]:
-    """Returns all column chunks of an open Parquet file, and leaves it at its beginning.
+    """All column chunks of an open Parquet file, which is left at its beginning.
 
     Raises:
-        ValueError: if there is no footer; other exceptions if it is torn.
+        ValueError: There is no footer; if it is torn, other exceptions.
     """
     file.seek(-_TAIL.size, os.SEEK_END)
     length, magic = _TAIL.unpack(file.read())
