@@ -1,38 +1,36 @@
-"""Laws of random colours and crops: they follow one obvious loop."""
+"""Laws of random crops, colours and squares: they follow one obvious loop."""
+
+import itertools
 
 import numpy as np
 import pytest
 
-from tfpqn.datasets.training.augmentation import crop, jitter_colors
-
-Factors = tuple[float, float, float]
+from tfpqn.datasets.training.augmentation import crop, cut_out, jitter_colors
 
 
 class Given:
     """In place of a generator: gives the numbers that a test wants."""
 
-    def __init__(self, factors: np.ndarray) -> None:
-        self.factors = factors
+    def __init__(self, numbers: np.ndarray) -> None:
+        self.numbers = numbers
 
     def random(self, shape: tuple[int, ...]) -> np.ndarray:
-        return self.factors.reshape(shape)
+        return self.numbers.reshape(shape)
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
         assert low < high
-        return self.factors.reshape(shape)
+        return self.numbers.reshape(shape)
 
 
-def reference(image: np.ndarray, factors: Factors) -> np.ndarray:
+def changed(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """Brightness, contrast and saturation, pixel by pixel."""
     brightness, contrast, saturation = factors
-    bright = [[[value * brightness for value in pixel] for pixel in row] for row in image.tolist()]
-    mean = np.mean(bright)
+    bright = image * brightness
     result = np.zeros(image.shape)
-    for r, row in enumerate(bright):
-        for c, pixel in enumerate(row):
-            pixel = [mean + contrast * (value - mean) for value in pixel]
-            grey = sum(pixel) / len(pixel)
-            result[r, c] = [grey + saturation * (value - grey) for value in pixel]
+    for r, c in np.ndindex(image.shape[:2]):
+        pixel = [np.mean(bright) + contrast * (value - np.mean(bright)) for value in bright[r, c]]
+        grey = sum(pixel) / len(pixel)
+        result[r, c] = [grey + saturation * (value - grey) for value in pixel]
     return result.clip(0, 255)
 
 
@@ -43,15 +41,7 @@ def test_colors_follow_the_factors(rng: np.random.Generator, channels: int) -> N
     found = jitter_colors(images, 0.5, Given(factors))
     assert found.dtype == np.uint8
     for image, result, chosen in zip(images, found, factors.T, strict=True):
-        assert np.abs(result - reference(image, tuple(chosen))).max() <= 0.51
-
-
-def test_frames_of_a_clip_change_alike(rng: np.random.Generator) -> None:
-    clips = rng.integers(0, 256, (2, 3, 4, 5, 3), dtype=np.uint8)
-    factors = rng.uniform(0.5, 1.5, (3, 2))
-    found = jitter_colors(clips, 0.5, Given(factors))
-    as_images = jitter_colors(clips.reshape(2, 12, 5, 3), 0.5, Given(factors))
-    np.testing.assert_array_equal(found.reshape(2, 12, 5, 3), as_images)
+        assert np.abs(result - changed(image, chosen)).max() <= 0.51
 
 
 def cropped(image: np.ndarray, min_area: float, draws: np.ndarray) -> np.ndarray:
@@ -74,11 +64,11 @@ def cropped(image: np.ndarray, min_area: float, draws: np.ndarray) -> np.ndarray
     return result
 
 
-@pytest.mark.parametrize("min_area", [0.2, 0.9])
+@pytest.mark.parametrize(("min_area", "channels"), [(0.2, 3), (0.9, 1)])
 def test_a_crop_is_a_rectangle_brought_back_to_size(
-    rng: np.random.Generator, min_area: float
+    rng: np.random.Generator, min_area: float, channels: int
 ) -> None:
-    images = rng.integers(0, 256, (6, 7, 5, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (6, 7, 5, channels), dtype=np.uint8)
     draws = rng.random((4, 6))
     found = crop(images, min_area, Given(draws))
     assert found.dtype == np.uint8
@@ -94,9 +84,27 @@ def test_a_crop_of_all_leaves_an_item_as_it_is(rng: np.random.Generator) -> None
     np.testing.assert_array_equal(crop(images, 0.5, Given(draws)), images)
 
 
-def test_frames_of_a_clip_are_cropped_alike(rng: np.random.Generator) -> None:
-    clips = rng.integers(0, 256, (2, 3, 4, 5, 3), dtype=np.uint8)
-    draws = rng.random((4, 2))
-    found = crop(clips, 0.3, Given(draws))
-    for frame in range(3):
-        np.testing.assert_array_equal(found[:, frame], crop(clips[:, frame], 0.3, Given(draws)))
+@pytest.mark.parametrize("side", [1, 3])
+def test_cutout_greys_one_square_around_any_pixel(rng: np.random.Generator, side: int) -> None:
+    images = rng.integers(0, 100, (400, 4, 5, 3), dtype=np.uint8)
+    seen = set()
+    for before, after in zip(images, cut_out(images, side, rng), strict=True):
+        centres = set()
+        for row, column in itertools.product(range(4), range(5)):
+            cut = before.copy()
+            top, left = row - side // 2, column - side // 2
+            cut[max(top, 0) : top + side, max(left, 0) : left + side] = 128
+            if np.array_equal(after, cut):
+                centres.add((row, column))
+        assert centres
+        seen |= centres
+    assert len(seen) == 20
+
+
+def test_frames_of_a_clip_change_alike(rng: np.random.Generator) -> None:
+    clips = np.repeat(rng.integers(0, 256, (2, 1, 4, 5, 3), dtype=np.uint8), 3, axis=1)
+    for change, strength in ((crop, 0.3), (jitter_colors, 0.5), (cut_out, 2)):
+        found = change(clips, strength, rng)
+        assert not np.array_equal(found, clips)
+        for frame in range(1, 3):
+            np.testing.assert_array_equal(found[:, frame], found[:, 0])
