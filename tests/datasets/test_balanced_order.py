@@ -90,11 +90,12 @@ def test_training_batches_are_balanced_wherever_the_stream_begins(rng):
         (np.arange(8) % 2, 4, -2, "must be at least 2"),
         (np.arange(8) % 2, 4, 4, "must leave room for a second class.*Received: 4, the whole"),
         (np.eye(8, dtype=int), 4, 2, r"one label each. Received: labels of shape \(8, 8\)"),
+        (np.arange(8) % 2, 4, 2.0, "samples_per_class must be an integer. Received: 2.0"),
         (np.array([0, 0, 0, 1]), 4, 2, "needs 2 classes of so many items. Received: 1 of them"),
     ],
 )
 def test_what_makes_no_balanced_batch_is_refused(labels, batch_size, samples, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         BalancedOrder(labels, batch_size, samples)
 
 

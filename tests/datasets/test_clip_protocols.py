@@ -46,12 +46,8 @@ def test_clip_protocols_name_their_number_of_frames() -> None:
 def test_number_of_frames_of_images_is_refused() -> None:
     with pytest.raises(ValueError, match="items of digits are images. Received: 4"):
         load_protocol("digits").load(num_frames=4)
-
-
-@pytest.mark.parametrize("name", CLIP_NAMES)
-def test_number_of_frames_must_be_positive(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_frames must be at least 1. Received: 0"):
-        load_protocol(name).load(tmp_path, num_frames=0)
+        load_protocol("moving-digits").load(num_frames=0)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +56,6 @@ def test_number_of_frames_must_be_positive(name: str, tmp_path: Path) -> None:
         ({"subject": np.array(["a", "b"])}, "must hold an integer subject for each of 2 clips"),
         ({"subject": np.array([1])}, r"an integer subject .* Received: int64 \(1,\)"),
         ({"frames": np.zeros((9, 5, 4), np.uint8)}, "of even height and width.*Received: 5 x 4"),
-        ({"label": np.zeros((2, 1, 1))}, r"labels must be integers .* float64 \(2, 1, 1\)"),
     ],
 )
 def test_an_msr_action3d_file_of_other_kinds_is_refused(

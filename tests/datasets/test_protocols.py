@@ -43,17 +43,10 @@ def test_digits_have_the_sizes_of_their_description(digits: Splits) -> None:
     assert (len(digits.train), len(digits.database), len(digits.query)) == (1437, 1437, 360)
     assert np.bincount(digits.query.labels).tolist() == [36] * 10
     assert digits.database.label_names == tuple("0123456789")
-
-
-def test_digits_are_on_one_side_each_and_none_is_lost(digits: Splits) -> None:
     ids = np.concatenate([digits.database.ids, digits.query.ids])
     np.testing.assert_array_equal(np.sort(ids), np.arange(1797))
-
-
-def test_digits_are_pixels_of_the_promised_shape(digits: Splits) -> None:
-    for part in (digits.train, digits.database, digits.query):
+    for part in (digits.train, digits.query):
         assert part.image_shape == load_protocol("digits").image_shape == (8, 8, 1)
-        assert part.images.dtype == np.uint8
         assert (part.images.min(), part.images.max()) == (0, 255)
 
 
@@ -177,24 +170,10 @@ def test_known_items_keep_their_side_and_the_hash_decides_on_others() -> None:
     assert sides(split_folder(images, known=known)) == expected | known
 
 
-def test_names_as_labels_are_numbered() -> None:
-    pixels = np.zeros((4, 2, 2, 1), np.uint8)
-    images = ImageArrays(pixels, np.array(["bee", "ant", "bee", "ant"]))
-    assert (images.labels.tolist(), images.label_names) == ([1, 0, 1, 0], ("ant", "bee"))
-    images = ImageArrays(pixels, ["bee", "ant", "bee", "ant"], label_names=["bee", "cat", "ant"])
-    assert images.labels.tolist() == [0, 2, 0, 2]
-    with pytest.raises(ValueError, match=r"among \['bee'\]. Received: \['ant'\]"):
-        ImageArrays(pixels, ["bee", "ant", "bee", "ant"], label_names=["bee"])
-
-
 @pytest.mark.parametrize("share", [-0.5, 1.0, 3.0])
 def test_share_that_leaves_a_side_empty_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match=rf"query_share.*{share}"):
         split_folder(labelled(20, 20), share)
-
-
-def test_folder_is_split_the_same_way_every_time() -> None:
-    assert split_folder(labelled(9, 9)).describe() == split_folder(labelled(9, 9)).describe()
 
 
 @pytest.mark.parametrize("counts", [(5,), (5, 1)])

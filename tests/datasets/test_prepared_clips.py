@@ -1,4 +1,4 @@
-"""Laws of the HMDB-51 builder, from a small manual directory to batches."""
+"""Laws of prepared clips and of the HMDB-51 builder, from a small manual directory to batches."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tests.datasets.videos import encode_video, number_of
-from tfpqn.datasets import load_protocol, sample_uniformly
+from tfpqn.datasets import TfdsClips, load_protocol, sample_jittered, sample_uniformly
+from tfpqn.datasets.clips import tfds_clips
 from tfpqn.datasets.clips.hmdb51 import LABEL_NAMES, list_videos
 
 pytest.importorskip("av", reason="needs PyAV: pip install 'tfpqn[video]'")
@@ -38,10 +39,14 @@ def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data_dir(manual: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
+    prepare(manual, folder, "array_record")
+    return folder
+
+
+def prepare(manual: Path, folder: Path, file_format: str) -> None:
     config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
     builder = tfds.builder("hmdb51/split_1", data_dir=folder)
-    builder.download_and_prepare(file_format="array_record", download_config=config)
-    return folder
+    builder.download_and_prepare(file_format=file_format, download_config=config)
 
 
 def test_labels_are_the_51_actions() -> None:
@@ -61,6 +66,14 @@ def test_missing_videos_and_lists_are_named(manual: Path) -> None:
         list_videos(manual, 3, "train")
 
 
+def make(data_dir: Path, split: str = "train", **changes: object) -> TfdsClips:
+    return TfdsClips("hmdb51/split_1", split, (48, 64, 3), 4, data_dir=data_dir, **changes)
+
+
+def numbers_of(clip: np.ndarray) -> list[int]:
+    return [number_of(frame) for frame in clip]
+
+
 def test_prepared_set_gives_the_protocol_its_clips(data_dir: Path) -> None:
     splits = load_protocol("hmdb51-1").load(data_dir, num_frames=4)
     assert splits.train is splits.database
@@ -69,12 +82,44 @@ def test_prepared_set_gives_the_protocol_its_clips(data_dir: Path) -> None:
         assert {part.label_names[label] for label in part.labels} == {"run", "wave"}
         clips = np.concatenate([batch.images for batch in part.batches(2)])
         assert clips.shape == (len(lengths), 4, 112, 112, 3)
-        numbers = {tuple(map(number_of, clip)) for clip in clips}
+        numbers = {tuple(numbers_of(clip)) for clip in clips}
         assert numbers == {tuple(sample_uniformly(length, 4).tolist()) for length in lengths}
     assert not set(splits.database.ids) & set(splits.query.ids)
+
+
+def test_subset_keeps_frames_labels_and_ids_together(data_dir: Path) -> None:
+    clips = make(data_dir, first_id=6, mirrors_alike=False)
+    assert (clips.ids.tolist(), clips.mirrors_alike) == ([6, 7, 8], False)
+    part = clips.subset(np.array([2, 1])).subset(np.array([1]))
+    assert (part.ids.tolist(), part.labels.tolist()) == ([7], [clips.labels[1]])
+    np.testing.assert_array_equal(part.read_item(0), clips.read_item(1))
+
+
+def test_only_the_frames_that_a_seed_draws_are_decoded(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, decoded = tfds_clips.decode_image_bytes, []
+    monkeypatch.setattr(
+        tfds_clips, "decode_image_bytes", lambda *given: decoded.append(given) or decode(*given)
+    )
+    clips = make(data_dir)
+    assert not decoded
+    drawn = [numbers_of(clips.read_item(position, 3)) for position in range(3)]
+    assert sorted(drawn) == sorted(sample_jittered(n, 4, 3).tolist() for n in (4, 9, 12))
+    assert len(decoded) == 12
 
 
 def test_stored_frames_have_a_shorter_side_of_240(data_dir: Path) -> None:
     source = tfds.builder("hmdb51/split_1", data_dir=data_dir).as_data_source(split="test")
     stored = [frame for example in source for frame in example["video"]]
     assert {frame.shape for frame in stored} == {(240, 320, 3)}
+
+
+def test_set_without_random_access_is_refused_with_the_remedy(manual: Path, tmp_path: Path) -> None:
+    prepare(manual, tmp_path, "tfrecord")
+    with pytest.raises(FileNotFoundError, match="lies as tfrecord") as caught:
+        make(tmp_path)
+    remedy = "tfds.builder('hmdb51/split_1', data_dir='DIR').download_and_prepare("
+    assert remedy in str(caught.value)
+    with pytest.raises(ValueError, match="num_frames must be at least 1. Received: 0"):
+        TfdsClips("hmdb51/split_1", "train", (48, 64, 3), 0, data_dir=tmp_path)
