@@ -1,17 +1,23 @@
-"""Laws of building an index: it holds what the network makes of each image, and nothing else."""
+"""Laws of building and growing an index with a network: it holds the codes of the items."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.training.tiny import LABEL_NAMES, fill_weights_with_nan, make_images, make_network
+from tests.training.tiny import (
+    LABEL_NAMES,
+    fill_weights_with_nan,
+    make_clips,
+    make_images,
+    make_network,
+    make_network_with,
+)
 from tfpqn.datasets import ImageArrays, ImageFolder
-from tfpqn.datasets.image_set import ImageBatch
 from tfpqn.export import Searcher
-from tfpqn.index import CodeIndex, add_to_index, build_index, network_layout
+from tfpqn.index import CodeIndex, Growth, add_to_index, build_index, network_layout
+from tfpqn.layers import TemporalProductQuantization
 
 
 @pytest.fixture(scope="module")
@@ -25,234 +31,210 @@ def images() -> ImageArrays:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, images: ImageArrays) -> Path:
-    """Ten labelled images as files, one without a label, and two that are none."""
-    for position in range(10):
-        path = tmp_path / "images" / LABEL_NAMES[images.labels[position]] / f"{position}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(images.encoded_image(position))
-    (tmp_path / "images" / "loose.png").write_bytes(images.encoded_image(10))
-    (tmp_path / "images" / "ant" / "corrupt.png").write_text("not an image")
-    (tmp_path / "images" / "dog" / "empty.png").touch()
-    return tmp_path / "images"
+def path(network: Any, images: ImageArrays, tmp_path: Path) -> Path:
+    """An index of the first twenty images."""
+    build_index(network, images.subset(np.arange(20)), tmp_path / "index")
+    return tmp_path / "index"
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_codes_are_those_of_the_network(
-    network: Any, images: ImageArrays, tmp_path: Path, batch_size: int
+def write_files(folder: Path, images: ImageArrays, names: list[str]) -> ImageFolder:
+    for position, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(images.encoded_image(position))
+    return ImageFolder(folder, (8, 8, 1))
+
+
+def rows_of(index: CodeIndex) -> dict[Any, tuple[Any, Any]]:
+    """Id -> (name of the label, its number)."""
+    rows = index.metadata.to_pylist()
+    pairs = [(row["label_name"], row["label"]) for row in rows]
+    return dict(zip(index.ids, pairs, strict=True))
+
+
+@pytest.mark.parametrize(("batch_size", "num_codewords"), [(1, 4), (7, 1024), (100, 4)])
+def test_codes_ids_and_labels_are_those_of_network_and_items(
+    images: ImageArrays, tmp_path: Path, batch_size: int, num_codewords: int
 ) -> None:
-    assert build_index(network, images, tmp_path / "index", batch_size=batch_size) == 30
-    index = CodeIndex.load(tmp_path / "index")
+    network, done = make_network(num_codewords=num_codewords), []
+    path = tmp_path / "index"
+    build = build_index(network, images, path, batch_size=batch_size, progress=done.append)
+    assert build == 30
+    assert done == [*range(batch_size, 30, batch_size), 30]
+    index = CodeIndex.load(path)
     np.testing.assert_array_equal(index.codes, network.encode(images.images))
     np.testing.assert_array_equal(index.ids, images.ids)
     assert index.layout == network_layout(network)
-    CodeIndex.verify(tmp_path / "index")
-
-
-def test_codes_of_large_codebooks_keep_their_upper_bits(
-    images: ImageArrays, tmp_path: Path
-) -> None:
-    network = make_network(num_codewords=1024)
-    build_index(network, images, tmp_path / "index")
-    index = CodeIndex.load(tmp_path / "index")
-    assert index.codes.max() > 255
-    np.testing.assert_array_equal(index.codes, network.encode(images.images))
-
-
-def test_labels_and_their_names_are_kept_as_metadata(
-    network: Any, images: ImageArrays, tmp_path: Path
-) -> None:
-    build_index(network, images, tmp_path / "index", batch_size=8)
-    metadata = CodeIndex.load(tmp_path / "index").metadata
-    assert metadata.column_names == ["label", "label_name"]
-    assert metadata["label"].to_pylist() == images.labels.tolist()
-    assert metadata["label_name"].to_pylist() == [LABEL_NAMES[label] for label in images.labels]
-
-
-def test_labels_without_names_are_kept_as_numbers(
-    network: Any, images: ImageArrays, tmp_path: Path
-) -> None:
-    build_index(network, ImageArrays(images.images, images.labels), tmp_path / "index")
-    metadata = CodeIndex.load(tmp_path / "index").metadata
-    assert metadata.column_names == ["label"]
-    assert metadata["label"].to_pylist() == images.labels.tolist()
-
-
-def test_multi_hot_labels_are_left_out(network: Any, images: ImageArrays, tmp_path: Path) -> None:
-    multi_hot = ImageArrays(images.images, np.eye(4, dtype=np.int64)[images.labels])
-    assert build_index(network, multi_hot, tmp_path / "index") == 30
-    assert CodeIndex.load(tmp_path / "index").metadata.num_columns == 0
+    assert list(rows_of(index).values()) == [(LABEL_NAMES[n], n) for n in images.labels]
+    CodeIndex.verify(path)
 
 
 @pytest.mark.parametrize(
-    ("ids", "id_type"),
-    [
-        (np.arange(30) * 10**12, "int64"),
-        (np.arange(30, dtype=np.int32), "int64"),
-        (np.array([f"image {i}" for i in range(30)]), "string"),
-        (np.array([f"ü/{i}.png" for i in range(30)], dtype=object), "string"),
-    ],
-    ids=["int64", "int32", "fixed width", "objects"],
+    ("labels", "columns"), [(np.arange(30) % 4, ["label"]), (np.eye(30, dtype=np.int64), [])]
 )
+def test_labels_without_names_are_numbers_and_multi_hot_ones_are_left_out(
+    network: Any, images: ImageArrays, tmp_path: Path, labels: np.ndarray, columns: list[str]
+) -> None:
+    build_index(network, ImageArrays(images.images, labels), tmp_path / "index")
+    assert CodeIndex.load(tmp_path / "index").metadata.column_names == columns
+    add_to_index(network, make_images(40), tmp_path / "index")
+    assert CodeIndex.load(tmp_path / "index").metadata.column_names == columns
+
+
+@pytest.mark.parametrize("ids", [np.arange(30, dtype=np.int32), [f"ü/{i}.png" for i in range(30)]])
 def test_ids_are_integers_or_strings(
-    network: Any, images: ImageArrays, tmp_path: Path, ids: np.ndarray, id_type: str
+    network: Any, images: ImageArrays, tmp_path: Path, ids: Any
 ) -> None:
     build_index(network, ImageArrays(images.images, images.labels, ids), tmp_path / "index")
     index = CodeIndex.load(tmp_path / "index")
-    assert index.id_type == id_type
-    assert index.ids.tolist() == ids.tolist()
+    assert index.ids.tolist() == list(ids)
 
 
-def test_folder_is_coded_file_by_file(network: Any, folder: Path, tmp_path: Path) -> None:
-    images = ImageFolder(folder, (8, 8, 1))
-    assert build_index(network, images, tmp_path / "index", batch_size=4) == 11
+def test_folder_is_coded_file_by_file_and_broken_files_are_left_out(
+    network: Any, images: ImageArrays, tmp_path: Path
+) -> None:
+    folder = write_files(tmp_path / "images", images, ["dog/1.png", "bee/2.png", "loose.png"])
+    (tmp_path / "images" / "dog" / "broken.png").write_text("not an image")
+    folder = ImageFolder(tmp_path / "images", (8, 8, 1))
+    assert build_index(network, folder, tmp_path / "index", batch_size=2) == 3
+    assert set(folder.skipped) == {"dog/broken.png"}
     index = CodeIndex.load(tmp_path / "index")
-    rows = {
-        id_: (code.tolist(), label, name)
-        for id_, code, label, name in zip(
-            index.ids,
-            index.codes,
-            index.metadata["label"].to_pylist(),
-            index.metadata["label_name"].to_pylist(),
-            strict=True,
-        )
+    assert rows_of(index) == {
+        "bee/2.png": ("bee", 0),
+        "dog/1.png": ("dog", 1),
+        "loose.png": (None, -1),
     }
-    for batch in images.batches(1):
-        id_ = images.ids[batch.positions[0]]
-        code, label, name = rows.pop(id_)
-        assert code == np.array(network.encode(batch.images))[0].tolist()
-        known = id_.split("/")[0] if "/" in id_ else None
-        assert (name, label) == (known, LABEL_NAMES.index(known) if known else -1)
-    assert not rows
+    np.testing.assert_array_equal(index.codes, network.encode(images.images[[1, 0, 2]]))
 
 
-def test_files_that_cannot_be_read_are_left_out_and_named(
-    network: Any, folder: Path, tmp_path: Path
+def test_existing_path_is_replaced_only_when_told_to(
+    network: Any, images: ImageArrays, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = ImageFolder(folder, (8, 8, 1))
-    build_index(network, images, tmp_path / "index", batch_size=2)
-    assert set(images.skipped) == {"ant/corrupt.png", "dog/empty.png"}
-    ids = set(CodeIndex.load(tmp_path / "index").ids)
-    assert ids == set(images.ids) - set(images.skipped)
-
-
-def test_progress_counts_the_images_done(network: Any, images: ImageArrays, tmp_path: Path) -> None:
-    done: list[int] = []
-    build_index(network, images, tmp_path / "index", batch_size=8, progress=done.append)
-    assert done == [8, 16, 24, 30]
-
-
-class Stream(ImageArrays):
-    """An image set that counts the batches it was asked for."""
-
-    asked = 0
-
-    def batches(self, batch_size: int, positions: np.ndarray | None = None) -> Iterator[ImageBatch]:
-        for batch in super().batches(batch_size, positions):
-            self.asked += 1
-            yield batch
-
-
-def test_a_batch_is_coded_before_the_next_is_asked_for(
-    network: Any, images: ImageArrays, tmp_path: Path
-) -> None:
-    stream = Stream(images.images, images.labels)
-    asked: list[int] = []
-    build_index(
-        network,
-        stream,
-        tmp_path / "index",
-        batch_size=4,
-        progress=lambda done: asked.append(stream.asked),
-    )
-    assert asked == list(range(1, 9))
-
-
-def refuse_to_code(*_: Any) -> None:
-    raise AssertionError("images were coded in vain")
-
-
-def test_existing_path_is_refused_before_any_work(
-    network: Any, images: ImageArrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "index").mkdir()
-    (tmp_path / "index" / "mine.txt").write_text("mine")
-    monkeypatch.setattr(network, "predict_on_batch", refuse_to_code)
-    with pytest.raises(FileExistsError, match="index"):
-        build_index(network, images, tmp_path / "index")
-    assert [path.name for path in tmp_path.rglob("*")] == ["index", "mine.txt"]
-
-
-def test_index_is_replaced_only_when_told_to(
-    network: Any, images: ImageArrays, tmp_path: Path
-) -> None:
-    build_index(network, images, tmp_path / "index")
     fewer = images.subset(np.array([4, 2]))
-    with pytest.raises(FileExistsError):
-        build_index(network, fewer, tmp_path / "index")
-    assert len(CodeIndex.load(tmp_path / "index")) == 30
-    assert build_index(network, fewer, tmp_path / "index", overwrite=True) == 2
-    assert CodeIndex.load(tmp_path / "index").ids.tolist() == [4, 2]
-
-
-def test_embeddings_that_are_not_finite_are_refused_and_the_former_index_stays(
-    network: Any, images: ImageArrays, tmp_path: Path
-) -> None:
-    build_index(network, images, tmp_path / "index")
-    broken = fill_weights_with_nan(make_network())
-    with pytest.raises(ValueError, match=r"must be finite.*for 30 images, the first with id .*0"):
-        build_index(broken, images, tmp_path / "index", overwrite=True)
-    assert CodeIndex.load(tmp_path / "index").layout == network_layout(network)
-    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "predict_on_batch", refuse_to_code)
+        with pytest.raises(FileExistsError):
+            build_index(network, fewer, path)
+    assert len(CodeIndex.load(path)) == 20
+    assert build_index(network, fewer, path, overwrite=True) == 2
+    assert CodeIndex.load(path).ids.tolist() == [4, 2]
 
 
 @pytest.mark.parametrize("values", [np.nan, np.inf, 0.0])
-def test_codebooks_that_cannot_tell_items_apart_are_refused(
-    images: ImageArrays, tmp_path: Path, values: float
+def test_codebooks_that_cannot_code_are_refused(
+    images: ImageArrays, path: Path, tmp_path: Path, values: float
 ) -> None:
-    """One value that is not finite is enough; zeros are where all are."""
     network = make_network()
     codebooks = np.array(network.quantizer.codebooks)
     codebooks[0, 0, 0] = values
     network.quantizer.codebooks.assign(codebooks if values else np.zeros_like(codebooks))
     message = "codebooks of the quantizer must be finite and not all zero.* Received: "
     with pytest.raises(ValueError, match=message):
-        build_index(network, images, tmp_path / "index")
-    build_index(make_network(), images, tmp_path / "index")
+        build_index(network, images, tmp_path / "new")
     with pytest.raises(ValueError, match=message):
-        add_to_index(network, images, tmp_path / "index")
+        add_to_index(network, images, path)
     with pytest.raises(ValueError, match=message):
-        Searcher(network, CodeIndex.load(tmp_path / "index"))
+        Searcher(network, CodeIndex.load(path))
 
 
-def test_collection_without_a_readable_image_is_refused(network: Any, tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "1.png").write_text("not an image")
-    images = ImageFolder(tmp_path / "images", (8, 8, 1))
+def test_what_fails_while_it_codes_leaves_the_index_as_it_was(
+    network: Any, images: ImageArrays, path: Path, tmp_path: Path
+) -> None:
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    broken = fill_weights_with_nan(make_network())
+    with pytest.raises(ValueError, match=r"must be finite.*for 30 images, the first with id .*0"):
+        build_index(broken, images, path, overwrite=True)
+    with pytest.raises(ValueError, match="must be finite"):
+        add_to_index(broken, images, path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "1.png").write_text("not an image")
+    empty = ImageFolder(tmp_path / "empty", (8, 8, 1))
     with pytest.raises(ValueError, match="at least one readable image. Received: 1 images"):
-        build_index(network, images, tmp_path / "index")
-    assert not (tmp_path / "index").exists()
-    assert images.skipped.keys() == {"1.png"}
+        build_index(network, empty, path, overwrite=True)
+    assert empty.skipped.keys() == {"1.png"}
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+    assert {entry.name for entry in tmp_path.iterdir()} == {"index", "empty"}
 
 
-def test_id_that_occurs_twice_is_refused(network: Any, images: ImageArrays, tmp_path: Path) -> None:
-    ids = np.arange(30)
-    ids[29] = 7
-    with pytest.raises(ValueError, match="ids must be unique. Received: the id 7 2 times"):
-        build_index(
-            network,
-            ImageArrays(images.images, images.labels, ids),
-            tmp_path / "index",
-            batch_size=8,
-        )
-    assert list(tmp_path.iterdir()) == []
+# Growing
 
 
-def test_index_belongs_to_its_network(network: Any, images: ImageArrays, tmp_path: Path) -> None:
-    build_index(network, images, tmp_path / "index")
-    index = CodeIndex.load(tmp_path / "index")
-    index.require_layout(network_layout(network))
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_grown_index_equals_that_of_all_items(
+    network: Any, images: ImageArrays, path: Path, tmp_path: Path, batch_size: int
+) -> None:
+    done: list[int] = []
+    newer = images.subset(np.arange(15, 30))
+    growth = add_to_index(network, newer, path, batch_size=batch_size, progress=done.append)
+    assert growth == Growth(num_added=10, num_updated=5)
+    assert (done[-1], done) == (15, sorted(done))
+    build_index(network, images, tmp_path / "all")
+    grown, together = CodeIndex.load(path), CodeIndex.load(tmp_path / "all")
+    assert grown.table.equals(together.table)
+    CodeIndex.verify(path)
+
+
+def test_known_item_gets_the_codes_of_its_new_image_in_its_place(
+    network: Any, images: ImageArrays, path: Path
+) -> None:
+    before = CodeIndex.load(path)
+    changed = ImageArrays(images.images[[25, 26]], [3, 3], np.array([4, 11]), LABEL_NAMES)
+    assert add_to_index(network, changed, path) == Growth(num_added=0, num_updated=2)
+    after = CodeIndex.load(path)
+    np.testing.assert_array_equal(after.ids, before.ids)
+    np.testing.assert_array_equal(after.codes[[4, 11]], network.encode(changed.images))
+    others = np.setdiff1d(np.arange(20), [4, 11])
+    np.testing.assert_array_equal(after.codes[others], before.codes[others])
+    assert rows_of(after)[4] == (LABEL_NAMES[3], 3)
+
+
+def test_labels_of_a_folder_get_the_numbers_that_their_names_have_in_the_index(
+    network: Any, images: ImageArrays, tmp_path: Path
+) -> None:
+    """A folder counts its own subfolders from 0: that is not the count of the collection."""
+    older = write_files(tmp_path / "old", images, ["bee/1.png", "dog/1.png"])
+    newer = write_files(tmp_path / "new", images, ["auk/2.png", "dog/2.png", "loose.png"])
+    build_index(network, older, tmp_path / "index")
+    assert add_to_index(network, newer, tmp_path / "index") == Growth(3, 0)
+    assert rows_of(CodeIndex.load(tmp_path / "index")) == {
+        "bee/1.png": ("bee", 0),
+        "dog/1.png": ("dog", 1),
+        "auk/2.png": ("auk", 2),
+        "dog/2.png": ("dog", 1),
+        "loose.png": (None, -1),
+    }
+
+
+def test_clips_are_added_like_images(tmp_path: Path) -> None:
+    network = make_network_with(TemporalProductQuantization(2, 2, 16))
+    clips = make_clips(12)
+    build_index(network, clips.subset(np.arange(8)), tmp_path / "index")
+    assert add_to_index(network, clips.subset(np.arange(4, 12)), tmp_path / "index") == (4, 4)
+    build_index(network, clips, tmp_path / "all")
+    grown, together = (CodeIndex.load(tmp_path / name) for name in ("index", "all"))
+    assert grown.table.equals(together.table)
+
+
+def refuse_to_code(*_: Any) -> None:
+    raise AssertionError("images were coded in vain")
+
+
+def test_what_does_not_fit_is_refused_before_any_work(
+    network: Any, images: ImageArrays, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = make_network()
     other.quantizer.codebooks.assign(np.array(other.quantizer.codebooks) + 0.1)
+    for each in (network, other):
+        monkeypatch.setattr(each, "predict_on_batch", refuse_to_code)
     with pytest.raises(ValueError, match="built with other codebooks"):
-        index.require_layout(network_layout(other))
+        add_to_index(other, images, path)
+    with pytest.raises(FileNotFoundError, match="folder of an index"):
+        add_to_index(network, images, tmp_path / "none")
+    words = ImageArrays(images.images, images.labels, np.array([f"{n}" for n in range(30)]))
+    with pytest.raises(TypeError, match="ids must hold values of type int64. Received: string"):
+        add_to_index(network, words, path)
+    double = ImageArrays(images.images, images.labels, np.arange(30) // 2)
+    for write in (add_to_index, lambda *given: build_index(*given, overwrite=True)):
+        with pytest.raises(ValueError, match="ids must be unique. Received: the id 0 2 times"):
+            write(network, double, path)
+        with pytest.raises(ValueError, match="must have the network's shape"):
+            write(network, ImageArrays(np.zeros((1, 9, 8, 1), np.uint8), [0]), path)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from tfpqn.index import (
     remove_from_index,
     update_index,
 )
+from tfpqn.index.manifest import read_manifest
 
 
 def split_known(model: list[Item], items: list[Item]) -> tuple[list[Item], list[Item]]:
@@ -174,13 +176,27 @@ def test_indexes_that_differ_are_not_merged(tmp_path: Path) -> None:
             merge_indexes(tmp_path / "merged", tmp_path / "a", tmp_path / name)
 
 
-def test_order_of_merged_items_is_that_of_the_paths(tmp_path: Path) -> None:
-    parts = [make_items(3), make_items(4, first=10), make_items(2, first=5)]
-    for name, items in zip("abc", parts, strict=True):
-        write_items(tmp_path / name, items, "int64")
-    report = merge_indexes(tmp_path / "merged", *(tmp_path / name for name in "abc"))
-    assert (report.num_items, report.num_parts) == (9, 1)
-    assert items_of(CodeIndex.load(tmp_path / "merged")) == sum(parts, [])
+@pytest.mark.parametrize("id_type", sorted(ID_KINDS))
+def test_adding_opens_no_part_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, id_type: str
+) -> None:
+    items = make_items(6)
+    if id_type == "string":
+        items = [item._replace(id=f"photos/{item.id}.jpg") for item in items]
+    path = tmp_path / "index"
+    write_items(path, items[:4], id_type)
+    digests = {part.sha256 for part in read_manifest(path).parts}
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "read_metadata", None)
+        assert update_index(path, index_of(items[4:], id_type)) == Growth(2, 0)
+    assert digests < {part.sha256 for part in read_manifest(path).parts}
+    assert items_of(CodeIndex.load(path)) == items
+    # Nor does a change open the parts that hold none of its ids.
+    opened, read_metadata = [], pq.read_metadata
+    monkeypatch.setattr(pq, "read_metadata", lambda *a: opened.append(a) or read_metadata(*a))
+    remove_from_index(path, [items[3].id])
+    assert len(opened) == 2
+    assert items_of(CodeIndex.load(path)) == items[:3] + items[4:]
 
 
 def test_columns_that_new_items_lack_stay_for_known_ids_and_are_missing_for_others(

@@ -143,36 +143,14 @@ class PreparedImages:
 
 CIFAR10 = PreparedImages(
     "cifar10",
-    (
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    ),
+    tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
     (32, 32, 3),
     50_000,
     10_000,
 )
 FASHION_MNIST = PreparedImages(
     "fashion_mnist",
-    (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
+    tuple("T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")),
     (28, 28, 1),
     60_000,
     10_000,

@@ -13,7 +13,7 @@ from tfpqn.datasets.clips.frame_sampling import check_num_frames
 from tfpqn.datasets.clips.protocols import VIDEO_SHAPE
 from tfpqn.datasets.image_set import ImageShape
 from tfpqn.datasets.images.arrays import ImageArrays
-from tfpqn.datasets.prepared_images import CIFAR10, FASHION_MNIST
+from tfpqn.datasets.prepared_images import CIFAR10, FASHION_MNIST, PreparedImages
 from tfpqn.datasets.splits import Splits, draw_per_label
 
 
@@ -92,10 +92,19 @@ def _load_digits(data_dir: Path | None) -> Splits:
     return Splits(train=database, database=database, query=everything.subset(query))
 
 
-def _load_cifar10_full(data_dir: Path | None) -> Splits:
-    train, test = CIFAR10.load(data_dir)
+def _load_split_test(images: PreparedImages, data_dir: Path | None) -> Splits:
+    """Trained on the training images; 100 test images of each label search the other ones."""
+    train, test = images.load(data_dir)
     query, rest = draw_per_label(test.labels, 100)
     return Splits(train=train, database=test.subset(rest), query=test.subset(query))
+
+
+def _load_cifar10_full(data_dir: Path | None) -> Splits:
+    return _load_split_test(CIFAR10, data_dir)
+
+
+def _load_fashion_mnist(data_dir: Path | None) -> Splits:
+    return _load_split_test(FASHION_MNIST, data_dir)
 
 
 def _load_cifar10_test(data_dir: Path | None) -> Splits:
@@ -124,12 +133,6 @@ def _load_cifar10_10kq(data_dir: Path | None) -> Splits:
     query, rest = draw_per_label(everything.labels, 1000)
     database = everything.subset(rest)
     return Splits(train=database, database=database, query=everything.subset(query))
-
-
-def _load_fashion_mnist(data_dir: Path | None) -> Splits:
-    train, test = FASHION_MNIST.load(data_dir)
-    query, rest = draw_per_label(test.labels, 100)
-    return Splits(train=train, database=test.subset(rest), query=test.subset(query))
 
 
 def _concatenate(first: ImageArrays, second: ImageArrays) -> ImageArrays:

@@ -18,6 +18,7 @@ from tfpqn.index.code_layout import CodeLayout
 from tfpqn.index.schema import (
     CODE_COLUMN,
     ID_COLUMN,
+    ID_TYPES,
     IdType,
     id_type_of,
     index_schema,
@@ -164,21 +165,18 @@ def _parse_parts(entries: list[Any], id_type: str) -> tuple[Part, ...]:
         if name != expected:
             # Only this one name: nothing outside the folder can be meant, nothing twice.
             raise ValueError(f"expected part {number} to be named {expected!r}, not {name!r}")
-        sizes = {size: _field(entry, size, int) for size in ("rows", "bytes")}
-        if min(sizes.values()) < 0 or max(sizes.values()) >= 2**63:
-            raise ValueError(f"expected sizes of {name} of 0 or more, in 64 bits, not {sizes}")
-        id_range = _parse_range(entry.get("id_range"), int if id_type == "int64" else str)
-        parts.append(Part(name, sha256=_field(entry, "sha256", str), id_range=id_range, **sizes))
+        rows, size = (_field(entry, field, int) for field in ("rows", "bytes"))
+        if not (0 <= rows < 2**63 and 0 <= size < 2**63):
+            raise ValueError(f"expected sizes of {name} in 0 .. 2**63 - 1, not {rows} and {size}")
+        id_range = _parse_range(entry.get("id_range"), ID_TYPES[id_type])
+        parts.append(Part(name, rows, size, _field(entry, "sha256", str), id_range))
     return tuple(parts)
 
 
-def _parse_range(ends: Any, kind: type) -> Any:
-    if ends is None:
-        return None
-    ends = tuple(_field({"id_range": end}, "id_range", kind) for end in ends)
-    if len(ends) != 2 or kind is int and not all(-(2**63) <= end < 2**63 for end in ends):
+def _parse_range(ends: Any, kind: pa.DataType) -> Any:
+    if ends is not None and (not isinstance(ends, list) or len(ends) != 2):
         raise ValueError(f"expected id_range to be two ids, not {ends!r}")
-    return ends
+    return None if ends is None else tuple(pa.array(ends, kind).to_pylist())
 
 
 def _field(fields: Any, name: str, kind: type[_Value]) -> _Value:
