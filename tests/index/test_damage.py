@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.index.small_index import (
     replace_part,
 )
 from tfpqn.files.atomic import sha256_of_file
-from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout, compact_index
+from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout, compact_index, update_index
 
 ROOT = Path(tfpqn.index.__file__).parent.parent.parent
 READERS = pytest.mark.parametrize("read", [CodeIndex.load, CodeIndex.verify])
@@ -345,6 +346,7 @@ def test_link_that_leads_out_of_the_index_is_refused(tmp_path: Path, name: str) 
     make_index().save(tmp_path / "index")
     (tmp_path / "index" / name).rename(tmp_path / name)
     (tmp_path / "index" / name).symlink_to(tmp_path / name)
-    for read in (CodeIndex.load, CodeIndex.verify, compact_index):
+    add = partial(update_index, items=CodeIndex(LAYOUT, CODES, [50, 51]))
+    for read in (CodeIndex.load, CodeIndex.verify, compact_index, add):
         with pytest.raises(ValueError, match=f"{name}', a link that leads out"):
             read(tmp_path / "index")

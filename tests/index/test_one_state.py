@@ -141,13 +141,14 @@ def test_writers_at_the_same_instant_lose_nothing_that_they_say_is_done(tmp_path
     assert set(CodeIndex.load(path).ids.tolist()) == {*IDS.tolist(), *done}
 
 
-def test_rewriting_keeps_the_permissions_of_an_index(tmp_path: Path) -> None:
+@pytest.mark.parametrize("new_id", [1, 100])
+def test_rewriting_keeps_the_permissions_of_an_index(tmp_path: Path, new_id: int) -> None:
     path = tmp_path / "index"
     write_items(path, [], "int64")
     write_index(path, 1)
     path.chmod(0o770)
     for file in path.iterdir():
         file.chmod(0o640)
-    compact_index(path)
+    update_index(path, CodeIndex(LAYOUT, [[9, 9]], [new_id], {"label": [0]}))
     assert path.stat().st_mode & 0o777 == 0o770
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o640}

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfpqn.files.foreign import require_within
 from tfpqn.index.code_index import CodeIndex
 from tfpqn.index.code_index_writer import CodeIndexWriter, locked_index
 from tfpqn.index.manifest import Manifest, Part, read_manifest
@@ -216,6 +217,7 @@ class _Rewriter(CodeIndexWriter):
         for part, is_here in _find_ids(self.path, self.manifest, ids):
             is_known |= is_here
             if not is_here.any():
+                require_within(self.path / part.name, self.path)
                 self.keep_part(self.path / part.name, part)
                 continue
             columns = self.manifest.schema.names
