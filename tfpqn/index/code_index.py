@@ -122,8 +122,8 @@ class CodeIndex:
             FileNotFoundError: The manifest or a part is missing.
             ValueError: The manifest or a part is torn, changed or foreign.
         """
-        manifest, items = load_items(Path(path), columns, check=check)
-        return cls(manifest.layout, items.codes, items.ids, items.metadata)
+        layout, codes, table = load_items(Path(path), columns, check=check)
+        return cls(layout, codes, table[ID_COLUMN], table.drop_columns([ID_COLUMN]))
 
     @staticmethod
     def verify(path: str | os.PathLike[str]) -> IndexReport:

@@ -34,15 +34,6 @@ class IndexReport:
     num_bytes: int
 
 
-@dataclass(frozen=True)
-class Items:
-    """Codes `[num_items, code_length]`, ids and metadata columns."""
-
-    codes: np.ndarray
-    ids: pa.ChunkedArray
-    metadata: pa.Table
-
-
 def read_one_state(
     folders: Sequence[Path], read: Callable[[list[Manifest]], _Result], *, is_checked: bool
 ) -> _Result:
@@ -166,8 +157,8 @@ def read_labels(path: str | os.PathLike[str]) -> dict[str, int]:
 
 def load_items(
     folder: Path, columns: Sequence[str] | None, *, check: bool
-) -> tuple[Manifest, Items]:
-    """Read the parts, their codes into one array.
+) -> tuple[CodeLayout, np.ndarray, pa.Table]:
+    """Read the layout, the codes into one array, and a table of ids and metadata.
 
     Args:
         folder: Where the index is.
@@ -179,17 +170,19 @@ def load_items(
         ValueError: A column is unknown, or the manifest or a part is torn or foreign.
     """
 
-    def load(manifests: list[Manifest]) -> tuple[Manifest, Items]:
+    def load(manifests: list[Manifest]) -> tuple[CodeLayout, np.ndarray, pa.Table]:
         (manifest,) = manifests
         chosen = _choose_columns(manifest, columns)
         # Before room is made for as many rows as the manifest says.
         require_parts(folder, manifest, alone=check)
-        return manifest, _read_items(folder, manifest, chosen, check)
+        return manifest.layout, *_read_items(folder, manifest, chosen, check)
 
     return read_one_state([folder], load, is_checked=check)
 
 
-def _read_items(folder: Path, manifest: Manifest, columns: list[str], check: bool) -> Items:
+def _read_items(
+    folder: Path, manifest: Manifest, columns: list[str], check: bool
+) -> tuple[np.ndarray, pa.Table]:
     layout = manifest.layout
     codes = np.empty((manifest.num_items, layout.code_length), layout.code_dtype)
     kept = pa.schema([manifest.schema.field(name) for name in [ID_COLUMN, *columns]])
@@ -201,8 +194,7 @@ def _read_items(folder: Path, manifest: Manifest, columns: list[str], check: boo
             codes[start:stop] = layout.from_arrow(table[CODE_COLUMN])
             tables.append(table.select(kept.names))
             start = stop
-    table = pa.concat_tables(tables).combine_chunks()
-    return Items(codes, table[ID_COLUMN], table.select(columns))
+    return codes, pa.concat_tables(tables).combine_chunks()
 
 
 def _choose_columns(manifest: Manifest, columns: Sequence[str] | None) -> list[str]:

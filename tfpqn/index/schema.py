@@ -158,7 +158,9 @@ def to_column(values: Any, name: str, kind: pa.DataType | None = None) -> pa.Chu
         TypeError: The values are of no such type.
     """
     column = _infer(values, name)
-    kind = kind or metadata_type(column, name)
+    if kind is None:
+        is_open = pa.types.is_null(column.type) and not len(column)
+        kind = pa.string() if is_open else metadata_type(column.type, name)
     if not _fits(column.type, kind):
         # Arrow itself would cut 1.5 to 1 and take "ab" for the list of its letters.
         raise TypeError(
@@ -220,15 +222,12 @@ def _to_columns(
     return columns
 
 
-def metadata_type(column: pa.ChunkedArray | pa.DataType, name: str) -> pa.DataType:
-    """The type in which a metadata column is kept; of an empty one without a type, string.
+def metadata_type(kind: pa.DataType, name: str) -> pa.DataType:
+    """The type in which a metadata column is kept.
 
     Raises:
         TypeError: It is none of bool, integer, float, string and list of strings.
     """
-    kind = column if isinstance(column, pa.DataType) else column.type
-    if pa.types.is_null(kind) and not isinstance(column, pa.DataType) and len(column) == 0:
-        return pa.string()
     known = _normal_type(kind)
     if known is None:
         raise TypeError(
