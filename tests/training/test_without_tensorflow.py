@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tfpqn
 from tfpqn.training import Run
@@ -106,7 +107,7 @@ def test_what_must_be_read_from_files_is_refused_in_one_line(tmp_path: Path) -> 
         for number in range(2):
             path = tmp_path / "images" / label / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            Image.new("RGB", (8, 8)).save(path)
     process = start(COMMANDS, f"train --images {tmp_path / 'images'} --run-dir {tmp_path / 'run'}")
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 2
