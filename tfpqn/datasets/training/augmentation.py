@@ -3,14 +3,60 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from tfpqn.datasets.image_set import ImageShape
 
 # What stands in a square that was cut out: the middle of the pixels' range.
 GREY = 128
 # Of a crop, its width over its height or the other way round, beside that of the item.
 LARGEST_ASPECT = 4 / 3
+
+
+class Augmentation(NamedTuple):
+    """The random changes to the items of a batch, in the order of application.
+
+    Attributes:
+        max_shift: Largest shift in pixels, see `shift_and_flip`.
+        min_area: Smallest share of its area that a crop keeps, see `crop`.
+        cutout: Side of the grey square, see `cut_out`.
+        color_jitter: Most by which colours change, see `jitter_colors`.
+    """
+
+    max_shift: int
+    min_area: float
+    cutout: int
+    color_jitter: float
+
+    def require_fitting(self, image_shape: ImageShape) -> None:
+        """Raise a ValueError if a setting is out of range for images of this shape."""
+        height, width, _ = image_shape
+        size = f"for images of {height} x {width} pixels"
+        if not 0 <= self.max_shift < min(height, width):
+            raise ValueError(
+                f"max_shift must lie in 0 .. {min(height, width) - 1}, {size}. "
+                f"Received: {self.max_shift}"
+            )
+        if not 0 <= self.cutout <= 2 * max(height, width):
+            raise ValueError(
+                f"cutout must lie in 0 .. {2 * max(height, width)}, {size}. Received: {self.cutout}"
+            )
+        if not 0 < self.min_area <= 1:
+            raise ValueError(f"min_area must lie in (0, 1]. Received: {self.min_area}")
+        if not 0 <= self.color_jitter < 1:
+            raise ValueError(f"color_jitter must lie in [0, 1). Received: {self.color_jitter}")
+
+    def apply(
+        self, images: np.ndarray, rng: np.random.Generator, mirrors_alike: bool
+    ) -> np.ndarray:
+        """The items, changed; all frames of a clip alike."""
+        images = shift_and_flip(images, self.max_shift, rng, mirrors_alike)
+        images = crop(images, self.min_area, rng)
+        images = jitter_colors(images, self.color_jitter, rng)
+        return cut_out(images, self.cutout, rng)
 
 
 def shift_and_flip(

@@ -11,7 +11,7 @@ import numpy as np
 from tfpqn.datasets.image_set import ImageBatch, ImageSet
 from tfpqn.datasets.lazy_tensorflow import tf
 from tfpqn.datasets.read_ahead import map_ahead
-from tfpqn.datasets.training import augmentation
+from tfpqn.datasets.training.augmentation import Augmentation
 from tfpqn.datasets.training.balanced_order import BalancedOrder
 from tfpqn.ops import number_labels
 
@@ -85,21 +85,9 @@ class TrainingBatches:
                 f"batch_size must lie in 1 .. {len(images)}, the number of training images. "
                 f"Received: {batch_size}"
             )
-        height, width, _ = images.image_shape
-        if augment and not 0 <= max_shift < min(height, width):
-            raise ValueError(
-                f"max_shift must lie in 0 .. {min(height, width) - 1}, for images of {height} x "
-                f"{width} pixels. Received: {max_shift}"
-            )
-        if not 0 < min_area <= 1:
-            raise ValueError(f"min_area must lie in (0, 1]. Received: {min_area}")
-        if not 0 <= cutout <= 2 * max(height, width):
-            raise ValueError(
-                f"cutout must lie in 0 .. {2 * max(height, width)}, for images of {height} x "
-                f"{width} pixels. Received: {cutout}"
-            )
-        if not 0 <= color_jitter < 1:
-            raise ValueError(f"color_jitter must lie in [0, 1). Received: {color_jitter}")
+        self._augmentation = Augmentation(max_shift, min_area, cutout, color_jitter)
+        if augment:
+            self._augmentation.require_fitting(images.image_shape)
         if views < 1 or batch_size % views or views > 1 and not augment:
             raise ValueError(
                 "views must be at least 1 and divide the batch, and be 1 without augment. "
@@ -114,10 +102,6 @@ class TrainingBatches:
         self.batch_size = batch_size
         self.seed = seed
         self.augment = augment
-        self.max_shift = max_shift
-        self.min_area = min_area
-        self.cutout = cutout
-        self.color_jitter = color_jitter
         self.views = views
         self._labels = number_labels(images.labels) if views == 1 else np.arange(len(images))
         self._balanced = (
@@ -174,11 +158,7 @@ class TrainingBatches:
         seeds = rng.integers(2**63, size=len(rows)) if self.augment else None
         images, rows = self._require_whole(self.images.read(rows, seeds))
         if self.augment:
-            mirrors_alike = self.images.mirrors_alike
-            images = augmentation.shift_and_flip(images, self.max_shift, rng, mirrors_alike)
-            images = augmentation.crop(images, self.min_area, rng)
-            images = augmentation.jitter_colors(images, self.color_jitter, rng)
-            images = augmentation.cut_out(images, self.cutout, rng)
+            images = self._augmentation.apply(images, rng, self.images.mirrors_alike)
         return images, self._labels[rows]
 
     def _require_whole(self, batch: ImageBatch) -> ImageBatch:
