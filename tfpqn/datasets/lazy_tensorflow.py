@@ -14,8 +14,8 @@ else:
                 import tensorflow
             except ImportError as error:
                 raise ImportError(
-                    "TensorFlow must be installed to read images and videos from files and to export; "
-                    "only what is held in memory is trained and evaluated without it. "
+                    "TensorFlow must be installed to read images and videos from files and to "
+                    "export; only what is held in memory is trained and evaluated without it. "
                     f"Received: {error}"
                 ) from error
             return getattr(tensorflow, name)
