@@ -16,7 +16,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from tfpqn._command_line import own_python
 from tfpqn.files.foreign import reading
-from tfpqn.layers.codebooks import require_usable
+from tfpqn.layers.quantizer import require_usable
 
 from ..loading.loaders import SavedModelLoader, ServedModel, SessionLoader, StatusError
 from ..loading.op_check import check_ops, list_ops, read_saved_model

@@ -12,6 +12,8 @@ from keras import ops
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
+from tfpqn.codebooks import kmeans, settling
+
 # From this many codewords on, full k-means costs minutes and mini-batches seconds.
 MINI_BATCH_FROM = 256
 
@@ -37,16 +39,18 @@ def initialize_codebooks(
     Reference:
         Jegou, Douze, Schmid: "Product Quantization for Nearest Neighbor Search", PAMI 2011.
     """
-    network.quantizer.fit_codebooks(
-        _embed(network, images, training), functools.partial(_cluster, seed=seed)
+    kmeans.fit_codebooks(
+        network.quantizer,
+        _embed(network, images, training),
+        functools.partial(_cluster, seed=seed),
     )
 
 
 def settle_codebooks(network: Any, images: Iterable[np.ndarray], *, seed: int = 0) -> None:
     """Fit the codewords of a trained network to the soft reconstructions that it was trained on.
 
-    Once, after training, for a quantizer with `unit_codewords=False` or with residuals of
-    reconstructions; see `Quantizer.settle_codebooks`. An item that lies between classes then scores
+    Once, after training, for a quantizer with `unit_codewords=False` or with several levels; see
+    `tfpqn.codebooks.settling.settle_codebooks`. An item that lies between classes then scores
     lower than one that does not, as with soft reconstructions.
 
     Args:
@@ -57,8 +61,10 @@ def settle_codebooks(network: Any, images: Iterable[np.ndarray], *, seed: int = 
     Raises:
         ValueError: There is no image, an embedding is not finite, or there is nothing to settle.
     """
-    network.quantizer.settle_codebooks(
-        _embed(network, images, training=False), functools.partial(_cluster, seed=seed)
+    settling.settle_codebooks(
+        network.quantizer,
+        _embed(network, images, training=False),
+        functools.partial(_cluster, seed=seed),
     )
 
 
@@ -72,13 +78,13 @@ def _embed(network: Any, images: Iterable[np.ndarray], training: bool) -> np.nda
 def _cluster(vectors: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
     num_clusters = min(num_clusters, len(np.unique(vectors, axis=0)))
     if num_clusters < MINI_BATCH_FROM:
-        kmeans = KMeans(num_clusters, n_init=1, max_iter=25, random_state=seed)
+        clustering = KMeans(num_clusters, n_init=1, max_iter=25, random_state=seed)
     else:
         # k-means++ would take 3 to 8 times as long, and end with the same error.
-        kmeans = MiniBatchKMeans(
+        clustering = MiniBatchKMeans(
             num_clusters, init="random", n_init=1, batch_size=4096, random_state=seed
         )
     with warnings.catch_warnings():
         # Nearly equal vectors leave some centres alike: such codewords die, and are revived.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return kmeans.fit(vectors).cluster_centers_
+        return clustering.fit(vectors).cluster_centers_

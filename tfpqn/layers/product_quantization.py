@@ -5,23 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from tfpqn.layers.codebooks import Cluster, fit_codebook
-from tfpqn.layers.quantizer import Quantization, Tensor, require_alpha
-from tfpqn.layers.subspace_quantizer import SubspaceQuantizer
+from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_at_least
 from tfpqn.ops import (
+    assign_hard,
+    assign_soft,
     build_lookup_tables,
     decode_codes,
+    intra_normalize,
     merge_subvectors,
     normalize_vectors,
+    rank_by_distance,
+    reconstruct_soft,
     split_subvectors,
 )
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
-class ProductQuantization(SubspaceQuantizer):
+class ProductQuantization(Quantizer):
     """Product quantization, soft in training and hard at inference.
 
     Each embedding is cut into `num_subspaces` subvectors of unit length. In training a subvector is
@@ -39,8 +41,8 @@ class ProductQuantization(SubspaceQuantizer):
         unit_codewords: Whether codes decode to codewords of unit length, as in the paper. If not,
             to codewords as long as they are, which tells how sure an item is of them; then the
             nearest codeword is chosen, as in plain product quantization. Training goes by the
-            directions alone; `fit_codebooks` before it and `settle_codebooks` after it set the
-            lengths.
+            directions alone; `tfpqn.training.initialize_codebooks` before it and
+            `tfpqn.training.settle_codebooks` after it set the lengths.
         codebooks_initializer: Initializer of the codebooks, random directions by default.
             `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -57,9 +59,12 @@ class ProductQuantization(SubspaceQuantizer):
 
     Example:
 
-    >>> layer = ProductQuantization(num_subspaces=4, num_codewords=64)
-    >>> codes = layer.encode(np.random.normal(size=(8, 32)))       # uint8 [8, 4]
-    >>> tables = layer.lookup_tables(np.random.normal(size=(2, 32)))  # [2, 4, 64]
+    >>> layer = tfpqn.layers.ProductQuantization(num_subspaces=4, num_codewords=64)
+    >>> codes = layer.encode(np.random.normal(size=(8, 32)))
+    >>> tuple(codes.shape)
+    (8, 4)
+    >>> tuple(layer.lookup_tables(np.random.normal(size=(2, 32))).shape)
+    (2, 4, 64)
 
     Reference:
         Yu, Yuan, Fang, Jin: "Product Quantization Network for Fast Image Retrieval", ECCV 2018.
@@ -75,63 +80,127 @@ class ProductQuantization(SubspaceQuantizer):
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            num_subspaces, num_codewords, unit_codewords, codebooks_initializer, **kwargs
-        )
-        require_alpha(alpha)
+        super().__init__(**kwargs)
+        require_at_least("num_subspaces", num_subspaces, 1)
+        require_at_least("num_codewords", num_codewords, 2)
+        if not 0 < alpha < float("inf"):
+            raise ValueError(f"alpha must be positive and finite. Received: alpha={alpha}")
+        self.num_subspaces = num_subspaces
+        self.num_codewords = num_codewords
         self.alpha = alpha
+        self.unit_codewords = unit_codewords
+        self.codebooks_initializer = keras.initializers.get(
+            codebooks_initializer or keras.initializers.RandomNormal(stddev=1.0)
+        )
+
+    @property
+    def code_length(self) -> int:  # type: ignore[override]
+        return self.num_levels * self.num_subspaces
+
+    @property
+    def embedding_dim(self) -> int:
+        self._require_built("embedding_dim")
+        return self.num_subspaces * self.codebooks.shape[-1]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self._add_codebooks(input_shape[-1], (), self.codebooks_initializer)
 
     def unit_codebooks(self) -> Tensor:
-        """Codewords of unit length, `[num_subspaces, num_codewords, subvector_dim]`."""
-        self._require_built("unit_codebooks")
-        return normalize_vectors(ops.convert_to_tensor(self.codebooks))
+        """Codewords of unit length that train, `[num_subspaces, num_codewords, subvector_dim]`."""
+        return normalize_vectors(self._level_codebooks(0))
+
+    def decoded_codebooks(self, level: int = 0) -> Tensor:
+        """What codes of a level decode to, `[num_subspaces, num_codewords, subvector_dim]`."""
+        if self.unit_codewords and not level:
+            return self.unit_codebooks()
+        return self._level_codebooks(level)
+
+    def normalize(self, embeddings: Tensor) -> Tensor:
+        return intra_normalize(ops.cast(embeddings, self.variable_dtype), self.num_subspaces)
+
+    def split(self, embeddings: Tensor) -> Tensor:
+        """Normalised subvectors `[batch, num_subspaces, subvector_dim]` of embeddings."""
+        return split_subvectors(self.normalize(embeddings), self.num_subspaces)
+
+    def soften(self, subvectors: Tensor) -> Quantization:
+        """Soft reconstructions of subvectors, as in training, and their most similar codewords.
+
+        Both are subvector by subvector, `[batch, num_subspaces, ..]`, and from one table.
+        """
+        unit = self.unit_codebooks()
+        similarities = build_lookup_tables(subvectors, unit)
+        soft = reconstruct_soft(assign_soft(similarities, self.alpha), unit)
+        return Quantization(soft, assign_hard(similarities))
+
+    def choose(self, subvectors: Tensor, level: int = 0) -> Quantization:
+        """Nearest codewords of a level, and their positions: `[batch, num_subspaces, ..]`."""
+        codebooks = self.decoded_codebooks(level)
+        nearness = build_lookup_tables(subvectors, codebooks)
+        # Between unit vectors the inner product ranks by distance already.
+        if level or not self.unit_codewords:
+            nearness = rank_by_distance(nearness, codebooks)
+        codes = assign_hard(nearness)
+        return Quantization(decode_codes(codes, codebooks), codes)
 
     def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
-        subvectors = split_subvectors(self.normalize(embeddings), self.num_subspaces)
-        coded = self._code_first_level(subvectors)
-        reconstruction = merge_subvectors(
-            self._soften_first_level(subvectors) if training else coded.reconstruction
-        )
-        return Quantization(
-            reconstruction, ops.cast(coded.codes, self.code_dtype), reconstruction[:, None]
-        )
+        subvectors = self.split(embeddings)
+        found = self.soften(subvectors) if training else self.choose(subvectors)
+        return self._join(found.reconstruction, found.codes)
 
     def decode(self, codes: Tensor) -> Tensor:
-        codes = self._checked_codes(codes)
-        return merge_subvectors(decode_codes(codes, self._decoded_first_codebooks()))
+        return merge_subvectors(self._decode_levels(self._checked_codes(codes)))
 
     def lookup_tables(self, queries: Tensor) -> Tensor:
-        queries = self.normalize(self._checked_embeddings(queries))
-        subvectors = split_subvectors(queries, self.num_subspaces)
-        return build_lookup_tables(subvectors, self._decoded_first_codebooks())
-
-    def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
-        subvectors = self._numpy_subvectors(embeddings)
-        codebooks = np.array(ops.convert_to_numpy(self.codebooks))
-        for subspace, codebook in enumerate(codebooks):
-            fit_codebook(codebook, subvectors[:, subspace], cluster, needs_direction=True)
-        if self.unit_codewords:
-            codebooks = ops.convert_to_numpy(normalize_vectors(codebooks))
-        self.codebooks.assign(codebooks)
-
-    def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
-        subvectors = self._numpy_subvectors(embeddings)
-        codebooks = np.array(ops.convert_to_numpy(self.codebooks))
-        num_revived = self._revive_first_level(codebooks, subvectors, rng)
-        if num_revived:
-            self.codebooks.assign(codebooks)
-        return num_revived
+        subvectors = self.split(self._checked_embeddings(queries))
+        tables = [
+            build_lookup_tables(subvectors, self.decoded_codebooks(level))
+            for level in range(self.num_levels)
+        ]
+        return ops.concatenate(tables, axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "alpha": self.alpha}
+        return {
+            **super().get_config(),
+            "num_subspaces": self.num_subspaces,
+            "num_codewords": self.num_codewords,
+            "alpha": self.alpha,
+            "unit_codewords": self.unit_codewords,
+            "codebooks_initializer": keras.initializers.serialize(self.codebooks_initializer),
+        }
 
-    @property
-    def _first_alpha(self) -> float:
-        return self.alpha
+    def _variant(self) -> str:
+        return "" if self.unit_codewords else ":own lengths"
 
-    def _first_codebooks(self) -> Tensor:
+    def _level_codebooks(self, level: int) -> Tensor:
+        """Codewords as stored; there is one level."""
         self._require_built("codebooks")
         return ops.convert_to_tensor(self.codebooks)
+
+    def _decode_levels(self, codes: Tensor) -> Tensor:
+        """Sum over the levels of the codewords that `[batch, code_length]` codes name."""
+        width = self.num_subspaces
+        levels = range(self.num_levels)
+        by_level = [codes[:, level * width : (level + 1) * width] for level in levels]
+        return sum(decode_codes(by_level[level], self.decoded_codebooks(level)) for level in levels)
+
+    def _join(self, reconstruction: Tensor, codes: Tensor) -> Quantization:
+        return Quantization(merge_subvectors(reconstruction), ops.cast(codes, self.code_dtype))
+
+    def _add_codebooks(
+        self, embedding_dim: int | None, levels: tuple[int, ...], initializer: Any
+    ) -> None:
+        """Add the weight `[*levels, num_subspaces, num_codewords, subvector_dim]`."""
+        if embedding_dim is None or embedding_dim % self.num_subspaces:
+            raise ValueError(
+                "embedding_dim must be a multiple of num_subspaces. Received: "
+                f"embedding_dim={embedding_dim}, num_subspaces={self.num_subspaces}"
+            )
+        subvector_dim = embedding_dim // self.num_subspaces
+        self.codebooks = self.add_weight(
+            name="codebooks",
+            shape=(*levels, self.num_subspaces, self.num_codewords, subvector_dim),
+            initializer=initializer,
+            autocast=False,
+        )
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: embedding_dim})
+        self.built = True

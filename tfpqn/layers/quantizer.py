@@ -10,7 +10,6 @@ import numpy as np
 from keras import ops
 
 from tfpqn.items import IMAGES, ItemSpec
-from tfpqn.layers.codebooks import Cluster, require_usable
 from tfpqn.ops import code_dtype
 
 Tensor = Any
@@ -21,16 +20,12 @@ class Quantization(NamedTuple):
 
     Attributes:
         reconstruction: `[batch, embedding_dim]`, soft in training and hard at inference.
-        codes: `[batch, code_length]`, always hard; in training those of the path that training
-            takes, which for soft residuals (`straight_through="none"`) need not be those of
-            encoding.
-        partial_sums: `[batch, num_levels, embedding_dim]`: what the first levels alone, one, two,
-            .. all of them, reconstruct.
+        codes: `[batch, code_length]` at inference. In training `[batch, code_length / num_levels]`:
+            the most similar codewords of the first level, which is the one that trains.
     """
 
     reconstruction: Tensor
     codes: Tensor
-    partial_sums: Tensor
 
 
 class Quantizer(keras.layers.Layer):
@@ -41,9 +36,8 @@ class Quantizer(keras.layers.Layer):
     names. Index, search, export and evaluation are written against this alone.
 
     A subclass sets `code_length` and `num_codewords`, adds the weight `codebooks` in `build`, and
-    implements `normalize`, `quantize_embeddings`, `decode`, `lookup_tables`, `fit_codebooks`,
-    `settle_codebooks` and `revive_codewords`. One that codes something else than images names it as
-    `items`.
+    implements `normalize`, `quantize_embeddings`, `decode` and `lookup_tables`. One that codes
+    something else than images names it as `items`. `tfpqn.codebooks` fits the codebooks.
 
     The arithmetic runs in the layer's variable dtype (float32 under mixed precision): half
     precision would merge neighbouring codewords. Only the result is cast to the compute dtype.
@@ -62,11 +56,6 @@ class Quantizer(keras.layers.Layer):
     def code_dtype(self) -> str:
         """Dtype name of the codes: the smallest that holds `num_codewords` values."""
         return code_dtype(self.num_codewords)
-
-    @property
-    def num_trained_levels(self) -> int:
-        """Levels whose codebooks move in training; those of others are set before and after it."""
-        return self.num_levels
 
     @property
     def bits_per_code(self) -> float:
@@ -97,31 +86,14 @@ class Quantizer(keras.layers.Layer):
         """Tables `[queries, code_length, num_codewords]` of `[queries, embedding_dim]`."""
         raise NotImplementedError
 
-    def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
-        """Set the codebooks to the cluster centres of `[num_embeddings, embedding_dim]`."""
-        raise NotImplementedError
+    @property
+    def product(self) -> Any:
+        """The product quantizer that holds the codebooks: this one, or that of a clip's segments."""
+        return self
 
-    def settle_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
-        """Fit what codes decode to to the soft reconstructions of training; once, after training.
-
-        Codes then stand for what training has ranked (docs/method.md). Without `unit_codewords`,
-        each codeword of the first level becomes the mean soft reconstruction of the embeddings that
-        are nearest to it, in a few rounds of k-means that begin with the trained codewords. Levels
-        that quantize residuals of reconstructions become cluster centres of these residuals.
-
-        Args:
-            embeddings: `[num_embeddings, embedding_dim]`.
-            cluster: As of `fit_codebooks`.
-
-        Raises:
-            ValueError: There is nothing to settle, or the embeddings have the wrong shape or are
-                not finite.
-        """
-        raise NotImplementedError
-
-    def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
-        """Move codewords that no embedding chooses onto data; return how many moved."""
-        raise NotImplementedError
+    def product_embeddings(self, embeddings: Tensor) -> Tensor:
+        """What `product` quantizes of a batch: `[items, product.embedding_dim]`, checked."""
+        return self._checked_embeddings(embeddings)
 
     def prefix(self, num_levels: int) -> Quantizer:
         """The quantizer of the first levels alone, with a copy of their codebooks.
@@ -138,11 +110,10 @@ class Quantizer(keras.layers.Layer):
         """
         self._require_built("prefix")
         self._require_levels(num_levels)
-        is_whole = num_levels == self.num_levels
-        config = self.get_config() if is_whole else self._prefix_config(num_levels)
-        shorter = type(self).from_config(config)
+        shorter = type(self).from_config(self._prefix_config(num_levels))
         shorter.build((None, self.embedding_dim))
         codebooks = ops.convert_to_numpy(self.codebooks)
+        is_whole = num_levels == self.num_levels
         shorter.codebooks.assign(codebooks if is_whole else codebooks[:num_levels])
         return shorter
 
@@ -199,8 +170,8 @@ class Quantizer(keras.layers.Layer):
         return tuple(input_shape)
 
     def _prefix_config(self, num_levels: int) -> dict[str, Any]:
-        """Configuration of the first levels alone; asked only of quantizers with several."""
-        raise NotImplementedError
+        """Configuration of the first levels alone."""
+        return self.get_config()
 
     def _variant(self) -> str:
         """What tells quantizers of one class with the same codebooks apart."""
@@ -278,3 +249,33 @@ def require_alpha(alpha: Any) -> None:
     """Raises ValueError unless `alpha` is positive and finite."""
     if not 0 < alpha < float("inf"):
         raise ValueError(f"alpha must be positive and finite. Received: alpha={alpha}")
+
+
+def require_usable(codebooks: np.ndarray) -> None:
+    """Raises ValueError if no search can tell items apart by these codebooks, in any shape."""
+    is_finite = np.isfinite(codebooks).all()
+    if not is_finite or not codebooks.any():
+        raise ValueError(
+            "The codebooks of the quantizer must be finite and not all zero, or no item could be "
+            f"found by its code. Received: {'zeros alone' if is_finite else 'NaN or infinity'}; "
+            "train the network anew"
+        )
+
+
+def without_removed(config: dict[str, Any], **accepted: tuple[Any, ...]) -> dict[str, Any]:
+    """A saved configuration without the arguments that this version no longer has.
+
+    Args:
+        config: From `get_config` of an earlier version.
+        **accepted: Names of removed arguments, with the values that change nothing.
+
+    Raises:
+        ValueError: One has another value.
+    """
+    for name, values in accepted.items():
+        if name in config and config[name] not in values:
+            raise ValueError(
+                f"{name} is no longer an argument; only what was trained with one of {values} can "
+                f"be read. Received: {name}={config[name]!r}; train the network anew"
+            )
+    return {name: config[name] for name in config if name not in accepted}

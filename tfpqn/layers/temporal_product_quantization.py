@@ -10,9 +10,11 @@ import numpy as np
 from keras import ops
 
 from tfpqn.items import CLIPS
-from tfpqn.layers.codebooks import Cluster
 from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_at_least
-from tfpqn.layers.residual_product_quantization import ResidualProductQuantization
+from tfpqn.layers.residual_product_quantization import (
+    ResidualProductQuantization,
+    without_removed_training,
+)
 from tfpqn.ops import average_segments
 
 
@@ -36,10 +38,8 @@ class TemporalProductQuantization(Quantizer):
             divide `dim`.
         num_codewords: Size of each codebook, at least 2.
         levels: Number of residual levels, see `ResidualProductQuantization`.
-        alpha: Hardness of the soft assignment, as in `ResidualProductQuantization`.
+        alpha, unit_codewords, codebooks_initializer: As in `ResidualProductQuantization`.
         share_codebooks: Whether all segments use the same codebooks.
-        straight_through, residuals, unit_codewords: As in `ResidualProductQuantization`.
-        codebooks_initializer: As in `ResidualProductQuantization`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -59,9 +59,11 @@ class TemporalProductQuantization(Quantizer):
 
     Example:
 
-    >>> layer = TemporalProductQuantization(num_segments=2, num_subspaces=2, num_codewords=64)
-    >>> codes = layer.encode(np.random.normal(size=(8, 16, 32)))       # 16 frames: uint8 [8, 4]
-    >>> tables = layer.lookup_tables(np.random.normal(size=(1, 20, 32)))  # 20 frames: [1, 4, 64]
+    >>> layer = tfpqn.layers.TemporalProductQuantization(2, num_subspaces=2, num_codewords=64)
+    >>> tuple(layer.encode(np.random.normal(size=(8, 16, 32))).shape)
+    (8, 4)
+    >>> tuple(layer.lookup_tables(np.random.normal(size=(1, 20, 32))).shape)
+    (1, 4, 64)
 
     Reference:
         Yu, Meng, Fang, Jin, Yuan: "Product Quantization Network for Fast Visual Search", IJCV 2020
@@ -76,11 +78,9 @@ class TemporalProductQuantization(Quantizer):
         num_subspaces: int = 2,
         num_codewords: int = 256,
         levels: int = 1,
-        alpha: float | Sequence[float] = 5.0,
+        alpha: float = 5.0,
         *,
         share_codebooks: bool = False,
-        straight_through: str | None = None,
-        residuals: str = "embeddings",
         unit_codewords: bool = True,
         codebooks_initializer: Any = None,
         **kwargs: Any,
@@ -96,7 +96,6 @@ class TemporalProductQuantization(Quantizer):
         self.levels = levels
         self.alpha = alpha
         self.share_codebooks = share_codebooks
-        self.straight_through = straight_through
         # With shared codebooks each segment is an item of its own; without, the segments' subspaces
         # stand side by side.
         self.quantizer = ResidualProductQuantization(
@@ -104,8 +103,6 @@ class TemporalProductQuantization(Quantizer):
             num_subspaces * (1 if share_codebooks else self.total_segments),
             num_codewords,
             alpha,
-            straight_through=straight_through,
-            residuals=residuals,
             unit_codewords=unit_codewords,
             codebooks_initializer=codebooks_initializer,
             dtype=self.dtype_policy,
@@ -121,10 +118,6 @@ class TemporalProductQuantization(Quantizer):
     @property
     def num_levels(self) -> int:  # type: ignore[override]
         return self.levels
-
-    @property
-    def num_trained_levels(self) -> int:
-        return self.quantizer.num_trained_levels
 
     @property
     def code_length(self) -> int:  # type: ignore[override]
@@ -190,10 +183,7 @@ class TemporalProductQuantization(Quantizer):
     ) -> Quantization:
         items = self._items(self._pool(embeddings, mask))
         inner = self.quantizer.quantize_embeddings(items, training)
-        partial_sums = [self._merge(inner.partial_sums[:, level]) for level in range(self.levels)]
-        return Quantization(
-            partial_sums[-1], self._positions(inner.codes), ops.stack(partial_sums, axis=1)
-        )
+        return Quantization(self._merge(inner.reconstruction), self._positions(inner.codes))
 
     def call(
         self, embeddings: Tensor, training: bool = False, mask: Tensor | None = None
@@ -202,8 +192,7 @@ class TemporalProductQuantization(Quantizer):
         return ops.cast(quantization.reconstruction, self.compute_dtype)
 
     def encode(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
-        embeddings = self._checked_clips(embeddings, mask)
-        return self.quantize_embeddings(embeddings).codes
+        return self.quantize_embeddings(self._checked_clips(embeddings, mask)).codes
 
     def decode(self, codes: Tensor) -> Tensor:
         codes = self._checked_codes(codes)
@@ -217,20 +206,14 @@ class TemporalProductQuantization(Quantizer):
         return self._merge(self.quantizer.decode(items))
 
     def lookup_tables(self, queries: Tensor, mask: Tensor | None = None) -> Tensor:
-        queries = self._checked_clips(queries, mask)
-        return self._positions(self.quantizer.lookup_tables(self._items(queries)))
+        return self._positions(self.quantizer.lookup_tables(self.product_embeddings(queries, mask)))
 
-    def fit_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
-        embeddings = self._checked_clips(embeddings)
-        self.quantizer.fit_codebooks(ops.convert_to_numpy(self._items(embeddings)), cluster)
+    @property
+    def product(self) -> ResidualProductQuantization:
+        return self.quantizer
 
-    def settle_codebooks(self, embeddings: np.ndarray, cluster: Cluster) -> None:
-        embeddings = self._checked_clips(embeddings)
-        self.quantizer.settle_codebooks(ops.convert_to_numpy(self._items(embeddings)), cluster)
-
-    def revive_codewords(self, embeddings: np.ndarray, rng: np.random.Generator) -> int:
-        embeddings = self._checked_clips(embeddings)
-        return self.quantizer.revive_codewords(ops.convert_to_numpy(self._items(embeddings)), rng)
+    def product_embeddings(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self._items(self._checked_clips(embeddings, mask))
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         """None: what comes out has no time axis any more."""
@@ -255,21 +238,18 @@ class TemporalProductQuantization(Quantizer):
             "levels": self.levels,
             "alpha": self.alpha,
             "share_codebooks": self.share_codebooks,
-            "straight_through": self.straight_through,
-            "residuals": self.quantizer.residuals,
             "unit_codewords": self.quantizer.unit_codewords,
             "codebooks_initializer": keras.initializers.serialize(
                 self.quantizer.codebooks_initializer
             ),
         }
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TemporalProductQuantization:
+        return cls(**without_removed_training(config, config.get("levels", 1)))
+
     def _prefix_config(self, num_levels: int) -> dict[str, Any]:
-        return {
-            **self.get_config(),
-            "levels": num_levels,
-            "alpha": self.quantizer.alphas[:num_levels],
-            "straight_through": self.quantizer.hard_values,
-        }
+        return {**self.get_config(), "levels": num_levels}
 
     def _variant(self) -> str:
         # Segments of (1, 2, 4) and of 7 have codebooks of one shape.
@@ -322,11 +302,13 @@ class TemporalProductQuantization(Quantizer):
         """Codes or tables of the items, `[items, positions, ..]`, as those of the clips."""
         if not self.share_codebooks:
             return inner
-        rest = tuple(inner.shape[2:])
+        # In training the codes are those of one level.
+        levels, rest = inner.shape[1] // self.num_subspaces, tuple(inner.shape[2:])
         by_segment = ops.reshape(
-            inner, (-1, self.total_segments, self.levels, self.num_subspaces, *rest)
+            inner, (-1, self.total_segments, levels, self.num_subspaces, *rest)
         )
-        return ops.reshape(ops.swapaxes(by_segment, 1, 2), (-1, self.code_length, *rest))
+        length = levels * self.total_segments * self.num_subspaces
+        return ops.reshape(ops.swapaxes(by_segment, 1, 2), (-1, length, *rest))
 
 
 def _read_pyramid(num_segments: int | Sequence[int]) -> tuple[int, ...]:

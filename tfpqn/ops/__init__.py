@@ -4,7 +4,6 @@ from tfpqn.ops.assignment import assign_hard as assign_hard
 from tfpqn.ops.assignment import assign_soft as assign_soft
 from tfpqn.ops.assignment import rank_by_distance as rank_by_distance
 from tfpqn.ops.assignment import reconstruct_soft as reconstruct_soft
-from tfpqn.ops.assignment import straight_through as straight_through
 from tfpqn.ops.beam_search import assign_beam as assign_beam
 from tfpqn.ops.codes import code_dtype as code_dtype
 from tfpqn.ops.codes import decode_codes as decode_codes
@@ -37,5 +36,4 @@ __all__ = [
     "reconstruct_soft",
     "segment_weights",
     "split_subvectors",
-    "straight_through",
 ]

@@ -68,21 +68,3 @@ def reconstruct_soft(assignments: Tensor, codebooks: Tensor) -> Tensor:
         Subvectors `[batch, num_subspaces, subvector_dim]`.
     """
     return ops.einsum("bmk,mkd->bmd", assignments, codebooks)
-
-
-def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
-    """The value of `hard` with the gradient of `soft`.
-
-    Args:
-        hard: Tensor that a later step is to see.
-        soft: Differentiable tensor of the same shape.
-
-    Returns:
-        Tensor of that shape.
-
-    Reference:
-        Bengio, Leonard, Courville: "Estimating or Propagating Gradients Through Stochastic Neurons
-        for Conditional Computation", 2013.
-    """
-    # Not `soft + stop_gradient(hard - soft)`, whose value is `hard` only up to rounding.
-    return ops.stop_gradient(hard) + (soft - ops.stop_gradient(soft))

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfpqn.codebooks.revival import revive_codewords
 from tfpqn.datasets import Splits
 
 from ..evaluation import evaluate
@@ -58,7 +59,7 @@ class ReviveCodewords(keras.callbacks.Callback):
         rng = np.random.default_rng([self.seed, epoch])
         quantizer = self.model.quantizer
         collapsed = _find_collapsed(quantizer, embeddings)
-        revived = quantizer.revive_codewords(embeddings, rng)
+        revived = revive_codewords(quantizer, embeddings, rng)
         self.num_revived.append(revived)
         if logs is not None:
             logs["codewords_revived"] = float(revived)
@@ -82,8 +83,8 @@ def _find_collapsed(quantizer: Any, embeddings: np.ndarray) -> dict[int, int]:
         min(len(np.unique(column)) for column in level)
         for level in quantizer.codes_by_codebook(codes)
     ]
-    trained = used[: quantizer.num_trained_levels]
-    return {level: number for level, number in enumerate(trained, start=1) if number <= limit}
+    # The first level is the one that trains.
+    return {1: used[0]} if used[0] <= limit else {}
 
 
 class WarnOfFailure(keras.callbacks.Callback):

@@ -51,7 +51,6 @@ def build_quantizer(config: Settings, num_codewords: int) -> Quantizer:
     rest: dict[str, Any] = {"alpha": config.alpha, "unit_codewords": config.unit_codewords}
     if config.model == "pqn":
         return ProductQuantization(subspaces, num_codewords, **rest)
-    rest.update(straight_through=config.straight_through, residuals=config.residuals)
     if config.model == "rpqn":
         rest.update(beam_size=config.beam_size)
         return ResidualProductQuantization(levels, subspaces, num_codewords, **rest)
@@ -85,8 +84,7 @@ def chance_loss(config: Settings, labels: np.ndarray) -> float:
     """
     form = FORMS[config.loss_form]
     triplets = float(ops.convert_to_numpy(form.value(ops.convert_to_tensor(config.loss_margin))))
-    shorter_codes = config.level_loss_weight * (config.num_levels - 1)
-    loss = (config.loss_weight + shorter_codes) * triplets
+    loss = config.loss_weight * triplets
     if labels.ndim == 1 and config.views == 1:
         _, counts = np.unique(labels, return_counts=True)
         if not config.samples_per_class:

@@ -238,7 +238,7 @@ class RunConfig:
     @property
     def settles_codebooks(self) -> bool:
         """Whether codebooks are settled once training has ended."""
-        has_targets = not self.unit_codewords or self.residuals == "reconstructions"
+        has_targets = not self.unit_codewords or self.num_levels > 1
         return has_targets and not self.freeze_codebooks
 
     @property
@@ -464,7 +464,6 @@ class RunConfig:
             build_quantizer(self, self._num_codewords),
             self.embedding_dim,
             center_embeddings=self.center_embeddings,
-            level_loss_weight=self.level_loss_weight,
             num_classes=num_classes if weight else None,
             classified="embeddings" if self.loss_sides == "raw" else self.classified,
             classification_weight=weight,
