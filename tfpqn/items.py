@@ -23,7 +23,7 @@ class ItemSpec(ABC):
         input_name: Name of the input that takes them, encoded, in an exported model.
         source: Setting and option that name a folder of them.
         encoded_rank: Rank of a batch of encoded items.
-        batch_rank: Rank of a batch of decoded items.
+        batch_axes: Axes of a batch of decoded items.
         server_batch: Items that a server merges at most unless told.
         example: Name of a file that holds one.
     """
@@ -32,9 +32,14 @@ class ItemSpec(ABC):
     input_name: ClassVar[str]
     source: ClassVar[str]
     encoded_rank: ClassVar[int]
-    batch_rank: ClassVar[int]
+    batch_axes: ClassVar[tuple[str, ...]]
     server_batch: ClassVar[int]
     example: ClassVar[str]
+
+    @property
+    def batch_rank(self) -> int:
+        """Rank of a batch of decoded items."""
+        return len(self.batch_axes)
 
     @abstractmethod
     def pack(self, items: Sequence[Any]) -> np.ndarray:
@@ -50,7 +55,7 @@ class _Images(ItemSpec):
 
     kind = input_name = source = "images"
     encoded_rank = 1
-    batch_rank = 4
+    batch_axes = ("batch", "height", "width", "channels")
     server_batch = 32
     example = "query.jpg"
 
@@ -71,7 +76,7 @@ class _Clips(ItemSpec):
     input_name = "frames"
     source = "videos"
     encoded_rank = 2
-    batch_rank = 5
+    batch_axes = ("batch", "num_frames", "height", "width", "channels")
     server_batch = 8
     example = "clip.mp4"
 

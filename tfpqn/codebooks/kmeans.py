@@ -38,7 +38,7 @@ def fit_codebooks(quantizer: Any, embeddings: np.ndarray, cluster: Cluster) -> N
         Jegou, Douze, Schmid: "Product Quantization for Nearest Neighbor Search", PAMI 2011.
     """
     subvectors = read_subvectors(quantizer, embeddings)
-    product = quantizer.product
+    product = quantizer.product_quantizer()
     levels = read_levels(product)
     for subspace, codebook in enumerate(levels[0]):
         centres = cluster(subvectors[:, subspace], len(codebook))

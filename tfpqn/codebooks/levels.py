@@ -20,7 +20,7 @@ def read_levels(product: Any) -> np.ndarray:
     """A copy of the codebooks `[num_levels, num_subspaces, num_codewords, subvector_dim]`.
 
     Args:
-        product: `Quantizer.product` of a quantizer.
+        product: `product_quantizer()` of a quantizer.
     """
     codebooks = np.array(ops.convert_to_numpy(product.codebooks))
     return codebooks.reshape(-1, *codebooks.shape[-3:])
@@ -42,7 +42,7 @@ def read_subvectors(quantizer: Any, embeddings: Any) -> np.ndarray:
         ValueError: They have the wrong shape, or are not finite.
     """
     product_embeddings = quantizer.product_embeddings(embeddings)
-    return np.asarray(ops.convert_to_numpy(quantizer.product.split(product_embeddings)))
+    return np.asarray(ops.convert_to_numpy(quantizer.product_quantizer().split(product_embeddings)))
 
 
 def soften(product: Any, subvectors: np.ndarray) -> np.ndarray:

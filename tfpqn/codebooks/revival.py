@@ -33,7 +33,7 @@ def revive_codewords(quantizer: Any, embeddings: np.ndarray, rng: np.random.Gene
         ValueError: The embeddings have the wrong shape, or are not finite.
     """
     subvectors = read_subvectors(quantizer, embeddings)
-    product = quantizer.product
+    product = quantizer.product_quantizer()
     codes = apply_in_chunks(lambda chunk: product.soften(chunk).codes, subvectors)
     chosen = ops.convert_to_numpy(decode_codes(codes, product.unit_codebooks()))
     errors = np.square(subvectors - chosen).sum(axis=-1)

@@ -40,7 +40,7 @@ def settle_codebooks(quantizer: Any, embeddings: np.ndarray, cluster: Cluster) -
         ValueError: There is nothing to settle, or the embeddings have the wrong shape or are not
             finite.
     """
-    product = quantizer.product
+    product = quantizer.product_quantizer()
     if product.unit_codewords and product.num_levels == 1:
         raise ValueError(
             "settle_codebooks gives codewords a length: expected a layer with "

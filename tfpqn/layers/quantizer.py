@@ -86,13 +86,13 @@ class Quantizer(keras.layers.Layer):
         """Tables `[queries, code_length, num_codewords]` of `[queries, embedding_dim]`."""
         raise NotImplementedError
 
-    @property
-    def product(self) -> Any:
-        """The product quantizer that holds the codebooks: this one, or that of a clip's segments."""
+    def product_quantizer(self) -> Any:
+        """The product quantizer that holds the codebooks: itself, or that of a clip's segments."""
+        # No property: Keras saves a layer's attributes, and would save this one twice.
         return self
 
     def product_embeddings(self, embeddings: Tensor) -> Tensor:
-        """What `product` quantizes of a batch: `[items, product.embedding_dim]`, checked."""
+        """What `product_quantizer()` quantizes of a batch, `[items, ..]`; checked."""
         return self._checked_embeddings(embeddings)
 
     def prefix(self, num_levels: int) -> Quantizer:

@@ -208,8 +208,7 @@ class TemporalProductQuantization(Quantizer):
     def lookup_tables(self, queries: Tensor, mask: Tensor | None = None) -> Tensor:
         return self._positions(self.quantizer.lookup_tables(self.product_embeddings(queries, mask)))
 
-    @property
-    def product(self) -> ResidualProductQuantization:
+    def product_quantizer(self) -> ResidualProductQuantization:
         return self.quantizer
 
     def product_embeddings(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -24,8 +24,11 @@ class _CodewordCounts(keras.metrics.Metric):
         )
 
     def update_state(self, codes: Tensor, sample_weight: Tensor = None) -> None:
-        """Count codes `[batch, code_length]`. A sample weight is ignored: usage is a count."""
-        offsets = ops.arange(self.code_length, dtype="int32") * self.num_codewords
+        """Count codes `[batch, code_length]`, or the first positions of codes.
+
+        A sample weight is ignored: usage is a count.
+        """
+        offsets = ops.arange(codes.shape[1], dtype="int32") * self.num_codewords
         rows = ops.reshape(ops.cast(codes, "int32") + offsets, (-1,))
         counts = ops.segment_sum(
             ops.ones_like(rows, dtype=self.counts.dtype),
@@ -33,6 +36,11 @@ class _CodewordCounts(keras.metrics.Metric):
             num_segments=self.code_length * self.num_codewords,
         )
         self.counts.assign_add(ops.reshape(counts, (self.code_length, self.num_codewords)))
+
+    def _mean_of_counted(self, values: Tensor) -> Tensor:
+        """Mean of `[code_length]` values over the positions of which codes were counted."""
+        counted = ops.cast(ops.any(self.counts > 0, axis=1), values.dtype)
+        return ops.sum(values * counted) / ops.maximum(ops.sum(counted), 1.0)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -44,7 +52,7 @@ class _CodewordCounts(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="tfpqn")
 class CodebookUsage(_CodewordCounts):
-    """Share of all codewords chosen at least once, between 0 and 1.
+    """Share of the codewords chosen at least once, between 0 and 1; mean over code positions.
 
     Args:
         code_length: Number of code positions.
@@ -53,7 +61,7 @@ class CodebookUsage(_CodewordCounts):
     """
 
     def result(self) -> Tensor:
-        return ops.mean(ops.cast(self.counts > 0, "float32"))
+        return self._mean_of_counted(ops.mean(ops.cast(self.counts > 0, "float32"), axis=1))
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
@@ -73,4 +81,4 @@ class CodebookPerplexity(_CodewordCounts):
         totals = ops.sum(self.counts, axis=1, keepdims=True)
         shares = self.counts / ops.maximum(totals, 1.0)
         entropies = -ops.sum(shares * ops.log(ops.maximum(shares, 1e-30)), axis=1)
-        return ops.mean(ops.where(totals[:, 0] > 0, ops.exp(entropies), 0.0))
+        return self._mean_of_counted(ops.exp(entropies))

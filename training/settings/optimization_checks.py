@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfpqn.models.backbones import NORMALIZATIONS
-from tfpqn.models.product_quantization_network import CLASSIFIED
+from tfpqn.models.classifier import CLASSIFIED
 
 from .building import Settings
 
