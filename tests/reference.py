@@ -106,61 +106,57 @@ def unit_first(codebooks):
     return [unit(codebooks[0]), *np.array(codebooks[1:], np.float64)]
 
 
-def residual_encode(embeddings, codebooks):
+def _left_to_positions(embeddings, soft, levels):
+    """A function of a row, a position and a code: the subvector that the position quantizes.
+
+    In the first level that of the embedding; in the others what the code's earlier levels leave of
+    the soft reconstruction.
+    """
+    num_subspaces = len(levels[0])
+    first, targets = unit(split(embeddings, num_subspaces)), split(soft, num_subspaces)
+
+    def left_to(row, position, code):
+        t, m = divmod(position, num_subspaces)
+        if t == 0:
+            return first[row, m]
+        return targets[row, m] - sum(levels[s][m][code[s * num_subspaces + m]] for s in range(t))
+
+    return left_to
+
+
+def residual_encode(embeddings, soft, levels):
     """Codes `[batch, num_levels * num_subspaces]`, level by level, of what is left each time.
 
-    Codebooks: `[num_levels, num_subspaces, num_codewords, subvector_dim]`, of any length.
+    Args:
+        embeddings: `[batch, embedding_dim]`.
+        soft: Their soft reconstructions by the first level.
+        levels: What codes decode to, `[num_levels, num_subspaces, num_codewords, subvector_dim]`.
     """
-    levels = unit_first(codebooks)
-    residuals = unit(split(embeddings, len(levels[0])))
+    left_to = _left_to_positions(embeddings, soft, levels)
+    num_subspaces = len(levels[0])
     codes = []
-    for level in levels:
-        chosen = np.zeros(residuals.shape[:2], np.int64)
-        for row, m in np.ndindex(chosen.shape):
-            chosen[row, m] = assign_hard(residuals[row, m], level[m])
-            residuals[row, m] -= level[m][chosen[row, m]]
-        codes.append(chosen)
-    return np.concatenate(codes, axis=1)
+    for row in range(len(embeddings)):
+        code = []
+        for position in range(len(levels) * num_subspaces):
+            t, m = divmod(position, num_subspaces)
+            code.append(assign_hard(left_to(row, position, code), levels[t][m]))
+        codes.append(code)
+    return np.array(codes)
 
 
-def residual_detours(embeddings, codebooks, codes):
+def residual_detours(embeddings, soft, levels, codes):
     """`[batch, code_length]`: how much farther than the nearest codeword the chosen one is."""
-    levels = unit_first(codebooks)
-    residuals = unit(split(embeddings, len(levels[0])))
+    left_to = _left_to_positions(embeddings, soft, levels)
     detours = np.zeros(np.shape(codes))
-    for position in range(detours.shape[1]):
+    for row, position in np.ndindex(detours.shape):
         t, m = divmod(position, len(levels[0]))
-        for row in range(len(detours)):
-            distances = squared_distances(residuals[row, m], levels[t][m])
-            detours[row, position] = distances[codes[row][position]] - distances.min()
-            residuals[row, m] -= levels[t][m][codes[row][position]]
+        distances = squared_distances(left_to(row, position, codes[row]), levels[t][m])
+        detours[row, position] = distances[codes[row][position]] - distances.min()
     return detours
 
 
-def residual_partial_sums(embeddings, codebooks, codes, alphas, straight_through):
-    """`[batch, num_levels, embedding_dim]`: what one, two, .. all levels reconstruct in training.
-
-    What is taken hard is the codeword that `codes` names; with "all" that is inference, too.
-    """
-    levels = unit_first(codebooks)
-    num_subspaces = len(levels[0])
-    residuals = unit(split(embeddings, num_subspaces))
-    total = np.zeros_like(residuals)
-    partial_sums = []
-    for t, level in enumerate(levels):
-        for row, m in np.ndindex(residuals.shape[:2]):
-            weights = assign_soft(residuals[row, m], level[m], alphas[t])
-            soft = sum(weight * word for weight, word in zip(weights, level[m], strict=True))
-            hard = level[m][codes[row][t * num_subspaces + m]]
-            total[row, m] += hard if straight_through == "all" else soft
-            residuals[row, m] -= soft if straight_through == "none" else hard
-        partial_sums.append(merge(total))
-    return np.stack(partial_sums, axis=1)
-
-
-def residual_decode(codes, codebooks):
+def residual_decode(codes, levels):
     """Reconstructions `[batch, embedding_dim]`: in each subspace the sum of the named codewords."""
-    levels = unit_first(codebooks)
     num_subspaces, _, subvector_dim = np.shape(levels[0])
     subvectors = np.zeros((len(codes), num_subspaces, subvector_dim))
     for row, code in enumerate(codes):
@@ -170,9 +166,8 @@ def residual_decode(codes, codebooks):
     return merge(subvectors)
 
 
-def residual_lookup_tables(queries, codebooks):
+def residual_lookup_tables(queries, levels):
     """`[queries, num_levels * num_subspaces, num_codewords]`: inner products with all codewords."""
-    levels = unit_first(codebooks)
     num_subspaces, num_codewords, _ = np.shape(levels[0])
     subvectors = unit(split(queries, num_subspaces))
     tables = np.zeros((len(queries), len(levels) * num_subspaces, num_codewords))

@@ -1,0 +1,281 @@
+"""Laws of fitting codebooks: the k-means start, the revival of codewords, and settling."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import reference
+from tests.core.backend import assert_close, few_examples, to_numpy
+from tfpqn.codebooks.kmeans import fit_codebooks
+from tfpqn.codebooks.revival import revive_codewords
+from tfpqn.codebooks.settling import SETTLING_ROUNDS, refit_levels, settle_codebooks
+from tfpqn.layers import (
+    ProductQuantization,
+    ResidualProductQuantization,
+    TemporalProductQuantization,
+)
+
+
+def product(num_subspaces, num_codewords, embedding_dim, **options):
+    layer = ProductQuantization(num_subspaces, num_codewords, **options)
+    layer.build((None, embedding_dim))
+    return layer
+
+
+def residual(num_levels, num_subspaces, num_codewords, embedding_dim, **options):
+    layer = ResidualProductQuantization(num_levels, num_subspaces, num_codewords, **options)
+    layer.build((None, embedding_dim))
+    return layer
+
+
+def temporal(num_segments, num_subspaces, num_codewords, frame_dim, **options):
+    layer = TemporalProductQuantization(num_segments, num_subspaces, num_codewords, **options)
+    layer.build((None, None, frame_dim))
+    return layer
+
+
+def draw(rng, *shape):
+    return rng.normal(size=shape).astype("float32")
+
+
+def first_vectors(vectors, num_clusters):
+    return vectors[:num_clusters]
+
+
+def assert_same(first, second):
+    np.testing.assert_array_equal(to_numpy(first), to_numpy(second))
+
+
+@pytest.mark.parametrize("unit_codewords", [True, False])
+def test_fitting_clusters_unit_subvectors_then_what_codes_leave_of_soft_ones(rng, unit_codewords):
+    layer = residual(2, 2, 3, 8, alpha=3.0, unit_codewords=unit_codewords)
+    embeddings = draw(rng, 10, 8)
+    seen = []
+
+    def cluster(vectors, num_clusters):
+        seen.append(vectors.copy())
+        assert num_clusters == 3
+        return 0.5 * vectors[:num_clusters]
+
+    fit_codebooks(layer, embeddings, cluster)
+    subvectors = reference.unit(reference.split(embeddings, 2))
+    first = np.moveaxis(subvectors[:3], 0, 1) * (1.0 if unit_codewords else 0.5)
+    codes = reference.encode(embeddings, first, unit_codewords=unit_codewords)
+    soft = reference.split(reference.reconstruct_soft(embeddings, first, 3.0), 2)
+    left = soft - first[np.arange(2), codes]
+    for m in range(2):
+        assert_close(seen[m], subvectors[:, m])
+        assert_close(seen[2 + m], left[:, m])
+    # Codewords of the first level are stored as they are used, those of the second as they came.
+    assert_close(layer.codebooks, np.stack([first, 0.5 * np.moveaxis(left[:3], 0, 1)]))
+
+
+def test_fitting_builds_the_layer_and_keeps_codewords_without_a_centre(rng):
+    layer = ResidualProductQuantization(2, 2, 5)
+    layer.build((None, 8))
+    before = reference.unit_first(to_numpy(layer.codebooks))
+    fit_codebooks(layer, draw(rng, 2, 8), lambda vectors, _: vectors)
+    after = to_numpy(layer.codebooks)
+    for level in range(2):
+        assert_close(after[level, :, 2:], before[level][:, 2:])
+        assert not np.allclose(after[level, :, :2], before[level][:, :2])
+    unbuilt = ProductQuantization(2, 3)
+    fit_codebooks(unbuilt, draw(rng, 5, 8), first_vectors)
+    assert unbuilt.embedding_dim == 8
+
+
+def test_a_centre_at_zero_is_taken_in_later_levels_only():
+    """In the first level a zero codeword had no direction, and no gradient for ever."""
+    layer = residual(2, 1, 2, 2)
+    embeddings = np.array([[1.0, 0.0], [-1.0, 0.0]], "float32")
+    fit_codebooks(layer, embeddings, lambda vectors, _: np.zeros((2, 2), "float32"))
+    lengths = np.linalg.norm(to_numpy(layer.codebooks), axis=-1)
+    assert (lengths[0] > 0.5).all()
+    assert_same(lengths[1], np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("share_codebooks", [False, True])
+def test_clips_and_pooled_clips_fit_the_codebooks_of_all_segments(rng, share_codebooks):
+    layer = temporal(2, 2, 3, 4, share_codebooks=share_codebooks)
+    clips = draw(rng, 12, 4, 4)
+    pooled = to_numpy(layer.normalize(clips))
+    # With shared codebooks: all segments of the first clip, then those of the second.
+    subvectors = reference.unit(reference.split(pooled, 4))
+    items = subvectors.reshape(24, 2, 2) if share_codebooks else subvectors
+    for embeddings in (clips, pooled):
+        fit_codebooks(layer, embeddings, first_vectors)
+        assert_close(to_numpy(layer.codebooks)[0], items[:3].swapaxes(0, 1))
+
+
+def test_dead_codewords_of_the_first_level_are_used_after_their_revival(rng):
+    layer = residual(2, 2, 8, 4, codebooks_initializer="ones")  # only the first is chosen
+    embeddings = draw(rng, 200, 4)
+    before = to_numpy(layer.codebooks).copy()
+    assert revive_codewords(layer, embeddings, rng) == 14
+    after = to_numpy(layer.codebooks)
+    # What training leaves alone is not revived.
+    assert_same(after[1], before[1])
+    assert_close(after[0, :, 0], before[0, :, 0])
+    codes = to_numpy(layer.encode(embeddings))
+    for m in range(2):
+        assert set(codes[:, m]) == set(range(8))
+    # Each of the others stands on one of the data's own unit subvectors.
+    subvectors = reference.unit(reference.split(embeddings, 2))
+    similarities = np.einsum("bmd,mkd->mkb", subvectors, after[0, :, 1:])
+    assert_close(similarities.max(axis=-1), np.ones((2, 7)))
+
+
+def test_revival_counts_the_codewords_of_all_segments(rng):
+    for share_codebooks, number in ((False, 12), (True, 6)):
+        layer = temporal(2, 2, 4, 4, codebooks_initializer="ones", share_codebooks=share_codebooks)
+        assert revive_codewords(layer, draw(rng, 50, 4, 4), rng) == number
+
+
+def test_revival_leaves_living_codewords_where_they_are(rng):
+    layer = product(1, 4, 2)
+    layer.codebooks.assign(np.array([[[2, 0], [0, 3], [-1, -1], [0, 0.5]]], "float32"))
+    embeddings = np.array([[1, 0.1], [0.1, 1], [0.2, 1]], "float32")
+    before = to_numpy(layer.codebooks).copy()
+    alive = np.unique(to_numpy(layer.encode(embeddings)))
+    assert revive_codewords(layer, embeddings, rng) == 2
+    assert_same(to_numpy(layer.codebooks)[:, alive], before[:, alive])
+
+
+def test_revival_ends_when_every_embedding_has_a_codeword_of_its_own(rng):
+    """Fewer embeddings than dead codewords revive as many as they are."""
+    layer = product(2, 8, 4, codebooks_initializer="ones")
+    embeddings = draw(rng, 3, 4)
+    assert revive_codewords(layer, embeddings, rng) == 6
+    assert_close(layer(embeddings), layer.normalize(embeddings))
+    assert revive_codewords(layer, embeddings, rng) == 0
+    assert revive_codewords(layer, embeddings[:0], rng) == 0
+
+
+def test_revival_does_not_move_codewords_onto_zero(rng):
+    layer = product(1, 4, 2, codebooks_initializer="ones")
+    embeddings = np.zeros((20, 2), "float32")
+    embeddings[0] = (1.0, -1.0)
+    revive_codewords(layer, embeddings, rng)
+    assert (np.linalg.norm(to_numpy(layer.codebooks), axis=-1) > 0.5).all()
+
+
+def no_cluster(vectors, num_clusters):
+    raise AssertionError("one level needs no clustering to settle")
+
+
+@pytest.mark.parametrize("rows_at_once", [7, 1024])
+def test_settling_takes_means_of_soft_reconstructions_and_chooses_anew_by_turns(
+    rng, rows_at_once, monkeypatch
+):
+    monkeypatch.setattr("tfpqn.codebooks.levels.ROWS_AT_ONCE", rows_at_once)
+    codebooks = draw(rng, 2, 40, 3)
+    layer = product(2, 40, 6, alpha=3.0, unit_codewords=False)
+    layer.codebooks.assign(codebooks)
+    embeddings = draw(rng, 60, 6)
+    soft = reference.split(reference.reconstruct_soft(embeddings, codebooks, 3.0), 2)
+    expected = reference.unit(codebooks)
+    for _ in range(SETTLING_ROUNDS):
+        codes = reference.encode(embeddings, expected, unit_codewords=False)
+        for m, k in np.ndindex(2, 40):
+            if k in codes[:, m]:
+                expected[m, k] = np.mean(soft[codes[:, m] == k, m], axis=0)
+    assert len(set(codes[:, 0])) < 40  # some stay as they are
+    settle_codebooks(layer, embeddings, no_cluster)
+    assert_close(layer.codebooks, expected)
+
+
+def test_a_codeword_whose_reconstructions_cancel_out_keeps_its_direction():
+    codebooks = np.array([[[1, 0], [-1, 0]]], "float32")
+    layer = product(1, 2, 2, alpha=1e-6, unit_codewords=False)  # all assignments are equal
+    layer.codebooks.assign(codebooks)
+    settle_codebooks(layer, np.array([[1, 0], [-1, 0]], "float32"), no_cluster)
+    assert_close(layer.codebooks, codebooks)
+
+
+def test_unit_codewords_of_one_level_cannot_be_settled(rng):
+    with pytest.raises(ValueError, match="or several levels. Received: unit_codewords=True"):
+        settle_codebooks(product(2, 3, 8), draw(rng, 5, 8), no_cluster)
+
+
+@pytest.mark.parametrize("unit_codewords", [True, False])
+def test_settled_levels_are_the_centres_of_what_codes_leave(rng, unit_codewords):
+    layer = residual(3, 2, 8, 8, alpha=3.0, unit_codewords=unit_codewords)
+    alone = product(2, 8, 8, alpha=3.0, unit_codewords=unit_codewords)
+    alone.codebooks.assign(to_numpy(layer.codebooks)[0])
+    embeddings = draw(rng, 30, 8)
+    if not unit_codewords:
+        settle_codebooks(alone, embeddings, no_cluster)
+    settle_codebooks(layer, embeddings, first_vectors)
+    after = to_numpy(layer.codebooks)
+    assert_close(after[0], alone.codebooks)
+    soft = reference.split(reference.reconstruct_soft(embeddings, after[0], 3.0), 2)
+    left = soft - reference.split(to_numpy(alone(embeddings)), 2)
+    assert_close(after[1], np.moveaxis(left[:8], 0, 1))
+
+
+def test_a_level_with_a_codeword_for_each_residual_leaves_nothing(rng):
+    embeddings = draw(rng, 8, 8)
+    layer = residual(2, 2, 8, 8, unit_codewords=False)
+    settle_codebooks(layer, embeddings, first_vectors)
+    assert_close(layer(embeddings), layer(embeddings, training=True))
+
+
+@pytest.mark.parametrize("share_codebooks", [False, True])
+def test_settling_is_that_of_residual_levels_of_clips_or_of_segments(rng, share_codebooks):
+    layer = temporal(2, 2, 4, 6, levels=2, share_codebooks=share_codebooks, unit_codewords=False)
+    clips = draw(rng, 20, 5, 6)
+    pooled = to_numpy(layer.pool_frames(clips)).reshape((-1, 6) if share_codebooks else (-1, 12))
+    inner = residual(2, 2 if share_codebooks else 4, 4, pooled.shape[1], unit_codewords=False)
+    inner.codebooks.assign(to_numpy(layer.codebooks))
+    settle_codebooks(layer, clips, first_vectors)
+    settle_codebooks(inner, pooled, first_vectors)
+    assert_close(layer.codebooks, inner.codebooks)
+
+
+@pytest.mark.parametrize("unit_codewords", [True, False])
+def test_settling_for_a_beam_brings_codes_nearer_to_the_soft_reconstructions(rng, unit_codewords):
+    embeddings = draw(rng, 2000, 12)
+    errors, first_levels = {}, []
+    for beam_size in (1, 8):
+        keras.utils.set_random_seed(0)
+        layer = residual(2, 2, 8, 12, unit_codewords=unit_codewords, beam_size=beam_size)
+        settle_codebooks(layer, embeddings, first_vectors)
+        first_levels.append(to_numpy(layer.codebooks)[0])
+        soft, hard = (to_numpy(layer(embeddings, training=soft)) for soft in (True, False))
+        errors[beam_size] = np.square(soft - hard).sum(axis=-1).mean()
+    assert errors[8] < 0.7 * errors[1]
+    # Soft reconstructions are made of it, and must stay what training has seen.
+    assert_same(*first_levels)
+
+
+@few_examples
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(2, 5), st.integers(1, 4)),
+    st.integers(0, 2**32 - 1),
+)
+def test_refitted_levels_are_nearer_by_the_same_codes(sizes, seed):
+    rng = np.random.default_rng(seed)
+    levels, targets = draw(rng, *sizes), draw(rng, 30, sizes[1], sizes[3])
+    codes = rng.integers(0, sizes[2], size=(30, sizes[0], sizes[1]))
+    before = levels.copy()
+
+    def error():
+        chosen = sum(level[np.arange(sizes[1]), codes[:, t]] for t, level in enumerate(levels))
+        return np.square(targets - chosen).mean()
+
+    first = error()
+    refit_levels(levels, codes, targets)
+    assert error() <= first + 1e-6
+    assert_same(levels[0], before[0])
+
+
+def test_a_refitted_level_is_the_mean_of_what_the_other_leaves():
+    levels = np.array([[[[1.0], [2.0]]], [[[9.0], [7.0]]]])
+    codes = np.array([[[0], [0]], [[0], [0]], [[1], [0]]])
+    refit_levels(levels, codes, np.array([[[5.0]], [[7.0]], [[8.0]]]))
+    # 5 - 1, 7 - 1 and 8 - 2; nothing has chosen the other.
+    np.testing.assert_allclose(levels[1, 0], [[16 / 3], [7.0]])
+    refit_levels(levels, codes, np.array([[[1.0]], [[0.5]], [[2.5]]]))
+    assert levels[1, 0, 0, 0] == 0.0  # a later level may have a codeword at zero
