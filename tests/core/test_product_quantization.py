@@ -140,6 +140,23 @@ def test_the_gradient_by_the_codebooks_matches_finite_differences(rng):
             assert found[position] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-4)
 
 
+@pytest.mark.parametrize("alpha", [1e-6, 1e6])
+def test_gradients_stay_finite_at_the_edges(rng, alpha):
+    embeddings = rng.normal(size=(4, 8)).astype("float32")
+    embeddings[0] = 0.0
+    codebooks = rng.normal(size=(2, 4, 4)).astype("float32")
+    codebooks[:, 1] = codebooks[:, 0]
+    codebooks[1, 2] = 0.0
+    layer = build_from(codebooks, alpha=alpha)
+
+    def total(embeddings, codebooks):
+        outputs, _ = layer.stateless_call([codebooks], [], embeddings, training=True)
+        return ops.sum(outputs)
+
+    for gradient in gradients(total, embeddings, codebooks):
+        assert np.isfinite(gradient).all()
+
+
 def test_a_zero_subvector_takes_the_first_codeword_and_leaves_the_others_alone(rng):
     layer = build(3, 8, 12)
     embeddings = rng.normal(size=(6, 12)).astype("float32")

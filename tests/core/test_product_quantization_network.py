@@ -5,66 +5,26 @@ import numpy as np
 import pytest
 
 from tests import reference
-from tests.core.backend import BACKEND, assert_close, kept_dtype, only_tensorflow, to_numpy
+from tests.core.backend import assert_close, kept_dtype, only_tensorflow, to_numpy
+from tests.core.networks import (
+    COMPILE_OPTIONS,
+    IMAGE_SHAPE,
+    assert_same_outputs,
+    compiled_network,
+    functional_backbone,
+    make_images,
+    make_network,
+)
 from tfpqn.layers import ProductQuantization
 from tfpqn.losses import AsymmetricTripletLoss
 from tfpqn.models import ProductQuantizationNetwork, build_backbone
 
-IMAGE_SHAPE = (8, 8, 1)
 HEALTH = {"codebook_usage", "codebook_perplexity"}
-
-# A plain graph is compiled faster than XLA's; JAX has no other compiler.
-COMPILE_OPTIONS = {"jit_compile": False} if BACKEND == "tensorflow" else {}
-
-
-def plain_backbone():
-    """What a user may bring: layers that end in feature maps."""
-    return keras.Sequential(
-        [
-            keras.Input(IMAGE_SHAPE),
-            keras.layers.Rescaling(1 / 255),
-            keras.layers.Conv2D(4, 3, activation="relu"),
-        ]
-    )
-
-
-def make_network(backbone=None, quantizer=None, **options):
-    return ProductQuantizationNetwork(
-        backbone or plain_backbone(),
-        quantizer or ProductQuantization(2, 8),
-        **{"embedding_dim": 8, **options},
-    )
-
-
-def compiled_network(*args, loss=None, **options):
-    network = make_network(*args, **options)
-    network.compile(
-        keras.optimizers.Adam(0.01),
-        loss or AsymmetricTripletLoss("softplus", scale=4.0),
-        **COMPILE_OPTIONS,
-    )
-    return network
-
-
-def make_images(rng, count=24):
-    """Four classes: which quarter of the image is bright."""
-    labels = np.arange(count) % 4
-    images = rng.integers(0, 100, size=(count, *IMAGE_SHAPE))
-    for image, label in zip(images, labels, strict=True):
-        row, column = divmod(label, 2)
-        image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 150
-    return images.astype("uint8"), labels
 
 
 @pytest.fixture
 def images_and_labels(rng):
     return make_images(rng)
-
-
-def assert_same_outputs(first, second):
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(to_numpy(first[name]), to_numpy(second[name]), name)
 
 
 def test_a_user_trains_evaluates_saves_and_goes_on(images_and_labels, tmp_path):
@@ -161,14 +121,6 @@ def test_the_health_of_codebooks_starts_anew_with_every_epoch(images_and_labels)
     assert {metric.name for metric in network.metrics} == {"loss", *HEALTH}
 
 
-def test_training_pulls_classes_together(images_and_labels):
-    images, labels = images_and_labels
-    network = compiled_network()
-    before = network.evaluate(images, labels, verbose=0, return_dict=True)["loss"]
-    network.fit(images, labels, epochs=40, batch_size=24, verbose=0)
-    assert network.evaluate(images, labels, verbose=0, return_dict=True)["loss"] < 0.5 * before
-
-
 def test_every_trainable_weight_moves(images_and_labels):
     images, labels = images_and_labels
     network = compiled_network()
@@ -227,12 +179,6 @@ def test_labels_that_are_names_are_refused_in_one_sentence(images_and_labels):
             compiled_network().fit(images, bad, verbose=0)
 
 
-def test_labels_above_the_classes_of_a_classifier_are_refused(images_and_labels):
-    images, labels = images_and_labels
-    with pytest.raises(ValueError, match="num_classes=4 takes labels below that. Received: .* 7"):
-        compiled_network(num_classes=4).fit(images, labels + 4, verbose=0)
-
-
 def test_sample_weights_reach_the_loss(images_and_labels):
     images, labels = images_and_labels
     network = compiled_network()
@@ -241,17 +187,6 @@ def test_sample_weights_reach_the_loss(images_and_labels):
     nothing = network.test_on_batch(images, labels, np.zeros(24), return_dict=True)["loss"]
     assert doubled == pytest.approx(2 * plain, rel=1e-5)
     assert nothing == 0.0
-
-
-def test_a_batch_without_a_triplet_leaves_the_weights_as_they_are(images_and_labels):
-    images, _ = images_and_labels
-    network = make_network()
-    network.compile(keras.optimizers.SGD(1.0), AsymmetricTripletLoss(), **COMPILE_OPTIONS)
-    before = [to_numpy(weight).copy() for weight in network.trainable_weights]
-    logs = network.train_on_batch(images, np.zeros(24, "int32"), return_dict=True)
-    assert logs["loss"] == 0.0
-    for weight, start in zip(network.trainable_weights, before, strict=True):
-        np.testing.assert_array_equal(to_numpy(weight), start)
 
 
 def test_labels_of_the_wrong_length_are_refused(images_and_labels):
@@ -277,12 +212,6 @@ def test_users_own_metrics_see_raw_and_quantized_pairs(images_and_labels):
     assert figures["quantization_error"] == pytest.approx(expected, rel=1e-5)
 
 
-def functional_backbone():
-    inputs = keras.Input(IMAGE_SHAPE)
-    maps = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
-    return keras.Model(inputs, keras.layers.GlobalMaxPooling2D()(maps))
-
-
 @keras.saving.register_keras_serializable(package="tests")
 class SubclassedBackbone(keras.Model):
     """A user's own class; like any convolution it wants floats."""
@@ -302,13 +231,11 @@ class SubclassedBackbone(keras.Model):
 @pytest.mark.parametrize(
     "make_backbone",
     [
-        plain_backbone,
-        functional_backbone,
         lambda: keras.Sequential([keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3)]),
         lambda: keras.layers.Flatten(),
         SubclassedBackbone,
     ],
-    ids=["sequential", "functional", "unbuilt sequential", "layer", "subclass"],
+    ids=["unbuilt sequential", "layer", "subclass"],
 )
 def test_any_backbone_of_the_users_works(images_and_labels, make_backbone, tmp_path):
     images, labels = images_and_labels
@@ -365,13 +292,9 @@ def test_centred_embeddings_have_mean_zero_before_normalisation(images_and_label
     assert dense.use_bias
 
 
-@pytest.mark.parametrize("quantizer", ["product", ProductQuantization, keras.layers.Dense(8)])
-def test_what_is_no_quantizer_is_refused(quantizer):
+def test_a_quantizer_and_sizes_that_do_not_fit_are_refused():
     with pytest.raises(TypeError, match="quantizer must be a layer of tfpqn.layers"):
-        make_network(quantizer=quantizer)
-
-
-def test_sizes_that_do_not_fit_are_refused():
+        make_network(quantizer=keras.layers.Dense(8))
     with pytest.raises(ValueError, match="embedding_dim must be at least 1. Received: 0"):
         make_network(embedding_dim=0)
     with pytest.raises(ValueError, match="embedding_dim=9, num_subspaces=2"):
@@ -395,23 +318,6 @@ def test_images_that_are_black_or_all_alike_stay_finite():
     assert np.isfinite(logs["loss"])
     for weight in network.weights:
         assert np.isfinite(to_numpy(weight)).all()
-
-
-def test_the_configuration_comes_back():
-    network = make_network(embedding_dim=6, center_embeddings=False, name="birds")
-    again = ProductQuantizationNetwork.from_config(network.get_config())
-    assert (again.name, again.embedding_dim, again.center_embeddings) == ("birds", 6, False)
-    assert again.quantizer.get_config() == network.quantizer.get_config()
-    shapes = [[tuple(weight.shape) for weight in x.weights] for x in (network, again)]
-    assert shapes[0] == shapes[1]
-
-
-def test_weights_alone_can_be_saved_and_loaded(images_and_labels, tmp_path):
-    images, _ = images_and_labels
-    network, again = make_network(), make_network()
-    network.save_weights(tmp_path / "network.weights.h5")
-    again.load_weights(tmp_path / "network.weights.h5")
-    assert_same_outputs(again(images), network(images))
 
 
 def test_mixed_precision_trains_and_gives_float32_codes_alike(images_and_labels):
@@ -441,24 +347,7 @@ def test_keras_exports_it_as_a_saved_model(images_and_labels, tmp_path):
     assert_same_outputs(served.serve(images.astype("float32")), outputs)
 
 
-@only_tensorflow
-def test_a_dataset_is_taken_as_well_as_arrays(images_and_labels):
-    import tensorflow as tf
-
-    batches = tf.data.Dataset.from_tensor_slices(images_and_labels).batch(9)
-    history = compiled_network().fit(batches, epochs=2, shuffle=False, verbose=0).history
-    assert len(history["loss"]) == 2
-
-
-def test_conv3_trains_and_comes_back_from_a_file(images_and_labels, tmp_path):
-    images, labels = images_and_labels
-    network = compiled_network(build_backbone("conv3", IMAGE_SHAPE))
-    assert np.isfinite(network.train_on_batch(images, labels, return_dict=True)["loss"])
-    network.save(tmp_path / "network.keras")
-    again = keras.saving.load_model(tmp_path / "network.keras")
-    assert_same_outputs(again.predict_on_batch(images), network.predict_on_batch(images))
-
-
+@pytest.mark.slow
 def test_a_model_of_keras_applications_trains(rng):
     backbone = build_backbone("MobileNetV2", (32, 32, 3), alpha=0.35)
     network = make_network(backbone)
@@ -468,107 +357,3 @@ def test_a_model_of_keras_applications_trains(rng):
     logs = network.train_on_batch(images, np.array([0, 0, 1, 1]), return_dict=True)
     assert np.isfinite(logs["loss"])
     assert not np.array_equal(to_numpy(backbone.trainable_weights[0]), before)
-
-
-def test_the_classifier_adds_its_weighted_cross_entropy(images_and_labels):
-    images, labels = images_and_labels
-    network = compiled_network(num_classes=4, classification_weight=0.5, label_smoothing=0.2)
-    outputs = {name: to_numpy(value) for name, value in network(images, training=False).items()}
-    total = float(to_numpy(network.compute_loss(images, labels, outputs)))
-    pairs = np.stack([outputs["embeddings"], outputs["quantized"]], axis=1)
-    logits = outputs["logits"].astype("float64")
-    targets = 0.8 * np.eye(4)[labels] + 0.2 / 4
-    log_shares = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    expected = (
-        float(to_numpy(network.loss(labels, pairs)))
-        - 0.5 * (targets * log_shares).sum(axis=1).mean()
-    )
-    assert total == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("classified", ["quantized", "embeddings"])
-def test_the_classifier_sees_quantized_items_or_embeddings(images_and_labels, classified):
-    images, _ = images_and_labels
-    network = compiled_network(num_classes=4, classified=classified)
-    outputs = network(images)
-    kernel, bias = network.classifier.get_weights()
-    assert_close(outputs["logits"], to_numpy(outputs[classified]) @ kernel + bias)
-
-
-def test_a_classifier_of_both_takes_the_mean_of_their_cross_entropies(images_and_labels):
-    images, labels = images_and_labels
-    network = compiled_network(num_classes=4, label_smoothing=0.2)
-    outputs = network(images)
-    losses = {}
-    for classified in ("quantized", "embeddings", "both"):
-        network.classified = classified
-        losses[classified] = float(to_numpy(network.compute_loss(images, labels, outputs)))
-    assert losses["quantized"] != losses["embeddings"]
-    mean = (losses["quantized"] + losses["embeddings"]) / 2
-    assert losses["both"] == pytest.approx(mean, rel=1e-6)
-
-
-def test_a_network_with_a_classifier_comes_back_from_its_file(images_and_labels, tmp_path):
-    images, labels = images_and_labels
-    network = compiled_network(num_classes=4, classification_weight=2.0, label_smoothing=0.1)
-    network.fit(images, labels, batch_size=12, verbose=0)
-    network.save(tmp_path / "network.keras")
-    again = keras.saving.load_model(tmp_path / "network.keras")
-    for name in ("num_classes", "classified", "classification_weight", "label_smoothing"):
-        assert again.get_config()[name] == network.get_config()[name]
-    assert_close(again(images)["logits"], network(images)["logits"])
-
-
-@pytest.mark.parametrize(
-    ("make_backbone", "parts"),
-    [
-        (plain_backbone, lambda network: [network.embedding]),
-        (keras.layers.Flatten, lambda network: [network.embedding, network.classifier]),
-        (plain_backbone, lambda network: [network.backbone, network.quantizer]),
-        (plain_backbone, lambda network: [network.classifier, network.embedding.layers[-2]]),
-        (plain_backbone, lambda network: [network]),
-    ],
-    ids=["embedding", "unbuilt", "backbone and quantizer", "linear layers", "all"],
-)
-def test_what_is_frozen_is_so_in_the_file_and_the_optimizer_goes_on(
-    images_and_labels, tmp_path, make_backbone, parts
-):
-    """Frozen before the network is built, where the backbone does not know its input."""
-    images, labels = images_and_labels
-    images = images.astype("float32")
-    network = make_network(make_backbone(), num_classes=4)
-    for part in parts(network):
-        part.trainable = False
-    network.compile(keras.optimizers.Adam(0.01), AsymmetricTripletLoss(), **COMPILE_OPTIONS)
-    network(images)
-    network.optimizer.build(network.trainable_variables)
-    if network.trainable_variables:
-        network.train_on_batch(images, labels)
-    network.save(tmp_path / "network.keras")
-    again = keras.saving.load_model(tmp_path / "network.keras")
-    trainable = [variable.trainable for variable in network.variables]
-    assert [variable.trainable for variable in again.variables] == trainable
-    assert len(again.trainable_variables) == len(network.trainable_variables)
-    for mine, other in zip(network.optimizer.variables, again.optimizer.variables, strict=True):
-        assert_close(other, mine)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_classes": 1}, "num_classes must be at least 2. Received: 1"),
-        ({"classified": "codes"}, r"classified must be one of .*'embeddings'.*Received: 'codes'"),
-        ({"classification_weight": -1.0}, "classification_weight must be finite and at least 0"),
-        ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\). Received: 1.0"),
-    ],
-)
-def test_bad_arguments_of_the_classifier_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        make_network(**options)
-
-
-def test_a_classifier_needs_one_label_an_item(images_and_labels):
-    images, labels = images_and_labels
-    network = compiled_network(num_classes=4)
-    with pytest.raises(ValueError, match=r"integer labels \[batch\].*\(24, 4\)"):
-        network.compute_loss(images, np.eye(4)[labels], network(images))

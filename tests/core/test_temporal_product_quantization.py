@@ -10,7 +10,6 @@ from keras import ops
 from tests import reference
 from tests.core.backend import assert_close, compiled, few_examples, gradients, to_numpy
 from tfpqn.layers import (
-    ProductQuantization,
     ResidualProductQuantization,
     TemporalProductQuantization,
 )
@@ -26,11 +25,7 @@ def residual_of(layer, codebooks):
     """The residual quantizer of these codebooks, `[num_levels, num_subspaces, ..]`."""
     num_levels, num_subspaces, num_codewords, subvector_dim = codebooks.shape
     residual = ResidualProductQuantization(
-        num_levels,
-        num_subspaces,
-        num_codewords,
-        alpha=layer.quantizer.alphas,
-        straight_through=layer.straight_through,
+        num_levels, num_subspaces, num_codewords, alpha=layer.alpha
     )
     residual.build((None, num_subspaces * subvector_dim))
     residual.codebooks.assign(codebooks)
@@ -58,42 +53,20 @@ def assert_same(first, second):
 )
 def test_soft_and_hard_quantization_match_the_loops(num_segments, levels, num_frames, seed):
     rng = np.random.default_rng(seed)
-    layer = build(num_segments, 2, 5, 6, levels=levels, alpha=3.0, straight_through="none")
+    layer = build(num_segments, 2, 5, 6, levels=levels, alpha=3.0)
     clips = draw_clips(rng, 3, num_frames, 6)
     pooled = reference.pool_clips(clips, layer.pyramid)
     codebooks = to_numpy(layer.codebooks)
+    soft = reference.reconstruct_soft(pooled, codebooks[0], 3.0)
+    assert_close(layer(clips, training=True), soft, 1e-4)
+    unit_first = reference.unit_first(codebooks)
     # Codewords that are equally near, up to rounding, may be chosen either way.
     codes = to_numpy(layer.encode(clips))
     assert codes.shape == (3, layer.code_length) == (3, levels * 2 * layer.total_segments)
-    assert reference.residual_detours(pooled, codebooks, codes).max() < 1e-5
-    assert_close(layer.decode(codes), reference.residual_decode(codes, codebooks))
-    assert_close(layer(clips), reference.residual_decode(codes, codebooks))
-    tables = reference.residual_lookup_tables(pooled, codebooks)
+    assert reference.residual_detours(pooled, soft, unit_first, codes).max() < 1e-4
+    assert_close(layer.decode(codes), reference.residual_decode(codes, unit_first))
+    tables = reference.residual_lookup_tables(pooled, unit_first)
     assert_close(layer.lookup_tables(clips), tables, 1e-4)
-    sums = reference.residual_partial_sums(pooled, codebooks, codes, layer.quantizer.alphas, "none")
-    assert_close(layer(clips, training=True), sums[:, -1], 1e-4)
-
-
-def test_one_segment_is_average_pooling_and_product_quantization(rng):
-    layer = build(1, 3, 8, 12, alpha=3.0)
-    product = ProductQuantization(3, 8, alpha=3.0)
-    product.build((None, 12))
-    product.codebooks.assign(to_numpy(layer.codebooks)[0])
-    clips = draw_clips(rng, 20, 5, 12)
-    means = clips.mean(axis=1)
-    assert_same(layer.encode(clips), product.encode(means))
-    assert_close(layer.lookup_tables(clips), product.lookup_tables(means))
-    for training in (False, True):
-        assert_close(layer(clips, training=training), product(means, training=training))
-
-
-def test_the_code_has_one_length_for_any_number_of_frames(rng):
-    layer = build((1, 2), 2, 8, 4, levels=2)
-    for num_frames in (2, 3, 17):
-        clips = draw_clips(rng, 3, num_frames, 4)
-        assert layer.encode(clips).shape == (3, 12)
-        assert layer.lookup_tables(clips).shape == (3, 12, 8)
-        assert layer(clips).shape == layer.normalize(clips).shape == (3, 12)
 
 
 def test_repeated_frames_change_nothing(rng):
@@ -116,8 +89,7 @@ def test_the_order_of_events_counts_from_two_segments_on(rng):
     assert_same(shared.encode(reversed_clips), codes[:, ::-1].reshape(20, 4))
 
 
-@pytest.mark.parametrize("share_codebooks", [False, True])
-@pytest.mark.parametrize("num_segments", [2, (1, 2, 3)])
+@pytest.mark.parametrize(("num_segments", "share_codebooks"), [(2, False), ((1, 2, 3), True)])
 def test_a_masked_clip_is_the_shorter_clip(rng, num_segments, share_codebooks):
     layer = build(num_segments, 2, 8, 4, levels=2, share_codebooks=share_codebooks)
     lengths = (6, 4, 3)
@@ -184,12 +156,9 @@ def test_a_pyramid_is_its_stages_one_after_another(rng):
         start += 2 * stage
 
 
-@pytest.mark.parametrize("straight_through", [None, "none", "residuals", "all"])
 @pytest.mark.parametrize("levels", [1, 2])
-def test_shared_codebooks_quantize_each_segment_on_its_own(rng, levels, straight_through):
-    layer = build(
-        (1, 2), 2, 8, 4, levels=levels, share_codebooks=True, straight_through=straight_through
-    )
+def test_shared_codebooks_quantize_each_segment_on_its_own(rng, levels):
+    layer = build((1, 2), 2, 8, 4, levels=levels, share_codebooks=True)
     assert layer.codebooks.shape == (levels, 2, 8, 2)
     alone = residual_of(layer, to_numpy(layer.codebooks))
     clips = draw_clips(rng, 10, 5, 4)
@@ -197,6 +166,7 @@ def test_shared_codebooks_quantize_each_segment_on_its_own(rng, levels, straight
     # Level by level, in each level segment by segment.
     codes = to_numpy(layer.encode(clips)).reshape(10, levels, 3, 2)
     tables = to_numpy(layer.lookup_tables(clips)).reshape(10, levels, 3, 2, 8)
+    trained = to_numpy(layer.quantize_embeddings(clips, training=True).codes).reshape(10, 3, 2)
     for segment in range(3):
         vectors = segments[:, segment]
         assert_same(codes[:, :, segment].reshape(10, -1), alone.encode(vectors))
@@ -204,76 +174,10 @@ def test_shared_codebooks_quantize_each_segment_on_its_own(rng, levels, straight
         assert_close(own_tables, alone.lookup_tables(vectors))
         values = slice(4 * segment, 4 * segment + 4)
         for training in (False, True):
-            found = layer.quantize_embeddings(clips, training=training)
-            own = alone.quantize_embeddings(vectors, training=training)
-            assert_close(to_numpy(found.reconstruction)[:, values], own.reconstruction)
-            assert_close(to_numpy(found.partial_sums)[:, :, values], own.partial_sums)
-        decoded = to_numpy(layer.decode(layer.encode(clips)))[:, values]
-        assert_same(decoded, alone.decode(alone.encode(vectors)))
-
-
-def test_codebooks_of_their_own_are_those_of_subspaces_side_by_side(rng):
-    layer = build(3, 2, 8, 4, levels=2)
-    codebooks = to_numpy(layer.codebooks)
-    assert codebooks.shape == (2, 6, 8, 2)
-    clips = draw_clips(rng, 10, 5, 4)
-    segments = to_numpy(layer.pool_frames(clips))
-    codes = to_numpy(layer.encode(clips)).reshape(10, 2, 3, 2)
-    for segment in range(3):
-        alone = residual_of(layer, codebooks[:, 2 * segment : 2 * segment + 2])
-        own = to_numpy(alone.encode(segments[:, segment])).reshape(10, 2, 2)
-        assert_same(codes[:, :, segment], own)
-
-
-def test_each_segment_is_normalised_for_itself(rng):
-    layer = build(2, 2, 8, 4)
-    clips = draw_clips(rng, 6, 4, 4)
-    louder = clips.copy()
-    louder[:, 2:] *= 50.0
-    assert_close(layer.normalize(louder), layer.normalize(clips))
-    assert_same(layer.encode(louder), layer.encode(clips))
-
-
-@pytest.mark.parametrize("share_codebooks", [False, True])
-def test_a_prefix_takes_the_first_positions(rng, share_codebooks):
-    layer = build(
-        (1, 2), 2, 8, 4, levels=3, alpha=[4.0, 9.0, 25.0], share_codebooks=share_codebooks
-    )
-    clips = draw_clips(rng, 10, 5, 4)
-    codes, tables = to_numpy(layer.encode(clips)), to_numpy(layer.lookup_tables(clips))
-    prints = set()
-    for num_levels in (1, 2, 3):
-        shorter = layer.prefix(num_levels)
-        length = 6 * num_levels
-        assert (shorter.num_levels, shorter.code_length) == (num_levels, length)
-        assert shorter.quantizer.alphas == [4.0, 9.0, 25.0][:num_levels]
-        assert_same(shorter.encode(clips), codes[:, :length])
-        assert_close(shorter.lookup_tables(clips), tables[:, :length], 1e-6)
-        sums = to_numpy(layer.quantize_embeddings(clips).partial_sums)
-        assert_close(shorter.decode(codes[:, :length]), sums[:, num_levels - 1], 1e-6)
-        prints.add(shorter.codebook_fingerprint())
-    assert len(prints) == 3
-    assert layer.codebook_fingerprint() in prints
-
-
-@pytest.mark.parametrize("straight_through", [None, "none", "residuals", "all"])
-def test_a_prefix_trains_on_as_the_first_levels_did(rng, straight_through):
-    """Also where the layer chose by itself what training takes hard."""
-    layer = build(2, 2, 8, 4, levels=2, straight_through=straight_through)
-    clips = draw_clips(rng, 10, 5, 4)
-    sums = to_numpy(layer.quantize_embeddings(clips, training=True).partial_sums)
-    for num_levels in (1, 2):
-        shorter = layer.prefix(num_levels)
-        assert_close(shorter(clips, training=True), sums[:, num_levels - 1], 1e-6)
-
-
-def test_a_prefix_of_levels_that_are_not_there_is_refused():
-    layer = build(2, 2, 8, 4, levels=2)
-    for number in (0, 3, 1.0):
-        with pytest.raises(ValueError, match=rf"in 1 .. 2, .*Received: num_levels={number}"):
-            layer.prefix(number)
-    with pytest.raises(RuntimeError, match="prefix needs the codebooks"):
-        TemporalProductQuantization().prefix(1)
+            found, own = (x(y, training=training) for x, y in ((layer, clips), (alone, vectors)))
+            assert_close(to_numpy(found)[:, values], own)
+        own = alone.quantize_embeddings(vectors, training=True)
+        assert_same(trained[:, segment], own.codes)
 
 
 def test_the_gradient_reaches_every_frame_and_its_codebooks(rng):
@@ -292,55 +196,6 @@ def test_the_gradient_reaches_every_frame_and_its_codebooks(rng):
     assert (np.abs(by_codebooks).max(axis=(2, 3)) > 1e-6).all()
 
 
-def test_clips_and_pooled_clips_fit_the_same_codebooks(rng):
-    clips = draw_clips(rng, 12, 4, 4)
-
-    def cluster(vectors, num_clusters):
-        return vectors[:num_clusters]
-
-    fitted = []
-    for share_codebooks in (False, True):
-        layer = build(2, 2, 3, 4, share_codebooks=share_codebooks)
-        pooled = to_numpy(layer.normalize(clips))
-        for embeddings in (clips, pooled):
-            layer.fit_codebooks(embeddings, cluster)
-            fitted.append(to_numpy(layer.codebooks).copy())
-        assert_close(fitted[-1], fitted[-2])
-    subvectors = reference.unit(reference.split(pooled, 4))
-    own, shared = fitted[0][0], fitted[-1][0]
-    assert_close(own, subvectors[:3].swapaxes(0, 1))
-    # All segments of the first clip, then those of the second.
-    items = subvectors.reshape(24, 2, 2)
-    assert_close(shared, items[:3].swapaxes(0, 1))
-
-
-@pytest.mark.parametrize("share_codebooks", [False, True])
-def test_settling_is_that_of_residual_levels_of_clips_or_of_segments(rng, share_codebooks):
-    options = {"residuals": "reconstructions", "unit_codewords": False}
-    layer = build(2, 2, 4, 6, levels=2, share_codebooks=share_codebooks, **options)
-    clips = draw_clips(rng, 20, 5, 6)
-    pooled = to_numpy(layer.pool_frames(clips)).reshape((-1, 6) if share_codebooks else (-1, 12))
-    inner = ResidualProductQuantization(2, 2 if share_codebooks else 4, 4, **options)
-    inner.build(pooled.shape)
-    inner.codebooks.assign(to_numpy(layer.codebooks))
-    before = to_numpy(layer.codebooks).copy()
-    for quantizer, embeddings in ((layer, clips), (inner, pooled)):
-        quantizer.settle_codebooks(embeddings, lambda vectors, count: vectors[:count])
-    assert_close(layer.codebooks, inner.codebooks)
-    assert np.abs(to_numpy(layer.codebooks) - before).max(axis=(2, 3)).min() > 1e-3
-
-
-def test_reviving_counts_the_codewords_of_all_segments(rng):
-    for share_codebooks, number in ((False, 12), (True, 6)):
-        layer = build(2, 2, 4, 4, codebooks_initializer="ones", share_codebooks=share_codebooks)
-        clips = draw_clips(rng, 50, 4, 4)
-        assert layer.revive_codewords(clips, rng) == number
-        codes = to_numpy(layer.encode(clips))
-        used = codes.reshape(50, 2, 2).swapaxes(1, 2) if share_codebooks else codes
-        for m in range(2 if share_codebooks else 4):
-            assert set(used[:, m].ravel()) == set(range(4))
-
-
 def test_the_shape_of_the_output_is_known_before_the_layer_is_built():
     layer = TemporalProductQuantization((1, 2), 2, 8)
     assert layer.compute_output_shape((None, None, 4)) == (None, 12)
@@ -348,39 +203,23 @@ def test_the_shape_of_the_output_is_known_before_the_layer_is_built():
     assert layer.compute_output_shape((5, 12)) == (5, 12)
 
 
-def clip_model(layer, frame_dim, with_mask=True):
+def clip_model(layer, frame_dim):
     clips = keras.Input((None, frame_dim), name="clips")
-    if not with_mask:
-        return keras.Model(clips, layer(clips))
     mask = keras.Input((None,), dtype="bool", name="mask")
     return keras.Model([clips, mask], layer(clips, mask=mask))
 
 
-def test_a_functional_model_takes_clips_of_any_length_with_their_mask(rng):
+def test_a_functional_model_takes_clips_of_any_length_and_comes_back(rng, tmp_path):
     layer = TemporalProductQuantization(2, 2, 8)
     model = clip_model(layer, 4)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
     assert model.output_shape == (None, 8)
     for lengths in ((5, 3, 2), (2, 2)):
         mask = draw_mask(*lengths)
         clips = draw_clips(rng, *mask.shape, 4)
         assert_close(model([clips, mask]), layer(clips, mask=mask), 1e-6)
-
-
-@pytest.mark.parametrize("with_mask", [False, True])
-@pytest.mark.parametrize("share_codebooks", [False, True])
-def test_a_keras_file_of_a_model_over_clips_comes_back(rng, tmp_path, share_codebooks, with_mask):
-    layer = TemporalProductQuantization(
-        (1, 2), 2, 8, levels=2, share_codebooks=share_codebooks, name="codes"
-    )
-    model = clip_model(layer, 4, with_mask)
-    clips, mask = draw_clips(rng, 3, 5, 4), draw_mask(5, 3, 2)
-    inputs = [clips, mask] if with_mask else clips
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert_same(again(inputs), model(inputs))
-    loaded = again.get_layer("codes")
-    assert_same(loaded.encode(clips), layer.encode(clips))
-    assert loaded.codebook_fingerprint() == layer.codebook_fingerprint()
+        assert_same(again([clips, mask]), model([clips, mask]))
 
 
 def test_the_mask_that_a_keras_layer_attaches_is_used(rng):
@@ -409,25 +248,6 @@ def test_it_compiles_for_an_unknown_number_of_frames(rng, share_codebooks):
         for num_frames in (6, 2):
             shorter = clips[:, :num_frames]
             assert_close(fast(shorter.swapaxes(0, 1)), function(shorter))
-
-
-def test_it_compiles_for_any_number_of_clips_with_their_mask(rng):
-    layer = build(2, 2, 8, 4, share_codebooks=True)
-    clips, mask = draw_clips(rng, 3, 5, 4), draw_mask(5, 3, 2)
-    fast = compiled(lambda clips, mask: ops.cast(layer.encode(clips, mask), "int32"), clips, mask)
-    for batch in (3, 1):
-        assert_same(fast(clips[:batch], mask[:batch]), layer.encode(clips[:batch], mask[:batch]))
-
-
-@pytest.mark.parametrize("share_codebooks", [False, True])
-def test_no_clips_have_no_codes(share_codebooks):
-    layer = build((1, 2), 2, 8, 4, levels=2, share_codebooks=share_codebooks)
-    nothing = np.zeros((0, 5, 4), "float32")
-    codes = layer.encode(nothing)
-    assert codes.shape == (0, 12)
-    assert layer.decode(codes).shape == layer(nothing).shape == (0, 12)
-    assert layer.lookup_tables(nothing).shape == (0, 12, 8)
-    assert layer.encode(nothing, np.zeros((0, 5), bool)).shape == (0, 12)
 
 
 def test_encoding_clips_builds_the_layer(rng):
@@ -487,57 +307,19 @@ def test_a_length_that_does_not_divide_is_refused():
         TemporalProductQuantization(3, 2, 8).build((2, 3, 4, 5))
 
 
-def test_the_configuration_holds_every_argument():
-    layer = TemporalProductQuantization(
-        (1, 2),
-        2,
-        8,
-        2,
-        alpha=[1.0, 2.0],
-        share_codebooks=True,
-        straight_through="residuals",
-        codebooks_initializer="glorot_uniform",
-        name="codes",
-        trainable=False,
-    )
-    config = layer.get_config()
-    for name, value in (
-        ("num_segments", (1, 2)),
-        ("num_subspaces", 2),
-        ("num_codewords", 8),
-        ("levels", 2),
-        ("alpha", [1.0, 2.0]),
-        ("share_codebooks", True),
-        ("straight_through", "residuals"),
-    ):
-        assert config[name] == value
-    again = TemporalProductQuantization.from_config(config)
-    assert again.get_config() == config
-    assert (again.name, again.trainable) == ("codes", False)
-    assert again.quantizer.straight_through == "residuals"
-    initializer = again.quantizer.codebooks_initializer
-    assert isinstance(initializer, keras.initializers.GlorotUniform)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"num_segments": 0}, "num_segments must be an integer of at least 1.*num_segments=0"),
         ({"num_segments": ()}, r"at least one number. Received: num_segments=\(\)"),
-        ({"num_segments": []}, "num_segments must hold at least one number"),
         ({"num_segments": (1, 0)}, "num_segments must be an integer .*num_segments=0"),
         ({"num_segments": 2.0}, "num_segments must be an integer .*num_segments=2.0"),
         ({"num_segments": None}, "num_segments must be an integer .*num_segments=None"),
-        ({"num_subspaces": 0}, "num_subspaces must be an integer of at least 1.*num_subspaces=0"),
-        ({"num_codewords": 1}, "num_codewords must be an integer of at least 2.*num_codewords=1"),
         ({"levels": 0}, "levels must be an integer of at least 1. Received: levels=0"),
         ({"levels": "2"}, "levels must be an integer of at least 1. Received: levels=2"),
-        ({"alpha": -1.0}, "alpha must be positive and finite. Received: alpha=-1.0"),
-        ({"levels": 2, "alpha": (1.0, 2.0, 3.0)}, "one for each of 2 levels"),
-        ({"straight_through": "hard"}, "straight_through must be None or one of .*'hard'"),
     ],
 )
-def test_bad_arguments_are_refused(options, message):
+def test_bad_arguments_of_its_own_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TemporalProductQuantization(**options)
 
@@ -552,18 +334,10 @@ def test_the_fingerprint_is_the_same_everywhere_and_for_ever():
 
 def test_the_fingerprint_tells_pyramids_and_sharing_apart():
     prints = set()
-    for num_segments in (7, (1, 2, 4), (4, 2, 1)):
+    for num_segments in (7, (7,), (1, 2, 4), (4, 2, 1)):
         for share_codebooks in (False, True):
             layer = build(num_segments, 1, 3, 2, share_codebooks=share_codebooks)
             layer.codebooks.assign(np.ones(layer.codebooks.shape))
             prints.add(layer.codebook_fingerprint())
+    # 7 segments are the same however they are written.
     assert len(prints) == 6
-
-
-def test_one_segment_is_one_fingerprint_however_it_is_written():
-    prints = set()
-    for num_segments in (2, (2,), [2]):
-        layer = build(num_segments, 1, 3, 2)
-        layer.codebooks.assign(np.ones(layer.codebooks.shape))
-        prints.add(layer.codebook_fingerprint())
-    assert len(prints) == 1
