@@ -14,7 +14,6 @@ from tests.core.backend import (
     few_examples,
     gradients,
     only_jax,
-    only_tensorflow,
     to_numpy,
 )
 from tfpqn.losses import AsymmetricTripletLoss, asymmetric_triplet_loss
@@ -56,7 +55,7 @@ def numeric_gradient(function, x, step=1e-5):
 
 @few_examples
 @given(
-    st.lists(st.integers(0, 2), min_size=6, max_size=6),
+    st.lists(st.integers(0, 2), min_size=2, max_size=6),
     st.sampled_from(FORMS),
     st.floats(0.1, 12.0),
     st.floats(-1.0, 1.0),
@@ -66,18 +65,10 @@ def numeric_gradient(function, x, step=1e-5):
 def test_each_anchor_has_the_weighted_mean_over_its_triplets(
     labels, form, scale, margin, hardness, seed
 ):
-    pairs = draw_pairs(np.random.default_rng(seed), 6)
+    pairs = draw_pairs(np.random.default_rng(seed), len(labels))
     options = {"form": form, "scale": scale, "margin": margin, "hardness": hardness}
     losses = asymmetric_triplet_loss(relevance_of(labels), pairs[:, 0], pairs[:, 1], **options)
     assert_close(losses, loop(labels, pairs, **options))
-
-
-@every_form
-@pytest.mark.parametrize("batch", [2, 3, 19])
-def test_any_batch_size_matches_the_loop(rng, form, batch):
-    labels, pairs = rng.integers(0, 3, size=batch), draw_pairs(rng, batch)
-    losses = asymmetric_triplet_loss(relevance_of(labels), pairs[:, 0], pairs[:, 1], form=form)
-    assert_close(losses, loop(labels, pairs, form=form))
 
 
 @pytest.mark.parametrize("positives", [POSITIVES_PER_BLOCK + more for more in (-1, 0, 1, 9)])
@@ -102,32 +93,6 @@ def test_the_papers_form_is_the_sigmoid_of_far_minus_near():
     assert float(losses[0]) == pytest.approx(1 / (1 + np.exp(2)), rel=1e-6)
 
 
-def test_anchors_are_raw_and_the_others_quantized(rng):
-    """An item's own quantized form takes no part in its own loss, nor do the others' raw forms."""
-    labels, pairs = [0, 0, 1, 1], draw_pairs(rng, 4)
-    relevance = relevance_of(labels)
-    first = to_numpy(asymmetric_triplet_loss(relevance, pairs[:, 0], pairs[:, 1]))[0]
-    pairs[0, 1], pairs[1:, 0] = 9.0, -9.0
-    assert to_numpy(asymmetric_triplet_loss(relevance, pairs[:, 0], pairs[:, 1]))[0] == first
-
-
-def test_whether_an_item_is_relevant_to_itself_does_not_matter(rng):
-    relevance, pairs = relevance_of([0, 0, 1, 1, 0]), draw_pairs(rng, 5)
-    losses, same = (
-        to_numpy(asymmetric_triplet_loss(matrix, pairs[:, 0], pairs[:, 1]))
-        for matrix in (relevance, relevance & ~np.eye(5, dtype=bool))
-    )
-    np.testing.assert_array_equal(losses, same)
-
-
-def test_any_relevance_but_zero_is_the_same(rng):
-    relevance, pairs = relevance_of([0, 0, 1, 1, 0]), draw_pairs(rng, 5)
-    expected = asymmetric_triplet_loss(relevance, pairs[:, 0], pairs[:, 1])
-    for truth in (2, -1, 0.5):
-        losses = asymmetric_triplet_loss(relevance * truth, pairs[:, 0], pairs[:, 1])
-        np.testing.assert_array_equal(to_numpy(losses), to_numpy(expected))
-
-
 @every_form
 def test_gradients_match_finite_differences_of_the_loop(rng, form):
     labels, pairs = [0, 1, 0, 2, 1, 0, 3], draw_pairs(rng, 7)
@@ -145,23 +110,15 @@ def test_gradients_match_finite_differences_of_the_loop(rng, form):
     assert_close(found[1], expected[:, 1], 1e-4)
 
 
-@every_form
 @pytest.mark.parametrize(
-    "labels", [[7], [0] * 9, list(range(9)), [0, 1]], ids=["one", "same", "different", "pair"]
+    "labels", [[7], [0] * 9, list(range(9))], ids=["one item", "one class", "all different"]
 )
-def test_a_batch_without_a_triplet_gives_exactly_zero(rng, form, labels):
-    loss = AsymmetricTripletLoss(form=form, margin=0.5)
+def test_a_batch_without_a_triplet_gives_exactly_zero(rng, labels):
+    loss = AsymmetricTripletLoss(margin=0.5)
     pairs = draw_pairs(rng, len(labels))
     assert float(loss(np.array(labels), pairs)) == 0.0
     (gradient,) = gradients(lambda x: loss(np.array(labels), x), pairs)
     np.testing.assert_array_equal(gradient, 0.0)
-
-
-def test_an_anchor_without_a_triplet_gives_exactly_zero_beside_others(rng):
-    labels, pairs = [0, 0, 1, 2], draw_pairs(rng, 4)
-    losses = to_numpy(AsymmetricTripletLoss(reduction=None)(np.array(labels), pairs))
-    assert (losses[:2] > 0).all()
-    np.testing.assert_array_equal(losses[2:], 0.0)
 
 
 def test_weights_by_hardness_are_constants_to_the_gradient(rng):
@@ -222,10 +179,9 @@ def test_zero_embeddings_and_huge_scales_stay_finite(rng):
         assert np.isfinite(gradient).all()
 
 
-@every_form
-def test_the_class_is_the_mean_of_the_function_over_the_batch(rng, form):
+def test_the_class_is_the_mean_of_the_function_over_the_batch(rng):
     labels, pairs = rng.integers(0, 3, size=10), draw_pairs(rng, 10)
-    options = {"form": form, "scale": 4.0, "margin": 0.1}
+    options = {"form": "sigmoid", "scale": 4.0, "margin": 0.1}
     loss = AsymmetricTripletLoss(**options)(labels, pairs)
     assert float(loss) == pytest.approx(loop(labels, pairs, **options).mean(), rel=1e-5)
     total = AsymmetricTripletLoss(**options, reduction="sum")(labels, pairs)
@@ -239,52 +195,21 @@ def test_sample_weights_weigh_anchors_alone(rng):
     losses = AsymmetricTripletLoss(reduction=None)(labels, pairs, weights)
     # Items of weight zero are no anchors, but positives and negatives of the others still.
     assert_close(losses, weights * loop(labels, pairs))
-    ones = np.ones(10, "float32")
-    loss = AsymmetricTripletLoss()
-    assert float(loss(labels, pairs, ones)) == pytest.approx(float(loss(labels, pairs)), rel=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float32"])
-def test_labels_may_have_any_dtype_and_a_column_to_themselves(rng, dtype):
-    labels, pairs = rng.integers(0, 3, size=10), draw_pairs(rng, 10)
-    expected = loop(labels, pairs).mean()
-    loss = AsymmetricTripletLoss()
-    assert float(loss(labels.astype(dtype), pairs)) == pytest.approx(expected, rel=1e-5)
-    assert float(loss(labels.astype(dtype)[:, None], pairs)) == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("scale", [1, 2**32])
-def test_large_labels_stay_distinct(rng, scale):
+def test_labels_may_be_large_a_column_or_multi_hot(rng):
     """As float32, ids beyond 2**24 would merge; JAX would cut them to 32 bits."""
     labels, pairs = np.array([0, 1, 0, 1, 0]), draw_pairs(rng, 5)
     expected = loop(labels, pairs).mean()
     assert expected > 0
-    loss = AsymmetricTripletLoss()
-    assert float(loss(2**40 + scale * labels, pairs)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_multi_hot_labels_are_relevant_when_one_is_shared(rng):
-    multi_hot = (rng.random((9, 4)) < 0.4).astype("int32")
-    pairs = draw_pairs(rng, 9)
-    shared = multi_hot @ multi_hot.T > 0
-    expected = reference.asymmetric_triplet_loss(shared, pairs[:, 0], pairs[:, 1])
-    assert 0 < expected.mean()
-    losses = AsymmetricTripletLoss(reduction=None)(multi_hot, pairs)
-    assert_close(losses, expected)
-
-
-def test_the_loss_does_not_depend_on_the_order_of_the_batch(rng):
-    labels, pairs = rng.integers(0, 3, size=11), draw_pairs(rng, 11)
-    order = rng.permutation(11)
-    loss = AsymmetricTripletLoss(reduction=None)
-    assert_close(loss(labels[order], pairs[order]), to_numpy(loss(labels, pairs))[order])
+    for same in (2**40 + labels, 2**32 * labels, labels[:, None], np.eye(2, dtype=int)[labels]):
+        assert float(AsymmetricTripletLoss()(same, pairs)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("labels", "pairs", "message"),
     [
         ((4,), (5, 2, 3), r"one label for each item .* shape \(4,\) for a batch of 5"),
-        ((4, 3), (5, 2, 3), r"one label for each item .* shape \(4, 3\) for a batch of 5"),
         ((), (5, 2, 3), "one label for each item"),
         ((5, 2, 2), (5, 2, 3), r"integers \[batch\] or multi-hot"),
         ((5,), (5, 3), r"\[batch, 2, embedding_dim\].* Received: \(5, 3\)"),
@@ -301,11 +226,8 @@ def test_labels_and_predictions_of_the_wrong_shape_are_refused(labels, pairs, me
     [
         ({"form": "triplet"}, r"form must be one of \['hinge', 'sigmoid', 'softplus'\].*'triplet'"),
         ({"scale": 0.0}, "scale must be positive and finite. Received: scale=0.0"),
-        ({"scale": -1.0}, "scale must be positive and finite. Received: scale=-1.0"),
         ({"scale": float("nan")}, "scale must be positive and finite. Received: scale=nan"),
-        ({"scale": float("inf")}, "scale must be positive and finite. Received: scale=inf"),
         ({"hardness": -1.0}, "hardness must be finite and at least 0. Received: hardness=-1.0"),
-        ({"hardness": float("inf")}, "hardness must be finite"),
         ({"sides": "hard"}, r"sides must be one of \['asymmetric', 'quantized', 'raw'\].*'hard'"),
     ],
 )
@@ -334,16 +256,6 @@ def test_it_compiles_for_any_batch_with_the_same_values_and_gradients(rng):
     (expected,) = gradients(lambda x: loss(labels, x), pairs)
     (found,) = gradients(lambda x: function(labels, x), pairs)
     assert_close(found, expected, 1e-6)
-
-
-@only_tensorflow
-def test_the_shapes_of_labels_unknown_while_tracing_are_checked_when_run(rng):
-    import tensorflow as tf
-
-    labels, pairs = rng.integers(0, 3, size=6), draw_pairs(rng, 6)
-    function = compiled(AsymmetricTripletLoss(), labels, pairs)
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        function(labels[:5], pairs)
 
 
 @only_jax

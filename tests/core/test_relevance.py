@@ -24,7 +24,7 @@ def test_integer_labels_are_relevant_when_equal(rows, columns):
 
 
 @settings(max_examples=15)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["uint8", "int32", "int64", "float32"]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["uint8", "int32", "bool", "float32"]))
 def test_multi_hot_labels_are_relevant_when_one_is_shared(seed, dtype):
     rng = np.random.default_rng(seed)
     rows, columns = (rng.random((n, 4)) < 0.4 for n in (3, 5))
@@ -33,22 +33,11 @@ def test_multi_hot_labels_are_relevant_when_one_is_shared(seed, dtype):
     np.testing.assert_array_equal(relevance, expected)
 
 
-def test_multi_hot_labels_may_be_boolean():
-    multi_hot = np.array([[True, False], [True, True], [False, True]])
-    expected = [[True, True, False], [True, True, True], [False, True, True]]
-    np.testing.assert_array_equal(to_numpy(label_relevance(multi_hot, multi_hot)), expected)
-
-
 def test_how_often_a_label_is_counted_does_not_matter():
-    rows = np.array([[3, 0, 0], [0, 0, 0]])
+    rows = np.array([[2**32, 0, 0], [0, 0, 0]])
     columns = np.array([[9, 1, 0], [0, 1, 1], [1, 0, 0]])
     expected = [[True, False, True], [False, False, False]]
     np.testing.assert_array_equal(to_numpy(label_relevance(rows, columns)), expected)
-
-
-def test_hundreds_of_shared_labels_are_still_shared():
-    everything = np.ones((2, 1000), "uint8")
-    assert to_numpy(label_relevance(everything, everything)).all()
 
 
 @pytest.mark.parametrize(
@@ -73,32 +62,9 @@ def test_labels_beyond_a_backends_numbers_stay_distinct(ids):
     )
 
 
-def test_multi_hot_labels_count_however_large_they_are():
-    rows = np.array([[2**32, 0], [0, 2**33]])
-    np.testing.assert_array_equal(to_numpy(label_relevance(rows, rows)), np.eye(2, dtype=bool))
-
-
 def test_names_are_refused_with_the_way_to_number_them():
     with pytest.raises(ValueError, match="numpy.unique.*Received: labels of dtype <U3"):
         label_relevance(np.array(["ant", "bee"]), np.array(["ant", "bee"]))
-
-
-def test_labels_of_another_rank_are_refused():
-    for wrong in (np.zeros(()), np.zeros((2, 2, 2))):
-        with pytest.raises(ValueError, match=r"integers \[batch\] or multi-hot .*: shapes"):
-            label_relevance(wrong, wrong)
-
-
-def test_two_sides_of_different_rank_are_refused():
-    with pytest.raises(ValueError, match=r"shapes \(3,\) and \(3, 4\)"):
-        label_relevance(np.zeros(3, int), np.zeros((3, 4), int))
-
-
-@pytest.mark.parametrize("widths", [(2, 4), (4, 2), (1, 4), (4, 1)])
-def test_two_sides_of_different_width_are_refused(widths):
-    rows, columns = (np.zeros((3, width), int) for width in widths)
-    with pytest.raises(ValueError, match="Labels must be .* alike on both sides"):
-        label_relevance(rows, columns)
 
 
 def test_numbers_with_a_fraction_and_no_numbers_are_no_labels():
@@ -106,3 +72,13 @@ def test_numbers_with_a_fraction_and_no_numbers_are_no_labels():
         with pytest.raises(ValueError, match="whole numbers.*Received: numbers with a fraction"):
             number_labels(labels)
     np.testing.assert_array_equal(number_labels(np.array([3.0, 4.0])), [3, 4])
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [((), ()), ((2, 2, 2), (2, 2, 2)), ((3,), (3, 4)), ((3, 2), (3, 4)), ((3, 4), (3, 1))],
+)
+def test_labels_of_other_or_different_shapes_are_refused(rows, columns):
+    message = r"integers \[batch\] or multi-hot .* alike on both sides.*Received: shapes"
+    with pytest.raises(ValueError, match=message):
+        label_relevance(np.zeros(rows, int), np.zeros(columns, int))

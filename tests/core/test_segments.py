@@ -54,63 +54,6 @@ def test_the_weights_of_a_segment_sum_to_one_and_those_of_frames_are_equal(
     assert_close(weights.sum(axis=0), np.full(num_frames, num_segments / num_frames))
 
 
-def test_each_clip_of_a_batch_has_its_own_mask(rng):
-    lengths = (5, 2, 1, 0)
-    clips = rng.normal(size=(4, 5, 3)).astype("float32")
-    mask = np.array([[f < length for f in range(5)] for length in lengths])
-    weights = to_numpy(segment_weights(mask, 2))
-    found = to_numpy(average_segments(clips, 2, mask))
-    for clip, length in enumerate(lengths[:-1]):
-        expected = reference.segment_weights(length, 2)
-        assert_close(weights[clip, :, :length], expected, 1e-6)
-        np.testing.assert_array_equal(weights[clip, :, length:], 0.0)
-        assert_close(found[clip], reference.average_segments(clips[clip, :length], 2))
-    np.testing.assert_array_equal(weights[-1], 0.0)
-    np.testing.assert_array_equal(found[-1], 0.0)
-
-
-def test_one_segment_is_the_mean(rng):
-    clips = rng.normal(size=(4, 7, 3)).astype("float32")
-    assert_close(average_segments(clips, 1)[:, 0], clips.mean(axis=1), 1e-6)
-
-
-def test_frames_that_divide_evenly_are_averaged_in_equal_runs(rng):
-    clips = rng.normal(size=(4, 12, 3)).astype("float32")
-    for num_segments in (2, 3, 4, 6):
-        runs = clips.reshape(4, num_segments, -1, 3)
-        assert_close(average_segments(clips, num_segments), runs.mean(axis=2), 1e-6)
-
-
-def test_as_many_frames_as_segments_are_left_as_they_are(rng):
-    clips = rng.normal(size=(2, 5, 3)).astype("float32")
-    np.testing.assert_array_equal(to_numpy(average_segments(clips, 5)), clips)
-
-
-def test_a_frame_across_a_border_counts_in_both_segments():
-    clip = np.array([[[0.0], [3.0], [9.0]]], "float32")
-    # Half a frame is a third of a segment of one frame and a half.
-    assert_close(average_segments(clip, 2), [[[1.0], [7.0]]])
-
-
-def test_fewer_frames_than_segments_are_shared():
-    clip = np.array([[[2.0], [8.0]]], "float32")
-    assert_close(average_segments(clip, 4), [[[2.0], [2.0], [8.0], [8.0]]])
-    assert_close(average_segments(clip, 3), [[[2.0], [5.0], [8.0]]])
-    padded = np.array([[[2.0], [np.nan], [8.0]]], "float32")
-    mask = np.array([[True, False, True]])
-    assert_close(average_segments(padded, 3, mask), [[[2.0], [5.0], [8.0]]])
-
-
-def test_the_gradient_of_a_frame_is_its_weight():
-    weights = reference.segment_weights(5, 2)
-    for segment in range(2):
-        (gradient,) = gradients(
-            lambda clips, segment=segment: ops.sum(average_segments(clips, 2)[:, segment]),
-            np.zeros((1, 5, 3), "float32"),
-        )
-        assert_close(gradient[0], np.repeat(weights[segment][:, None], 3, axis=1))
-
-
 def test_a_clip_without_frames_is_zero_and_passes_a_zero_gradient():
     clips = np.full((1, 3, 2), np.nan, "float32")
     mask = np.zeros((1, 3), bool)

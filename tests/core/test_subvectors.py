@@ -38,21 +38,6 @@ def test_leading_axes_stay_as_they_are(rng):
     np.testing.assert_array_equal(to_numpy(merge_subvectors(subvectors)), embeddings)
 
 
-def test_an_unknown_batch_stays_unknown():
-    subvectors = split_subvectors(keras.KerasTensor((None, 8)), 4)
-    assert subvectors.shape == (None, 4, 2)
-    assert merge_subvectors(subvectors).shape == (None, 8)
-    assert intra_normalize(keras.KerasTensor((None, 8)), 4).shape == (None, 8)
-
-
-@pytest.mark.parametrize("function", [split_subvectors, intra_normalize])
-def test_a_length_that_does_not_divide_is_refused(function):
-    with pytest.raises(ValueError, match="embedding_dim=10, num_subspaces=4"):
-        function(np.zeros((2, 10), "float32"), 4)
-    with pytest.raises(ValueError, match="embedding_dim=None"):
-        function(keras.KerasTensor((2, None)), 4)
-
-
 @given(seeds, st.floats(-30, 37))
 def test_every_vector_gets_unit_length_and_keeps_its_direction(seed, exponent):
     vectors = (draw(seed, 5, 3) + np.float32(0.01)) * np.float32(10.0**exponent)
@@ -107,16 +92,3 @@ def test_intra_normalisation_matches_the_loop_and_repeats_without_change(size, s
     normalized = intra_normalize(embeddings, num_subspaces)
     assert_close(normalized, reference.intra_normalize(embeddings, num_subspaces))
     assert_close(intra_normalize(normalized, num_subspaces), normalized, 1e-6)
-
-
-def test_intra_normalisation_ignores_the_length_of_each_slice(rng):
-    embeddings = rng.normal(size=(5, 12)).astype("float32")
-    lengths = np.repeat(rng.uniform(0.1, 10.0, size=(5, 3)), 4, axis=1).astype("float32")
-    assert_close(intra_normalize(embeddings * lengths, 3), intra_normalize(embeddings, 3))
-
-
-def test_a_zero_slice_leaves_the_other_slices_alone():
-    embeddings = np.array([[0.0, 0.0, 3.0, 4.0]], "float32")
-    assert_close(intra_normalize(embeddings, 2), [[0.0, 0.0, 0.6, 0.8]])
-    (gradient,) = gradients(lambda x: ops.sum(intra_normalize(x, 2)), embeddings)
-    assert np.isfinite(gradient).all()
