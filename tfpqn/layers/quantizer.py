@@ -117,17 +117,6 @@ class Quantizer(keras.layers.Layer):
         shorter.codebooks.assign(codebooks if is_whole else codebooks[:num_levels])
         return shorter
 
-    def codes_by_codebook(self, codes: np.ndarray) -> np.ndarray:
-        """Codes as the codebooks see them.
-
-        Args:
-            codes: Array `[num_items, code_length]`.
-
-        Returns:
-            Array `[num_levels, codebooks of a level, codes of a codebook]`.
-        """
-        return codes.T.reshape(self.num_levels, -1, len(codes))
-
     def call(self, embeddings: Tensor, training: bool = False) -> Tensor:
         return ops.cast(
             self.quantize_embeddings(embeddings, training).reconstruction, self.compute_dtype

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfpqn.items import CLIPS
@@ -97,10 +96,11 @@ class TemporalProductQuantization(Quantizer):
         self.alpha = alpha
         self.share_codebooks = share_codebooks
         # With shared codebooks each segment is an item of its own; without, the segments' subspaces
-        # stand side by side.
+        # stand side by side in one.
+        self._items_per_clip = self.total_segments if share_codebooks else 1
         self.quantizer = ResidualProductQuantization(
             levels,
-            num_subspaces * (1 if share_codebooks else self.total_segments),
+            num_subspaces * self.total_segments // self._items_per_clip,
             num_codewords,
             alpha,
             unit_codewords=unit_codewords,
@@ -130,7 +130,7 @@ class TemporalProductQuantization(Quantizer):
     @property
     def embedding_dim(self) -> int:
         self._require_built("embedding_dim")
-        return self.quantizer.embedding_dim * (self.total_segments if self.share_codebooks else 1)
+        return self._items_per_clip * self.quantizer.embedding_dim
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         embedding_dim = self._pooled_dim(tuple(input_shape))
@@ -141,8 +141,7 @@ class TemporalProductQuantization(Quantizer):
                 f"embedding_dim={embedding_dim}, num_subspaces={self.num_subspaces}, "
                 f"{self.total_segments} segments"
             )
-        inner_dim = embedding_dim // self.total_segments if self.share_codebooks else embedding_dim
-        self.quantizer.build((None, inner_dim))
+        self.quantizer.build((None, embedding_dim // self._items_per_clip))
         self.built = True
 
     def pool_frames(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -192,18 +191,13 @@ class TemporalProductQuantization(Quantizer):
         return ops.cast(quantization.reconstruction, self.compute_dtype)
 
     def encode(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.quantize_embeddings(self._checked_clips(embeddings, mask)).codes
+        return self.quantize_embeddings(self._checked_embeddings(embeddings, mask)).codes
 
     def decode(self, codes: Tensor) -> Tensor:
         codes = self._checked_codes(codes)
-        if not self.share_codebooks:
-            return self.quantizer.decode(codes)
-        by_segment = ops.transpose(
-            ops.reshape(codes, (-1, self.levels, self.total_segments, self.num_subspaces)),
-            (0, 2, 1, 3),
-        )
-        items = ops.reshape(by_segment, (-1, self.levels * self.num_subspaces))
-        return self._merge(self.quantizer.decode(items))
+        shape = (-1, self.levels, self._items_per_clip, self.quantizer.num_subspaces)
+        by_item = ops.swapaxes(ops.reshape(codes, shape), 1, 2)
+        return self._merge(self.quantizer.decode(ops.reshape(by_item, (-1, shape[1] * shape[3]))))
 
     def lookup_tables(self, queries: Tensor, mask: Tensor | None = None) -> Tensor:
         return self._positions(self.quantizer.lookup_tables(self.product_embeddings(queries, mask)))
@@ -212,18 +206,11 @@ class TemporalProductQuantization(Quantizer):
         return self.quantizer
 
     def product_embeddings(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self._items(self._checked_clips(embeddings, mask))
+        return self._items(self._checked_embeddings(embeddings, mask))
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         """None: what comes out has no time axis any more."""
         return None
-
-    def codes_by_codebook(self, codes: np.ndarray) -> np.ndarray:
-        if not self.share_codebooks:
-            return super().codes_by_codebook(codes)
-        shape = (len(codes), self.levels, self.total_segments, self.num_subspaces)
-        by_codebook = codes.reshape(shape).transpose(1, 3, 0, 2)
-        return by_codebook.reshape(self.levels, self.num_subspaces, -1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], self._pooled_dim(tuple(input_shape)))
@@ -279,35 +266,29 @@ class TemporalProductQuantization(Quantizer):
             return embeddings
         return ops.reshape(self.pool_frames(embeddings, mask), (-1, expected))
 
-    def _checked_clips(self, clips: Tensor, mask: Tensor | None = None) -> Tensor:
+    def _checked_embeddings(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
         """Pooled clips that are, where visible, finite."""
-        clips = ops.convert_to_tensor(clips)
+        clips = ops.convert_to_tensor(embeddings)
         if not self.built:
             self.build(tuple(clips.shape))
-        return self._checked_embeddings(self._pool(clips, mask))
+        return super()._checked_embeddings(self._pool(clips, mask))
 
     def _items(self, pooled: Tensor) -> Tensor:
         """What is one item for the inner quantizer: a clip, or with shared codebooks a segment."""
-        if not self.share_codebooks:
-            return pooled
-        return ops.reshape(pooled, (-1, pooled.shape[-1] // self.total_segments))
+        return ops.reshape(pooled, (-1, pooled.shape[-1] // self._items_per_clip))
 
     def _merge(self, items: Tensor) -> Tensor:
-        if not self.share_codebooks:
-            return items
-        return ops.reshape(items, (-1, self.total_segments * items.shape[-1]))
+        return ops.reshape(items, (-1, self._items_per_clip * items.shape[-1]))
 
     def _positions(self, inner: Tensor) -> Tensor:
         """Codes or tables of the items, `[items, positions, ..]`, as those of the clips."""
-        if not self.share_codebooks:
+        if self._items_per_clip == 1:
             return inner
         # In training the codes are those of one level.
-        levels, rest = inner.shape[1] // self.num_subspaces, tuple(inner.shape[2:])
-        by_segment = ops.reshape(
-            inner, (-1, self.total_segments, levels, self.num_subspaces, *rest)
-        )
-        length = levels * self.total_segments * self.num_subspaces
-        return ops.reshape(ops.swapaxes(by_segment, 1, 2), (-1, length, *rest))
+        width, rest = self.quantizer.num_subspaces, tuple(inner.shape[2:])
+        shape = (-1, self._items_per_clip, inner.shape[1] // width, width, *rest)
+        by_level = ops.swapaxes(ops.reshape(inner, shape), 1, 2)
+        return ops.reshape(by_level, (-1, self._items_per_clip * inner.shape[1], *rest))
 
 
 def _read_pyramid(num_segments: int | Sequence[int]) -> tuple[int, ...]:

@@ -16,17 +16,12 @@ from tfpqn.datasets import Splits
 
 from ..evaluation import evaluate
 
-# A level of which no more codewords are in use has collapsed.
-COLLAPSED_SHARE = 0.05
 # After so many epochs a training that learns has a lower loss than one that has not begun.
 JUDGED_EPOCH = 3
 
 
 class ReviveCodewords(keras.callbacks.Callback):
     """After each epoch, moves codewords that no image chooses onto poorly quantized images.
-
-    With residual levels, one whose codebooks have collapsed, which means that at most 1 in 20
-    codewords of one of them is in use, is warned about; its codewords are moved like any other.
 
     Args:
         images: A function that gives batches of images `[batch, height, width, channels]`.
@@ -57,34 +52,10 @@ class ReviveCodewords(keras.callbacks.Callback):
         batches = [ops.convert_to_numpy(self.model.embed(batch)) for batch in self.images()]
         embeddings = np.concatenate(batches)
         rng = np.random.default_rng([self.seed, epoch])
-        quantizer = self.model.quantizer
-        collapsed = _find_collapsed(quantizer, embeddings)
-        revived = revive_codewords(quantizer, embeddings, rng)
+        revived = revive_codewords(self.model.quantizer, embeddings, rng)
         self.num_revived.append(revived)
         if logs is not None:
             logs["codewords_revived"] = float(revived)
-        for level, used in collapsed.items():
-            warnings.warn(
-                f"After epoch {epoch + 1}, level {level} of {quantizer.num_levels} has collapsed: "
-                f"a codebook has {used} of {quantizer.num_codewords} codewords in use. {revived} "
-                "codewords that were not in use were moved onto poorly quantized items",
-                stacklevel=2,
-            )
-
-
-def _find_collapsed(quantizer: Any, embeddings: np.ndarray) -> dict[int, int]:
-    """Codewords in use in the emptiest codebook of each collapsed level, levels from 1 on."""
-    if quantizer.num_levels == 1:
-        return {}
-    codes = ops.convert_to_numpy(quantizer.encode(embeddings))
-    # More codewords than items cannot be in use.
-    limit = max(1, COLLAPSED_SHARE * min(quantizer.num_codewords, len(codes)))
-    used = [
-        min(len(np.unique(column)) for column in level)
-        for level in quantizer.codes_by_codebook(codes)
-    ]
-    # The first level is the one that trains.
-    return {1: used[0]} if used[0] <= limit else {}
 
 
 class WarnOfFailure(keras.callbacks.Callback):
