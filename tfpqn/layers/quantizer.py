@@ -67,6 +67,14 @@ class Quantizer(keras.layers.Layer):
         """Length of the embeddings that this layer was built for."""
         raise NotImplementedError
 
+    def pool_frames(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Features of items as embeddings are made of them; those of images stay as they are."""
+        return features
+
+    def pooled_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Shape of what `pool_frames` gives."""
+        return features_shape
+
     def normalize(self, embeddings: Tensor) -> Tensor:
         """The form of the embeddings that search compares, `[batch, embedding_dim]`."""
         raise NotImplementedError

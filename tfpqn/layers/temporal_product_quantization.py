@@ -144,11 +144,11 @@ class TemporalProductQuantization(Quantizer):
         self.quantizer.build((None, embedding_dim // self._items_per_clip))
         self.built = True
 
-    def pool_frames(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+    def pool_frames(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Segments of clips, those of all stages of a pyramid one after another.
 
         Args:
-            frames: Float tensor `[batch, num_frames, dim]`.
+            features: Float tensor `[batch, num_frames, dim]`.
             mask: Boolean `[batch, num_frames]`, or None.
 
         Returns:
@@ -158,20 +158,21 @@ class TemporalProductQuantization(Quantizer):
             ValueError: There are fewer frames than segments in the finest stage, or the mask has
                 another shape than the clips.
         """
-        self.require_frames(frames.shape[1])
+        self.pooled_shape(tuple(features.shape))
         if mask is not None:
             mask = ops.convert_to_tensor(mask)
-            _require_mask(tuple(mask.shape), tuple(frames.shape))
-        stages = [average_segments(frames, number, mask) for number in self.pyramid]
+            _require_mask(tuple(mask.shape), tuple(features.shape))
+        stages = [average_segments(features, number, mask) for number in self.pyramid]
         return ops.concatenate(stages, axis=1)
 
-    def require_frames(self, num_frames: int | None) -> None:
-        """Raises ValueError if a known number of frames is below the number of segments."""
+    def pooled_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        batch, num_frames, dim = features_shape
         if num_frames is not None and num_frames < max(self.pyramid):
             raise ValueError(
                 f"A clip must have at least {max(self.pyramid)} frames, one for each segment. "
                 f"Received: num_frames={num_frames}"
             )
+        return (batch, self.total_segments, dim)
 
     def normalize(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
         pooled = self._pool(embeddings, mask)
@@ -243,8 +244,8 @@ class TemporalProductQuantization(Quantizer):
 
     def _pooled_dim(self, shape: tuple[int | None, ...]) -> int | None:
         if len(shape) == 3:
-            self.require_frames(shape[1])
-            return None if shape[2] is None else self.total_segments * shape[2]
+            dim = self.pooled_shape(shape)[-1]
+            return None if dim is None else self.total_segments * dim
         if len(shape) != 2:
             raise ValueError(
                 "embeddings must be clips [batch, num_frames, dim], or [batch, embedding_dim]. "

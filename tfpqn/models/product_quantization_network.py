@@ -14,7 +14,7 @@ from tfpqn.layers.quantizer import without_removed
 from tfpqn.metrics import CodebookPerplexity, CodebookUsage
 from tfpqn.models.backbones import BATCH_NORM_MOMENTUM
 from tfpqn.models.classifier import Classifier
-from tfpqn.models.item_features import features_of, known_input_shape, read_batch
+from tfpqn.models.item_features import ItemFeatures, known_input_shape, read_batch
 from tfpqn.models.label_numbers import number_batch, number_data
 
 Tensor = Any
@@ -119,7 +119,7 @@ class ProductQuantizationNetwork(keras.Model):
                 (CodebookPerplexity, "codebook_perplexity"),
             )
         ]
-        self._features = features_of(backbone, quantizer)
+        self._features = ItemFeatures(backbone, quantizer)
         # A backbone that knows its input lets the network be complete from the start.
         shape = known_input_shape(backbone)
         if shape is not None:

@@ -238,7 +238,7 @@ class RunConfig:
     @property
     def settles_codebooks(self) -> bool:
         """Whether codebooks are settled once training has ended."""
-        has_targets = not self.unit_codewords or self.num_levels > 1
+        has_targets = not self.unit_codewords or (self.num_levels or 1) > 1
         return has_targets and not self.freeze_codebooks
 
     @property
