@@ -31,6 +31,11 @@ def assert_close(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
+def assert_same(actual, expected):
+    """Equal to the last bit."""
+    np.testing.assert_array_equal(to_numpy(actual), to_numpy(expected))
+
+
 def gradients(function, *inputs):
     """Gradients of a scalar function by each of its float inputs, as numpy arrays."""
     inputs = [ops.convert_to_tensor(x, dtype="float32") for x in inputs]

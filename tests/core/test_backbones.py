@@ -25,12 +25,6 @@ def test_the_names_are_ours_and_every_model_of_keras_applications():
     assert applications == sorted(public)
 
 
-@pytest.mark.slow
-def test_models_that_keras_keeps_out_of_its_modules_are_built():
-    backbone = build_backbone("MobileNetV3Small", (32, 32, 3), alpha=0.75)
-    assert backbone.output_shape == (None, 432)
-
-
 def test_weights_that_cannot_be_downloaded_are_an_error_that_says_so(monkeypatch):
     def fail(**_):
         raise Exception("URL fetch failure on https://example.com/weights.h5")

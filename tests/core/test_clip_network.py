@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests import reference
-from tests.core.backend import assert_close, to_numpy
+from tests.core.backend import assert_close, assert_same, to_numpy
 from tests.core.networks import (
     IMAGE_SHAPE,
     assert_same_outputs,
@@ -71,7 +71,7 @@ def test_embeddings_are_those_of_the_averaged_features_of_single_frames(clips_an
     assert_close(network.embed(clips), expected, 1e-4)
     outputs = {name: to_numpy(x) for name, x in network(clips).items()}
     assert_close(outputs["embeddings"], expected, 1e-4)
-    np.testing.assert_array_equal(to_numpy(network.encode(clips)), outputs["codes"])
+    assert_same(network.encode(clips), outputs["codes"])
     assert_close(outputs["quantized"], network.quantizer.decode(outputs["codes"]))
 
 
@@ -91,14 +91,6 @@ def test_a_user_trains_on_the_order_of_events_saves_and_goes_on(clips_and_labels
     assert again.quantizer.codebook_fingerprint() == network.quantizer.codebook_fingerprint()
     assert (again.image_shape, again.num_frames) == (IMAGE_SHAPE, None)
     again.fit(clips, labels, verbose=0)
-
-
-def test_clips_of_any_number_of_frames_have_codes_of_one_length(rng):
-    network = make_clip_network()
-    for num_frames in (2, 3, 9):
-        clips, _ = make_clips(rng, 3, num_frames)
-        assert network.encode(clips).shape == (3, 4)
-        assert network.predict_on_batch(clips)["codes"].shape == (3, 4)
 
 
 def test_masked_clips_are_the_shorter_clips_whatever_pads_them(padded):
@@ -128,13 +120,12 @@ def test_masked_clips_are_fitted_evaluated_and_predicted(clips_and_labels):
 @pytest.mark.parametrize(
     "make_backbone",
     [
-        lambda: keras.layers.Flatten(),
         lambda: clip_backbone(None, keras.layers.Conv3D(4, (2, 4, 4), padding="same")),
         lambda: clip_backbone(
             4, keras.layers.AveragePooling3D((2, 1, 1)), keras.layers.Reshape((2, 144))
         ),
     ],
-    ids=["layer", "across frames", "of clips to fewer vectors"],
+    ids=["across frames", "of clips to fewer vectors"],
 )
 def test_any_backbone_of_the_users_works(clips_and_labels, make_backbone, tmp_path):
     clips, labels = clips_and_labels
@@ -166,10 +157,7 @@ def test_a_mask_is_refused_by_a_backbone_of_clips(padded):
 
 
 def test_without_an_embedding_the_averaged_features_are_the_embedding(clips_and_labels):
-    clips, labels = clips_and_labels
-    network = compiled_network(embedding_dim=None)
-    assert network.quantizer.embedding_dim == 8  # the backbone's channels, twice
-    assert np.isfinite(network.train_on_batch(clips, labels, return_dict=True)["loss"])
+    clips, _ = clips_and_labels
     bare = make_clip_network(embedding_dim=None, center_embeddings=False)
     features = to_numpy(bare.backbone(clips.reshape(48, *IMAGE_SHAPE))).mean(axis=(1, 2))
     pooled = reference.pool_clips(features.reshape(12, 4, 4), (2,))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import reference
-from tests.core.backend import assert_close, few_examples, to_numpy
+from tests.core.backend import assert_close, assert_same, few_examples, to_numpy
 from tfpqn.codebooks.kmeans import fit_codebooks
 from tfpqn.codebooks.revival import revive_codewords
 from tfpqn.codebooks.settling import SETTLING_ROUNDS, refit_levels, settle_codebooks
@@ -42,10 +42,6 @@ def draw(rng, *shape):
 
 def first_vectors(vectors, num_clusters):
     return vectors[:num_clusters]
-
-
-def assert_same(first, second):
-    np.testing.assert_array_equal(to_numpy(first), to_numpy(second))
 
 
 @pytest.mark.parametrize("unit_codewords", [True, False])
@@ -213,13 +209,6 @@ def test_settled_levels_are_the_centres_of_what_codes_leave(rng, unit_codewords)
     soft = reference.split(reference.reconstruct_soft(embeddings, after[0], 3.0), 2)
     left = soft - reference.split(to_numpy(alone(embeddings)), 2)
     assert_close(after[1], np.moveaxis(left[:8], 0, 1))
-
-
-def test_a_level_with_a_codeword_for_each_residual_leaves_nothing(rng):
-    embeddings = draw(rng, 8, 8)
-    layer = residual(2, 2, 8, 8, unit_codewords=False)
-    settle_codebooks(layer, embeddings, first_vectors)
-    assert_close(layer(embeddings), layer(embeddings, training=True))
 
 
 @pytest.mark.parametrize("share_codebooks", [False, True])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.backend import BACKEND, compiled, to_numpy
+from tests.core.backend import BACKEND, assert_same, compiled
 from tfpqn.metrics import CodebookPerplexity, CodebookUsage
 
 both = pytest.mark.parametrize("metric_class", [CodebookUsage, CodebookPerplexity])
@@ -88,7 +88,7 @@ def test_it_counts_inside_a_compiled_function(rng, metric_class):
         state = compiled(metric.stateless_update_state, metric.variables, codes)
         start = [variable.value for variable in metric.variables]
         found = metric.stateless_result(state(start, codes))
-    np.testing.assert_array_equal(to_numpy(found), to_numpy(eager.result()))
+    assert_same(found, eager.result())
 
 
 @both

@@ -6,24 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import reference
-from tests.core.backend import assert_close, compiled, few_examples, to_numpy
-from tfpqn.ops import adc_scores, build_lookup_tables, code_dtype
+from tests.core.backend import assert_close, few_examples, to_numpy
+from tfpqn.ops import adc_scores, code_dtype
 
 seeds = st.integers(0, 2**32 - 1)
-
-
-@few_examples
-@given(st.integers(1, 4), st.integers(1, 3), st.integers(2, 6), st.integers(1, 5), seeds)
-def test_tables_hold_every_inner_product(queries, num_subspaces, num_codewords, dim, seed):
-    rng = np.random.default_rng(seed)
-    embeddings = reference.intra_normalize(
-        rng.normal(size=(queries, num_subspaces * dim)), num_subspaces
-    )
-    codebooks = reference.unit(rng.normal(size=(num_subspaces, num_codewords, dim)))
-    tables = build_lookup_tables(
-        reference.split(embeddings, num_subspaces).astype("float32"), codebooks.astype("float32")
-    )
-    assert_close(tables, reference.lookup_tables(embeddings, codebooks))
 
 
 @few_examples
@@ -49,12 +35,3 @@ def test_equal_codes_get_bit_equal_scores_wherever_they_stand(rng):
     order = np.concatenate([rng.permutation(10) for _ in range(103)])
     scores = to_numpy(adc_scores(tables, codes[order]))
     np.testing.assert_array_equal(scores, to_numpy(adc_scores(tables, codes))[:, order])
-
-
-def test_scores_can_be_compiled_for_any_number_of_items(rng):
-    tables = rng.normal(size=(2, 3, 5)).astype("float32")
-    codes = rng.integers(0, 5, size=(4, 3)).astype("uint8")
-    score = compiled(adc_scores, tables, codes)
-    for items in (4, 1):
-        found = score(tables, codes[:items])
-        assert_close(found, reference.adc_scores(tables, codes[:items]))

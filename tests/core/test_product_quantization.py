@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from keras import ops
 
 from tests import reference
-from tests.core.backend import assert_close, few_examples, gradients, kept_dtype, to_numpy
+from tests.core.backend import (
+    assert_close,
+    assert_same,
+    few_examples,
+    gradients,
+    kept_dtype,
+    to_numpy,
+)
 from tfpqn.layers import ProductQuantization
 
 
@@ -48,20 +55,7 @@ def test_soft_and_hard_quantization_match_the_loops(sizes, alpha, seed):
     assert_close(layer.decode(codes), reference.decode(codes, codebooks), 1e-6)
 
 
-def test_scores_rank_a_collection_as_the_loop_does(rng):
-    layer = build(4, 16, 20)
-    items = rng.normal(size=(40, 20)).astype("float32")
-    queries = rng.normal(size=(5, 20)).astype("float32")
-    codebooks = to_numpy(layer.codebooks)
-    tables = reference.lookup_tables(queries, codebooks)
-    expected = reference.adc_scores(tables, reference.encode(items, codebooks))
-    found = reference.adc_scores(
-        to_numpy(layer.lookup_tables(queries)), to_numpy(layer.encode(items))
-    )
-    np.testing.assert_array_equal(reference.search(found, 10), reference.search(expected, 10))
-
-
-@pytest.mark.parametrize("num_codewords", [2, 256, 257])
+@pytest.mark.parametrize("num_codewords", [2, 257])
 def test_own_decodings_encode_to_themselves(rng, num_codewords):
     layer = build(3, num_codewords, 24)
     codes = rng.integers(0, num_codewords, size=(30, 3))
@@ -72,7 +66,7 @@ def test_own_decodings_encode_to_themselves(rng, num_codewords):
 
 @pytest.mark.parametrize(
     ("num_codewords", "dtype"),
-    [(256, "uint8"), (257, "uint16"), (4096, "uint16"), (65536, "uint16"), (65537, "int32")],
+    [(256, "uint8"), (257, "uint16"), (65537, "int32")],
 )
 def test_the_last_of_many_codewords_survives_its_dtype(num_codewords, dtype):
     layer = build(2, num_codewords, 4)
@@ -83,8 +77,13 @@ def test_the_last_of_many_codewords_survives_its_dtype(num_codewords, dtype):
     layer.codebooks.assign(codebooks)
     codes = layer.encode(np.ones((1, 4), "float32"))
     assert keras.backend.standardize_dtype(codes.dtype) == kept_dtype(dtype)
-    np.testing.assert_array_equal(to_numpy(codes), last)
+    assert_same(codes, last)
     assert_close(layer.decode(codes), np.full((1, 4), 0.5**0.5))
+
+
+def test_of_equally_near_codewords_the_first_is_chosen():
+    layer = build_from([[[0.0, -1.0], [1.0, 0.0], [1.0, 0.0]]])
+    assert_same(layer.encode(np.array([[1.0, 0.0], [0.0, 0.0]], "float32")), [[1], [0]])
 
 
 def test_large_alpha_is_hard_quantization(rng):
@@ -97,23 +96,6 @@ def test_large_alpha_is_hard_quantization(rng):
         gaps.append(np.abs(gap).max())
     assert gaps[0] > gaps[1] > gaps[2]
     assert gaps[2] < 1e-5
-
-
-def test_reconstructions_are_no_longer_than_one_in_each_subspace(rng):
-    layer = build(3, 8, 12)
-    embeddings = rng.normal(size=(20, 12)).astype("float32")
-    soft, hard = (to_numpy(layer(embeddings, training=training)) for training in (True, False))
-    assert (np.linalg.norm(soft.reshape(20, 3, 4), axis=-1) < 1.0).all()
-    assert_close(np.linalg.norm(hard.reshape(20, 3, 4), axis=-1), np.ones((20, 3)))
-
-
-def test_the_length_of_codewords_does_not_matter(rng):
-    layer = build(2, 8, 8)
-    embeddings = rng.normal(size=(20, 8)).astype("float32")
-    soft, hard = layer(embeddings, training=True), layer(embeddings)
-    layer.codebooks.assign(to_numpy(layer.codebooks) * rng.uniform(0.1, 9.0, size=(2, 8, 1)))
-    assert_close(layer(embeddings, training=True), soft)
-    assert_close(layer(embeddings), hard)
 
 
 def test_the_gradient_by_the_codebooks_matches_finite_differences(rng):
@@ -157,31 +139,12 @@ def test_gradients_stay_finite_at_the_edges(rng, alpha):
         assert np.isfinite(gradient).all()
 
 
-def test_a_zero_subvector_takes_the_first_codeword_and_leaves_the_others_alone(rng):
-    layer = build(3, 8, 12)
-    embeddings = rng.normal(size=(6, 12)).astype("float32")
-    with_zeros = embeddings.copy()
-    with_zeros[:, 4:8] = 0.0
-    codes, expected = (to_numpy(layer.encode(x)) for x in (with_zeros, embeddings))
-    np.testing.assert_array_equal(codes[:, 1], 0)
-    np.testing.assert_array_equal(codes[:, [0, 2]], expected[:, [0, 2]])
-    (gradient,) = gradients(lambda x: ops.sum(layer(x, training=True)), with_zeros)
-    assert np.isfinite(gradient).all()
-    np.testing.assert_array_equal(gradient[:, 4:8], 0.0)
-    assert np.abs(gradient[:, :4]).max() > 0
-
-
 def test_a_call_in_mixed_precision_chooses_the_codeword_that_encoding_chooses():
     layer = build_from([[[1.0, 0.0], [0.0, 1.0]]], dtype="mixed_float16")
     embeddings = np.array([[1.0, 1.0 + 2.0**-13]], "float32")  # float16 makes it a tie
     codes = layer.encode(embeddings)
-    np.testing.assert_array_equal(to_numpy(codes), [[1]])
-    np.testing.assert_array_equal(to_numpy(layer(embeddings)), to_numpy(layer.decode(codes)))
-
-
-def test_the_codebooks_start_from_the_given_initializer():
-    layer = build(2, 3, 4, codebooks_initializer=keras.initializers.Constant(2.0))
-    np.testing.assert_array_equal(to_numpy(layer.codebooks), np.full((2, 3, 2), 2.0))
+    assert_same(codes, [[1]])
+    assert_same(layer(embeddings), layer.decode(codes))
 
 
 def test_the_fingerprint_is_the_same_everywhere_and_for_ever():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.backend import to_numpy
+from tests.core.backend import assert_same, to_numpy
 from tfpqn.ops import label_relevance, number_labels
 
 labels = st.lists(st.integers(-3, 3), min_size=4, max_size=4)
@@ -18,9 +18,7 @@ def test_integer_labels_are_relevant_when_equal(rows, columns):
     relevance = to_numpy(label_relevance(rows, columns))
     assert relevance.dtype == bool
     np.testing.assert_array_equal(relevance, expected)
-    np.testing.assert_array_equal(
-        to_numpy(label_relevance(rows[:, None], columns[:, None])), expected
-    )
+    assert_same(label_relevance(rows[:, None], columns[:, None]), expected)
 
 
 @settings(max_examples=15)
@@ -37,7 +35,7 @@ def test_how_often_a_label_is_counted_does_not_matter():
     rows = np.array([[2**32, 0, 0], [0, 0, 0]])
     columns = np.array([[9, 1, 0], [0, 1, 1], [1, 0, 0]])
     expected = [[True, False, True], [False, False, False]]
-    np.testing.assert_array_equal(to_numpy(label_relevance(rows, columns)), expected)
+    assert_same(label_relevance(rows, columns), expected)
 
 
 @pytest.mark.parametrize(
@@ -56,10 +54,8 @@ def test_labels_beyond_a_backends_numbers_stay_distinct(ids):
     """JAX cuts integers to 32 bits, and as float32 ids beyond 2**24 merge."""
     columns = np.concatenate([ids[1:], ids])
     expected = np.equal.outer(ids, columns)
-    np.testing.assert_array_equal(to_numpy(label_relevance(ids, columns)), expected)
-    np.testing.assert_array_equal(
-        to_numpy(label_relevance(ids[:, None], columns[:, None])), expected
-    )
+    assert_same(label_relevance(ids, columns), expected)
+    assert_same(label_relevance(ids[:, None], columns[:, None]), expected)
 
 
 def test_names_are_refused_with_the_way_to_number_them():

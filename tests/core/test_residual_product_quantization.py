@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import reference
-from tests.core.backend import assert_close, few_examples, to_numpy
+from tests.core.backend import assert_close, assert_same, few_examples, to_numpy
 from tfpqn.layers import ProductQuantization, ResidualProductQuantization
 
 
@@ -22,10 +22,6 @@ def draw_codebooks(rng, *shape):
     """Of any length, and smaller from level to level."""
     scales = 0.6 ** np.arange(shape[0])[:, None, None, None]
     return (rng.normal(size=shape) * scales).astype("float32")
-
-
-def assert_same(first, second):
-    np.testing.assert_array_equal(to_numpy(first), to_numpy(second))
 
 
 @few_examples
@@ -51,22 +47,6 @@ def test_soft_and_hard_quantization_match_the_loops(sizes, alpha, unit_codewords
     assert_close(layer.lookup_tables(embeddings), tables)
 
 
-def test_scores_rank_a_collection_as_the_loop_does(rng):
-    codebooks = draw_codebooks(rng, 2, 2, 8, 6)
-    layer = build_from(codebooks)
-    items = rng.normal(size=(40, 12)).astype("float32")
-    queries = rng.normal(size=(5, 12)).astype("float32")
-    levels = reference.unit_first(codebooks)
-    soft = reference.reconstruct_soft(items, codebooks[0], layer.alpha)
-    codes = reference.residual_encode(items, soft, levels)
-    assert_same(layer.encode(items), codes)
-    expected = reference.adc_scores(reference.residual_lookup_tables(queries, levels), codes)
-    found = reference.adc_scores(
-        to_numpy(layer.lookup_tables(queries)), to_numpy(layer.encode(items))
-    )
-    assert_same(reference.search(found, 10), reference.search(expected, 10))
-
-
 @pytest.mark.parametrize("unit_codewords", [True, False])
 def test_one_level_is_product_quantization_to_the_last_bit(rng, unit_codewords):
     codebooks = draw_codebooks(rng, 1, 3, 8, 4)
@@ -84,19 +64,6 @@ def test_one_level_is_product_quantization_to_the_last_bit(rng, unit_codewords):
     assert_same(layer.lookup_tables(embeddings), product.lookup_tables(embeddings))
     codes = to_numpy(product.encode(embeddings))
     assert_same(layer.decode(codes), product.decode(codes))
-
-
-def test_only_the_first_level_forgets_the_length_of_its_codewords(rng):
-    codebooks = draw_codebooks(rng, 2, 2, 8, 4)
-    layer = build_from(codebooks)
-    embeddings = rng.normal(size=(20, 8)).astype("float32")
-    outputs = to_numpy(layer(embeddings))
-    codebooks[0] *= rng.uniform(0.1, 9.0, size=(2, 8, 1)).astype("float32")
-    layer.codebooks.assign(codebooks)
-    assert_close(layer(embeddings), outputs)
-    codebooks[1] *= 3.0
-    layer.codebooks.assign(codebooks)
-    assert np.abs(to_numpy(layer(embeddings)) - outputs).max() > 0.1
 
 
 def test_with_a_zero_codeword_in_each_later_level_the_error_never_grows(rng):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from tests import reference
-from tests.core.backend import assert_close, few_examples, gradients, to_numpy
+from tests.core.backend import assert_close, assert_same, few_examples, gradients, to_numpy
 from tfpqn.ops import average_segments, segment_weights
 
 NUMBERS = (st.integers(1, 7), st.integers(1, 6))
@@ -57,7 +57,7 @@ def test_the_weights_of_a_segment_sum_to_one_and_those_of_frames_are_equal(
 def test_a_clip_without_frames_is_zero_and_passes_a_zero_gradient():
     clips = np.full((1, 3, 2), np.nan, "float32")
     mask = np.zeros((1, 3), bool)
-    np.testing.assert_array_equal(to_numpy(average_segments(clips, 2, mask)), np.zeros((1, 2, 2)))
+    assert_same(average_segments(clips, 2, mask), np.zeros((1, 2, 2)))
     (gradient,) = gradients(lambda x: ops.sum(average_segments(x, 2, mask)), clips)
     np.testing.assert_array_equal(gradient, 0.0)
 
@@ -67,12 +67,3 @@ def test_padding_passes_a_zero_gradient_whatever_it_holds():
     mask = np.array([[True, False, True, False]])
     (gradient,) = gradients(lambda x: ops.sum(average_segments(x, 1, mask)), clips)
     assert_close(gradient[0, :, 0], [0.5, 0.0, 0.5, 0.0])
-
-
-def test_a_mask_of_zeros_and_ones_is_taken_as_well(rng):
-    clips = rng.normal(size=(2, 4, 3)).astype("float32")
-    mask = np.array([[1, 1, 0, 1], [0, 1, 0, 0]])
-    expected = to_numpy(average_segments(clips, 2, mask.astype(bool)))
-    for dtype in ("int32", "uint8", "float32"):
-        found = to_numpy(average_segments(clips, 2, mask.astype(dtype)))
-        np.testing.assert_array_equal(found, expected)

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from keras import ops
 
 from tests import reference
-from tests.core.backend import assert_close, compiled, few_examples, gradients, to_numpy
+from tests.core.backend import (
+    assert_close,
+    assert_same,
+    compiled,
+    few_examples,
+    gradients,
+    to_numpy,
+)
 from tfpqn.layers import (
     ResidualProductQuantization,
     TemporalProductQuantization,
@@ -40,10 +47,6 @@ def draw_mask(*lengths):
     return np.arange(max(lengths)) < np.array(lengths)[:, None]
 
 
-def assert_same(first, second):
-    np.testing.assert_array_equal(to_numpy(first), to_numpy(second))
-
-
 @few_examples
 @given(
     st.sampled_from([1, 2, 3, (1, 2), (2, 1, 4)]),
@@ -67,14 +70,6 @@ def test_soft_and_hard_quantization_match_the_loops(num_segments, levels, num_fr
     assert_close(layer.decode(codes), reference.residual_decode(codes, unit_first))
     tables = reference.residual_lookup_tables(pooled, unit_first)
     assert_close(layer.lookup_tables(clips), tables, 1e-4)
-
-
-def test_repeated_frames_change_nothing(rng):
-    layer = build((1, 3), 2, 8, 4)
-    clips = draw_clips(rng, 20, 4, 4)
-    slower = clips.repeat(3, axis=1)
-    assert_same(layer.encode(slower), layer.encode(clips))
-    assert_close(layer.normalize(slower), layer.normalize(clips))
 
 
 def test_the_order_of_events_counts_from_two_segments_on(rng):
@@ -107,16 +102,6 @@ def test_a_masked_clip_is_the_shorter_clip(rng, num_segments, share_codebooks):
             assert_close(outputs, layer(shorter, training=training))
 
 
-def test_a_clip_shorter_than_its_segments_shares_its_frames(rng):
-    layer = build(4, 2, 8, 4, share_codebooks=True)
-    clips = draw_clips(rng, 5, 4, 4)
-    codes = to_numpy(layer.encode(clips, np.tile([True, False, True, False], (5, 1))))
-    codes = codes.reshape(5, 4, 2)
-    assert_same(codes[:, 0], codes[:, 1])
-    assert_same(codes[:, 2], codes[:, 3])
-    assert (codes[:, 0] != codes[:, 2]).any()
-
-
 def test_a_clip_without_frames_is_a_zero_embedding(rng):
     layer = build(2, 2, 8, 4, levels=2)
     clips, mask = draw_clips(rng, 2, 3, 4), np.zeros((2, 3), bool)
@@ -137,23 +122,6 @@ def test_pooled_clips_are_taken_as_the_clips_themselves(rng, share_codebooks):
         assert_same(layer.encode(pooled), layer.encode(clips))
         assert_close(layer.lookup_tables(pooled), layer.lookup_tables(clips))
         assert_close(layer(pooled, training=True), layer(clips, training=True))
-
-
-def test_a_pyramid_is_its_stages_one_after_another(rng):
-    clips = draw_clips(rng, 10, 6, 4)
-    pyramid = build((1, 2, 4), 2, 8, 4)
-    assert (pyramid.total_segments, pyramid.code_length, pyramid.embedding_dim) == (7, 14, 28)
-    start = 0
-    for stage in (1, 2, 4):
-        alone = build(stage, 2, 8, 4)
-        positions = slice(start, start + 2 * stage)
-        alone.codebooks.assign(to_numpy(pyramid.codebooks)[:, positions])
-        assert_same(to_numpy(pyramid.encode(clips))[:, positions], alone.encode(clips))
-        tables = to_numpy(pyramid.lookup_tables(clips))[:, positions]
-        assert_close(tables, alone.lookup_tables(clips))
-        values = slice(2 * start, 2 * start + 4 * stage)
-        assert_close(to_numpy(pyramid(clips))[:, values], alone(clips))
-        start += 2 * stage
 
 
 @pytest.mark.parametrize("levels", [1, 2])
@@ -248,14 +216,6 @@ def test_it_compiles_for_an_unknown_number_of_frames(rng, share_codebooks):
         for num_frames in (6, 2):
             shorter = clips[:, :num_frames]
             assert_close(fast(shorter.swapaxes(0, 1)), function(shorter))
-
-
-def test_encoding_clips_builds_the_layer(rng):
-    clips = draw_clips(rng, 3, 5, 4)
-    for share_codebooks in (False, True):
-        layer = TemporalProductQuantization((1, 2), 2, 8, share_codebooks=share_codebooks)
-        assert layer.encode(clips).shape == (3, 6)
-        assert layer.embedding_dim == 12
 
 
 def test_frames_must_be_finite_but_padding_need_not_be(rng):
