@@ -9,11 +9,3 @@ from tfpqn.layers.residual_product_quantization import (
 from tfpqn.layers.temporal_product_quantization import (
     TemporalProductQuantization as TemporalProductQuantization,
 )
-
-__all__ = [
-    "ProductQuantization",
-    "Quantization",
-    "Quantizer",
-    "ResidualProductQuantization",
-    "TemporalProductQuantization",
-]

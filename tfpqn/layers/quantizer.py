@@ -48,6 +48,7 @@ class Quantizer(keras.layers.Layer):
     codebooks: Any
     num_levels: int = 1
     items: ItemSpec = IMAGES
+    _levels_argument = "num_levels"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -117,12 +118,18 @@ class Quantizer(keras.layers.Layer):
             ValueError: `num_levels` is out of range.
         """
         self._require_built("prefix")
-        self._require_levels(num_levels)
-        shorter = type(self).from_config(self._prefix_config(num_levels))
+        if not isinstance(num_levels, (int, np.integer)) or not 1 <= num_levels <= self.num_levels:
+            raise ValueError(
+                f"num_levels must lie in 1 .. {self.num_levels}, the levels of the quantizer. "
+                f"Received: num_levels={num_levels!r}"
+            )
+        config, codebooks = self.get_config(), ops.convert_to_numpy(self.codebooks)
+        if num_levels < self.num_levels:
+            config[self._levels_argument] = num_levels
+            codebooks = codebooks[:num_levels]
+        shorter = type(self).from_config(config)
         shorter.build((None, self.embedding_dim))
-        codebooks = ops.convert_to_numpy(self.codebooks)
-        is_whole = num_levels == self.num_levels
-        shorter.codebooks.assign(codebooks if is_whole else codebooks[:num_levels])
+        shorter.codebooks.assign(codebooks)
         return shorter
 
     def call(self, embeddings: Tensor, training: bool = False) -> Tensor:
@@ -166,10 +173,6 @@ class Quantizer(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
 
-    def _prefix_config(self, num_levels: int) -> dict[str, Any]:
-        """Configuration of the first levels alone."""
-        return self.get_config()
-
     def _variant(self) -> str:
         """What tells quantizers of one class with the same codebooks apart."""
         return ""
@@ -179,14 +182,6 @@ class Quantizer(keras.layers.Layer):
             raise RuntimeError(
                 f"{type(self).__name__}.{method} needs the codebooks. Expected the layer to be "
                 "built: call it, or `build((None, embedding_dim))`, first."
-            )
-
-    def _require_levels(self, num_levels: int) -> None:
-        is_number = isinstance(num_levels, (int, np.integer)) and not isinstance(num_levels, bool)
-        if not is_number or not 1 <= num_levels <= self.num_levels:
-            raise ValueError(
-                f"num_levels must lie in 1 .. {self.num_levels}, the levels of the quantizer. "
-                f"Received: num_levels={num_levels!r}"
             )
 
     def _checked_embeddings(self, embeddings: Tensor) -> Tensor:
@@ -240,12 +235,6 @@ def require_at_least(name: str, value: Any, minimum: int) -> None:
         raise ValueError(
             f"{name} must be an integer of at least {minimum}. Received: {name}={value}"
         )
-
-
-def require_alpha(alpha: Any) -> None:
-    """Raises ValueError unless `alpha` is positive and finite."""
-    if not 0 < alpha < float("inf"):
-        raise ValueError(f"alpha must be positive and finite. Received: alpha={alpha}")
 
 
 def require_usable(codebooks: np.ndarray) -> None:

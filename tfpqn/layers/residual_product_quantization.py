@@ -144,9 +144,6 @@ class ResidualProductQuantization(ProductQuantization):
         # A beam only chooses better among the codes there are: codes by any are of one kind.
         return super()._variant() + (":reconstructions" if self.num_levels > 1 else "")
 
-    def _prefix_config(self, num_levels: int) -> dict[str, Any]:
-        return {**self.get_config(), "num_levels": num_levels}
-
     def _level_codebooks(self, level: int) -> Tensor:
         self._require_built("codebooks")
         return ops.convert_to_tensor(self.codebooks)[level]

@@ -70,6 +70,7 @@ class TemporalProductQuantization(Quantizer):
     """
 
     items = CLIPS
+    _levels_argument = "levels"
 
     def __init__(
         self,
@@ -234,9 +235,6 @@ class TemporalProductQuantization(Quantizer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TemporalProductQuantization:
         return cls(**without_removed_training(config, config.get("levels", 1)))
-
-    def _prefix_config(self, num_levels: int) -> dict[str, Any]:
-        return {**self.get_config(), "levels": num_levels}
 
     def _variant(self) -> str:
         # Segments of (1, 2, 4) and of 7 have codebooks of one shape.

@@ -2,5 +2,3 @@
 
 from tfpqn.losses.asymmetric_triplet_loss import AsymmetricTripletLoss as AsymmetricTripletLoss
 from tfpqn.losses.asymmetric_triplet_loss import asymmetric_triplet_loss as asymmetric_triplet_loss
-
-__all__ = ["AsymmetricTripletLoss", "asymmetric_triplet_loss"]

@@ -6,12 +6,3 @@ from tfpqn.metrics.ranking import Ranking as Ranking
 from tfpqn.metrics.ranking import average_precision as average_precision
 from tfpqn.metrics.ranking import rank_items as rank_items
 from tfpqn.metrics.ranking import recall_at_k as recall_at_k
-
-__all__ = [
-    "CodebookPerplexity",
-    "CodebookUsage",
-    "Ranking",
-    "average_precision",
-    "rank_items",
-    "recall_at_k",
-]

@@ -5,5 +5,3 @@ from tfpqn.models.backbones import build_backbone as build_backbone
 from tfpqn.models.product_quantization_network import (
     ProductQuantizationNetwork as ProductQuantizationNetwork,
 )
-
-__all__ = ["ProductQuantizationNetwork", "backbone_names", "build_backbone"]

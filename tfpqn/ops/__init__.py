@@ -17,23 +17,3 @@ from tfpqn.ops.subvectors import intra_normalize as intra_normalize
 from tfpqn.ops.subvectors import merge_subvectors as merge_subvectors
 from tfpqn.ops.subvectors import normalize_vectors as normalize_vectors
 from tfpqn.ops.subvectors import split_subvectors as split_subvectors
-
-__all__ = [
-    "adc_scores",
-    "assign_beam",
-    "assign_hard",
-    "assign_soft",
-    "average_segments",
-    "build_lookup_tables",
-    "code_dtype",
-    "decode_codes",
-    "intra_normalize",
-    "label_relevance",
-    "merge_subvectors",
-    "normalize_vectors",
-    "number_labels",
-    "rank_by_distance",
-    "reconstruct_soft",
-    "segment_weights",
-    "split_subvectors",
-]
