@@ -126,9 +126,7 @@ def test_an_index_of_levels_is_refused_by_a_network_without_them():
 
 @pytest.mark.parametrize("options", [{}, {"first_levels": 1, "num_candidates": NUM_ITEMS}])
 def test_codes_by_beam_are_encoded_and_searched_in_the_folder_as_by_the_network(tmp_path, options):
-    quantizer = ResidualProductQuantization(
-        3, 2, NUM_CODEWORDS, residuals="reconstructions", unit_codewords=False, beam_size=4
-    )
+    quantizer = ResidualProductQuantization(3, 2, NUM_CODEWORDS, unit_codewords=False, beam_size=4)
     network = make_network_with(quantizer)
     pixels = make_pixels(NUM_ITEMS)
     codes = network.predict(pixels, verbose=0)["codes"]

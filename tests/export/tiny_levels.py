@@ -96,6 +96,7 @@ class LevelReference:
         # Only the first level's codewords are used as directions.
         self.levels = [reference.unit(codebooks[0]), *codebooks[1:]][:num_levels]
         self.per_level = len(self.levels[0])
+        self.alpha = network.quantizer.alpha
 
     def embed(self, pixels: np.ndarray) -> np.ndarray:
         """Of images `[batch, height, width, channels]`."""
@@ -112,15 +113,8 @@ class LevelReference:
         return reference.intra_normalize(centred, self.per_level)
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
-        codes = []
-        for residuals in reference.unit(reference.split(embeddings, self.per_level)):
-            code = []
-            for codebooks in self.levels:
-                for m, codebook in enumerate(codebooks):
-                    code.append(reference.assign_hard(residuals[m], codebook))
-                    residuals[m] -= codebook[code[-1]]
-            codes.append(code)
-        return np.array(codes)
+        soft = reference.reconstruct_soft(embeddings, self.levels[0], self.alpha)
+        return reference.residual_encode(embeddings, soft, self.levels)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         by_level = np.reshape(codes, (len(codes), len(self.levels), self.per_level))

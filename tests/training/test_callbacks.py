@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -15,10 +14,8 @@ from tests.training.tiny import (
     make_batches,
     make_images,
     make_network,
-    make_network_with,
     make_splits,
 )
-from tfpqn.layers import ResidualProductQuantization, TemporalProductQuantization
 from tfpqn.training import EvaluateRetrieval, ReviveCodewords, RunConfig, evaluate, fit
 from tfpqn.training.loops.callbacks import WarnOfFailure
 from tfpqn.training.settings.building import build_loss, chance_loss
@@ -99,89 +96,6 @@ def test_last_epochs_are_left_to_training(network: Any) -> None:
     assert revive(network, epoch=3, last_epoch=2) == {"loss": 1.0}
     np.testing.assert_array_equal(network.quantizer.codebooks, former)
     assert revive(network, epoch=2, last_epoch=2)["codewords_revived"] > 0
-
-
-@pytest.fixture
-def levels() -> Any:
-    """A network with two levels of two codebooks that are in use."""
-    network = make_network_with(ResidualProductQuantization(2, 2, NUM_CODEWORDS))
-    images = make_images().images
-    embeddings = np.array(network.embed(images))
-    # Every 16th image has the same label: a codeword is the mean of four that are alike.
-    network.quantizer.fit_codebooks(
-        embeddings, lambda vectors, number: vectors.reshape(4, number, -1).mean(axis=0)
-    )
-    revive(network)
-    return network
-
-
-def used_codewords(network: Any) -> list[int]:
-    codes = np.array(network.encode(make_images().images))
-    return [len(set(column)) for column in codes.T.tolist()]
-
-
-@pytest.mark.parametrize(("level", "used"), [(1, 1), (2, 1)])
-def test_a_level_that_has_collapsed_is_warned_about_and_revived(
-    levels: Any, level: int, used: int
-) -> None:
-    codebooks = np.array(levels.quantizer.codebooks)
-    away = np.array(levels.embed(make_images().images)).mean(axis=0).reshape(2, 8)
-    # In the level's second codebook all codewords but one lie far from what is quantized.
-    codebooks[level - 1, 1] = -away[1] if level == 1 else 50.0
-    codebooks[level - 1, 1, 5] = away[1] if level == 1 else 0.0
-    levels.quantizer.codebooks.assign(codebooks)
-    before = used_codewords(levels)
-    assert before[2 * (level - 1) + 1] == used
-    words = (
-        rf"After epoch 4, level {level} of 2 has collapsed: a codebook has {used} of "
-        rf"{NUM_CODEWORDS} codewords in use\. (\d+) codewords"
-    )
-    with pytest.warns(UserWarning, match=words) as caught:
-        logs = revive(levels, epoch=3)
-    (warning,) = (one for one in caught if "collapsed" in str(one.message))
-    assert f" {int(logs['codewords_revived'])} codewords that were" in str(warning.message)
-    assert logs["codewords_revived"] >= NUM_CODEWORDS - used
-    assert used_codewords(levels)[2 * (level - 1) + 1] > NUM_CODEWORDS // 2
-    # Warnings are errors: the second time there is none.
-    revive(levels, epoch=4)
-
-
-def test_levels_in_use_are_not_warned_about(levels: Any) -> None:
-    codebooks = np.array(levels.quantizer.codebooks)
-    # Two codewords in use are few, but more than one.
-    codebooks[1, 1] = 50.0
-    codebooks[1, 1, 5:7] = [[0.01] * 8, [-0.01] * 8]
-    levels.quantizer.codebooks.assign(codebooks)
-    assert used_codewords(levels)[3] == 2
-    assert revive(levels)["codewords_revived"] >= NUM_CODEWORDS - 2
-
-
-def test_levels_that_training_leaves_alone_are_not_judged(levels: Any) -> None:
-    settled_later = make_network_with(
-        ResidualProductQuantization(2, 2, NUM_CODEWORDS, residuals="reconstructions")
-    )
-    settled_later.set_weights(levels.get_weights())
-    codebooks = np.array(levels.quantizer.codebooks)
-    codebooks[1] = 50.0
-    settled_later.quantizer.codebooks.assign(codebooks)
-    assert used_codewords(settled_later)[2:] == [1, 1]
-    revive(settled_later)
-    np.testing.assert_array_equal(settled_later.quantizer.codebooks[1], codebooks[1])
-
-
-def test_shared_codebooks_are_judged_by_all_segments_together() -> None:
-    quantizer = TemporalProductQuantization(2, 1, NUM_CODEWORDS, share_codebooks=True)
-    rng = np.random.default_rng(0)
-    # The second half of each clip is the same; the first uses all codewords.
-    embeddings = rng.normal(size=(64, 8)).astype(np.float32)
-    embeddings[:, 4:] = embeddings[0, :4]
-    quantizer.build((None, 8))
-    quantizer.codebooks.assign(embeddings[None, None, :NUM_CODEWORDS, :4])
-    network = SimpleNamespace(quantizer=quantizer, embed=lambda batch: batch)
-    callback = ReviveCodewords(lambda: [embeddings])
-    callback.set_model(network)
-    callback.on_epoch_end(0)
-    assert callback.num_revived == [0]
 
 
 @pytest.fixture(params=["custom loop", "network.fit"])

@@ -158,7 +158,7 @@ def test_plain_keras_leaves_frozen_codebooks_alone(quantizer: Any, tmp_path: Pat
     network = make_network_with(quantizer)
     network.quantizer.trainable = False
     network.compile("adam", AsymmetricTripletLoss())
-    items = make_clips() if network.takes_clips else make_images()
+    items = make_clips() if network.items.kind == "clips" else make_images()
     images = next(iter(items.batches(32))).images
     before = codebooks_of(network)
     embedding = arrays_of(network.embedding.weights)

@@ -12,6 +12,7 @@ from tests.training.tiny import (
     make_network,
     make_network_with,
 )
+from tfpqn.codebooks import settling
 from tfpqn.layers import ProductQuantization
 from tfpqn.training import initialize_codebooks, settle_codebooks
 
@@ -134,7 +135,7 @@ def test_settled_codewords_are_those_of_the_embeddings_of_inference() -> None:
     )
     expected.set_weights(network.get_weights())
     settle_codebooks(network, [images[:10], images[10:]])
-    expected.quantizer.settle_codebooks(np.array(expected.embed(images)), _no_cluster)
+    settling.settle_codebooks(expected.quantizer, np.array(expected.embed(images)), _no_cluster)
     np.testing.assert_allclose(
         network.quantizer.codebooks, expected.quantizer.codebooks, rtol=1e-4, atol=1e-6
     )

@@ -262,24 +262,18 @@ def test_settings_written_before_there_were_levels_and_clips_mean_the_same(tmp_p
 
 
 def test_residual_network_is_made_as_the_settings_say() -> None:
-    network = build(
-        model="rpqn", num_levels=3, num_subspaces=2, bits=12, alpha=2.0, level_loss_weight=0.5
-    )
+    network = build(model="rpqn", num_levels=3, num_subspaces=2, bits=12, alpha=2.0)
     quantizer = network.quantizer
     assert np.shape(quantizer.codebooks) == (3, 2, 4, 8)
     assert (quantizer.num_levels, quantizer.bits_per_code) == (3, 12)
-    assert (quantizer.alpha, quantizer.straight_through) == (2.0, None)
-    assert network.level_loss_weight == 0.5
-    assert not network.takes_clips
-    assert build(model="rpqn", straight_through="residuals").quantizer.straight_through == (
-        "residuals"
-    )
+    assert quantizer.alpha == 2.0
+    assert network.items.kind == "images"
 
 
 def test_network_of_clips_is_made_as_the_settings_say() -> None:
     network = build(**CLIPS, num_segments=(1, 2), num_levels=2, bits=12, share_codebooks=True)
     quantizer = network.quantizer
-    assert network.takes_clips
+    assert network.items.kind == "clips"
     assert network.image_shape == IMAGE_SHAPE
     assert (quantizer.pyramid, quantizer.num_levels, quantizer.code_length) == ((1, 2), 2, 6)
     assert np.shape(quantizer.codebooks) == (2, 1, 4, 16)
