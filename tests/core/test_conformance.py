@@ -419,7 +419,7 @@ def test_a_prefix_is_the_quantizer_of_the_first_positions(row, quantizer, embedd
 
 
 def test_a_prefix_of_levels_that_are_not_there_is_refused(row, quantizer):
-    for number in (0, quantizer.num_levels + 1, 1.0, None):
+    for number in (0, quantizer.num_levels + 1, 1.0, True, None):
         with pytest.raises(ValueError, match=rf"in 1 .. \d, .*Received: num_levels={number}"):
             quantizer.prefix(number)
     with pytest.raises(RuntimeError, match="prefix needs the codebooks"):

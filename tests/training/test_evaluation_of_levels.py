@@ -61,8 +61,12 @@ def codebooks_of(network: Any) -> list[np.ndarray]:
 
 def spread_codewords(network: Any, items: np.ndarray) -> Any:
     """Codewords between pairs of items, so that neither all items share a code nor none."""
-    embeddings = np.array(network.embed(items))
-    fit_codebooks(network.quantizer, embeddings, lambda v, number: (v[:number] + v[-number:]) / 2)
+
+    def cluster(vectors: np.ndarray, number: int) -> np.ndarray:
+        # Each of another length: codes that decode alike would tie up to rounding only.
+        return (vectors[:number] + vectors[-number:]) / np.arange(2, number + 2)[:, None]
+
+    fit_codebooks(network.quantizer, np.array(network.embed(items)), cluster)
     return network
 
 

@@ -118,7 +118,8 @@ class Quantizer(keras.layers.Layer):
             ValueError: `num_levels` is out of range.
         """
         self._require_built("prefix")
-        if not isinstance(num_levels, (int, np.integer)) or not 1 <= num_levels <= self.num_levels:
+        is_number = isinstance(num_levels, (int, np.integer)) and not isinstance(num_levels, bool)
+        if not is_number or not 1 <= num_levels <= self.num_levels:
             raise ValueError(
                 f"num_levels must lie in 1 .. {self.num_levels}, the levels of the quantizer. "
                 f"Received: num_levels={num_levels!r}"
