@@ -85,14 +85,6 @@ def test_any_number_of_positives_matches_the_loop_in_value_and_gradient(rng, pos
     assert_close(found, expected, 1e-4)
 
 
-def test_the_papers_form_is_the_sigmoid_of_far_minus_near():
-    """Eq. 15 by hand: the anchor's positive scores 1, its negative -1."""
-    pairs = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, 1], [-1, 0]]], "float32")
-    paper = {"form": "sigmoid", "scale": 1.0}
-    losses = asymmetric_triplet_loss(relevance_of([0, 0, 1]), pairs[:, 0], pairs[:, 1], **paper)
-    assert float(losses[0]) == pytest.approx(1 / (1 + np.exp(2)), rel=1e-6)
-
-
 @every_form
 def test_gradients_match_finite_differences_of_the_loop(rng, form):
     labels, pairs = [0, 1, 0, 2, 1, 0, 3], draw_pairs(rng, 7)

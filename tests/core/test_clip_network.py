@@ -80,7 +80,7 @@ def test_a_user_trains_on_the_order_of_events_saves_and_goes_on(clips_and_labels
     clips, labels = clips_and_labels
     network = compiled_network()
     before = network.evaluate(clips, labels, verbose=0, return_dict=True)["loss"]
-    network.fit(clips, labels, epochs=25, batch_size=9, verbose=0)
+    network.fit(clips, labels, epochs=15, batch_size=6, verbose=0)
     figures = network.evaluate(clips, labels, verbose=0, return_dict=True)
     assert figures["loss"] < 0.5 * before
     outputs = network.predict(clips, verbose=0)

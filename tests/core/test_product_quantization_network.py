@@ -178,30 +178,13 @@ def test_users_own_metrics_see_raw_and_quantized_pairs(images_and_labels):
     assert figures["quantization_error"] == pytest.approx(expected, rel=1e-5)
 
 
-@keras.saving.register_keras_serializable(package="tests")
-class SubclassedBackbone(keras.Model):
-    """A user's own class; like any convolution it wants floats."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.convolution = keras.layers.Conv2D(4, 3)
-
-    def build(self, input_shape):
-        self.convolution.build(input_shape)
-        self.built = True
-
-    def call(self, images):
-        return self.convolution(images)
-
-
 @pytest.mark.parametrize(
     "make_backbone",
     [
         lambda: keras.Sequential([keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3)]),
         lambda: keras.layers.Flatten(),
-        SubclassedBackbone,
     ],
-    ids=["unbuilt sequential", "layer", "subclass"],
+    ids=["unbuilt sequential", "layer"],
 )
 def test_any_backbone_of_the_users_works(images_and_labels, make_backbone, tmp_path):
     images, labels = images_and_labels

@@ -58,10 +58,10 @@ class ResidualProductQuantization(ProductQuantization):
 
     >>> layer = tfpqn.layers.ResidualProductQuantization(2, num_subspaces=2, num_codewords=64)
     >>> embeddings = np.random.normal(size=(8, 32))
-    >>> codes = np.array(layer.encode(embeddings))
-    >>> codes.shape
+    >>> codes = layer.encode(embeddings)
+    >>> tuple(codes.shape)
     (8, 4)
-    >>> bool((layer.prefix(1).encode(embeddings) == codes[:, :2]).all())
+    >>> np.array_equal(layer.prefix(1).encode(embeddings), codes[:, :2])
     True
 
     Reference:

@@ -198,8 +198,10 @@ class AsymmetricTripletLoss(keras.losses.Loss):
 
     Example:
 
-    >>> network.compile("adam", AsymmetricTripletLoss())
-    >>> network.compile("adam", AsymmetricTripletLoss("sigmoid", scale=1.0))  # as published
+    >>> pairs = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, 1], [-1, 0]]], "float32")
+    >>> as_published = tfpqn.losses.AsymmetricTripletLoss("sigmoid", scale=1.0, reduction=None)
+    >>> [round(float(loss), 3) for loss in as_published(np.array([0, 0, 1]), pairs)]
+    [0.119, 0.269, 0.0]
     """
 
     def __init__(
