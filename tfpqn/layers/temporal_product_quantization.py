@@ -93,7 +93,7 @@ class TemporalProductQuantization(Quantizer):
         self.num_segments = num_segments
         self.num_subspaces = num_subspaces
         self.num_codewords = num_codewords
-        self.levels = levels
+        self.levels = self.num_levels = levels
         self.alpha = alpha
         self.share_codebooks = share_codebooks
         # With shared codebooks each segment is an item of its own; without, the segments' subspaces
@@ -115,10 +115,6 @@ class TemporalProductQuantization(Quantizer):
     def total_segments(self) -> int:
         """Number of segments, those of all stages of a pyramid together."""
         return sum(self.pyramid)
-
-    @property
-    def num_levels(self) -> int:  # type: ignore[override]
-        return self.levels
 
     @property
     def code_length(self) -> int:  # type: ignore[override]
@@ -156,8 +152,7 @@ class TemporalProductQuantization(Quantizer):
             `[batch, total_segments, dim]`.
 
         Raises:
-            ValueError: There are fewer frames than segments in the finest stage, or the mask has
-                another shape than the clips.
+            ValueError: There are fewer frames than segments, or the mask has another shape.
         """
         self.pooled_shape(tuple(features.shape))
         if mask is not None:

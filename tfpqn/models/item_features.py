@@ -1,11 +1,13 @@
-"""What a backbone makes of a batch of items."""
+"""What a backbone makes of a batch of items, and what an embedding is made of."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import keras
-from keras import ops
+from keras import layers, ops
+
+from tfpqn.models.backbones import BATCH_NORM_MOMENTUM
 
 Tensor = Any
 Shape = tuple[int | None, ...]
@@ -63,7 +65,25 @@ class ItemFeatures:
             features = (features[0], num_frames, features[-1])
         return self.quantizer.pooled_shape(features)
 
+    def require_rank(self, rank: int) -> None:
+        """Raises ValueError unless batches of items have this rank.
+
+        Before a backbone meets a wrong batch: its own message would not name the cause.
+        """
+        items = self.quantizer.items
+        if rank != items.batch_rank:
+            axes = ", ".join(items.batch_axes)
+            raise ValueError(
+                f"The network takes {items.kind} [{axes}]. Received: a batch of rank {rank}"
+            )
+
     def __call__(self, batch: Tensor, mask: Tensor | None, training: bool) -> Tensor:
+        self.require_rank(len(batch.shape))
+        if mask is not None and not self.folds_frames:
+            raise ValueError(
+                "A mask needs a backbone of single frames; clips of different lengths cannot be "
+                "masked in a backbone's own time axis. Received: a mask"
+            )
         images = ops.reshape(batch, (-1, *batch.shape[2:])) if self.folds_frames else batch
         features = self.backbone(images, training=training)
         if self._has_time and len(features.shape) > self._vectors_rank:
@@ -71,6 +91,29 @@ class ItemFeatures:
         if self.folds_frames:
             features = ops.reshape(features, (-1, ops.shape(batch)[1], features.shape[-1]))
         return self.quantizer.pool_frames(features, mask)
+
+
+def embedding_layers(
+    features_shape: Shape, embedding_dim: int | None, center: bool
+) -> list[layers.Layer]:
+    """Layers from features to embeddings.
+
+    Args:
+        features_shape: From `ItemFeatures.build`.
+        embedding_dim: Length of the embedding, of each segment for clips; None for the features
+            themselves.
+        center: Whether each coordinate is brought to mean 0 and variance 1.
+    """
+    chosen = [layers.GlobalAveragePooling2D()] if len(features_shape) == 4 else []
+    if embedding_dim is not None:
+        # Centring takes the bias away again.
+        chosen.append(layers.Dense(embedding_dim, use_bias=not center))
+    if len(features_shape) == 3:
+        chosen.append(layers.Flatten())
+    if center:
+        options = {"momentum": BATCH_NORM_MOMENTUM, "center": False, "scale": False}
+        chosen.append(layers.BatchNormalization(**options, name="centering"))
+    return chosen or [layers.Identity()]
 
 
 def known_input_shape(backbone: keras.layers.Layer) -> Any:

@@ -12,6 +12,31 @@ import numpy as np
 from tfpqn.ops import number_labels
 
 
+class ModelOfAnyLabels(keras.Model):
+    """A model whose labels may be integers of any size, on every backend."""
+
+    def number_data(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Data as Keras takes it, with labels by `number_labels`."""
+        return number_data(x, y)
+
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any
+    ) -> Any:
+        x, y = self.number_data(x, y)
+        if validation_data is not None:
+            kwargs["validation_data"] = number_batch(validation_data)
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return super().evaluate(*self.number_data(x, y), *args, **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return super().train_on_batch(*self.number_data(x, y), *args, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return super().test_on_batch(*self.number_data(x, y), *args, **kwargs)
+
+
 def number_data(x: Any, y: Any) -> tuple[Any, Any]:
     """Data as Keras takes it, with labels by `number_labels`.
 

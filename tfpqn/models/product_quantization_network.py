@@ -12,16 +12,15 @@ from tfpqn.items import ItemSpec
 from tfpqn.layers import Quantizer
 from tfpqn.layers.quantizer import without_removed
 from tfpqn.metrics import CodebookPerplexity, CodebookUsage
-from tfpqn.models.backbones import BATCH_NORM_MOMENTUM
 from tfpqn.models.classifier import Classifier
-from tfpqn.models.item_features import ItemFeatures, known_input_shape, read_batch
-from tfpqn.models.label_numbers import number_batch, number_data
+from tfpqn.models.item_features import ItemFeatures, embedding_layers, known_input_shape, read_batch
+from tfpqn.models.label_numbers import ModelOfAnyLabels
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
-class ProductQuantizationNetwork(keras.Model):
+class ProductQuantizationNetwork(ModelOfAnyLabels):
     """A network from images, or with a temporal quantizer from clips, to embeddings and codes.
 
     `compile`, `fit`, `evaluate`, `predict`, `save` and `keras.saving.load_model` work as for any
@@ -112,12 +111,10 @@ class ProductQuantizationNetwork(keras.Model):
                 num_classes, classified, classification_weight, label_smoothing, name="classifier"
             )
         self.embedding = keras.Sequential(name="embedding")
+        sizes = (quantizer.code_length, quantizer.num_codewords)
         self.codebook_metrics = [
-            metric(quantizer.code_length, quantizer.num_codewords, name=name)
-            for metric, name in (
-                (CodebookUsage, "codebook_usage"),
-                (CodebookPerplexity, "codebook_perplexity"),
-            )
+            CodebookUsage(*sizes, name="codebook_usage"),
+            CodebookPerplexity(*sizes, name="codebook_perplexity"),
         ]
         self._features = ItemFeatures(backbone, quantizer)
         # A backbone that knows its input lets the network be complete from the start.
@@ -165,9 +162,9 @@ class ProductQuantizationNetwork(keras.Model):
         if self._images_shape is not None:
             return
         shape = tuple(read_batch(input_shape)[0])
-        self._require_rank(len(shape))
+        self._features.require_rank(len(shape))
         embedding_input = self._features.build(shape, self.compute_dtype)
-        for layer in self._embedding_layers(embedding_input):
+        for layer in embedding_layers(embedding_input, self.embedding_dim, self.center_embeddings):
             self.embedding.add(layer)
         self.embedding.build(embedding_input)
         embedding_shape = self.embedding.compute_output_shape(embedding_input)
@@ -198,28 +195,13 @@ class ProductQuantizationNetwork(keras.Model):
         for layer, is_trainable in zip(self._own_layers(), self._saved_trainable, strict=False):
             layer.trainable = is_trainable
 
-    def _embedding_layers(self, features_shape: tuple[int | None, ...]) -> list[layers.Layer]:
-        chosen = [layers.GlobalAveragePooling2D()] if len(features_shape) == 4 else []
-        if self.embedding_dim is not None:
-            # Centring takes the bias away again.
-            chosen.append(layers.Dense(self.embedding_dim, use_bias=not self.center_embeddings))
-        if len(features_shape) == 3:
-            chosen.append(layers.Flatten())
-        if self.center_embeddings:
-            chosen.append(
-                layers.BatchNormalization(
-                    momentum=BATCH_NORM_MOMENTUM, center=False, scale=False, name="centering"
-                )
-            )
-        return chosen or [layers.Identity()]
-
     def require_item_shape(self, item_shape: tuple[int, ...]) -> None:
         """Raises ValueError unless the network takes items of this shape, where that is known.
 
         Args:
             item_shape: `(height, width, channels)`, of clips with `num_frames` before.
         """
-        self._require_rank(1 + len(item_shape))
+        self._features.require_rank(1 + len(item_shape))
         expected = (None, None, None) if self._images_shape is None else self._images_shape[-3:]
         if any(a not in (None, b) for a, b in zip(expected, item_shape[-3:], strict=True)):
             raise ValueError(
@@ -229,23 +211,8 @@ class ProductQuantizationNetwork(keras.Model):
 
     def embed(self, images: Tensor, training: bool = False) -> Tensor:
         """Embeddings `[batch, embedding_dim]` of images, in the form that search compares."""
-        batch, mask = read_batch(images)
-        self._require_rank(len(batch.shape))
-        if mask is not None and not self.folds_frames:
-            raise ValueError(
-                "A mask needs a backbone of single frames; clips of different lengths cannot be "
-                "masked in a backbone's own time axis. Received: a mask"
-            )
-        features = self._features(batch, mask, training)
+        features = self._features(*read_batch(images), training)
         return self.quantizer.normalize(self.embedding(features, training=training))
-
-    def _require_rank(self, rank: int) -> None:
-        """Before a backbone meets a wrong batch: its own message would not name the cause."""
-        if rank != self.items.batch_rank:
-            axes = ", ".join(self.items.batch_axes)
-            raise ValueError(
-                f"The network takes {self.items.kind} [{axes}]. Received: a batch of rank {rank}"
-            )
 
     def call(self, images: Tensor, training: bool = False) -> dict[str, Tensor]:
         embeddings = self.embed(images, training=training)
@@ -263,25 +230,8 @@ class ProductQuantizationNetwork(keras.Model):
         """Codes `[batch, code_length]` of a batch of images."""
         return self.quantizer.encode(self.embed(images))
 
-    def fit(
-        self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any
-    ) -> Any:
-        x, y = self._number(x, y)
-        if validation_data is not None:
-            kwargs["validation_data"] = number_batch(validation_data)
-        return super().fit(x, y, *args, **kwargs)
-
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        return super().evaluate(*self._number(x, y), *args, **kwargs)
-
-    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        return super().train_on_batch(*self._number(x, y), *args, **kwargs)
-
-    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        return super().test_on_batch(*self._number(x, y), *args, **kwargs)
-
-    def _number(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """See `number_data`; a classifier's labels are the numbers of its classes already."""
+    def number_data(self, x: Any, y: Any) -> tuple[Any, Any]:
+        # A classifier's labels are the numbers of its classes already.
         if self.num_classes is not None and isinstance(y, np.ndarray) and y.dtype.kind in "iu":
             largest = int(y.max(initial=0))
             if y.ndim == 1 and largest >= self.num_classes:
@@ -289,7 +239,7 @@ class ProductQuantizationNetwork(keras.Model):
                     f"A classifier of num_classes={self.num_classes} takes labels below that. "
                     f"Received: the label {largest}"
                 )
-        return number_data(x, y)
+        return super().number_data(x, y)
 
     def compute_loss(
         self,
