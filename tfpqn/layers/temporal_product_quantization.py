@@ -26,9 +26,9 @@ class TemporalProductQuantization(Quantizer):
     its own. So the order of events counts, which an average over the whole clip forgets. One
     segment is average pooling and `ProductQuantization`.
 
-    Everything of a quantizer is there, for clips `[batch, num_frames, dim]` as for clip embeddings
-    `[batch, embedding_dim]` with `embedding_dim = segments * dim`, which are pooled already.
-    Positions of a code run level by level, in each level segment by segment.
+    It takes clips `[batch, num_frames, dim]`, and clips that are pooled already,
+    `[batch, embedding_dim]` with `embedding_dim = segments * dim`. Positions of a code run level by
+    level, in each level segment by segment.
 
     Args:
         num_segments: Number of segments, or several numbers for a temporal pyramid: `(1, 2, 4)`
@@ -53,8 +53,7 @@ class TemporalProductQuantization(Quantizer):
         Reconstructions `[batch, embedding_dim]`.
 
     Raises:
-        ValueError: An argument is out of range, `num_subspaces` does not divide `dim`, or there are
-            fewer frames than segments.
+        ValueError: An argument is out of range, or there are fewer frames than segments.
 
     Example:
 
@@ -207,7 +206,6 @@ class TemporalProductQuantization(Quantizer):
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         """None: what comes out has no time axis any more."""
-        return None
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], self._pooled_dim(tuple(input_shape)))

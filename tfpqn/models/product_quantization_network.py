@@ -31,9 +31,8 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
     Args:
         backbone: Keras model or layer from images to features `[batch, num_features]` or feature
             maps `[batch, height, width, num_features]` (averaged over height and width). With a
-            temporal quantizer it is given all frames of all clips as one batch of images; a
-            backbone that is built for clips is given the clips, and has to keep a time axis:
-            features `[batch, time, num_features]` or `[batch, time, height, width, num_features]`.
+            temporal quantizer it is given all frames of all clips as one batch of images, or, built
+            for clips, the clips; it then keeps a time axis before the others.
         quantizer: A quantizer of `tfpqn.layers`.
         embedding_dim: Length of the embedding (of each segment, for clips), a linear layer over
             the features. None takes the features themselves as the embedding.
@@ -140,8 +139,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
                 "The network's image shape is not known. Expected a backbone with a fixed input "
                 f"shape, or a call on a batch of images first. Received: {shape}"
             )
-        height, width, channels = shape[-3:]
-        return height, width, channels
+        return shape[-3:]
 
     @property
     def num_frames(self) -> int | None:
