@@ -348,8 +348,7 @@ def test_the_demo_reaches_its_figures_and_draws(tfpqn, tmp_path, model, floor):
 
 
 def test_right_neighbours_are_framed_green_and_wrong_ones_red(tmp_path):
-    from matplotlib.colors import to_rgb
-    from matplotlib.image import imread
+    from PIL import Image, ImageColor
 
     from tfpqn.cli.picture import RIGHT_COLOUR, WRONG_COLOUR, Item, draw_neighbours
 
@@ -357,8 +356,8 @@ def test_right_neighbours_are_framed_green_and_wrong_ones_red(tmp_path):
 
     def count(is_right, colour):
         rows = [[Item(pixels, None), Item(pixels, is_right)]] * 2
-        picture = imread(draw_neighbours(rows, tmp_path / "picture.png", "title"))[..., :3]
-        return int((np.abs(picture - to_rgb(colour)).max(axis=-1) < 0.02).sum())
+        picture = np.asarray(Image.open(draw_neighbours(rows, tmp_path / "picture.png", "title")))
+        return int((picture == ImageColor.getrgb(colour)).all(axis=-1).sum())
 
     assert count(True, RIGHT_COLOUR) > 100
     assert count(True, WRONG_COLOUR) == 0

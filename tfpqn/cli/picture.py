@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 QUERY_COLOUR = "#3b4252"
 RIGHT_COLOUR = "#2a9d5c"
 WRONG_COLOUR = "#d1495b"
+# All in pixels: height of an item, its frame, the space between items, the margin around all.
+SIDE, FRAME, GAP, MARGIN = 96, 4, 10, 24
+TITLE_HEIGHT, HEADING_HEIGHT = 36, 22
 
 
 class Item(NamedTuple):
@@ -36,50 +40,37 @@ def draw_neighbours(rows: list[list[Item]], path: Path, title: str) -> Path:
     Returns:
         The path.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    num_rows, num_columns = len(rows), len(rows[0])
-    pixels = rows[0][0].pixels
-    frames = len(pixels) if pixels.ndim == 4 else 1
-    side = 0.85 if frames == 1 else 0.7
-    width, height = side * frames * num_columns + 0.6, side * num_rows + 0.9
-    figure = Figure(figsize=(width, height), dpi=120)
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(
-        num_rows,
-        num_columns + 1,
-        width_ratios=[1.0, 0.25 / frames, *[1.0] * (num_columns - 1)],
-        wspace=0.12 / frames,
-        hspace=0.12,
-        left=0.03,
-        right=0.97,
-        top=1 - 0.75 / height,
-        bottom=0.03,
-    )
-    for row, items in enumerate(rows):
-        for column, item in enumerate(items):
-            axes = figure.add_subplot(grid[row, column if column == 0 else column + 1])
-            _draw_item(axes, item)
-            if row == 0 and column < 2:
-                axes.set_title("query" if column == 0 else "nearest", fontsize=9, loc="left")
-    figure.suptitle(title, fontsize=11, x=0.03, ha="left")
-    figure.savefig(path)
+    drawn = [[_draw_item(item) for item in row] for row in rows]
+    width, height = drawn[0][0].width + GAP, SIDE + GAP
+    # The neighbours stand a little off their query.
+    lefts = [MARGIN + column * width + (2 * GAP if column else 0) for column in range(len(rows[0]))]
+    top = MARGIN + TITLE_HEIGHT + HEADING_HEIGHT
+    size = (lefts[-1] + width + MARGIN, top + len(rows) * height + MARGIN)
+    picture = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((MARGIN, MARGIN), title, "black", ImageFont.load_default(17))
+    for left, heading in zip(lefts, ("query", "nearest"), strict=False):
+        place = (left, MARGIN + TITLE_HEIGHT)
+        draw.text(place, heading, "black", ImageFont.load_default(14))
+    for row, items in enumerate(drawn):
+        for left, item in zip(lefts, items, strict=True):
+            picture.paste(item, (left, top + row * height))
+    picture.save(path)
     return path
 
 
-def _draw_item(axes: Any, item: Item) -> None:
+def _draw_item(item: Item) -> Image.Image:
+    """The item, scaled to the height of a row, in its frame; a grey one as ink on paper."""
     strip = item.pixels
     if strip.ndim == 4:
         edge = np.full_like(strip[0, :, :1], 128)
         parts = [part for frame in strip for part in (edge, frame)]
         strip = np.concatenate(parts[1:], axis=1)
-    is_grey = strip.shape[-1] == 1
-    pixels = strip[..., 0] if is_grey else strip
-    axes.imshow(pixels, cmap="gray_r" if is_grey else None, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    pixels = 255 - strip[..., 0] if strip.shape[-1] == 1 else strip
+    inner = SIDE - 2 * FRAME
+    width = round(inner * strip.shape[1] / strip.shape[0])
+    image = Image.fromarray(pixels).convert("RGB").resize((width, inner), Image.Resampling.NEAREST)
     colours = {None: QUERY_COLOUR, True: RIGHT_COLOUR, False: WRONG_COLOUR}
-    for spine in axes.spines.values():
-        spine.set_color(colours[item.is_right])
-        spine.set_linewidth(2.5)
+    framed = Image.new("RGB", (width + 2 * FRAME, SIDE), colours[item.is_right])
+    framed.paste(image, (FRAME, FRAME))
+    return framed
