@@ -11,6 +11,10 @@ import keras
 from keras import layers
 
 from tfpqn.models.alexnet import alexnet, load_alexnet_weights
+from tfpqn.models.efficientnet_lite0 import (
+    efficientnet_lite0,
+    load_efficientnet_lite0_weights,
+)
 
 ImageShape = tuple[int, int, int]
 
@@ -36,12 +40,12 @@ def build_backbone(
     """Build a backbone from pixels to features.
 
     Args:
-        name: `"conv3"`, `"resnet9"`, `"resnet20"`, `"alexnet"`, or a model of
-            `keras.applications`, such as `"ResNet50"`.
+        name: `"conv3"`, `"resnet9"`, `"resnet20"`, `"alexnet"`, `"efficientnet_lite0"`, or a model
+            of `keras.applications`, such as `"ResNet50"`.
         image_shape: `(height, width, channels)`.
         weights: None for random weights. For `keras.applications` `"imagenet"` (downloads them), or
-            the path of a weights file; for `"alexnet"` the path of an `.npz` of torchvision's state
-            dict.
+            the path of a weights file; for `"alexnet"` and `"efficientnet_lite0"` the path of an
+            `.npz` of torch's arrays.
         dtype: Policy of the layers, such as `"mixed_bfloat16"`; None for Keras's global one.
         **options: Passed to the builder: `conv3(normalization=...)`, or any argument of the
             `keras.applications` function.
@@ -162,8 +166,12 @@ OWN_BACKBONES: dict[str, Callable[..., Any]] = {
     "resnet9": _resnet9,
     "resnet20": _resnet20,
     "alexnet": alexnet,
+    "efficientnet_lite0": efficientnet_lite0,
 }
-WEIGHTS_LOADERS: dict[str, Callable[[keras.Model, str], None]] = {"alexnet": load_alexnet_weights}
+WEIGHTS_LOADERS: dict[str, Callable[[keras.Model, str], None]] = {
+    "alexnet": load_alexnet_weights,
+    "efficientnet_lite0": load_efficientnet_lite0_weights,
+}
 
 
 def _application_modules() -> dict[str, types.ModuleType]:
