@@ -133,8 +133,8 @@ class ProbedSession:
             self._num_probes = tf.compat.v1.placeholder(tf.int32, [])
             subvectors = tf.reshape(self._queries, [-1, codebooks.shape[0], codebooks.shape[2]])
             tables = tf.einsum("qmd,mkd->qmk", subvectors, tf.constant(codebooks))
-            queries = Queries(self._queries, tables)
-            self._found = storage.find(queries, top_k, num_probes=self._num_probes)
+            queries = Queries(self._queries, tables, num_probes=self._num_probes)
+            self._found = storage.find(queries, top_k)
             self._session = open_graph(stack)
             self._session.run([variable.initializer for variable in storage.variables])
 

@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+# 33 million: decoded and resized, such an image takes half a gigabyte for a moment.
+MAX_PIXELS = 2**25
+
 
 @dataclasses.dataclass(frozen=True)
 class ItemSpec(ABC):

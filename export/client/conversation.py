@@ -16,7 +16,7 @@ import numpy as np
 
 from tfpqn.items import ItemSpec, items_of_inputs
 
-from ..interface.limits import MAX_EXCLUSIONS
+from ..interface.bounds import MAX_EXCLUSIONS
 from ..interface.packing import pack_ids
 from ..interface.search_result import SearchResult
 from ..interface.signatures import Signature, TensorInfo, numpy_dtype, prepare_inputs

@@ -10,7 +10,7 @@ import numpy as np
 from tfpqn.datasets import make_plain
 from tfpqn.items import items_of_inputs
 
-from ..interface.limits import MAX_K, MAX_TAGS_PER_QUERY
+from ..interface.bounds import MAX_K, MAX_TAGS_PER_QUERY
 from ..interface.packing import pack_ids
 from ..interface.signatures import TensorInfo, numpy_dtype
 from .questions import Arrays, Signature

@@ -19,9 +19,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tfpqn.files.foreign import reading
 
 from ..interface.signatures import Arrays, Signature, TensorInfo, prepare_inputs
-from .op_check import Folder, find_saved_model
-
-__all__ = ["SavedModelLoader", "ServedModel", "SessionLoader", "StatusError"]
+from .op_check import Folder, find_saved_model, read_saved_model
 
 # TensorFlow runs these itself.
 HIDDEN_SIGNATURES = frozenset({"__saved_model_init_op", "__saved_model_train_op"})
@@ -31,7 +29,7 @@ class StatusError(RuntimeError):
     """TensorFlow refused to load or to run a graph.
 
     Attributes:
-        code: name of the status code, such as "INVALID_ARGUMENT".
+        code: Name of the status code, such as "INVALID_ARGUMENT".
         message: TensorFlow's sentence.
     """
 
@@ -52,18 +50,18 @@ class ServedModel(ABC):
         """Run one signature.
 
         Args:
-            signature_name: one of `signatures`.
-            inputs: arrays by input name; strings as object arrays of bytes or str. Lists are
+            signature_name: One of `signatures`.
+            inputs: Arrays by input name; strings as object arrays of bytes or str. Lists are
                 converted to the signature's dtype. Shapes are left for TensorFlow to judge.
 
         Returns:
             Arrays by output name; strings as object arrays of bytes.
 
         Raises:
-            ValueError: unknown signature, or missing or unknown inputs.
-            TypeError: an array of another dtype than the signature's.
+            ValueError: Unknown signature, or missing or unknown inputs.
+            TypeError: An array of another dtype than the signature's.
             StatusError: TensorFlow refused the input.
-            RuntimeError: the model is closed.
+            RuntimeError: The model is closed.
         """
         if not self._is_open:
             raise RuntimeError(
@@ -83,13 +81,8 @@ class ServedModel(ABC):
         self.close()
 
     def _read_signatures(self, meta_graph: MetaGraphDef) -> None:
-        """Read the signatures that callers may use; ValueError if one has a sparse tensor."""
-        names = sorted(set(meta_graph.signature_def) - HIDDEN_SIGNATURES)
-        self._definitions = {name: meta_graph.signature_def[name] for name in names}
-        self.signatures = {
-            name: Signature(_read_infos(definition.inputs), _read_infos(definition.outputs))
-            for name, definition in self._definitions.items()
-        }
+        self.signatures = read_signatures(meta_graph)
+        self._definitions = {name: meta_graph.signature_def[name] for name in self.signatures}
 
     @abstractmethod
     def _run(self, signature_name: str, arrays: Arrays) -> Arrays:
@@ -106,7 +99,7 @@ class SavedModelLoader(ServedModel):
     Shapes are not compared with the signature before the graph does.
 
     Args:
-        folder: folder of the SavedModel.
+        folder: Folder of the SavedModel.
 
     Raises:
         FileNotFoundError: `saved_model.pb` is missing.
@@ -115,15 +108,14 @@ class SavedModelLoader(ServedModel):
 
     def __init__(self, folder: Folder) -> None:
         path = find_saved_model(folder).parent
-        with reading(path, "a SavedModel"), _status_errors():
+        with reading(path, "a SavedModel"), status_errors():
+            self._read_signatures(read_saved_model(path).meta_graphs[0])
             # Functions of a loaded object die with it, so it is kept.
             self._model: Any = tf.saved_model.load(str(path))
-            functions = self._model.signatures
-            self.signatures = {name: _read_function(functions[name]) for name in sorted(functions)}
 
     def _run(self, signature_name: str, arrays: Arrays) -> Arrays:
         tensors = {name: tf.constant(array) for name, array in arrays.items()}
-        with _status_errors():
+        with status_errors():
             outputs = self._model.signatures[signature_name](**tensors)
         return {name: _to_array(tensor.numpy()) for name, tensor in outputs.items()}
 
@@ -137,7 +129,7 @@ class SessionLoader(ServedModel):
     The session compares shapes with the signature and raises ValueError for a wrong one.
 
     Args:
-        folder: folder of the SavedModel.
+        folder: Folder of the SavedModel.
 
     Raises:
         FileNotFoundError: `saved_model.pb` is missing.
@@ -148,7 +140,7 @@ class SessionLoader(ServedModel):
         path = find_saved_model(folder).parent
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         try:
-            with reading(path, "a SavedModel"), self._session.graph.as_default(), _status_errors():
+            with reading(path, "a SavedModel"), self._session.graph.as_default(), status_errors():
                 meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
                 self._read_signatures(meta_graph)
         except BaseException:
@@ -159,7 +151,7 @@ class SessionLoader(ServedModel):
         definition = self._definitions[signature_name]
         feeds = {definition.inputs[name].name: array for name, array in arrays.items()}
         fetches = {name: info.name for name, info in definition.outputs.items()}
-        with _status_errors():
+        with status_errors():
             outputs = self._session.run(fetches, feeds)
         return {name: _to_array(value) for name, value in outputs.items()}
 
@@ -167,39 +159,33 @@ class SessionLoader(ServedModel):
         self._session.close()
 
 
+def read_signatures(meta_graph: MetaGraphDef) -> dict[str, Signature]:
+    """The signatures that callers may use, sorted by name."""
+    definitions = sorted(meta_graph.signature_def.items())
+    return {
+        name: Signature(_read_infos(definition.inputs), _read_infos(definition.outputs))
+        for name, definition in definitions
+        if name not in HIDDEN_SIGNATURES
+    }
+
+
+def _read_infos(infos: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    """Dtypes and shapes of a signature's inputs or outputs, sorted by name."""
+    read = {}
+    for name, info in sorted(infos.items()):
+        shape = tf.TensorShape(info.tensor_shape)
+        sizes = None if shape.rank is None else tuple(shape)
+        read[name] = TensorInfo(tf.as_dtype(info.dtype).name, sizes)
+    return read
+
+
 def _to_array(value: Any) -> np.ndarray:
     """Make an array of a result; TensorFlow hands out a scalar string as bare bytes."""
     return np.asarray(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
-def _read_function(function: Any) -> Signature:
-    """Read the signature of a loaded ConcreteFunction."""
-    inputs, outputs = function.structured_input_signature[1], function.structured_outputs
-    return Signature(_plain_infos(inputs), _plain_infos(outputs))
-
-
-def _plain_infos(specs: Mapping[str, Any]) -> dict[str, TensorInfo]:
-    """Return the plain form of what has a dtype and a shape, sorted by name."""
-    return {
-        name: TensorInfo(spec.dtype.name, None if spec.shape.rank is None else tuple(spec.shape))
-        for name, spec in sorted(specs.items())
-    }
-
-
-def _read_infos(infos: Mapping[str, Any]) -> dict[str, TensorInfo]:
-    """Read TensorInfo protos by name."""
-    for name, info in infos.items():
-        if info.WhichOneof("encoding") != "name":
-            raise ValueError(
-                f"The tensor {name!r} of a signature cannot be read. Expected a dense tensor. "
-                f"Received: encoding={info.WhichOneof('encoding')!r}"
-            )
-    specs = {name: tf.TensorSpec(info.tensor_shape, info.dtype) for name, info in infos.items()}
-    return _plain_infos(specs)
-
-
 @contextmanager
-def _status_errors() -> Iterator[None]:
+def status_errors() -> Iterator[None]:
     """Raise TensorFlow's own errors as `StatusError`."""
     try:
         yield

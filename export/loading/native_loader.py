@@ -6,30 +6,21 @@ import ctypes
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from ..interface.signatures import Arrays
 from .loaders import ServedModel, StatusError
-from .op_check import Folder, find_saved_model
-
-__all__ = ["NativeLoader"]
+from .op_check import Folder, find_saved_model, read_saved_model
 
 LIBRARY_NAMES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib")
 DISABLE_XLA = "_ZN10tensorflow21DisableXlaCompilationEv"
 STRING_BYTES = 24  # size of a TF_TString
-
-
-class _Buffer(ctypes.Structure):
-    """`TF_Buffer`: bytes owned by the library."""
-
-    _fields_ = (("data", c_void_p), ("length", c_size_t), ("deallocator", c_void_p))
 
 
 class _Output(ctypes.Structure):
@@ -38,34 +29,26 @@ class _Output(ctypes.Structure):
     _fields_ = (("operation", c_void_p), ("index", c_int))
 
 
-# Result and arguments of each call. A pointer whose type is left out would be cut to 32 bits.
-_MAKE: tuple[Any, list[Any]] = (c_void_p, [])
-_FREE: tuple[Any, list[Any]] = (None, [c_void_p])
-_FREE_WITH_STATUS: tuple[Any, list[Any]] = (None, [c_void_p, c_void_p])
-_HANDLES = [c_void_p, c_void_p]
-_BUFFER = [POINTER(_Buffer)]
-_TAGS = [c_char_p, POINTER(c_char_p), c_int]
-_TARGETS = [c_void_p, c_int]
-_TENSORS = [POINTER(_Output), POINTER(c_void_p), c_int]
-PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
-    **dict.fromkeys(("TF_NewStatus", "TF_NewGraph", "TF_NewSessionOptions"), _MAKE),
-    **dict.fromkeys(("TF_DeleteStatus", "TF_DeleteGraph", "TF_DeleteSessionOptions"), _FREE),
-    **dict.fromkeys(("TF_DeleteTensor", "TF_StringInit", "TF_StringDealloc"), _FREE),
-    **dict.fromkeys(("TF_CloseSession", "TF_DeleteSession"), _FREE_WITH_STATUS),
-    **dict.fromkeys(("TF_GetCode", "TF_TensorType", "TF_NumDims"), (c_int, [c_void_p])),
-    **dict.fromkeys(("TF_TensorByteSize", "TF_StringGetSize"), (c_size_t, [c_void_p])),
-    **dict.fromkeys(("TF_TensorData", "TF_StringGetDataPointer"), (c_void_p, [c_void_p])),
-    "TF_Message": (c_char_p, [c_void_p]),
-    "TF_NewBuffer": (POINTER(_Buffer), []),
-    "TF_DeleteBuffer": (None, _BUFFER),
-    "TF_GraphOperationByName": (c_void_p, [c_void_p, c_char_p]),
-    "TF_LoadSessionFromSavedModel": (c_void_p, [*_HANDLES, *_TAGS, c_void_p, *_BUFFER, c_void_p]),
-    "TF_SessionRun": (None, [*_HANDLES, *_TENSORS, *_TENSORS, *_TARGETS, *_HANDLES]),
-    "TF_AllocateTensor": (c_void_p, [c_int, POINTER(c_int64), c_int, c_size_t]),
-    "TF_Dim": (c_int64, [c_void_p, c_int]),
-    "TF_StringCopy": (None, [c_void_p, c_char_p, c_size_t]),
-    DISABLE_XLA: (None, []),
+# Result and arguments of each call, in the letters of `_TYPES`; without them ctypes cuts
+# pointers to 32 bits.
+PROTOTYPES = {
+    **dict.fromkeys(("TF_NewStatus", "TF_NewGraph", "TF_NewSessionOptions"), "p"),
+    **dict.fromkeys(("TF_DeleteStatus", "TF_DeleteGraph", "TF_DeleteSessionOptions"), "vp"),
+    **dict.fromkeys(("TF_DeleteTensor", "TF_StringInit", "TF_StringDealloc"), "vp"),
+    **dict.fromkeys(("TF_CloseSession", "TF_DeleteSession"), "vpp"),
+    **dict.fromkeys(("TF_GetCode", "TF_TensorType", "TF_NumDims"), "ip"),
+    **dict.fromkeys(("TF_TensorByteSize", "TF_StringGetSize"), "zp"),
+    **dict.fromkeys(("TF_TensorData", "TF_StringGetDataPointer"), "pp"),
+    "TF_Message": "sp",
+    "TF_GraphOperationByName": "pps",
+    "TF_LoadSessionFromSavedModel": "pppspippp",
+    "TF_SessionRun": "vpp" + "ppi" * 2 + "pipp",
+    "TF_AllocateTensor": "pipiz",
+    "TF_Dim": "lpi",
+    "TF_StringCopy": "vpsz",
+    DISABLE_XLA: "v",
 }
+_TYPES = {"v": None, "p": c_void_p, "s": c_char_p, "i": c_int, "l": c_int64, "z": c_size_t}
 
 
 class NativeLoader(ServedModel):
@@ -97,7 +80,8 @@ class NativeLoader(ServedModel):
         self._handles.callback(self._library.TF_DeleteGraph, self._graph)
         self._finalizer = weakref.finalize(self, self._handles.close)
         try:
-            self._read_signatures(self._load(path))
+            self._read_signatures(read_saved_model(path).meta_graphs[0])
+            self._session = self._open_session(path)
         except BaseException:
             self.close()
             raise
@@ -120,22 +104,20 @@ class NativeLoader(ServedModel):
     def _release(self) -> None:
         self._finalizer()
 
-    def _load(self, path: Path) -> MetaGraphDef:
-        """Open the session and return the meta graph that describes it."""
+    def _open_session(self, path: Path) -> int:
+        """Load the graph and return the session that runs it."""
         library, tags = self._library, (c_char_p * 1)(b"serve")
-        with ExitStack() as stack:
-            options = library.TF_NewSessionOptions()
-            stack.callback(library.TF_DeleteSessionOptions, options)
-            buffer = library.TF_NewBuffer()
-            stack.callback(library.TF_DeleteBuffer, buffer)
+        options = library.TF_NewSessionOptions()
+        try:
             with _status(library) as status:
-                self._session = library.TF_LoadSessionFromSavedModel(
+                session = library.TF_LoadSessionFromSavedModel(
                     *(options, None, str(path).encode(), tags, len(tags)),
-                    *(self._graph, buffer, status),
+                    *(self._graph, None, status),
                 )
-            self._handles.callback(_delete_session, library, self._session)
-            content = buffer.contents
-            return MetaGraphDef.FromString(ctypes.string_at(content.data, content.length))
+        finally:
+            library.TF_DeleteSessionOptions(options)
+        self._handles.callback(_delete_session, library, session)
+        return session
 
     def _find_outputs(self, tensor_names: list[str]) -> ctypes.Array[_Output]:
         """Find tensors of the graph by names such as "operation:0"."""
@@ -176,10 +158,10 @@ def _open_library() -> ctypes.CDLL:
             f"Received: the folder {str(folder)!r} without it"
         )
     library = ctypes.CDLL(str(paths[0]))
-    for name, (result, arguments) in PROTOTYPES.items():
+    for name, letters in PROTOTYPES.items():
         # By attribute: the library keeps the function object then, and with it these types.
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
+        function: Any = getattr(library, name)
+        function.restype, *function.argtypes = [_TYPES[letter] for letter in letters]
     return library
 
 
@@ -213,18 +195,18 @@ def _fed(library: ctypes.CDLL, array: np.ndarray) -> Iterator[int]:
     dtype = tf.as_dtype(array.dtype).as_datatype_enum
     tensor = library.TF_AllocateTensor(dtype, dims, array.ndim, size)
     start = library.TF_TensorData(tensor)
-    places = range(start, start + size, STRING_BYTES) if is_string and size else range(0)
+    addresses = _string_addresses(start, size) if is_string else range(0)
     try:
-        for place, value in zip(places, array.ravel() if places else (), strict=True):
-            library.TF_StringInit(place)
-            library.TF_StringCopy(place, value, len(value))
+        for address, value in zip(addresses, array.flat, strict=False):
+            library.TF_StringInit(address)
+            library.TF_StringCopy(address, value, len(value))
         if not is_string:
             ctypes.memmove(start, np.ascontiguousarray(array).ctypes.data, size)
         yield tensor
     finally:
         # The tensor frees its own memory, but not the bytes that its strings point to.
-        for place in places:
-            library.TF_StringDealloc(place)
+        for address in addresses:
+            library.TF_StringDealloc(address)
         library.TF_DeleteTensor(tensor)
 
 
@@ -234,8 +216,12 @@ def _read_tensor(library: ctypes.CDLL, tensor: int) -> np.ndarray:
     dtype = tf.as_dtype(library.TF_TensorType(tensor))
     start, size = library.TF_TensorData(tensor), library.TF_TensorByteSize(tensor)
     if dtype == tf.string:
-        places = range(start, start + size, STRING_BYTES) if size else range(0)
-        values = [_read_string(library, place) for place in places]
+        values = [
+            ctypes.string_at(
+                library.TF_StringGetDataPointer(address), library.TF_StringGetSize(address)
+            )
+            for address in _string_addresses(start, size)
+        ]
         return np.array(values, object).reshape(shape)
     if dtype in (tf.resource, tf.variant):
         raise TypeError(
@@ -246,6 +232,6 @@ def _read_tensor(library: ctypes.CDLL, tensor: int) -> np.ndarray:
     return array
 
 
-def _read_string(library: ctypes.CDLL, place: int) -> bytes:
-    """Copy the TF_TString at an address."""
-    return ctypes.string_at(library.TF_StringGetDataPointer(place), library.TF_StringGetSize(place))
+def _string_addresses(start: int, size: int) -> range:
+    """Where the strings of a tensor are; without any there is no memory either."""
+    return range(start, start + size, STRING_BYTES) if size else range(0)

@@ -1,8 +1,4 @@
-"""Parameters of a server's dynamic batching, in the file format of TensorFlow Serving.
-
-The proto is `tensorflow.serving.BatchingParameters` of `session_bundle_config.proto`, which
-tensorflow-serving-api does not bring; the fields used here are declared again.
-"""
+"""Parameters of a server's dynamic batching, in the file format of TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -15,20 +11,32 @@ from typing import Any
 from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,
+    json_format,
     message_factory,
     text_format,
     wrappers_pb2,
 )
 
-# Name, number and kind of each field of the proto.
-_WRAPPED = {
-    "max_batch_size": (1, "Int64Value"),
-    "batch_timeout_micros": (2, "Int64Value"),
-    "max_enqueued_batches": (3, "Int64Value"),
-    "num_batch_threads": (4, "Int64Value"),
-    "thread_pool_name": (5, "StringValue"),
-}
 _LARGEST = 2**31 - 1
+_LEAST = {
+    "max_batch_size": 1,
+    "batch_timeout_micros": 0,
+    "max_enqueued_batches": 1,
+    "num_batch_threads": 1,
+}
+_WRAPPED = dict.fromkeys(_LEAST, ".google.protobuf.Int64Value")
+_WRAPPED["thread_pool_name"] = ".google.protobuf.StringValue"
+# Fields of `tensorflow.serving.BatchingParameters` in `session_bundle_config.proto`, which
+# tensorflow-serving-api does not bring. Labels and types are protobuf's numbers for optional and
+# repeated, and for int64, bool and messages.
+_FIELDS: list[dict[str, Any]] = [
+    *(
+        {"name": name, "number": number, "label": 1, "type": 11, "type_name": kind}
+        for number, (name, kind) in enumerate(_WRAPPED.items(), start=1)
+    ),
+    {"name": "allowed_batch_sizes", "number": 6, "label": 3, "type": 3},
+    {"name": "pad_variable_length_inputs", "number": 7, "label": 1, "type": 8},
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +64,7 @@ class BatchingParameters:
     pad_variable_length_inputs: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in {
-            "max_batch_size": 1,
-            "batch_timeout_micros": 0,
-            "max_enqueued_batches": 1,
-            "num_batch_threads": 1,
-        }.items():
+        for name, least in _LEAST.items():
             value = getattr(self, name)
             if not least <= value <= _LARGEST:
                 raise ValueError(
@@ -92,57 +95,29 @@ class BatchingParameters:
                 "The batching parameters must be a text proto like `max_batch_size { value: 64 }`. "
                 f"Received: {os.fspath(path)!r} ({error})"
             ) from error
-        names = [field.name for field in dataclasses.fields(cls) if field.name in _WRAPPED]
-        values = {n: getattr(message, n).value for n in names if message.HasField(n)}
+        numbers = {name: getattr(message, name).value for name in _LEAST if message.HasField(name)}
         return cls(
-            **values,
+            **numbers,
             allowed_batch_sizes=tuple(message.allowed_batch_sizes),
             pad_variable_length_inputs=message.pad_variable_length_inputs,
         )
 
     def to_text(self) -> str:
         """The text proto that TensorFlow Serving's `--batching_parameters_file` names."""
-        message = _message_class()()
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in _WRAPPED:
-                getattr(message, field.name).value = value
-            elif field.name == "allowed_batch_sizes":
-                message.allowed_batch_sizes.extend(value)
-            else:
-                message.pad_variable_length_inputs = value
+        message = json_format.ParseDict(dataclasses.asdict(self), _message_class()())
         return text_format.MessageToString(message)
 
 
 @lru_cache(maxsize=1)
 def _message_class() -> Any:
-    """The message's class, made from a description in a pool of its own."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name="tfpqn/batching_parameters.proto",
-        package="tfpqn",
-        syntax="proto3",
-        dependency=[wrappers_pb2.DESCRIPTOR.name],
-    )
-    message = file.message_type.add(name="BatchingParameters")
-    kinds = descriptor_pb2.FieldDescriptorProto
-    for name, (number, kind) in _WRAPPED.items():
-        message.field.add(
-            name=name,
-            number=number,
-            label=kinds.LABEL_OPTIONAL,
-            type=kinds.TYPE_MESSAGE,
-            type_name=f".google.protobuf.{kind}",
-        )
-    message.field.add(
-        name="allowed_batch_sizes", number=6, label=kinds.LABEL_REPEATED, type=kinds.TYPE_INT64
-    )
-    message.field.add(
-        name="pad_variable_length_inputs",
-        number=7,
-        label=kinds.LABEL_OPTIONAL,
-        type=kinds.TYPE_BOOL,
-    )
+    """The message's class, made in a pool of its own."""
+    file = {
+        "name": "tfpqn/batching_parameters.proto",
+        "syntax": "proto3",
+        "dependency": [wrappers_pb2.DESCRIPTOR.name],
+        "message_type": [{"name": "BatchingParameters", "field": _FIELDS}],
+    }
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tfpqn.BatchingParameters"))
+    pool.Add(json_format.ParseDict(file, descriptor_pb2.FileDescriptorProto()))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("BatchingParameters"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from typing import Any
 
-from tfpqn.items import items_of_kind
+from tfpqn.items import ItemSpec, items_of_kind
 
 # The newest stock image known to exist (August 2026); later ones serve the folder as well.
 IMAGE_TAG = "2.20.0"
@@ -35,7 +35,8 @@ or, for a try on this machine without Docker, at the same ports:
 
 Ask it (port 8501 is REST, 8500 gRPC):
 
-$curl
+    curl -d "{\\"inputs\\": {\\"$input\\": [$value]}}" \\
+        http://localhost:8501/v1/models/$name:predict
 
     curl -d '{"signature_name": "search_by_id", "inputs": {"item_ids": [$item_id]}}' \\
         http://localhost:8501/v1/models/$name:predict
@@ -59,16 +60,6 @@ This model needs a server started with --xla_cpu_compilation_enabled=true; the s
 XLA off, and each request then fails with "XLA compilation disabled".
 
 """
-# What `inputs` holds, by the name of the input.
-CURL = {
-    "images": """\
-    curl -d "{\\"inputs\\": {\\"images\\": [{\\"b64\\": \\"$(base64 -w0 query.jpg)\\"}]}}" \\
-        http://localhost:8501/v1/models/NAME:predict""",
-    "frames": """\
-    curl -d "{\\"inputs\\": {\\"frames\\": [[{\\"b64\\": \\"$(base64 -w0 frame-1.jpg)\\"}, \\
-        {\\"b64\\": \\"$(base64 -w0 frame-2.jpg)\\"}]]}}" \\
-        http://localhost:8501/v1/models/NAME:predict""",
-}
 
 
 def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
@@ -76,7 +67,6 @@ def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
     title = f"{name}, version {version}: a visual search by tfpqn"
     items = items_of_kind(manifest["items"])
     is_text = manifest["id_type"] == "string"
-    curl = CURL[items.input_name].replace("NAME", name)
     return TEMPLATE.substitute(
         name=name,
         version=version,
@@ -86,7 +76,8 @@ def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
         top_k=manifest["top_k"],
         tensorflow_version=manifest["tensorflow_version"],
         image_tag=IMAGE_TAG,
-        curl=curl,
+        input=items.input_name,
+        value=_describe_item(items),
         item_id='"ID"' if is_text else "ID",
         no_id='""' if is_text else "-1",
         example=items.example,
@@ -94,6 +85,14 @@ def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
         xla=XLA_NOTE if manifest["xla"] else "",
         signatures=", ".join(sorted(manifest["signatures"])),
     )
+
+
+def _describe_item(items: ItemSpec) -> str:
+    """A query in JSON, as a shell writes it; a clip is a list of frames."""
+    value = '{\\"b64\\": \\"$(base64 -w0 FILE)\\"}'
+    if items.encoded_rank == 1:
+        return value.replace("FILE", items.example)
+    return f"[{', '.join(value.replace('FILE', f'frame-{number}.jpg') for number in (1, 2))}]"
 
 
 def _describe_lists(storage: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from ..search.input_checks import require
+
 # First bytes of what the decoder takes: JPEG, PNG, GIF, BMP, WebP.
 IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 # Files among them that it would misread: a BMP of other than 24 bits a pixel, an animated WebP.
@@ -17,16 +19,13 @@ _MAX_BLOCKS = 2**14
 def check_images(images: tf.Tensor) -> tf.Tensor:
     """Encoded images `[batch]`, refused where they do not begin like one that can be decoded."""
     is_image = _begins_like_an_image(images)
-    all_images = tf.debugging.Assert(
+    return require(
+        images,
         tf.reduce_all(is_image),
-        [
-            "images: expected the bytes of a JPEG, PNG, GIF, still WebP or 24-bit BMP file. "
-            "Received other bytes; rows concerned:",
-            tf.where(~is_image)[:, 0],
-        ],
+        "images: expected the bytes of a JPEG, PNG, GIF, still WebP or 24-bit BMP file. "
+        "Received other bytes; rows concerned:",
+        tf.where(~is_image)[:, 0],
     )
-    with tf.control_dependencies([all_images]):
-        return tf.identity(images)
 
 
 def check_frames(frames: tf.Tensor) -> tf.Tensor:
@@ -37,45 +36,33 @@ def check_frames(frames: tf.Tensor) -> tf.Tensor:
     is_frame = tf.not_equal(frames, "")
     is_wrong = is_frame & ~_begins_like_an_image(frames)
     is_empty = ~tf.reduce_any(is_frame, axis=1)
-    all_frames = tf.debugging.Assert(
+    frames = require(
+        frames,
         ~tf.reduce_any(is_wrong),
-        [
-            "frames: expected the bytes of JPEG, PNG, GIF, still WebP or 24-bit BMP files, or "
-            "empty strings. Received other bytes; rows concerned:",
-            tf.where(tf.reduce_any(is_wrong, axis=1))[:, 0],
-        ],
+        "frames: expected the bytes of JPEG, PNG, GIF, still WebP or 24-bit BMP files, or "
+        "empty strings. Received other bytes; rows concerned:",
+        tf.where(tf.reduce_any(is_wrong, axis=1))[:, 0],
     )
-    none_empty = tf.debugging.Assert(
+    return require(
+        frames,
         ~tf.reduce_any(is_empty),
-        [
-            "frames: expected at least one frame in each clip. Received none; rows concerned:",
-            tf.where(is_empty)[:, 0],
-        ],
+        "frames: expected at least one frame in each clip. Received none; rows concerned:",
+        tf.where(is_empty)[:, 0],
     )
-    with tf.control_dependencies([all_frames, none_empty]):
-        return tf.identity(frames)
 
 
 def check_whole_clips(frames: tf.Tensor, num_frames: int | None) -> tf.Tensor:
     """Frames `[batch, num_frames]` for a backbone of clips: as many as it takes, none left out."""
-    checks = [
-        tf.debugging.Assert(
-            tf.reduce_all(tf.not_equal(frames, "")),
-            ["frames: expected clips of one length. Received empty strings, which are no frames"],
-        )
-    ]
-    if num_frames is not None:
-        checks.append(
-            tf.debugging.Assert(
-                tf.equal(tf.shape(frames)[1], num_frames),
-                [
-                    f"frames: expected {num_frames} frames in each clip. Received:",
-                    tf.shape(frames)[1],
-                ],
-            )
-        )
-    with tf.control_dependencies(checks):
-        return tf.identity(frames)
+    frames = require(
+        frames,
+        tf.reduce_all(tf.not_equal(frames, "")),
+        "frames: expected clips of one length. Received empty strings, which are no frames",
+    )
+    if num_frames is None:
+        return frames
+    received = tf.shape(frames)[1]
+    message = f"frames: expected {num_frames} frames in each clip. Received:"
+    return require(frames, tf.equal(received, num_frames), message, received)
 
 
 def _begins_like_an_image(data: tf.Tensor) -> tf.Tensor:
@@ -96,12 +83,8 @@ def check_pixels(data: tf.Tensor, max_pixels: int, name: str) -> tf.Tensor:
         lambda: _take_first_frame(data),
         lambda: (data, _read_num_pixels(data)),
     )
-    not_too_large = tf.debugging.Assert(
-        num_pixels <= max_pixels,
-        [f"{name}: expected at most {max_pixels} pixels. Received an image of:", num_pixels],
-    )
-    with tf.control_dependencies([not_too_large]):
-        return tf.identity(data)
+    message = f"{name}: expected at most {max_pixels} pixels. Received an image of:"
+    return require(data, num_pixels <= max_pixels, message, num_pixels)
 
 
 def _read_num_pixels(data: tf.Tensor) -> tf.Tensor:

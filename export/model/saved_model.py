@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,13 @@ import tensorflow as tf
 
 from tfpqn import __version__
 from tfpqn.files.atomic import atomic_directory
-from tfpqn.items import ItemSpec, items_of_inputs
+from tfpqn.items import items_of_inputs
 
-from ..interface.packing import pack_ids
-from ..interface.search_result import SearchResult
-from ..loading.loaders import SavedModelLoader
+from ..loading.loaders import SavedModelLoader, read_signatures
 from ..loading.op_check import check_ops, list_ops, read_saved_model
 from .batching_parameters import BatchingParameters
 from .folder_readme import write_readme
+from .search_methods import SearchMethods
 from .searcher import Searcher
 from .version_folder import (
     BATCHING_FILE,
@@ -32,6 +30,7 @@ from .version_folder import (
     README_FILE,
     VERSION,
     check_files,
+    describe_signatures,
     list_files,
     read_manifest,
 )
@@ -141,14 +140,7 @@ def _require_json(metrics: dict[str, Any] | None) -> None:
 
 
 def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) -> dict[str, Any]:
-    with SavedModelLoader(folder) as loaded:
-        signatures = {
-            name: {
-                side: {n: {"dtype": i.dtype, "shape": i.shape} for n, i in infos.items()}
-                for side, infos in signature._asdict().items()
-            }
-            for name, signature in loaded.signatures.items()
-        }
+    model = read_saved_model(folder)
     return {
         "format_version": FORMAT_VERSION,
         "tfpqn_version": __version__,
@@ -178,8 +170,8 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
         "xla": searcher.xla,
         "tag_columns": list(searcher.tag_columns),
         "calibration": searcher.calibration,
-        "signatures": signatures,
-        "ops": list_ops(read_saved_model(folder)),
+        "signatures": describe_signatures(read_signatures(model.meta_graphs[0])),
+        "ops": list_ops(model),
         "metrics": metrics,
     }
 
@@ -210,7 +202,7 @@ def stored_shapes(folder: Path) -> dict[str, list[int]]:
     }
 
 
-class SavedSearcher:
+class SavedSearcher(SearchMethods):
     """A version folder loaded with plain TensorFlow; the package's layers are not used.
 
     Args:
@@ -236,38 +228,20 @@ class SavedSearcher:
                 )
             check_files(Path(path), self.manifest["files"])
         self._model = SavedModelLoader(path)
-        if "search" not in self._model.signatures:
+        signatures = self._model.signatures
+        if "search" not in signatures:
             raise ValueError(
                 f"{os.fspath(path)!r} must hold a model with the signature 'search'. "
-                f"Received: {sorted(self._model.signatures)}"
+                f"Received: {sorted(signatures)}"
             )
-
-    def __call__(self, items: Sequence[Any]) -> SearchResult:
-        """Search with encoded images, or clips of encoded frames; see `Searcher`."""
-        return self._search("search", {self.items.input_name: self.items.pack(items)})
-
-    @property
-    def items(self) -> ItemSpec:
-        """What the model searches with."""
-        return items_of_inputs(self._model.signatures["search"].inputs)
-
-    def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
-        """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
-        return self._search(
-            "search_by_embedding", {"embeddings": np.asarray(embeddings, np.float32)}
-        )
-
-    def search_by_id(self, item_ids: Any) -> SearchResult:
-        """Search with items of the collection `[batch]`; an item is not its own neighbour."""
-        packed = pack_ids("item_ids", item_ids, self.manifest["id_type"])
-        return self._search("search_by_id", {"item_ids": packed})
+        self.items = items_of_inputs(signatures["search"].inputs)
+        self.id_type = signatures["search"].outputs["ids"].dtype
+        shape = signatures["search_by_embedding"].inputs["embeddings"].shape
+        self.embedding_dim = (shape or (0,))[-1] or 0
 
     def run(self, signature_name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         """Run any signature on arrays by input name."""
         return self._model.run(signature_name, inputs)
-
-    def _search(self, signature_name: str, inputs: dict[str, Any]) -> SearchResult:
-        return SearchResult.from_outputs(self.run(signature_name, inputs))
 
 
 def load_searcher(path: str | os.PathLike[str], *, check: bool = True) -> SavedSearcher:

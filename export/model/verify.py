@@ -16,13 +16,20 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from tfpqn._command_line import own_python
 from tfpqn.files.foreign import reading
+from tfpqn.items import items_of_inputs
 from tfpqn.layers.quantizer import require_usable
 
 from ..loading.loaders import SavedModelLoader, ServedModel, SessionLoader, StatusError
 from ..loading.op_check import check_ops, list_ops, read_saved_model
 from .batching_parameters import BatchingParameters
 from .saved_model import sha256_of_values, stored_shapes
-from .version_folder import BATCHING_FILE, check_files, find_files, read_manifest
+from .version_folder import (
+    BATCHING_FILE,
+    check_files,
+    describe_signatures,
+    find_files,
+    read_manifest,
+)
 from .warmup import read_warmup_requests
 
 Answers = list[dict[str, np.ndarray]]
@@ -95,16 +102,10 @@ def _verify(folder: Path, manifest: Mapping[str, Any]) -> VerifyReport:
     with SessionLoader(folder) as session:
         _require_same_answers("a TensorFlow 1 session", _replay(session, requests), expected)
     _require_same_answers("the C API", _replay_in_own_process(folder, manifest["xla"]), expected)
+    c_api = "C API with XLA" if manifest["xla"] else "C API without XLA"
+    readers = ("tf.saved_model.load", "TensorFlow 1 session", c_api)
     return VerifyReport(
-        num_files,
-        manifest["num_items"],
-        len(manifest["ops"]),
-        len(requests),
-        (
-            "tf.saved_model.load",
-            "TensorFlow 1 session",
-            "C API with XLA" if manifest["xla"] else "C API without XLA",
-        ),
+        num_files, manifest["num_items"], len(manifest["ops"]), len(requests), readers
     )
 
 
@@ -149,25 +150,12 @@ def _check_variables(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _check_signatures(model: ServedModel, manifest: Mapping[str, Any]) -> None:
-    found = {
-        name: {
-            side: {n: [info.dtype, list(info.shape or ())] for n, info in infos.items()}
-            for side, infos in signature._asdict().items()
-        }
-        for name, signature in model.signatures.items()
-    }
-    expected = {
-        name: {
-            side: {n: [info["dtype"], list(info["shape"])] for n, info in infos.items()}
-            for side, infos in signature.items()
-        }
-        for name, signature in manifest["signatures"].items()
-    }
-    _require_equal("signatures", expected, found)
+    found = describe_signatures(model.signatures)
+    _require_equal("signatures", manifest["signatures"], found)
     search = model.signatures["search"]
     ids = search.outputs["ids"]
     found_facts = {
-        "items": "clips" if "frames" in search.inputs else "images",
+        "items": items_of_inputs(search.inputs).kind,
         "id_type": ids.dtype,
         "top_k": (ids.shape or (None,))[-1],
         "has tags": "search_with_filters" in model.signatures,
@@ -189,7 +177,7 @@ def _replay(model: ServedModel, requests: list[tuple[str, dict[str, np.ndarray]]
         except (StatusError, TypeError, ValueError) as error:
             raise ValueError(
                 f"The model must answer its warm-up requests. Received: warm-up request {number} "
-                f"({name}) refused: {error}"
+                f"({name}) refused: {' '.join(str(error).split())}"
             ) from error
     return answers
 
@@ -197,12 +185,9 @@ def _replay(model: ServedModel, requests: list[tuple[str, dict[str, np.ndarray]]
 def _replay_in_own_process(folder: Path, xla: bool) -> Answers:
     with tempfile.TemporaryDirectory() as temporary:
         output = str(Path(temporary) / "answers")
+        command = own_python(NATIVE_PROGRAM, str(folder), output, "xla" if xla else "")
         process = subprocess.run(
-            own_python(NATIVE_PROGRAM, str(folder), output, "xla" if xla else ""),
-            capture_output=True,
-            text=True,
-            timeout=NATIVE_SECONDS,
-            check=False,
+            command, capture_output=True, text=True, timeout=NATIVE_SECONDS, check=False
         )
         if process.returncode != 0:
             reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]

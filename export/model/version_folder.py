@@ -14,6 +14,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tfpqn.files.atomic import sha256_of_file
 from tfpqn.files.foreign import read_json, reading, require_within
 
+from ..interface.signatures import Signature
+
 MANIFEST_FILE = "manifest.json"
 BATCHING_FILE = "batching_params.pbtxt"
 README_FILE = "README.txt"
@@ -49,6 +51,20 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
         f"{str(manifest)!r} must be a manifest that this release reads: expected format_version "
         f"{FORMAT_VERSION}, with files by their names. Received: {received}"
     )
+
+
+def describe_signatures(signatures: Mapping[str, Signature]) -> dict[str, Any]:
+    """Signatures as a manifest has them: dtype and shape of each input and output, by its name."""
+    return {
+        name: {
+            side: {
+                n: {"dtype": info.dtype, "shape": list(info.shape or ())}
+                for n, info in infos.items()
+            }
+            for side, infos in signature._asdict().items()
+        }
+        for name, signature in signatures.items()
+    }
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:

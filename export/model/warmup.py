@@ -14,7 +14,8 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from ..interface.tensor_protos import from_proto
-from .searcher import FILTERS, Searcher
+from .search_graph import FILTERS
+from .searcher import Searcher
 from .version_folder import WARMUP_FILE, read_warmup_records
 
 
@@ -66,7 +67,7 @@ def _make_inputs(searcher: Searcher, name: str, size: int) -> dict[str, Any]:
         no_id = b"" if searcher.id_type == "string" else -1
         inputs["exclude_ids"] = np.full((size, 1), no_id, object if no_id == b"" else np.int64)
     elif name == "search_with_filters":
-        inputs.update({f"{verb}_tags": np.full((size, 1), b"", object) for verb in FILTERS})
+        inputs.update({name: np.full((size, 1), b"", object) for name in FILTERS})
     elif name == "search_with_probes":
         inputs["num_probes"] = np.int32(1)
     elif name == "search_k":

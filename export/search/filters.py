@@ -7,12 +7,14 @@ an item is admitted by one look at that table, however many tags it has.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
+
+from .input_checks import require
 
 _NUM_HASHES = 2**63 - 1
 # An index of labelled images counts labels in one column and has their names in the other.
@@ -120,36 +122,21 @@ def to_texts(values: pa.Array) -> list[str]:
 def _group(pairs: np.ndarray, num_items: int, names: np.ndarray) -> TagSets:
     """Number the different sets among `pairs`, each `item * len(names) + tag`, ascending."""
     items, tags = np.divmod(pairs, max(len(names), 1))
-    counts = np.bincount(items, minlength=num_items)
-    starts = np.cumsum(counts) - counts
-    # State 0 has no tag; a further tag leads from state to state, equal ways to equal states.
-    states = np.zeros(num_items, np.int64)
-    num_states = 1
-    for slot in range(counts.max(initial=0)):
-        rows = np.flatnonzero(counts > slot)
-        _, steps = np.unique(
-            states[rows] * len(names) + tags[starts[rows] + slot], return_inverse=True
-        )
-        states[rows] = num_states + steps
-        num_states += steps.max() + 1
-    _, examples, set_of_item = np.unique(states, return_index=True, return_inverse=True)
-    sizes = counts[examples]
-    sets = np.repeat(np.arange(len(examples)), sizes)
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    entries = tags[np.repeat(starts[examples], sizes) + within]
+    starts = pa.array(np.searchsorted(items, np.arange(num_items + 1)), pa.int32())
+    tags_of_item = pa.ListArray.from_arrays(starts, pa.array(tags).cast(pa.string()))
+    # Items whose tags read the same have one set.
+    encoded = pc.dictionary_encode(pc.binary_join(tags_of_item, " "))
+    tags_of_set = [text.split() for text in encoded.dictionary.to_pylist()]
+    sizes = np.array(list(map(len, tags_of_set)), np.int64)
+    num_sets = len(tags_of_set)
+    smallest = np.min_scalar_type(max(num_sets - 1, 0)) if num_sets <= 2**16 else np.int32
     return TagSets(
         names,
-        entries.astype(np.int32),
-        sets.astype(np.int32),
-        set_of_item.astype(_smallest_dtype(len(examples))),
-        len(examples),
+        np.array([tag for own in tags_of_set for tag in own]).astype(np.int32),
+        np.repeat(np.arange(num_sets, dtype=np.int32), sizes),
+        encoded.indices.to_numpy().astype(smallest),
+        num_sets,
     )
-
-
-def _smallest_dtype(count: int) -> type[np.integer[Any]]:
-    if count <= 2**8:
-        return np.uint8
-    return np.uint16 if count <= 2**16 else np.int32
 
 
 class TagFilter(tf.Module):
@@ -188,16 +175,13 @@ class TagFilter(tf.Module):
         """
         is_unknown = tf.not_equal(tags, "") & ~self._find(tags)[1]
         such = f", such as {', '.join(self.examples)}" if self.examples else ""
-        all_known = tf.debugging.Assert(
+        return require(
+            tags,
             ~tf.reduce_any(is_unknown),
-            [
-                f"{name}: expected tags that items of the collection have{such}. "
-                "Received unknown tags:",
-                tf.boolean_mask(tags, is_unknown),
-            ],
+            f"{name}: expected tags that items of the collection have{such}. "
+            "Received unknown tags:",
+            tf.boolean_mask(tags, is_unknown),
         )
-        with tf.control_dependencies([all_known]):
-            return tf.identity(tags)
 
     def admitted_sets(self, allow_tags: tf.Tensor, deny_tags: tf.Tensor) -> tf.Tensor:
         """Which tag sets each query admits.

@@ -12,15 +12,24 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .ragged_rows import numbers_of_rows
-from .ranking_keys import best_keys, make_keys, missing_keys, read_keys
-from .scan import FLOOR_SCORE, Admits, Neighbours, score_positions
+from .neighbours import (
+    FLOOR_SCORE,
+    Admits,
+    Neighbours,
+    best_keys,
+    make_keys,
+    missing_keys,
+    read_keys,
+)
+from .scan import score_positions
 
 # Items scored at once, at most, unless a single list is larger.
 ROWS_PER_CHUNK = 2**19
 # Of sums in another order than the bound's.
 BOUND_SLACK = 1e-4
 ITEMS_PER_GROUP = 8
+# A row's number stands above these bits, a value's place in its row in them: both are int32.
+_LOW_BITS = 31
 
 
 class Lists(NamedTuple):
@@ -71,6 +80,18 @@ def unpack_codes(words: tf.Tensor, code_dtype: tf.DType) -> list[tf.Tensor]:
         width = per_word * words.shape[1]
         words = tf.reshape(tf.bitcast(words, code_dtype), [-1, width])
     return [tf.cast(codes, tf.int32) for codes in tf.unstack(words, axis=1)]
+
+
+def numbers_of_rows(lengths: tf.Tensor) -> tf.Tensor:
+    """int32 `[sum(lengths)]`: 0 `lengths[0]` times, then 1 `lengths[1]` times, and so on.
+
+    As `tf.repeat`, in ops that grow with the result alone.
+    """
+    low_bits = tf.constant(_LOW_BITS, tf.int64)
+    firsts = tf.bitwise.left_shift(tf.range(tf.size(lengths, tf.int64)), low_bits)
+    limits = firsts + tf.cast(lengths, tf.int64)
+    ranges = tf.raw_ops.RaggedRange(starts=firsts, limits=limits, deltas=np.int64(1))
+    return tf.cast(tf.bitwise.right_shift(ranges.rt_dense_values, low_bits), tf.int32)
 
 
 def search_lists(

@@ -9,13 +9,11 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import tensorflow as tf
 
-# Scores and positions of places that no item fills; finite, because JSON knows no infinity.
-FLOOR_SCORE = tf.float32.min
-NO_POSITION = -1
+from .neighbours import FLOOR_SCORE, NO_POSITION, Admits, Neighbours
 
 # Items scored at once for one query; for more queries so many fewer that the block's scores stay in
 # the processor's cache.
@@ -34,32 +32,13 @@ GroupMaxima = Callable[[tf.Tensor], tf.Tensor]
 ScoreBlock = Callable[[tf.Tensor], tf.Tensor]
 
 
-class Admits(Protocol):
-    """Says which items queries admit."""
-
-    def __call__(self, positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
-        """For positions `[rows]` bool `[rows, queries]`; `[rows, 1]` for one query alone."""
-
-
-class Neighbours(NamedTuple):
-    """The best items of each query, best first; equal scores in ascending position.
-
-    Attributes:
-        scores: float32 `[queries, top_k]`; `FLOOR_SCORE` where there are fewer items.
-        positions: int32 `[queries, top_k]`; `NO_POSITION` where there are fewer items.
-    """
-
-    scores: tf.Tensor
-    positions: tf.Tensor
-
-
 def search_codes(
     tables: tf.Tensor,
     codes: Any,
     top_k: int | tf.Tensor,
-    rows_per_block: int = ROWS_PER_BLOCK,
     admits: Admits | None = None,
     compiled: GroupMaxima | None = None,
+    rows_per_block: int = ROWS_PER_BLOCK,
 ) -> Neighbours:
     """Find the items with the largest sums of table entries.
 
@@ -71,10 +50,10 @@ def search_codes(
         codes: Integers `[code_length, num_items]`, a tensor or variable: position by position, so
             that each block is read in order.
         top_k: Number of items to find, at least 1; a scalar tensor if it is not known yet.
-        rows_per_block: Items scored at once, at most.
         admits: Says which items may be found: for positions `[rows]` bool `[rows, queries]`. All
             may if None.
         compiled: `compile_group_maxima(codes)`, to use in place of standard ops.
+        rows_per_block: Items scored at once, at most.
 
     Returns:
         The best items. Scores are summed in the order of the code positions, like

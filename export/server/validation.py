@@ -13,7 +13,7 @@ import numpy as np
 
 from tfpqn.datasets import check_image_bytes
 
-from ..interface.limits import MAX_PIXELS
+from ..interface.bounds import MAX_PIXELS
 from ..interface.signatures import Arrays, Signature, TensorInfo
 from .errors import ServingError
 

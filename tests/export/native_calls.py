@@ -1,12 +1,13 @@
-"""Calls through TensorFlow's C API without XLA, as the stock server runs a model.
+"""Calls of exported models, also through TensorFlow's C API without XLA, as the stock server does.
 
-They run in a process of their own, because switching XLA off cannot be undone.
+Those run in a process of their own, because switching XLA off cannot be undone.
 """
 
 import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ class Call(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """What TensorFlow said instead of an answer, see `StatusError`."""
+    """What was said instead of an answer; the code is TensorFlow's, or "ValueError"."""
 
     code: str
     message: str
@@ -49,14 +50,16 @@ def _answer(model: ServedModel, call: Call) -> dict[str, np.ndarray] | Refusal:
         return model.run(call.signature, call.inputs)
     except StatusError as error:
         return Refusal(error.code, error.message)
+    except ValueError as error:
+        return Refusal("ValueError", str(error))
 
 
 def answer_natively(
-    calls_of_folders: dict[str, dict[Any, Call]], work_folder: Path
-) -> dict[str, Answers]:
-    """Answer calls, given by the folders of their models, in one process of its own."""
+    models: Sequence[tuple[Any, dict[Any, Call], bool]], work_folder: Path
+) -> list[Answers]:
+    """Answer calls of folders, in one process of its own, XLA disabled from where the flag says."""
     requests, answers = work_folder / "requests", work_folder / "answers"
-    requests.write_bytes(pickle.dumps(calls_of_folders))
+    requests.write_bytes(pickle.dumps([(str(path), *rest) for path, *rest in models]))
     process = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(requests), str(answers)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -71,8 +74,8 @@ def answer_natively(
 
 def main(requests: str, answers: str) -> None:
     """What the process of its own does."""
-    results = {}
-    for folder, calls in pickle.loads(Path(requests).read_bytes()).items():
-        with NativeLoader(folder, disable_xla=True) as model:
-            results[folder] = answer(model, calls)
+    results = []
+    for folder, calls, disable_xla in pickle.loads(Path(requests).read_bytes()):
+        with NativeLoader(folder, disable_xla=disable_xla) as model:
+            results.append(answer(model, calls))
     Path(answers).write_bytes(pickle.dumps(results))

@@ -9,12 +9,13 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfpqn.export.search.scan import FLOOR_SCORE, NO_POSITION, search_codes
+from tfpqn.export.search.neighbours import FLOOR_SCORE, NO_POSITION
+from tfpqn.export.search.scan import search_codes
 from tfpqn.ops import adc_scores, code_dtype
 
 CODE_DTYPES = {2: "uint8", 256: "uint8", 257: "uint16", 2**16: "uint16", 2**16 + 1: "int32"}
-BLOCKS = (1, 2, 7, 64, 10_000)
-TOP_KS = (1, 3, 100)
+BLOCKS = (1, 64, 10_000)
+TOP_KS = (3, 100)
 # With many items most groups are left aside.
 sizes = st.one_of(st.integers(0, 150), st.integers(600, 2_000))
 
@@ -37,7 +38,7 @@ def sort_all(tables: np.ndarray, codes: np.ndarray, top_k: int) -> tuple[np.ndar
 def traced(code_length: int, num_codewords: int, top_k: int, rows_per_block: int) -> Any:
     """The search as it is served: a graph that knows neither queries nor items beforehand."""
     return tf.function(
-        lambda tables, codes: search_codes(tables, codes, top_k, rows_per_block),
+        lambda tables, codes: search_codes(tables, codes, top_k, rows_per_block=rows_per_block),
         input_signature=[
             tf.TensorSpec([None, code_length, num_codewords], tf.float32),
             tf.TensorSpec([code_length, None], code_dtype(num_codewords)),
@@ -75,46 +76,19 @@ def assert_found(found: Any, expected: Any) -> None:
     num_queries=st.sampled_from([0, 1, 2, 4, 33]),
     num_items=sizes,
     code_length=st.sampled_from([1, 4]),
+    num_values=st.sampled_from([1, 2, 3, 10_000]),
     top_k=st.sampled_from(TOP_KS),
     rows_per_block=st.sampled_from(BLOCKS),
 )
 def test_search_finds_what_a_stable_sort_of_all_scores_finds(
-    seed, num_queries, num_items, code_length, top_k, rows_per_block
+    seed, num_queries, num_items, code_length, num_values, top_k, rows_per_block
 ):
     tables, codes = draw_collection(seed, num_queries, num_items, code_length)
+    if num_values < 10:
+        # One to three different entries, -0.0 among them, which equals 0.0: many scores are equal.
+        tables = np.float32([-0.0, 1.0, -1.0])[np.abs(tables * 1000).astype(int) % num_values]
     found = search(tables, codes, top_k, rows_per_block)
     assert_found(found, sort_all(tables, codes, top_k))
-
-
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    num_values=st.integers(1, 3),
-    num_items=sizes,
-    top_k=st.sampled_from(TOP_KS),
-    rows_per_block=st.sampled_from(BLOCKS),
-)
-def test_equal_scores_come_in_ascending_position(
-    seed, num_values, num_items, top_k, rows_per_block
-):
-    tables, codes = draw_collection(seed, 3, num_items, code_length=4)
-    # One to three different entries, -0.0 among them, which equals 0.0.
-    tables = np.float32([-0.0, 1.0, -1.0])[np.abs(tables * 1000).astype(int) % num_values]
-    found = search(tables, codes, top_k, rows_per_block)
-    assert_found(found, sort_all(tables, codes, top_k))
-
-
-def test_items_that_are_all_alike_come_in_their_order():
-    tables, _ = draw_collection(0, 2, 0)
-    _, positions = search(tables, np.full((150, 3), 5), 100, 7)
-    np.testing.assert_array_equal(positions, [range(100)] * 2)
-
-
-@given(seed=st.integers(0, 2**32 - 1), num_items=st.integers(1, 150))
-def test_the_result_does_not_depend_on_the_size_of_the_blocks(seed, num_items):
-    tables, codes = draw_collection(seed, 2, num_items)
-    results = [search(tables, codes, 3, rows_per_block) for rows_per_block in BLOCKS]
-    for result in results[1:]:
-        assert_found(result, results[0])
 
 
 @pytest.mark.parametrize("num_codewords", CODE_DTYPES)
@@ -128,16 +102,6 @@ def test_codes_of_every_dtype_are_found_to_their_last_value(num_codewords):
     assert found[1][:, 0].tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("num_items", [0, 5])
-def test_places_that_no_item_fills_have_no_position_and_a_finite_score(num_items):
-    tables, codes = draw_collection(2, 3, num_items)
-    scores, positions = search(tables, codes, 100, 7)
-    assert (positions[:, num_items:] == NO_POSITION).all()
-    assert (scores[:, num_items:] == FLOOR_SCORE).all()
-    assert np.isfinite(scores).all()
-    np.testing.assert_array_equal(np.sort(positions[:, :num_items]), [range(num_items)] * 3)
-
-
 def test_scores_are_those_that_evaluation_ranks_by(rng):
     """Also where the sum depends on the order: it is that of the code positions."""
     _, codes = draw_collection(3, 4, 90)
@@ -145,13 +109,6 @@ def test_scores_are_those_that_evaluation_ranks_by(rng):
     scores, positions = search(tables, codes, 3, 64)
     expected = np.take_along_axis(np.asarray(adc_scores(tables, codes)), positions, axis=1)
     np.testing.assert_array_equal(scores, expected)
-
-
-def test_codes_may_be_a_variable_and_the_search_may_run_without_a_graph():
-    tables, codes = draw_collection(4, 2, 90)
-    variable = tf.Variable(codes.T.astype("uint8"))
-    found = search_codes(tf.constant(tables), variable, 3, 64)
-    assert_found([values.numpy() for values in found], sort_all(tables, codes, 3))
 
 
 def largest_temporary(num_items: int, rows_per_block: int) -> int:
@@ -162,7 +119,7 @@ def largest_temporary(num_items: int, rows_per_block: int) -> int:
         variable = tf.Variable(codes.T.astype("uint8"))
         # Fed, so that nothing can be computed before the search.
         fed = tf.compat.v1.placeholder(tf.float32, tables.shape)
-        found = search_codes(fed, variable, 3, rows_per_block)
+        found = search_codes(fed, variable, 3, rows_per_block=rows_per_block)
         session.run(tf.compat.v1.global_variables_initializer())
         options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
         session.run(found, {fed: tables}, options=options, run_metadata=metadata)

@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from tests.export.tiny import make_index, make_network, make_searcher
-from tests.export.tiny_levels import make_clip_network
+from tests.export.tiny import NUM_ITEMS, make_index, make_network, make_searcher
 from tfpqn.export import load_searcher, save_searcher
 from tfpqn.export.loading.loaders import SavedModelLoader
 from tfpqn.export.model.batching_parameters import BatchingParameters
 from tfpqn.export.model.verify import verify_version
+from tfpqn.export.model.version_folder import list_files
 from tfpqn.export.model.warmup import read_warmup_requests
 
 FILES = {
@@ -31,15 +31,13 @@ WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
 @pytest.fixture(scope="module")
-def network():
-    return make_network()
+def version(exported):
+    return exported("pqn")
 
 
-@pytest.fixture(scope="module")
-def version(network, tmp_path_factory):
-    index = make_index(network, "string")
-    folder = tmp_path_factory.mktemp("models") / "birds" / "3"
-    return save_searcher(make_searcher(network, index), folder)
+@pytest.fixture
+def copy(version, tmp_path):
+    return shutil.copytree(version, tmp_path / "pqn" / "3")
 
 
 def test_the_folder_holds_what_a_server_and_a_reader_need(version):
@@ -50,64 +48,47 @@ def test_the_folder_holds_what_a_server_and_a_reader_need(version):
     parameters = BatchingParameters.read(version / "batching_params.pbtxt")
     assert parameters.max_batch_size == 32 and parameters.pad_variable_length_inputs
     text = (version / "README.txt").read_text()
-    for line in ("/models/birds/3/batching_params.pbtxt", "v1/models/birds:predict", "search_k"):
+    for line in ("/models/pqn/3/batching_params.pbtxt", "v1/models/pqn:predict", "search_k"):
         assert line in text
+    assert r"{\"images\": [{\"b64\": \"$(base64 -w0 query.jpg)\"}]}" in text
     assert "$" not in text.replace("$PWD", "").replace("$(base64", "")
 
 
 def test_each_signature_is_warmed_up_at_the_smallest_and_the_largest_batch(version):
+    requests = list(read_warmup_requests(version))
     with SavedModelLoader(version) as model:
-        requests = list(read_warmup_requests(version))
-        counts = Counter(name for name, _ in requests)
-        assert counts == dict.fromkeys(model.signatures, 2)
+        assert Counter(name for name, _ in requests) == dict.fromkeys(model.signatures, 2)
         for name, inputs in requests:
             sizes = {len(value) for value in inputs.values() if value.ndim}
             outputs = model.run(name, inputs)
             assert sizes == {len(values) for values in outputs.values()}
             assert sizes <= {1, 32}
-
-
-def test_warm_up_requests_are_records_as_a_server_reads_them(version):
-    records = tf.data.TFRecordDataset(str(version / WARMUP)).as_numpy_iterator()
-    for record in records:
+    for record in tf.data.TFRecordDataset(str(version / WARMUP)).as_numpy_iterator():
         request = PredictionLog.FromString(record).predict_log.request
-        assert request.model_spec.name == "birds"
-        assert request.model_spec.signature_name
+        assert request.model_spec.name == "pqn"
 
 
-def test_allowed_batch_sizes_are_all_warmed_up(network, tmp_path):
+@pytest.mark.slow
+def test_allowed_batch_sizes_are_all_warmed_up(tmp_path):
     batching = BatchingParameters(4, allowed_batch_sizes=(2, 4))
-    path = save_searcher(make_searcher(network), tmp_path / "1", batching=batching)
-    assert BatchingParameters.read(path / "batching_params.pbtxt") == batching
-    sizes = {len(i["embeddings"]) for _, i in read_warmup_requests(path) if "embeddings" in i}
-    assert sizes == {2, 4}
-
-
-def test_an_empty_collection_has_no_id_to_warm_up_with(network, tmp_path):
+    network = make_network()
+    # Where there is no item, there is no id to warm up with.
     searcher = make_searcher(network, make_index(network, num_items=0))
-    path = save_searcher(searcher, tmp_path / "1")
-    assert "search_by_id" not in {name for name, _ in read_warmup_requests(path)}
+    path = save_searcher(searcher, tmp_path / "1", batching=batching)
+    assert BatchingParameters.read(path / "batching_params.pbtxt") == batching
+    requests = list(read_warmup_requests(path))
+    assert {len(i["embeddings"]) for _, i in requests if "embeddings" in i} == {2, 4}
+    assert "search_by_id" not in {name for name, _ in requests}
 
 
 @pytest.mark.slow
-def test_a_whole_folder_is_found_in_order_by_three_readers(version):
-    report = verify_version(version)
+@pytest.mark.parametrize("kind", ["pqn", "tpqn", "pqn in lists"])
+def test_a_whole_folder_is_found_in_order_by_three_readers(exported, kind):
+    report = verify_version(exported(kind))
     assert report.num_files == len(FILES) - 1
-    assert report.num_items == 60
-    assert report.num_requests == 18
+    assert report.num_items == NUM_ITEMS
+    assert report.num_requests == (22 if "lists" in kind else 20)
     assert len(report.readers) == 3
-
-
-@pytest.mark.slow
-def test_a_folder_of_clips_is_found_in_order(tmp_path):
-    network = make_clip_network()
-    path = save_searcher(make_searcher(network, make_index(network)), tmp_path / "1")
-    assert verify_version(path).num_requests == 18
-
-
-@pytest.fixture
-def copy(version, tmp_path):
-    return shutil.copytree(version, tmp_path / "birds" / "3")
 
 
 def change_manifest(folder, **changes):
@@ -117,16 +98,11 @@ def change_manifest(folder, **changes):
 
 def refresh_checksums(folder):
     """What somebody would do who means harm, or writes folders of his own."""
-    from tfpqn.export.model.version_folder import list_files
-
-    (folder / "manifest.json").rename(folder.parent / "manifest.json")
-    files = list_files(folder)
-    (folder.parent / "manifest.json").rename(folder / "manifest.json")
-    change_manifest(folder, files=files)
+    change_manifest(folder, files=list_files(folder))
 
 
 @pytest.mark.parametrize("read", [verify_version, load_searcher])
-@pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))
+@pytest.mark.parametrize("name", ["README.txt", WARMUP, "variables/variables.index"])
 @pytest.mark.parametrize("fault", ["missing", "changed", "longer", "linked"])
 def test_a_file_that_is_missing_changed_or_a_link_out_is_named(copy, name, fault, read):
     file = copy / name
@@ -147,18 +123,9 @@ def test_a_file_that_is_missing_changed_or_a_link_out_is_named(copy, name, fault
 def test_variables_that_only_tensorflow_finds_torn_are_named(copy, name):
     (copy / name).write_bytes((copy / name).read_bytes()[:-9])
     refresh_checksums(copy)
-    with pytest.raises(ValueError, match="birds/3' must be a SavedModel, whole"):
+    with pytest.raises(ValueError, match="pqn/3' must be a SavedModel, whole"):
         load_searcher(copy)
-    with pytest.raises(ValueError, match="birds/3' must be a version folder|be a SavedModel"):
-        verify_version(copy)
-
-
-@pytest.mark.parametrize(
-    "change", [{"signatures": 5}, {"quantizer": "torn"}, {"num_items": [10**400]}], ids=str
-)
-def test_a_manifest_with_values_of_other_kinds_is_a_sentence(copy, change):
-    change_manifest(copy, **change)
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="pqn/3' must be a version folder|be a SavedModel"):
         verify_version(copy)
 
 
@@ -168,22 +135,25 @@ def test_a_file_that_does_not_belong_there_is_named(copy):
         verify_version(copy)
 
 
-def test_sizes_that_are_not_those_of_the_variables_are_named(copy):
-    change_manifest(copy, num_items=61)
-    with pytest.raises(ValueError, match="number of items: expected 61. Received: 60"):
-        verify_version(copy)
-
-
-def test_other_codebooks_are_named(copy):
-    manifest = json.loads((copy / "manifest.json").read_text())
-    change_manifest(copy, quantizer={**manifest["quantizer"], "codebooks_sha256": "ab"})
-    with pytest.raises(ValueError, match="sha256 of codebooks: expected ab"):
-        verify_version(copy)
-
-
-def test_a_manifest_without_a_field_is_named(copy):
-    (copy / "manifest.json").write_text("{}")
-    with pytest.raises(ValueError, match="manifest.json must hold 'files'"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"signatures": 5}, "must be"),
+        ({"quantizer": "torn"}, "must be"),
+        ({"num_items": [10**400]}, "must be"),
+        ({"format_version": 99}, "expected format_version 1"),
+        ({"num_items": 61}, "number of items: expected 61. Received: 60"),
+        ({"quantizer": {"codebooks_sha256": "ab"}}, "sha256 of codebooks: expected ab"),
+        ({"id_type": "string"}, "as its manifest says: facts"),
+        ({"top_k": -4}, "as its manifest says: facts"),
+        ({"items": "clips"}, "as its manifest says: facts"),
+        ({"calibration": None}, "as its manifest says: facts"),
+    ],
+    ids=str,
+)
+def test_a_manifest_that_contradicts_the_model_is_named(copy, change, message):
+    change_manifest(copy, **change)
+    with pytest.raises(ValueError, match=message):
         verify_version(copy)
 
 
@@ -193,9 +163,7 @@ def test_warm_up_requests_that_a_server_could_not_read_are_named(copy, records):
     if records is None:
         path.write_bytes(b"torn" * 10)
     else:
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            for record in records:
-                writer.write(record)
+        write_records(path, records)
     refresh_checksums(copy)
     with pytest.raises(ValueError, match="TFRecord file of PredictionLog"):
         verify_version(copy)
@@ -206,25 +174,13 @@ def test_a_request_that_the_model_refuses_is_named(copy):
     log.predict_log.request.model_spec.signature_name = "search_by_embedding"
     tensor = tf.make_tensor_proto(np.full((1, 16), np.nan, np.float32))
     log.predict_log.request.inputs["embeddings"].CopyFrom(tensor)
-    with tf.io.TFRecordWriter(str(copy / WARMUP)) as writer:
-        writer.write(log.SerializeToString())
+    write_records(copy / WARMUP, [log.SerializeToString()])
     refresh_checksums(copy)
     with pytest.raises(ValueError, match="warm-up request 0 .*embeddings: expected finite"):
         verify_version(copy)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"id_type": "int64"}, {"top_k": -4}, {"items": "clips"}, {"calibration": {"a": 1}}],
-    ids=str,
-)
-def test_a_manifest_that_contradicts_the_model_is_named(copy, change):
-    change_manifest(copy, **change)
-    with pytest.raises(ValueError, match="as its manifest says: facts"):
-        verify_version(copy)
-
-
-def test_a_manifest_of_another_format_is_refused(copy):
-    change_manifest(copy, format_version=99)
-    with pytest.raises(ValueError, match="expected format_version 1"):
-        verify_version(copy)
+def write_records(path, records):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)

@@ -1,4 +1,4 @@
-"""Tiny networks and collections whose every answer a loop over their weights can give."""
+"""Tiny networks of images and collections whose every answer a loop over their weights can give."""
 
 import io
 from typing import Any, NamedTuple
@@ -18,13 +18,20 @@ NUM_CODEWORDS = 16
 EMBEDDING_DIM = 16
 NUM_ITEMS = 60
 TOP_K = 7
-# Not a divisor of NUM_ITEMS: the last block is a short one.
-ROWS_PER_BLOCK = 16
 FLOOR_SCORE = float(np.finfo(np.float32).min)
 
 
 def make_network(num_codewords: int = NUM_CODEWORDS, seed: int = 7, backbone: Any = None) -> Any:
     """A network whose embedding is a linear layer over the pixels and its centring."""
+    keras.utils.set_random_seed(seed)
+    quantizer = tfpqn.layers.ProductQuantization(NUM_SUBSPACES, num_codewords)
+    return make_network_with(quantizer, backbone=backbone, seed=seed)
+
+
+def make_network_with(
+    quantizer: Any, embedding_dim: int = EMBEDDING_DIM, backbone: Any = None, seed: int = 7
+) -> Any:
+    """As `make_network`, with any quantizer."""
     keras.utils.set_random_seed(seed)
     if backbone is None:
         backbone = keras.Sequential(
@@ -34,11 +41,10 @@ def make_network(num_codewords: int = NUM_CODEWORDS, seed: int = 7, backbone: An
                 keras.layers.Flatten(),
             ]
         )
-    quantizer = tfpqn.layers.ProductQuantization(NUM_SUBSPACES, num_codewords)
-    network = tfpqn.models.ProductQuantizationNetwork(backbone, quantizer, EMBEDDING_DIM)
+    network = tfpqn.models.ProductQuantizationNetwork(backbone, quantizer, embedding_dim)
     rng = np.random.default_rng(seed)
     centering = network.embedding.layers[-1]
-    centering.moving_mean.assign(rng.normal(size=EMBEDDING_DIM))
+    centering.moving_mean.assign(0.1 * rng.normal(size=EMBEDDING_DIM))
     centering.moving_variance.assign(rng.uniform(0.5, 2.0, EMBEDDING_DIM))
     return network
 
@@ -65,8 +71,8 @@ def make_index(network: Any, id_type: str = "int64", num_items: int = NUM_ITEMS)
 
 
 def make_searcher(network: Any, index: CodeIndex | None = None, **options: Any) -> Searcher:
-    options = {"top_k": TOP_K, "rows_per_block": ROWS_PER_BLOCK, **options}
-    return Searcher(network, make_index(network) if index is None else index, **options)
+    index = make_index(network) if index is None else index
+    return Searcher(network, index, **{"top_k": TOP_K, **options})
 
 
 def make_pixels(num_images: int, seed: int = 2) -> np.ndarray:
@@ -99,36 +105,68 @@ class Found(NamedTuple):
 
 
 class Reference:
-    """The answers of `make_network`'s network, computed in float64 from its weights."""
+    """The answers of a network of images or of clips, computed in float64 from its weights.
 
-    def __init__(self, network: Any) -> None:
-        dense, centering = network.embedding.layers
+    Args:
+        network: The network.
+        num_levels: Levels of a code that count; None for all.
+    """
+
+    def __init__(self, network: Any, num_levels: int | None = None) -> None:
+        dense, *_, centering = network.embedding.layers
         self.kernel = np.asarray(dense.kernel, np.float64)
         self.mean = np.asarray(centering.moving_mean, np.float64)
         self.variance = np.asarray(centering.moving_variance, np.float64) + centering.epsilon
-        self.codebooks = np.asarray(network.quantizer.codebooks, np.float64)
+        codebooks = np.asarray(network.quantizer.codebooks, np.float64)
+        codebooks = codebooks[np.newaxis] if codebooks.ndim == 3 else codebooks
+        if getattr(network.quantizer, "share_codebooks", False):
+            codebooks = np.concatenate([codebooks] * network.quantizer.total_segments, axis=1)
+        # Only the first level's codewords are used as directions.
+        self.levels = [reference.unit(codebooks[0]), *codebooks[1:]][:num_levels]
+        self.per_level = len(self.levels[0])
+        self.alpha = network.quantizer.alpha
 
     def embed(self, pixels: np.ndarray) -> np.ndarray:
-        features = (pixels / 127.5 - 1.0).reshape(len(pixels), -1)
-        embeddings = (features @ self.kernel - self.mean) / np.sqrt(self.variance)
-        return reference.intra_normalize(embeddings, len(self.codebooks))
+        """Embeddings of images `[batch, height, width, channels]`."""
+        return self.embed_segments([[image.reshape(-1)] for image in pixels / 127.5 - 1.0])
 
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
-        return reference.encode(self.embed(pixels), self.codebooks)
+    def embed_segments(self, segments: Any) -> np.ndarray:
+        """Embeddings of items, each the features of its segments."""
+        raw = [np.concatenate([features @ self.kernel for features in row]) for row in segments]
+        centred = (np.array(raw) - self.mean) / np.sqrt(self.variance)
+        return reference.intra_normalize(centred, self.per_level)
+
+    def encode(self, embeddings: np.ndarray) -> np.ndarray:
+        soft = reference.reconstruct_soft(embeddings, self.levels[0], self.alpha)
+        return reference.residual_encode(embeddings, soft, self.levels)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        return reference.decode(codes, self.codebooks)
+        by_level = np.reshape(codes, (len(codes), len(self.levels), self.per_level))
+        return np.array(
+            [
+                sum(
+                    np.concatenate([codebooks[m][k] for m, k in enumerate(row)])
+                    for codebooks, row in zip(self.levels, rows, strict=True)
+                )
+                for rows in by_level
+            ]
+        )
 
     def score(self, embeddings: np.ndarray, index: CodeIndex) -> np.ndarray:
-        """Scores `[queries, num_items]`."""
-        tables = reference.lookup_tables(embeddings, self.codebooks)
-        return reference.adc_scores(tables, index.codes)
+        """Inner products of unit subvectors with codewords, a position at a time."""
+        queries = reference.unit(reference.split(embeddings, self.per_level))
+        codewords = [codebook for codebooks in self.levels for codebook in codebooks]
+        tables = np.zeros((len(queries), len(codewords), len(codewords[0])))
+        for q, position, k in np.ndindex(tables.shape):
+            subvector = queries[q, position % self.per_level]
+            tables[q, position, k] = reference.inner_product(subvector, codewords[position][k])
+        return reference.adc_scores(tables, index.codes[:, : len(codewords)])
 
     def search(self, embeddings: np.ndarray, index: CodeIndex, top_k: int = TOP_K) -> Found:
         return rank(self.score(embeddings, index), index, top_k)
 
 
-def rank(scores: np.ndarray, index: CodeIndex, top_k: int, admitted: Any = None) -> Found:
+def rank(scores: np.ndarray, index: CodeIndex, top_k: int = TOP_K, admitted: Any = None) -> Found:
     """The best items of each row of scores, among those that `admitted[row]` says."""
     missing = "" if index.id_type == "string" else -1
     found = Found(
@@ -136,15 +174,16 @@ def rank(scores: np.ndarray, index: CodeIndex, top_k: int, admitted: Any = None)
         np.full((len(scores), top_k), FLOOR_SCORE),
     )
     for row, values in enumerate(scores):
-        places = [p for p in range(len(values)) if admitted is None or admitted[row][p]]
-        places = sorted(places, key=lambda place: (-values[place], place))[:top_k]
-        found.ids[row, : len(places)] = index.ids[places]
-        found.scores[row, : len(places)] = values[places]
+        positions = [p for p in range(len(values)) if admitted is None or admitted[row][p]]
+        positions = sorted(positions, key=lambda position: (-values[position], position))[:top_k]
+        found.ids[row, : len(positions)] = index.ids[positions]
+        found.scores[row, : len(positions)] = values[positions]
     return found
 
 
-def assert_found(received: Any, expected: Found) -> None:
-    """Ids exactly, scores within 1e-5."""
+def assert_found(received: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    """Ids exactly, scores within the tolerance; 0 asks for the last bit."""
+    assert received.ids.dtype == expected.ids.dtype
     np.testing.assert_array_equal(received.ids, expected.ids)
     assert received.scores.dtype == np.float32
-    np.testing.assert_allclose(received.scores, expected.scores, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(received.scores, expected.scores, rtol=0, atol=tolerance)

@@ -14,8 +14,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-# 33 million: decoded and resized, such an image takes half a gigabyte for a moment.
-MAX_PIXELS = 2**25
+from tfpqn.items import MAX_PIXELS as MAX_PIXELS
+
 IMAGE_SUFFIXES = tuple(".avif .bmp .gif .jpeg .jpg .png .tif .tiff .webp".split())
 # First bytes of a file and what opens it; not `Image.open`, which warns of a limit of its own.
 _DECODED = {

@@ -189,6 +189,10 @@ class TemporalProductQuantization(Quantizer):
     def encode(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.quantize_embeddings(self._checked_embeddings(embeddings, mask)).codes
 
+    def decoded_codebooks(self, level: int = 0) -> Tensor:
+        """Codewords of a level as codes decode to them."""
+        return self.quantizer.decoded_codebooks(level)
+
     def decode(self, codes: Tensor) -> Tensor:
         codes = self._checked_codes(codes)
         shape = (-1, self.levels, self._items_per_clip, self.quantizer.num_subspaces)

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ..positions import first_places
-from ..ragged_rows import numbers_of_rows
-from ..ranking_keys import best_keys, make_keys, missing_keys, read_keys
-from ..scan import ROWS_PER_BLOCK, Admits, Neighbours, search_codes
-from .storage import Queries, Storage
+from ..item_ids import first_positions
+from ..lists import numbers_of_rows
+from ..neighbours import Neighbours, best_keys, make_keys, missing_keys, read_keys
+from ..scan import search_codes
+from .storage import Queries, Storage, constant
 
 
 class CodeGroups(NamedTuple):
@@ -66,35 +66,23 @@ class DistinctCodes(Storage):
 
     Args:
         groups: The collection.
-        rows_per_block: Codes scored at once at most, see `search_codes`.
     """
 
-    def __init__(self, groups: CodeGroups, rows_per_block: int = ROWS_PER_BLOCK) -> None:
+    def __init__(self, groups: CodeGroups) -> None:
         super().__init__(name="distinct_codes")
         self.num_items = len(groups.positions)
         self.num_groups = len(groups.codes)
-        self.rows_per_block = rows_per_block
+        self.codes = constant("codes", np.ascontiguousarray(groups.codes.T))
+        self.positions = constant("positions", groups.positions)
+        self.splits = constant("splits", groups.splits)
 
-        def keep(name: str, values: np.ndarray) -> tf.Variable:
-            return tf.Variable(values, trainable=False, name=name)
-
-        self.codes = keep("codes", np.ascontiguousarray(groups.codes.T))
-        self.positions = keep("positions", groups.positions)
-        self.splits = keep("splits", groups.splits)
-
-    def find(
-        self,
-        queries: Queries,
-        top_k: int | tf.Tensor,
-        admits: Admits | None = None,
-        num_probes: int | tf.Tensor | None = None,
-    ) -> Neighbours:
+    def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         """See `Storage`.
 
         The best `top_k` groups hold the best items, because each has at least one; of groups with
         equal scores those come first whose first items do, so they hold the first of equal items.
         """
-        found = search_codes(queries.tables, self.codes, top_k, self.rows_per_block, admits)
+        found = search_codes(queries.tables, self.codes, top_k, queries.admits)
         groups = tf.maximum(found.positions, 0)
         starts = tf.gather(self.splits, groups)
         lengths = tf.gather(self.splits, groups + 1) - starts
@@ -120,7 +108,7 @@ class DistinctCodes(Storage):
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         """See `Storage`."""
-        rows = first_places(self.positions, positions)
+        rows = first_positions(self.positions, positions)
         groups = tf.searchsorted(self.splits, tf.cast(rows, tf.int64), side="right") - 1
         return tf.cast(tf.transpose(tf.gather(self.codes, groups, axis=1)), tf.int32)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import sklearn.cluster
@@ -69,20 +69,6 @@ class Partition(NamedTuple):
         return np.diff(self.splits)
 
 
-def codeword_vectors(quantizer: Any, num_codewords: int) -> np.ndarray:
-    """What each codeword adds: float32 `[code_length, num_codewords, embedding_dim]`."""
-    code_length = quantizer.code_length
-    codes = np.zeros((code_length, num_codewords, code_length), np.int32)
-    for position in range(code_length):
-        codes[position, :, position] = np.arange(num_codewords)
-    decoded = np.array(quantizer.decode(codes.reshape(-1, code_length)), np.float32)
-    decoded = decoded.reshape(code_length, num_codewords, -1)
-    origin = decoded[0, 0].copy()
-    # The origin is in every reconstruction once.
-    decoded[1:] -= origin
-    return decoded
-
-
 def build_partition(
     vectors: np.ndarray,
     codes: np.ndarray,
@@ -94,7 +80,7 @@ def build_partition(
     """Part a collection by k-means.
 
     Args:
-        vectors: What each codeword adds, see `codeword_vectors`.
+        vectors: What each codeword adds, see `Codebooks.vectors`.
         codes: Integers `[num_items, code_length]`.
         num_lists: Lists to make, at most as many as items. There may be more in the end: long ones
             are cut; or fewer: empty ones are left out.

@@ -43,7 +43,7 @@ def choose_list_counts(num_items: int) -> list[int]:
     """Numbers of lists worth a try: powers of two about the square root of the items."""
     power = round(np.log2(max(num_items, 4)) / 2)
     ratios = LISTS_PER_ROOT if num_items <= LARGE_COLLECTION else LISTS_PER_ROOT[-1:]
-    return [ratio * 2**power for ratio in ratios]
+    return [ratio * 2**power for ratio in ratios if ratio * 2**power <= num_items]
 
 
 def tune_partition(

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..item_ids import first_positions
 from ..lists import Lists, pack_codes, search_lists, unpack_codes
-from ..positions import first_places
-from ..scan import Admits, Neighbours
+from ..neighbours import Neighbours
 from .partition import Partition
-from .storage import Queries, Storage
+from .storage import Queries, Storage, constant
 
 
 class PartitionedCodes(Storage):
@@ -41,30 +41,20 @@ class PartitionedCodes(Storage):
         self._report = dict(report or {})
         self.longest = int(np.diff(partition.splits).max(initial=0))
         self.num_lists = len(partition.centroids)
-
-        def keep(name: str, values: np.ndarray) -> tf.Variable:
-            return tf.Variable(values, trainable=False, name=name)
-
         self.code_dtype = tf.as_dtype(codes.dtype)
-        self.words = keep("words", pack_codes(codes[partition.order]))
-        self.positions = keep("positions", partition.order)
-        self.splits = keep("splits", partition.splits)
-        self.directions = keep("directions", np.ascontiguousarray(partition.directions.T))
-        self.norms = keep("norms", partition.norms)
-        self.radii = keep("radii", partition.radii)
+        self.words = constant("words", pack_codes(codes[partition.order]))
+        self.positions = constant("positions", partition.order)
+        self.splits = constant("splits", partition.splits)
+        self.directions = constant("directions", np.ascontiguousarray(partition.directions.T))
+        self.norms = constant("norms", partition.norms)
+        self.radii = constant("radii", partition.radii)
 
-    def find(
-        self,
-        queries: Queries,
-        top_k: int | tf.Tensor,
-        admits: Admits | None = None,
-        num_probes: int | tf.Tensor | None = None,
-    ) -> Neighbours:
+    def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         """See `Storage`."""
         list_scores = tf.matmul(queries.embeddings, self.directions)
         bounds = None
         # A filter may leave few items: the search goes on until these are the best.
-        if self.exact or admits is not None:
+        if self.exact or queries.admits is not None:
             reach = tf.norm(queries.embeddings, axis=1, keepdims=True) * self.radii
             bounds = list_scores * self.norms + reach
         return search_lists(
@@ -72,14 +62,14 @@ class PartitionedCodes(Storage):
             list_scores,
             Lists(self.words, self.code_dtype, self.positions, self.splits, self.longest),
             top_k,
-            self.num_probes if num_probes is None else num_probes,
+            self.num_probes if queries.num_probes is None else queries.num_probes,
             bounds,
-            admits,
+            queries.admits,
         )
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         """See `Storage`."""
-        rows = first_places(self.positions, positions)
+        rows = first_positions(self.positions, positions)
         return tf.stack(unpack_codes(tf.gather(self.words, rows), self.code_dtype), axis=1)
 
     def describe(self) -> dict[str, Any]:

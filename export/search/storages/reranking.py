@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from ..lists import pack_codes, unpack_codes
-from ..ranking_keys import best_keys, make_keys, missing_keys, read_keys
-from ..scan import Admits, Neighbours, score_positions
-from .storage import Queries, Storage
+from ..neighbours import Neighbours, best_keys, make_keys, missing_keys, read_keys
+from ..scan import score_positions
+from .storage import Queries, Storage, constant
 
 
 class RerankedStorage(Storage):
@@ -34,16 +34,10 @@ class RerankedStorage(Storage):
         self.coarse = coarse
         self.num_candidates = num_candidates
 
-    def find(
-        self,
-        queries: Queries,
-        top_k: int | tf.Tensor,
-        admits: Admits | None = None,
-        num_probes: int | tf.Tensor | None = None,
-    ) -> Neighbours:
+    def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         """See `Storage`."""
         count = tf.maximum(self.num_candidates, top_k)
-        found = self.coarse.find(self._coarse_queries(queries), count, admits, num_probes)
+        found = self.coarse.find(self._coarse_queries(queries), count)
         scores = self._score(queries, found._replace(positions=tf.maximum(found.positions, 0)))
         is_missing = found.positions < 0
         keys = tf.where(is_missing, missing_keys([]), make_keys(scores, found.positions))
@@ -89,7 +83,7 @@ class LevelReranking(RerankedStorage):
         self.num_first = num_first
         self.code_dtype = tf.as_dtype(codes.dtype)
         words = pack_codes(codes[:, num_first:])
-        self.words = tf.Variable(words, trainable=False, name="words")
+        self.words = constant("words", words)
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         """See `Storage`."""
@@ -124,8 +118,7 @@ class EmbeddingReranking(RerankedStorage):
 
     def __init__(self, coarse: Storage, embeddings: np.ndarray, num_candidates: int) -> None:
         super().__init__(coarse, num_candidates)
-        values = embeddings.astype(np.float16)
-        self.embeddings = tf.Variable(values, trainable=False, name="embeddings")
+        self.embeddings = constant("embeddings", embeddings.astype(np.float16))
 
     def _score(self, queries: Queries, candidates: Neighbours) -> tf.Tensor:
         def score_one(query: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:

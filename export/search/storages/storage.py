@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from ..scan import Admits, Neighbours
+from ..neighbours import Admits, Neighbours
 
 
 class Queries(NamedTuple):
@@ -16,13 +17,18 @@ class Queries(NamedTuple):
     Attributes:
         embeddings: float32 `[queries, embedding_dim]`, in the form that search compares.
         tables: Their lookup tables, float32 `[queries, code_length, num_codewords]`.
+        admits: Says which items may be found: for positions int32 `[rows]`, or what the storage has
+            in their place, bool `[rows, queries]`. All may if None.
+        num_probes: Lists to look at, in a storage that has some; its own number if None.
     """
 
     embeddings: tf.Tensor
     tables: tf.Tensor
+    admits: Admits | None = None
+    num_probes: int | tf.Tensor | None = None
 
 
-class Storage(tf.Module):
+class Storage(tf.Module, ABC):
     """The codes of a collection, searchable.
 
     All storages find the same items, of those that they look at: sums in the order of the code
@@ -37,22 +43,8 @@ class Storage(tf.Module):
     num_lists: int | None = None
 
     @abstractmethod
-    def find(
-        self,
-        queries: Queries,
-        top_k: int | tf.Tensor,
-        admits: Admits | None = None,
-        num_probes: int | tf.Tensor | None = None,
-    ) -> Neighbours:
-        """The best items of each query.
-
-        Args:
-            queries: What to search with.
-            top_k: Number of items to find, at least 1.
-            admits: Says which items may be found: for positions int32 `[rows]`, or what the
-                storage has in their place, bool `[rows, queries]`. All may if None.
-            num_probes: Lists to look at, in a storage that has some; its own number if None.
-        """
+    def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
+        """The best items of each query, `top_k` of them, at least 1."""
 
     @abstractmethod
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
@@ -61,3 +53,8 @@ class Storage(tf.Module):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """The storage's kind and what is to know of it, for the manifest."""
+
+
+def constant(name: str, values: np.ndarray) -> tf.Variable:
+    """Values that are saved beside the graph, not in it."""
+    return tf.Variable(values, trainable=False, name=name)

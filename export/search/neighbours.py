@@ -1,17 +1,42 @@
-"""Scores and positions as one integer each, so that one `top_k` ranks by both.
+"""What a search finds, and the one order in which it comes: by score, then by position.
 
-Where candidates do not come in the order of their positions, `top_k` over scores alone would put
-equal scores in the order of the candidates.
+Scores and positions become one integer each, so that one `top_k` ranks by both. Where candidates do
+not come in the order of their positions, `top_k` over scores alone would put equal scores in the
+order of the candidates.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple, Protocol
+
 import tensorflow as tf
 
-from .scan import FLOOR_SCORE, NO_POSITION, Neighbours
+# Scores and positions where there are fewer items than wanted; finite, because JSON knows no
+# infinity.
+FLOOR_SCORE = tf.float32.min
+NO_POSITION = -1
 
 _LARGEST_POSITION = 2**31 - 1
 _LOW_BITS = 2**32 - 1
+
+
+class Neighbours(NamedTuple):
+    """The best items of each query, best first; equal scores in ascending position.
+
+    Attributes:
+        scores: float32 `[queries, top_k]`; `FLOOR_SCORE` where there are fewer items.
+        positions: int32 `[queries, top_k]`; `NO_POSITION` where there are fewer items.
+    """
+
+    scores: tf.Tensor
+    positions: tf.Tensor
+
+
+class Admits(Protocol):
+    """Says which items queries admit."""
+
+    def __call__(self, positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
+        """For positions `[rows]` bool `[rows, queries]`; `[rows, 1]` for one query alone."""
 
 
 def make_keys(scores: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
@@ -44,6 +69,5 @@ def best_keys(keys: tf.Tensor, top_k: int | tf.Tensor) -> tf.Tensor:
 
 
 def missing_keys(shape: list[int | tf.Tensor]) -> tf.Tensor:
-    """Keys of places that no item fills."""
-    key = make_keys(tf.constant(FLOOR_SCORE), tf.constant(NO_POSITION))
-    return tf.fill(shape, key)
+    """Keys where no item is."""
+    return tf.fill(shape, make_keys(tf.constant(FLOOR_SCORE), tf.constant(NO_POSITION)))

@@ -1,0 +1,189 @@
+"""The functions of a searcher's signatures: from items, embeddings or ids to answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from ..interface.bounds import MAX_EXCLUSIONS, MAX_K, MAX_TAGS_PER_QUERY
+from ..search.codebooks import Codebooks
+from ..search.filters import TagFilter
+from ..search.input_checks import (
+    check_batches,
+    check_codes,
+    check_count,
+    check_embeddings,
+    check_known,
+    check_width,
+)
+from ..search.item_ids import ItemIds
+from ..search.item_labels import ItemLabels
+from ..search.neighbours import FLOOR_SCORE, NO_POSITION, Neighbours
+from ..search.storages.storage import Queries, Storage
+
+Outputs: TypeAlias = dict[str, tf.Tensor]
+# A `tf.function`, whose type TensorFlow does not publish.
+Function: TypeAlias = Any
+
+FILTERS = ("allow_tags", "deny_tags")
+
+
+@dataclasses.dataclass
+class SearchGraph:
+    """What the signatures are made of; each embedding is normalised once on its way through.
+
+    Attributes:
+        items: The input that takes items.
+        embed: From encoded items to embeddings in the form that search compares.
+        normalize: Brings embeddings of any length into that form.
+        encode: From embeddings to codes.
+        codebooks: What codes stand for.
+        storage: The collection's codes.
+        ids: The collection's ids.
+        labels: Its labels, if searches return them.
+        tag_filter: Its tags, if searches filter by them.
+        top_k: Items that a search returns.
+        score_threshold: Score from which on an item is a match; None without calibration.
+    """
+
+    items: tf.TensorSpec
+    embed: Callable[[tf.Tensor], tf.Tensor]
+    normalize: Callable[[tf.Tensor], tf.Tensor]
+    encode: Callable[[tf.Tensor], tf.Tensor]
+    codebooks: Codebooks
+    storage: Storage
+    ids: ItemIds
+    labels: ItemLabels | None
+    tag_filter: TagFilter | None
+    top_k: int
+    score_threshold: float | None
+
+    def __post_init__(self) -> None:
+        # What several signatures do is a function of its own: the graph would hold a copy for each.
+        embeddings = tf.TensorSpec([None, self.codebooks.embedding_dim], tf.float32)
+        self._embed = _trace(self.embed, self.items)
+        self._find = _trace(self._search, embeddings, tf.TensorSpec([], tf.int32))
+
+    def make_functions(self) -> dict[str, Function]:
+        """One traced function for each signature."""
+        items = self.items
+        embeddings = tf.TensorSpec([None, self.codebooks.embedding_dim], tf.float32, "embeddings")
+        codes = tf.TensorSpec([None, self.codebooks.code_length], tf.int32, "codes")
+        item_ids = tf.TensorSpec([None], self.ids.dtype, "item_ids")
+        exclude_ids = tf.TensorSpec([None, None], self.ids.dtype, "exclude_ids")
+        number = partial(tf.TensorSpec, [], tf.int32)
+        functions = {
+            "search": _trace(self._by_item, items),
+            "search_by_embedding": _trace(self._by_embedding, embeddings),
+            "search_by_id": _trace(self._by_id, item_ids),
+            "search_with_exclusions": _trace(self._with_exclusions, items, exclude_ids),
+            "search_k": _trace(self._any_number, items, number("k")),
+            "embed": _trace(lambda items: {"embeddings": self._embed(items)}, items),
+            "encode": _trace(lambda items: {"codes": self.encode(self._embed(items))}, items),
+            "decode": _trace(self._decode, codes),
+        }
+        if self.storage.num_lists is not None:
+            probes = number("num_probes")
+            functions["search_with_probes"] = _trace(self._with_probes, items, probes)
+        if self.tag_filter is not None:
+            tags = [tf.TensorSpec([None, None], tf.string, name) for name in FILTERS]
+            search = partial(self._with_filters, self.tag_filter)
+            functions["search_with_filters"] = _trace(search, items, *tags)
+        return functions
+
+    def _by_item(self, items: tf.Tensor) -> Outputs:
+        return self._answer(self._find_best(self._embed(items), self.top_k))
+
+    def _by_embedding(self, embeddings: tf.Tensor) -> Outputs:
+        embeddings = self.normalize(check_embeddings(embeddings))
+        return self._answer(self._find_best(embeddings, self.top_k))
+
+    def _by_id(self, item_ids: tf.Tensor) -> Outputs:
+        """More like this: the item's reconstruction is the query, itself no answer."""
+        positions = check_known(self.ids.positions(item_ids), "item_ids")
+        embeddings = self.normalize(self.codebooks.decode(self.storage.codes_at(positions)))
+        found = self._find_best(embeddings, self.top_k + 1)
+        is_itself = tf.equal(found.positions, positions[:, tf.newaxis])
+        # The threshold is one for raw queries; a reconstruction scores higher.
+        return self._answer(self._without(found, is_itself), has_matches=False)
+
+    def _any_number(self, items: tf.Tensor, k: tf.Tensor) -> Outputs:
+        return self._answer(self._find_best(self._embed(items), check_count(k, MAX_K, "k")))
+
+    def _with_exclusions(self, items: tf.Tensor, exclude_ids: tf.Tensor) -> Outputs:
+        items, exclude_ids = self._check_rows(items, exclude_ids=exclude_ids)
+        exclude_ids = check_width(exclude_ids, "exclude_ids", MAX_EXCLUSIONS)
+        # So many more that enough are left, whatever is excluded.
+        top_k = self.top_k + tf.shape(exclude_ids)[1]
+        found = self._find_best(self._embed(items), top_k)
+        ids = self.ids.at(found.positions)
+        is_excluded = tf.equal(ids[:, :, tf.newaxis], exclude_ids[:, tf.newaxis, :])
+        return self._answer(self._without(found, tf.reduce_any(is_excluded, axis=2)))
+
+    def _with_probes(self, items: tf.Tensor, num_probes: tf.Tensor) -> Outputs:
+        num_probes = check_count(num_probes, self.storage.num_lists or 1, "num_probes")
+        found = self._search(self._embed(items), self.top_k, num_probes=num_probes)
+        return self._answer(found)
+
+    def _with_filters(
+        self, tag_filter: TagFilter, items: tf.Tensor, allow_tags: tf.Tensor, deny_tags: tf.Tensor
+    ) -> Outputs:
+        items, *tags = self._check_rows(items, allow_tags=allow_tags, deny_tags=deny_tags)
+        admitted = tag_filter.admitted_sets(
+            *(
+                tag_filter.check_tags(check_width(values, name, MAX_TAGS_PER_QUERY), name)
+                for name, values in zip(FILTERS, tags, strict=True)
+            )
+        )
+
+        def admits(positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
+            own = admitted if query is None else admitted[:, query : query + 1]
+            return tag_filter.admits_items(own, positions)
+
+        return self._answer(self._search(self._embed(items), self.top_k, admits=admits))
+
+    def _decode(self, codes: tf.Tensor) -> Outputs:
+        codes = check_codes(codes, self.codebooks.num_codewords)
+        return {"embeddings": self.codebooks.decode(codes)}
+
+    def _check_rows(self, items: tf.Tensor, **others: tf.Tensor) -> list[tf.Tensor]:
+        return check_batches(**{self.items.name: items}, **others)
+
+    def _search(self, embeddings: tf.Tensor, top_k: int | tf.Tensor, **options: Any) -> Neighbours:
+        queries = Queries(embeddings, self.codebooks.make_tables(embeddings), **options)
+        return self.storage.find(queries, top_k)
+
+    def _find_best(self, embeddings: tf.Tensor, top_k: int | tf.Tensor) -> Neighbours:
+        found = self._find(embeddings, tf.convert_to_tensor(top_k))
+        if not tf.is_tensor(top_k):
+            for values in found:
+                values.set_shape([None, top_k])
+        return found
+
+    def _without(self, found: Neighbours, is_out: tf.Tensor) -> Neighbours:
+        """The first `top_k` of those that are not out; the others keep their order."""
+        is_out |= found.positions < 0
+        _, order = tf.math.top_k(-tf.cast(is_out, tf.int32), self.top_k)
+        is_out, scores, positions = (
+            tf.gather(values, order, batch_dims=1) for values in (is_out, *found)
+        )
+        return Neighbours(
+            tf.where(is_out, FLOOR_SCORE, scores), tf.where(is_out, NO_POSITION, positions)
+        )
+
+    def _answer(self, found: Neighbours, has_matches: bool = True) -> Outputs:
+        outputs = {"ids": self.ids.at(found.positions), "scores": found.scores}
+        if self.labels is not None:
+            outputs["labels"] = self.labels.at(found.positions)
+        if self.score_threshold is not None and has_matches:
+            outputs["matches"] = found.scores >= np.float32(self.score_threshold)
+        return outputs
+
+
+def _trace(function: Callable[..., Any], *inputs: tf.TensorSpec) -> Function:
+    return tf.function(function, input_signature=inputs, autograph=False)

@@ -1,0 +1,74 @@
+"""Codebooks in the graph: lookup tables of queries, and what codes stand for."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+
+class Codebooks:
+    """What codes decode to, as constants of the graph.
+
+    An embedding is cut into slices, and a code has one position for each level and slice, level by
+    level. Slices may share codebooks, as the stretches of a clip can: then the codebooks of a level
+    stand for the slices again and again.
+
+    Args:
+        values: Variable `[num_levels, num_codebooks, num_codewords, slice_dim]`, or of one level
+            without the first axis.
+        embedding_dim: Length of the embeddings.
+    """
+
+    def __init__(self, values: tf.Variable, embedding_dim: int) -> None:
+        self.values = values
+        self.embedding_dim = embedding_dim
+        self.num_codebooks, self.num_codewords, self.slice_dim = values.shape[-3:]
+        self.num_levels = values.shape[0] if len(values.shape) == 4 else 1
+        self.num_slices = embedding_dim // self.slice_dim
+
+    @property
+    def code_length(self) -> int:
+        """Number of positions of a code."""
+        return self.num_levels * self.num_slices
+
+    def make_tables(self, embeddings: tf.Tensor) -> tf.Tensor:
+        """Inner products with all codewords.
+
+        Args:
+            embeddings: float32 `[queries, embedding_dim]`, in the form that search compares.
+
+        Returns:
+            float32 `[queries, code_length, num_codewords]`.
+        """
+        slices = tf.reshape(embeddings, [-1, self.num_codebooks, self.slice_dim])
+        tables = [
+            tf.reshape(
+                tf.einsum("qmd,mkd->qmk", slices, level), [-1, self.num_slices, self.num_codewords]
+            )
+            for level in self._levels()
+        ]
+        return tables[0] if len(tables) == 1 else tf.concat(tables, axis=1)
+
+    def decode(self, codes: tf.Tensor) -> tf.Tensor:
+        """Reconstructions `[batch, embedding_dim]` of int32 codes `[batch, code_length]`."""
+        firsts = tf.range(self.num_slices) % self.num_codebooks * self.num_codewords
+        sums = []
+        for level, values in enumerate(self._levels()):
+            own = codes[:, level * self.num_slices : (level + 1) * self.num_slices]
+            codewords = tf.reshape(values, [-1, self.slice_dim])
+            sums.append(tf.reshape(tf.gather(codewords, own + firsts), [-1, self.embedding_dim]))
+        return sums[0] if len(sums) == 1 else tf.add_n(sums)
+
+    def vectors(self) -> np.ndarray:
+        """What each codeword adds, float32 `[code_length, num_codewords, embedding_dim]`."""
+        shape = (self.num_levels, self.num_slices, self.num_codewords, self.num_slices)
+        vectors = np.zeros((*shape, self.slice_dim), np.float32)
+        for level, values in enumerate(self._levels()):
+            for number in range(self.num_slices):
+                vectors[level, number, :, number] = values[number % self.num_codebooks]
+        return vectors.reshape(self.code_length, self.num_codewords, self.embedding_dim)
+
+    def _levels(self) -> list[tf.Tensor]:
+        """`[num_codebooks, num_codewords, slice_dim]` of each level."""
+        values = tf.convert_to_tensor(self.values)
+        return tf.unstack(values) if len(values.shape) == 4 else [values]
