@@ -6,7 +6,7 @@
 Trains each network with the same backbone, data, epochs and seeds, all with 24 bits a code in 4
 positions, and measures mAP, bytes per clip and the time of a query over 100,000 clips of random
 codes, in the graph that is exported. Finished runs are kept: killed and started again, it goes on.
-Writes `docs/comparisons/clips-PROTOCOL.json`, from which `tools/comparisons.py write` makes the
+Writes `docs/comparisons/clips-PROTOCOL.json`, from which `python -m research --report` makes the
 tables.
 """
 
@@ -84,7 +84,7 @@ def measure(kind: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
     """Train and evaluate one run, or read what an earlier call has found."""
     settings = KINDS[kind]
     is_frames = settings["model"] == "pqn"
-    config = RunConfig(
+    config = RunConfig.of(
         # The settings of the frames' network name a protocol of images; its data is given below.
         protocol="digits" if is_frames else arguments.protocol,
         bits=24,
@@ -99,8 +99,8 @@ def measure(kind: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
     run = Run.start(arguments.runs_dir / arguments.protocol / f"{name}-{seed}", config)
     metrics = run.read_metrics()
     if metrics is None:
-        clips = RunConfig(protocol=arguments.protocol, model="tpqn").load_splits(
-            arguments.data_dir, num_frames=config.num_frames
+        clips = RunConfig.of(protocol=arguments.protocol, model="tpqn").data.load_splits(
+            arguments.data_dir, num_frames=config.data.num_frames
         )
         if is_frames:
             metrics = measure_frames(run, clips)

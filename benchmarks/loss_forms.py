@@ -3,7 +3,7 @@
     python benchmarks/loss_forms.py
 
 Trains a small network for each row with the same seed and data, and writes
-`docs/comparisons/loss-forms.json`, from which `tools/comparisons.py write` makes the table.
+`docs/comparisons/loss-forms.json`, from which `python -m research --report` makes the table.
 """
 
 from __future__ import annotations

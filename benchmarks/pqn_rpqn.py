@@ -5,7 +5,7 @@
 Trains both at each length with each seed: 4 code positions each, PQN as 4 subspaces, RPQN as 2
 levels of 2 subspaces, so that tables and look-ups are the same. With `--initial-run` all start from
 that run's backbone and embedding. Finished runs are kept: killed and started again, it goes on.
-Writes `docs/comparisons/pqn-rpqn.json`, from which `tools/comparisons.py write` makes the table.
+Writes `docs/comparisons/pqn-rpqn.json`, from which `python -m research --report` makes the table.
 """
 
 from __future__ import annotations
@@ -23,16 +23,6 @@ OUTPUT = ROOT / "docs" / "comparisons" / "pqn-rpqn.json"
 KINDS: dict[str, dict[str, Any]] = {
     "PQN": {"model": "pqn"},
     "RPQN": {"model": "rpqn"},
-    # The gap between training and inference left open, and closed for the residuals alone.
-    "RPQN on soft values": {"model": "rpqn", "straight_through": "none"},
-    "RPQN on hard residuals": {"model": "rpqn", "straight_through": "residuals"},
-    # One level on hard values: what of RPQN's gain is that of its way of training.
-    "PQN on hard values": {
-        "model": "rpqn",
-        "num_levels": 1,
-        "num_subspaces": 4,
-        "straight_through": "all",
-    },
 }
 
 
@@ -61,7 +51,7 @@ def main() -> None:
 
 def measure(kind: str, bits: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate one run, or read what an earlier call has found."""
-    config = RunConfig(
+    config = RunConfig.of(
         protocol=arguments.protocol,
         bits=bits,
         seed=seed,

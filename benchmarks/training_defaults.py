@@ -93,7 +93,7 @@ def measure(
     splits = load_splits(data_dir, name.partition(",")[0])
     is_folder = splits.train.image_shape == IMAGE_SHAPE
     source = {"protocol": None, "images": "photos"} if is_folder else {"protocol": name}
-    config = RunConfig(**{**source, **settings})
+    config = RunConfig.of(**{**source, **settings})
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         network = train(Run.start(folder, config), splits, progress=False)

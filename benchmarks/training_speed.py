@@ -2,7 +2,7 @@
 many steps.
 
     python benchmarks/training_speed.py
-    tfpqn reproduce cifar10-p1 --results-dir docs/results --report
+    python -m research --report
 
 Each case trains the network of the recipes by `network.fit` in a process of its own, on random
 images in memory; the cases take turns, and a ratio compares what ran in the same round. A case
@@ -61,7 +61,9 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(*arguments.measure)))
         return
-    from tfpqn.training.runs.machine import describe_machine
+    # Not installed: it lies in the checkout.
+    sys.path.append(str(ROOT))
+    from research.machine import describe_machine
 
     load = os.getloadavg()[0]
     machine = {name: value for name, value in describe_machine().items() if name != "backend"}
@@ -125,7 +127,7 @@ def measure(backbone: str, name: str) -> float:
     from tfpqn.training import RunConfig
 
     _, _, precision, options = CASES[name]
-    config = RunConfig(
+    config = RunConfig.of(
         protocol="cifar10-full",
         backbone=backbone,
         precision=precision,

@@ -1,4 +1,4 @@
-"""`python -m research TABLE`: run rows of a table again."""
+"""`python -m research TABLE` runs rows of a table again; `--report` makes docs/results.md."""
 
 from research.commands import main
 

@@ -19,8 +19,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 )
 def reproduce(
     table: Annotated[
-        str, typer.Argument(help="Name of the table, such as cifar10-p1; a wrong one lists all.")
-    ],
+        str | None,
+        typer.Argument(help="Name of the table, such as cifar10-p1; a wrong one lists all."),
+    ] = None,
     rows: Annotated[
         list[str] | None, typer.Option(help="Row to run, such as pqn-24; repeatable. All rows.")
     ] = None,
@@ -30,8 +31,9 @@ def reproduce(
     data_dir: DataDir = None,
     runs_dir: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("runs"),
     results_dir: Annotated[
-        Path, typer.Option(help="Where the records go; the page is beside it.")
-    ] = Path("results"),
+        Path | None,
+        typer.Option(help="Where the records go: results; with --report docs/results."),
+    ] = None,
     show: Annotated[bool, typer.Option("--list", help="Only list the rows.")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Only write the page from the records.")
@@ -42,14 +44,17 @@ def reproduce(
     from research.reproduction import reproduce as reproduce_rows
     from research.tables import TABLES, find_table
 
-    chosen = find_table(table)
-    if show:
+    results_dir = results_dir or Path("docs/results" if report else "results")
+    if table is None and not report:
+        raise ValueError("A table must be named, unless --report is given. Received: none")
+    chosen = find_table(table) if table else None
+    if show and chosen:
         listing = rich.table.Table(title=chosen.title)
         for column in ("row", "group", "bits", "epochs", "seeds"):
             listing.add_column(column)
         for row in chosen.rows:
             seeds = ", ".join(map(str, row.seeds))
-            bits, epochs = row.config.bits, row.config.epochs
+            bits, epochs = row.config.model.bits, row.config.optimization.epochs
             listing.add_row(row.name, row.group or "", str(bits), str(epochs), seeds)
         console.print(listing)
         return
@@ -62,7 +67,7 @@ def reproduce(
     for every in TABLES.values():
         read_records(every, results_dir)
     read_speed(results_dir)
-    if not report:
+    if chosen and not report:
         reproduce_rows(
             chosen,
             rows,

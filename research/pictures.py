@@ -21,8 +21,8 @@ from research.readings import (
     title_line,
 )
 from research.records import Record
+from research.table import Table
 from tfpqn.files.atomic import write_file_atomically
-from tfpqn.training.recipes import Table
 
 # Pixels of a picture for a screen.
 PIXELS_PER_INCH = 110

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from research.records import Record
-from tfpqn.training.recipes import Recipe, Table
+from research.table import Table
+from tfpqn.training.recipes import Recipe
 
 # What an evaluation holds, by the name a table gives it: title and where the figure stands.
 READINGS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -33,7 +34,7 @@ def group_rows(table: Table) -> dict[str, list[Recipe]]:
 
 def position_of(table: Table, row: Recipe) -> float:
     """Where a row stands on the table's axis."""
-    return float(getattr(row.config, table.axis))
+    return float(row.config.flat()[table.axis])
 
 
 def positions_of(table: Table) -> list[float]:
@@ -65,3 +66,11 @@ def find_figures(
         if record["row"] in positions and figure is not None:
             figures.setdefault(positions[record["row"]], []).append(figure)
     return figures
+
+
+def format_mean(figures: Sequence[float]) -> str:
+    """Mean, and where there are several the smallest and the largest; nothing of none."""
+    if not figures:
+        return ""
+    mean = f"{sum(figures) / len(figures):.4f}"
+    return mean if len(figures) == 1 else f"{mean} ({min(figures):.3f}-{max(figures):.3f})"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfpqn.training.recipes import Table
-from tfpqn.training.settings.run_config import RunConfig
+from research.table import Table
+from tfpqn.training.settings.run_config import settings_by_name
 
 Record = dict[str, Any]
 
@@ -29,9 +28,7 @@ RECORDED: dict[str, tuple[type, ...]] = {
     "backend": (str,),
 }
 FIGURES = (("mAP",), ("soft_items", "mAP"), ("raw_embeddings", "mAP"), ("recall@k", "1"))
-NO_RECORD = (
-    "{} must be a record of `tfpqn reproduce`, of the table and row that its place says. Received:"
-)
+NO_RECORD = "{} must be a record of `python -m research`, of its place's table and row. Received:"
 
 
 def read_records(table: Table, results_dir: str | Path) -> list[Record]:
@@ -90,12 +87,17 @@ def find_changes(table: Table, record: Record, records: Sequence[Record]) -> lis
     A setting that is younger than the record had its default then.
     """
     row = table.find(record["row"])
-    defaults = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+    defaults = {name: field.default for name, (_, field) in settings_by_name().items()}
+    defaults = {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items()}
     changes = [
         f"{name} {former}, now {value}"
         for name, value in row.settings().items()
         if (former := record["settings"].get(name, defaults[name])) != value
     ]
+    # Levels of residuals of embeddings are no longer trained.
+    has_levels = (row.config.model.num_levels or 1) > 1
+    if has_levels and record["settings"].get("residuals", "embeddings") == "embeddings":
+        changes.append("residuals embeddings, now reconstructions")
     if record["start"] != row.start:
         return [*changes, f"start {record['start']}, now {row.start}"]
     return changes + [

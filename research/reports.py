@@ -7,21 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
+from research.comparisons import format_comparisons
 from research.pictures import draw_table
 from research.readings import (
     AXES,
     READINGS,
     compares_readings,
     find_figures,
+    format_mean,
     group_rows,
     position_of,
     positions_of,
     title_line,
 )
 from research.records import Record, find_changes, read_records
+from research.table import Table
 from tfpqn.files import foreign as foreign_files
 from tfpqn.files.atomic import write_file_atomically
-from tfpqn.training.recipes import Recipe, Table
+from tfpqn.training.recipes import Recipe
 
 # Beside a run that was trained otherwise than its row is now.
 FORMER_MARK = " †"
@@ -55,6 +58,8 @@ def write_report(tables: Sequence[Table], results_dir: str | Path, page: str | P
     recorded = [(table, read_records(table, results_dir)) for table in tables]
     recorded = [(table, records) for table, records in recorded if records]
     parts += [format_table(table, records, f"{table.name}.png") for table, records in recorded]
+    parts += format_reruns(tables, results_dir)
+    parts += format_comparisons(page.parent / "comparisons")
     speed = read_speed(results_dir)
     if speed is not None:
         parts.append(format_speed(speed))
@@ -81,18 +86,40 @@ def read_speed(results_dir: str | Path) -> Record | None:
     return content
 
 
-MADE_BY = "Made by `tfpqn reproduce` from the records"
+MADE_BY = "Made by `python -m research --report` from the records"
 INTRODUCTION = f"""\
-{MADE_BY}, one JSON file a run; do not edit. The mAP is over the
-full ranking, raw query against hard codes; equally scored items count with the expected value over
-their orders. "Soft" is the mAP against items reconstructed as in training, "raw" that of the same
-network's embeddings without coding, "coded queries" that of a search from code to code. A figure of
-several seeds is their mean, with the smallest and the largest in brackets; all others are of one
-seed, and differences as small as those between seeds say nothing. "Published" figures are those of
-the paper's authors. What is marked † was trained otherwise than the text says: what its recipe had
-then stands below; of a start that is not recorded that is not known. The code may have changed too
-since the commit that a run was trained at. Minutes are without those of the row that a run starts
-from; images a second are those of the median epoch, evaluations left out.
+{MADE_BY}, one JSON file a run; do not edit.
+The mAP is over the full ranking, raw query against hard codes; equally scored items count with the
+expected value over their orders. "Soft" is the mAP against items reconstructed as in training,
+"raw" that of the same network's embeddings without coding, "coded queries" that of a search from
+code to code. A figure of several seeds is their mean, with the smallest and the largest in
+brackets; all others are of one seed, and differences as small as those between seeds say nothing.
+"Published" figures are those of the paper's authors. What is marked † was trained otherwise than
+the text says: what its recipe had then stands below; of a start that is not recorded that is not
+known. The code may have changed too since the commit that a run was trained at. Minutes are without
+those of the row that a run starts from; images a second are those of the median epoch, evaluations
+left out.
+"""
+
+
+def format_reruns(tables: Sequence[Table], results_dir: str | Path) -> list[str]:
+    """A section on rows that were trained again later, whose records are in `reruns` beside."""
+    lines = ["| row, seed | mAP, first | mAP, again | trained at |", "|---|---:|---:|---|"]
+    for table in tables:
+        first = {(r["row"], r["seed"]): r for r in read_records(table, results_dir)}
+        for record in read_records(table, Path(results_dir).parent / "reruns" / "results"):
+            means = [
+                f"{each['metrics'][table.protocols[0]]['mAP']:.4f}" if each else ""
+                for each in (first.get((record["row"], record["seed"])), record)
+            ]
+            place = record["commit"] or record["versions"]["tfpqn"]
+            name = f"`{table.name}/{record['row']}`, {record['seed']}{_name_precision(record)}"
+            lines.append(f"| {name} | {means[0]} | {means[1]} | {place} |")
+    return ["\n".join(["## Trained again\n", RERUNS, *lines, ""])] if len(lines) > 2 else []
+
+
+RERUNS = """\
+Rows that were trained again by a later version, from nothing, to hold the first figures to.
 """
 
 
@@ -156,14 +183,6 @@ def _format_readings(table: Table, records: Sequence[Record], protocol: str) -> 
             cells = [format_mean([x for xs in one.values() for x in xs]) + mark for one in figures]
             lines.append(f"| {group} | " + " | ".join(cells) + " |")
     return lines
-
-
-def format_mean(figures: Sequence[float]) -> str:
-    """Mean, and where there are several the smallest and the largest; nothing of none."""
-    if not figures:
-        return ""
-    mean = f"{sum(figures) / len(figures):.4f}"
-    return mean if len(figures) == 1 else f"{mean} ({min(figures):.3f}-{max(figures):.3f})"
 
 
 def format_runs(table: Table, records: Sequence[Record]) -> list[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from research.machine import note_machine
+from research.table import Table
+from tfpqn.files.typed_json import write_json
 from tfpqn.training.evaluation import evaluate
-from tfpqn.training.recipes import Recipe, Table
-from tfpqn.training.runs.json_files import write_json
-from tfpqn.training.runs.machine import note_machine
+from tfpqn.training.recipes import Recipe
 from tfpqn.training.runs.run import Run
-from tfpqn.training.runs.training import train
+from tfpqn.training.runs.train import train
 from tfpqn.training.settings.run_config import RunConfig
 
 EVALUATE_EVERY = 5
@@ -137,6 +137,7 @@ def _train(place: _Place, recipe: Recipe, seed: int) -> Run:
         _train(place, place.table.find(recipe.start), seed)
     run = Run.start(run.folder, run.config)
     if not run.is_trained:
+        note_machine(run.folder, anew=not run.has_begun)
         splits = run.load_splits(place.data_dir)
         train(run, splits, evaluate_every=EVALUATE_EVERY, progress=place.progress)
     return run
@@ -150,7 +151,7 @@ def _keep_start(folder: Path, config: RunConfig) -> RunConfig:
     if not Run(folder, config).has_begun:
         return config
     former = Run.open(folder).config
-    moved = dataclasses.replace(former, initial_run=config.initial_run)
+    moved = former.replace(initial_run=config.model.initial_run)
     return former if moved == config.open_as(former) else config
 
 
@@ -158,9 +159,10 @@ def _describe(
     table: Table, recipe: Recipe, run: Run, data_dir: str | Path | None
 ) -> dict[str, Any]:
     history = run.read_history()
-    if len(history) != run.config.epochs:
+    epochs = run.config.num_epochs
+    if len(history) != epochs:
         raise ValueError(
-            f"The run in {str(run.folder)!r} must have a history of {run.config.epochs} epochs. "
+            f"The run in {str(run.folder)!r} must have a history of {epochs} epochs. "
             f"Received: {len(history)}"
         )
     network = run.load_network()
@@ -171,10 +173,10 @@ def _describe(
         "table": table.name,
         "row": recipe.name,
         "seed": run.config.seed,
-        "command": f"tfpqn reproduce {table.name} --rows {recipe.name} --seed {run.config.seed}",
+        "command": f"python -m research {table.name} --rows {recipe.name} --seed {run.config.seed}",
         "start": recipe.start,
         "settings": recipe.settings(),
-        **note_machine(run.folder, run.config),
+        **note_machine(run.folder),
         "training_seconds": sum(epoch["seconds"] for epoch in history),
         "history": history,
         "metrics": metrics,

@@ -9,10 +9,9 @@ from research.recipes.ablations import (
     ABLATION_LOSSES,
 )
 from research.recipes.cifar10_p2_p3 import CIFAR10_P2, CIFAR10_P3
+from research.recipes.trained import CIFAR10_P1, CLIPS
 from research.recipes.unlabelled import CIFAR10_UNLABELLED
-from tfpqn.training.recipes import Table
-from tfpqn.training.recipes.cifar10_p1 import CIFAR10_P1
-from tfpqn.training.recipes.clips import HMDB51, MOVING_DIGITS, MSR_ACTION3D, UCF101
+from research.table import Table
 
 TABLES = {
     table.name: table
@@ -25,10 +24,7 @@ TABLES = {
         ABLATION_CODEBOOKS,
         ABLATION_LOSSES,
         ABLATION_ADDITIONS,
-        MOVING_DIGITS,
-        MSR_ACTION3D,
-        UCF101,
-        HMDB51,
+        *CLIPS,
     )
 }
 

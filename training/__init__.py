@@ -1,34 +1,47 @@
 """Training and evaluation, on the Keras backend in use."""
 
-from tfpqn.codebooks.initialization import initialize_codebooks as initialize_codebooks
-from tfpqn.codebooks.initialization import settle_codebooks as settle_codebooks
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from .calibration import calibrate as calibrate
-from .compatibility import compare_networks as compare_networks
-from .evaluation import encode_set as encode_set
-from .evaluation import evaluate as evaluate
-from .loops.callbacks import EvaluateRetrieval as EvaluateRetrieval
-from .loops.callbacks import ReviveCodewords as ReviveCodewords
-from .loops.fit import fit as fit
-from .runs.run import Run as Run
-from .runs.run import calibrate_run as calibrate_run
-from .runs.run import evaluate_run as evaluate_run
-from .runs.training import train as train
-from .settings.run_config import RunConfig as RunConfig
+if TYPE_CHECKING:
+    from tfpqn.codebooks.initialization import initialize_codebooks as initialize_codebooks
+    from tfpqn.codebooks.initialization import settle_codebooks as settle_codebooks
 
-__all__ = [
-    "EvaluateRetrieval",
-    "ReviveCodewords",
-    "Run",
-    "RunConfig",
-    "calibrate",
-    "calibrate_run",
-    "compare_networks",
-    "encode_set",
-    "evaluate",
-    "evaluate_run",
-    "fit",
-    "initialize_codebooks",
-    "settle_codebooks",
-    "train",
-]
+    from .calibration import calibrate as calibrate
+    from .compatibility import compare_networks as compare_networks
+    from .evaluation import encode_set as encode_set
+    from .evaluation import evaluate as evaluate
+    from .loops.callbacks import EvaluateRetrieval as EvaluateRetrieval
+    from .loops.callbacks import ReviveCodewords as ReviveCodewords
+    from .loops.fit import fit as fit
+    from .runs.measure import calibrate_run as calibrate_run
+    from .runs.measure import evaluate_run as evaluate_run
+    from .runs.run import Run as Run
+    from .runs.train import train as train
+    from .settings.run_config import RunConfig as RunConfig
+
+# Name -> its module, imported when the name is first asked for: settings alone need no Keras.
+_MODULES = {
+    "EvaluateRetrieval": ".loops.callbacks",
+    "ReviveCodewords": ".loops.callbacks",
+    "Run": ".runs.run",
+    "RunConfig": ".settings.run_config",
+    "calibrate": ".calibration",
+    "calibrate_run": ".runs.measure",
+    "compare_networks": ".compatibility",
+    "encode_set": ".evaluation",
+    "evaluate": ".evaluation",
+    "evaluate_run": ".runs.measure",
+    "fit": ".loops.fit",
+    "initialize_codebooks": "tfpqn.codebooks.initialization",
+    "settle_codebooks": "tfpqn.codebooks.initialization",
+    "train": ".runs.train",
+}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name], __name__), name)

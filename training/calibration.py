@@ -19,20 +19,6 @@ from .evaluation import (
     require_labels,
     score_codes,
 )
-from .runs.json_files import require_types
-
-# What a file from before there was a seal holds, and of which types.
-UNSEALED: dict[str, Any] = {
-    "protocol": str,
-    "precision": float,
-    "score_threshold": float,
-    "distance_threshold": float,
-    "top_k": int,
-    "calibration": dict,
-    "held_out": dict,
-    "codebook_fingerprint": str,
-    "num_levels": int,
-}
 
 
 class Pairs(NamedTuple):
@@ -143,14 +129,10 @@ def open_calibration(content: dict[str, Any], network_sha256: str | None) -> dic
         ValueError: Anything was changed, or the calibration is that of another network.
     """
     calibration = {k: v for k, v in content.items() if k not in ("network_sha256", "checksum")}
-    if content.keys() == UNSEALED.keys():
-        require_types(content, UNSEALED)
-    elif (
-        content.get("checksum")
-        != seal_calibration(calibration, content.get("network_sha256"))["checksum"]
-    ):
+    sealed = seal_calibration(calibration, content.get("network_sha256"))
+    if content.get("checksum") != sealed["checksum"]:
         raise ValueError("a content that its checksum does not fit; calibrate again")
-    elif content["network_sha256"] != network_sha256:
+    if content["network_sha256"] != network_sha256:
         raise ValueError("the calibration of another network; calibrate again")
     return calibration
 

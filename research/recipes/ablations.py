@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfpqn.training.recipes.recipe import Recipe, Table
+from research.table import Table
+from tfpqn.training.recipes import Recipe
 from tfpqn.training.settings.run_config import RunConfig
 
 ALPHAS = (1, 2, 5, 10, 20, 40, 80)
@@ -37,10 +38,6 @@ CLASSIFIER: dict[str, Any] = {"classification_weight": 1.0}
 ADDITIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "nothing": ("asymmetric triplets", {}),
     "own-lengths": ("codewords of their own length", {"unit_codewords": False}),
-    "hard-values": (
-        "hard values in training (straight-through)",
-        {"model": "rpqn", "num_levels": 1, "num_subspaces": 4, "straight_through": "all"},
-    ),
     "hard-triplets": ("hard triplets weigh more", {"loss_hardness": 1.0}),
     "classifier": ("classifier of quantized items", CLASSIFIER),
     "classifier-smooth": (

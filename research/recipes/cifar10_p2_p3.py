@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from research.table import Table
+from tfpqn.training.recipes import Recipe
 from tfpqn.training.recipes.cifar10_p1 import SCHEDULES
-from tfpqn.training.recipes.recipe import Recipe, Table
-from tfpqn.training.recipes.settings import FINE_TUNING
 from tfpqn.training.recipes.small_images import embedding_row, tuned_rows
+from tfpqn.training.recipes.starting_points import FINE_TUNING
 from tfpqn.training.settings.run_config import RunConfig
 
 # Backbone -> title and weights.

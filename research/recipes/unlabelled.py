@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfpqn.training.recipes.recipe import Recipe, Table
+from research.table import Table
+from tfpqn.training.recipes import Recipe
 from tfpqn.training.recipes.small_images import embedding_row, tuned_rows
 
 PROTOCOL = "cifar10-10kq"

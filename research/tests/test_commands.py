@@ -8,8 +8,9 @@ import pytest
 
 from research import tables
 from research.commands import main
+from research.table import Table
 from tfpqn.training import RunConfig
-from tfpqn.training.recipes import Recipe, Table
+from tfpqn.training.recipes import Recipe
 
 
 class Result(NamedTuple):
@@ -33,7 +34,7 @@ def research(monkeypatch, capsys):
 
 
 def test_rows_of_a_table_are_listed_and_run_again(research, tmp_path, monkeypatch):
-    config = RunConfig(bits=16, embedding_dim=16, epochs=1, batch_size=64)
+    config = RunConfig.of(bits=16, embedding_dim=16, epochs=1, batch_size=64)
     row = Recipe("pqn-16", "PQN", config, published=0.5)
     table = Table("tiny", "Digits", "About the digits.", ("digits",), (row,))
     monkeypatch.setattr(tables, "TABLES", {"tiny": table})

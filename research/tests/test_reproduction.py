@@ -10,13 +10,14 @@ import pytest
 from research.records import find_changes, read_records
 from research.reports import find_page, format_overview, format_runs, read_speed, write_report
 from research.reproduction import reproduce
+from research.table import Table
 from research.tables import TABLES, find_table
 from tfpqn.training import Run, RunConfig
-from tfpqn.training.recipes import Recipe, Table, find_recipe
+from tfpqn.training.recipes import Recipe, find_recipe
 
-CONFIG = RunConfig(bits=8, embedding_dim=16, epochs=2, batch_size=256, seed=9)
-EMBEDDING = dataclasses.replace(CONFIG, loss_sides="raw")
-LATER = dataclasses.replace(CONFIG, epochs=0)
+CONFIG = RunConfig.of(bits=8, embedding_dim=16, epochs=2, batch_size=256, seed=9)
+EMBEDDING = CONFIG.replace(loss_sides="raw")
+LATER = CONFIG.replace(epochs=0)
 TABLE = Table(
     "tiny",
     "Digits",
@@ -62,7 +63,7 @@ def test_each_row_is_run_for_each_of_its_seeds(records):
 
 def test_a_record_holds_what_made_it(records):
     record = records["pqn-8-1"]
-    assert record["command"] == "tfpqn reproduce tiny --rows pqn-8 --seed 1"
+    assert record["command"] == "python -m research tiny --rows pqn-8 --seed 1"
     assert (record["table"], record["row"], record["seed"]) == ("tiny", "pqn-8", 1)
     assert record["settings"]["bits"] == 8
     assert "seed" not in record["settings"]
@@ -76,7 +77,7 @@ def test_a_row_may_start_from_the_run_of_another(folder, records):
     assert records["later-8-0"]["start"] == "embedding"
     run = Run.open(folder / "runs" / "tiny" / "later-8-0")
     start = Run.open(folder / "runs" / "tiny" / "embedding-0")
-    assert run.config.initial_run == str(start.folder)
+    assert run.config.model.initial_run == str(start.folder)
     later, before = (records[name]["metrics"]["digits"] for name in ("later-8-0", "embedding-0"))
     # Without epochs only the codebooks are others.
     assert later["raw_embeddings"] == before["raw_embeddings"]
@@ -104,7 +105,7 @@ def test_the_page_shows_means_published_figures_and_runs(folder, records):
 
 def with_row(**settings):
     """The table with other settings of its first row."""
-    row = dataclasses.replace(TABLE.rows[0], config=dataclasses.replace(CONFIG, **settings))
+    row = dataclasses.replace(TABLE.rows[0], config=CONFIG.replace(**settings))
     return dataclasses.replace(TABLE, rows=(row, *TABLE.rows[1:]))
 
 
@@ -130,7 +131,7 @@ def test_a_setting_that_is_younger_than_the_record_had_its_default(records):
 
 
 def test_a_run_whose_start_is_of_a_former_recipe_is_marked(records):
-    start = dataclasses.replace(TABLE.rows[1], config=dataclasses.replace(EMBEDDING, epochs=3))
+    start = dataclasses.replace(TABLE.rows[1], config=EMBEDDING.replace(epochs=3))
     table = dataclasses.replace(TABLE, rows=(TABLE.rows[0], start, TABLE.rows[2]))
     changes = find_changes(table, records["later-8-0"], list(records.values()))
     assert changes == ["that of its start `embedding`: epochs 2, now 3"]
@@ -185,7 +186,7 @@ def test_a_file_that_is_not_the_record_of_its_place_is_refused_by_name(records, 
     (tmp_path / "tiny").mkdir()
     file = tmp_path / "tiny" / "pqn-8-0.json"
     file.write_text(json.dumps(change(records["pqn-8-0"])))
-    with pytest.raises(ValueError, match=f"{file} must be a record of `tfpqn reproduce`"):
+    with pytest.raises(ValueError, match=f"{file} must be a record of `python -m research`"):
         read_records(TABLE, tmp_path)
     file.write_text("{")
     with pytest.raises(ValueError, match=f"{file} must be a record"):
@@ -225,7 +226,7 @@ def test_runs_may_be_moved_with_what_they_start_from(folder, records, tmp_path):
 
 
 def test_a_seed_out_of_range_is_refused_before_any_training(tmp_path):
-    with pytest.raises(ValueError, match="seed must lie in"):
+    with pytest.raises(ValueError, match="seed must be at least 0"):
         run_rows(tmp_path, tmp_path, ["pqn-8"], [0, -1])
     assert not list(tmp_path.iterdir())
 
@@ -267,8 +268,7 @@ def test_no_record_is_made_of_a_damaged_run(folder, records, tmp_path, name, con
 def test_a_table_may_be_of_another_setting_than_bits_and_show_several_readings(records, folder):
     figures = {1.0: (0.5, 0.75), 40.0: (0.625, 0.25)}
     rows = tuple(
-        Recipe(f"alpha-{alpha:g}", "PQN", dataclasses.replace(CONFIG, alpha=alpha))
-        for alpha in figures
+        Recipe(f"alpha-{alpha:g}", "PQN", CONFIG.replace(alpha=alpha)) for alpha in figures
     )
     table = Table("hard", "Hardness", "", ("digits",), rows, "alpha", ("codes", "symmetric"))
     (folder / "results" / "hard").mkdir()
@@ -356,7 +356,7 @@ def test_unknown_names_and_rows_that_do_not_fit_are_refused(call, message):
 )
 def test_rows_of_pretrained_nets_take_a_step_with_random_weights(name):
     row = find_table("cifar10-p2").find(name)
-    config = dataclasses.replace(row.config_of(0), weights=None)
+    config = row.config_of(0).replace(weights=None)
     network = config.build_network((32, 32, 3), steps=1, num_classes=10)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("uint8")
     logs = network.train_on_batch(images, np.array([0, 0, 1, 1]), return_dict=True)

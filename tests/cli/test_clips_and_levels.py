@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.cli.test_commands import tfpqn  # noqa: F401
+from tests.cli.conftest import run_command, succeed
 from tests.datasets.videos import encode_video
 from tfpqn.datasets import encode_frames, read_frames
 
@@ -25,7 +25,7 @@ def films(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_road_of_a_folder_of_videos(tfpqn, films, tmp_path):  # noqa: F811
+def test_the_road_of_a_folder_of_videos(films, tmp_path):
     run, index, model = tmp_path / "run", tmp_path / "index", tmp_path / "model" / "1"
     video = films / "fall" / "2.mp4"
     for command in (
@@ -34,8 +34,7 @@ def test_the_road_of_a_folder_of_videos(tfpqn, films, tmp_path):  # noqa: F811
         ("index", "--run-dir", run, "--videos", films, "--output", index),
         ("export", "--run-dir", run, "--index", index, "--output", model, "--top-k", 6),
     ):
-        result = tfpqn(*command)
-        assert result.status == 0, result.error
+        result = succeed(*command)
         if command[0] == "index":
             assert "6 items coded" in result.output
             assert "Skipped 1 files" in result.error and "rise/text.mp4" in result.error
@@ -43,8 +42,7 @@ def test_the_road_of_a_folder_of_videos(tfpqn, films, tmp_path):  # noqa: F811
     still.mkdir()
     for number, frame in enumerate(encode_frames(read_frames(video, 4))):
         (still / f"{number}.png").write_bytes(frame)
-    result = tfpqn("search", "--model", model, "--num-frames", 4, "--json", video, still)
-    assert result.status == 0, result.error
+    result = succeed("search", "--model", model, "--num-frames", 4, "--json", video, still)
     of_video, of_frames = (answer["neighbours"] for answer in json.loads(result.output))
     assert of_video == of_frames
     ids = [neighbour["id"] for neighbour in of_video]
@@ -54,13 +52,13 @@ def test_the_road_of_a_folder_of_videos(tfpqn, films, tmp_path):  # noqa: F811
         (tmp_path / "nothing.mp4", "A query must be a video file or a folder of frames"),
         (films, "must hold its frames as images"),
     ):
-        result = tfpqn("search", "--model", model, wrong)
+        result = run_command("search", "--model", model, wrong)
         assert result.status == 2
         assert sentence in result.error and result.error.count("\n") == 1
 
 
 @pytest.mark.slow
-def test_the_first_level_alone_is_exported(tfpqn, tmp_path):  # noqa: F811
+def test_the_first_level_alone_is_exported(tmp_path):
     run, index = tmp_path / "run", tmp_path / "index"
     for command in (
         ("train", "--model", "rpqn", *SMALL, "--batch-size", "64", "--run-dir", run),
@@ -68,14 +66,13 @@ def test_the_first_level_alone_is_exported(tfpqn, tmp_path):  # noqa: F811
         ("export", "--run-dir", run, "--index", index, "--num-levels", 1)
         + ("--output", tmp_path / "short" / "1"),
     ):
-        result = tfpqn(*command)
-        assert result.status == 0, result.error
+        succeed(*command)
     manifest = json.loads((tmp_path / "short" / "1" / "manifest.json").read_text())
     assert manifest["quantizer"]["num_levels"] == 1
     assert manifest["quantizer"]["code_length"] == 2
-    result = tfpqn("evaluate", "--run-dir", run)
+    result = succeed("evaluate", "--run-dir", run)
     assert "The first 1 of 2 levels, 4 bits: mAP" in result.output
-    result = tfpqn(
+    result = run_command(
         *("export", "--run-dir", run, "--index", index, "--num-levels", 3),
         *("--output", tmp_path / "long" / "1"),
     )

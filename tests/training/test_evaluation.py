@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests.training.tiny import fill_weights_with_nan, make_images, make_network, make_splits
 from tfpqn.datasets import ImageArrays, ImageFolder, Splits
@@ -76,8 +75,10 @@ def are_relevant(query_labels: np.ndarray, database_labels: np.ndarray) -> np.nd
     return np.array([[(q & d).any() for d in database_labels] for q in query_labels])
 
 
-@pytest.mark.parametrize("make", [integer_labels, multi_hot_labels])
-@pytest.mark.parametrize("queries_per_block", [1, 2, 100])
+@pytest.mark.parametrize(
+    ("make", "queries_per_block"),
+    [(integer_labels, 100), (integer_labels, 2), (multi_hot_labels, 1)],
+)
 def test_figures_are_the_means_over_every_order_of_tied_items(
     coarse: Any, monkeypatch: pytest.MonkeyPatch, make: Any, queries_per_block: int
 ) -> None:
@@ -129,15 +130,6 @@ def test_coded_queries_are_ranked_by_their_own_reconstructions() -> None:
     assert figures["coded_queries"]["mAP"] != pytest.approx(figures["mAP"], rel=1e-3)
 
 
-def test_order_of_the_database_does_not_matter(coarse: Any) -> None:
-    splits = make_splits()
-    turned = splits.database.subset(np.arange(len(splits.database))[::-1])
-    first = evaluate(coarse, splits)
-    second = evaluate(coarse, pair(turned, splits.query))
-    assert second["mAP"] == pytest.approx(first["mAP"], rel=1e-9)
-    assert second["recall@k"] == pytest.approx(first["recall@k"], rel=1e-9)
-
-
 def test_usage_is_the_share_of_codewords_that_an_item_uses() -> None:
     network, splits = make_network(), make_splits()
     codes = np.array(network.encode(splits.database.images))
@@ -147,7 +139,10 @@ def test_usage_is_the_share_of_codewords_that_an_item_uses() -> None:
 
 def test_report_says_what_was_measured_and_json_can_hold_it(coarse: Any) -> None:
     splits = make_splits()
+    former = [np.array(variable) for variable in coarse.variables]
     figures = evaluate(coarse, splits, cutoffs=(10, 50), recall_ks=(1, 5))
+    for variable, before in zip(coarse.variables, former, strict=True):
+        np.testing.assert_array_equal(variable, before)
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     for part in (figures, figures["raw_embeddings"]):
         assert part["mAP@R"].keys() == {"10", "50"}
@@ -163,13 +158,6 @@ def test_cutoffs_beyond_the_database_mean_all_of_it(coarse: Any) -> None:
     figures = evaluate(coarse, make_splits(), cutoffs=(64, 1000), recall_ks=(1000,))
     assert figures["mAP@R"] == {"64": figures["mAP"], "1000": figures["mAP"]}
     assert figures["recall@k"] == {"1000": 1.0}
-
-
-def test_a_class_without_items_counts_as_not_found(coarse: Any) -> None:
-    database = make_images(8)
-    foreign = ImageArrays(make_images(4).images, np.full(4, 99))
-    figures = evaluate(coarse, pair(database, foreign))
-    assert figures["mAP"] == figures["raw_embeddings"]["mAP"] == 0
 
 
 def relabelled(splits: Splits, query_labels: Any, database_labels: Any) -> Splits:
@@ -194,9 +182,7 @@ def test_an_item_without_a_label_is_found_by_no_query_and_is_none(coarse: Any) -
     ("query_labels", "database_labels", "reason"),
     [
         ([-1] * 5, [-1] * 7, "the items have no labels"),
-        ([0] * 5, [-1] * 7, "the items have no labels"),
         ([-1] * 5, [0, 1, 2, 0, 1, 2, 0], "the items have no labels"),
-        ([4] * 5, [4] * 7, "all items have the same label"),
         ([[1, 0]] * 5, [[1, 0]] * 7, "all items have the same label"),
         ([[0, 0]] * 5, [[0, 0]] * 7, "the items have no labels"),
     ],
@@ -223,13 +209,6 @@ def test_labels_that_tell_nothing_give_no_figure_but_the_reason(
     callback.set_model(coarse)
     callback.on_epoch_end(0, logs)
     assert logs == {"loss": 1.0}
-
-
-def test_evaluation_leaves_the_network_as_it_is(coarse: Any) -> None:
-    former = [np.array(variable) for variable in coarse.variables]
-    evaluate(coarse, make_splits())
-    for variable, before in zip(coarse.variables, former, strict=True):
-        np.testing.assert_array_equal(variable, before)
 
 
 def write_folder(folder: Path, images: ImageArrays, broken: bool) -> ImageFolder:
@@ -261,47 +240,11 @@ def test_images_that_cannot_be_read_are_left_out_on_both_sides(coarse: Any, tmp_
     assert figures == expected
 
 
-def test_side_without_a_readable_image_is_an_error(coarse: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_ranked_is_an_error(coarse: Any, tmp_path: Path) -> None:
     (tmp_path / "1.png").write_text("not an image")
     nothing, images = ImageFolder(tmp_path, (8, 8, 1)), make_images(8)
     for splits in (pair(nothing, images), pair(images, nothing)):
         with pytest.raises(ValueError, match="each hold a readable image. Received: none"):
             evaluate(coarse, splits)
-
-
-def test_network_whose_embeddings_are_not_finite_is_an_error() -> None:
     with pytest.raises(ValueError, match="embeddings must be finite. Received: NaN"):
         evaluate(fill_weights_with_nan(make_network()), make_splits())
-
-
-def test_perfect_and_worst_rankings_have_their_known_figures(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A network whose embedding is the label: every ranking is perfect; wrong labels, worst."""
-    network = make_network()
-    codebooks = np.array(network.quantizer.codebooks)
-    directions = np.eye(4, dtype=np.float32)
-    codebooks[:, :4] = directions
-    codebooks[:, 4:] = 0
-    network.quantizer.codebooks.assign(codebooks)
-    bright = np.array([0, 80, 160, 240])
-    images = np.broadcast_to(bright[np.arange(8) % 4, None, None, None], (8, 8, 8, 1))
-    collection = ImageArrays(images.astype(np.uint8), np.arange(8) % 4)
-
-    def predict_on_batch(pixels: np.ndarray) -> dict[str, np.ndarray]:
-        embeddings = np.tile(directions[pixels[:, 0, 0, 0] // 80], 4)
-        codes = np.array(network.quantizer.encode(tf.constant(embeddings)))
-        return {"embeddings": embeddings, "codes": codes}
-
-    monkeypatch.setattr(network, "predict_on_batch", predict_on_batch)
-    figures = evaluate(network, pair(collection, collection))
-    assert figures["mAP"] == figures["raw_embeddings"]["mAP"] == 1
-    shifted = ImageArrays(collection.images, (collection.labels + 1) % 4)
-    # Two relevant items among the six that tie in last place.
-    worst = np.mean(
-        [
-            average_precision([False] * 2 + [i in hits for i in range(6)])
-            for hits in itertools.combinations(range(6), 2)
-        ]
-    )
-    assert evaluate(network, pair(shifted, collection))["mAP"] == pytest.approx(float(worst))

@@ -1,15 +1,11 @@
 """Laws of a machine with JAX and without TensorFlow: the commands train, go on and evaluate."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -113,32 +109,3 @@ def test_what_must_be_read_from_files_is_refused_in_one_line(tmp_path: Path) -> 
     assert process.returncode == 2
     (line,) = errors.splitlines()
     assert "TensorFlow must be installed to read images and videos from files" in line
-
-
-@pytest.mark.slow
-def test_killed_training_started_again_ends_with_the_same_weights(
-    tmp_path: Path,
-) -> None:
-    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
-    line = f"{TRAIN} --epochs 5 --run-dir"
-    process = start(COMMANDS, f"{line} {killed}")
-    checkpoint = killed / "checkpoints" / "checkpoint.npz"
-    while not checkpoint.is_file() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not (killed / "network.keras").exists()
-    for folder in (killed, uninterrupted):
-        finish(start(COMMANDS, f"{line} {folder}"))
-    first, second = (
-        np.load(run / "checkpoints" / "checkpoint.npz") for run in (uninterrupted, killed)
-    )
-    assert first.files == second.files
-    for name in first.files:
-        if name != "history":
-            np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    histories = [json.loads(str(file["history"])) for file in (first, second)]
-    assert len(histories[0]) == 5
-    for one, other in zip(*histories, strict=True):
-        assert {**one, "seconds": 0} == {**other, "seconds": 0}

@@ -59,6 +59,18 @@ def make_schedule(steps: int = 24) -> Any:
     return keras.optimizers.schedules.CosineDecay(1e-2, steps)
 
 
+def make_backbone(dropout: float = 0.0) -> Any:
+    """A dense layer and statistics of batches."""
+    layers = [
+        keras.Input(IMAGE_SHAPE),
+        keras.layers.Rescaling(1 / 128, -1.0),
+        keras.layers.Flatten(),
+        keras.layers.Dense(32, "relu"),
+        keras.layers.BatchNormalization(),
+    ]
+    return keras.Sequential([*layers, *([keras.layers.Dropout(dropout)] if dropout else [])])
+
+
 def make_network(
     *,
     num_subspaces: int = 4,
@@ -69,9 +81,7 @@ def make_network(
 ) -> Any:
     """A compiled network, with the same weights at every call."""
     keras.utils.set_random_seed(7)
-    backbone = tfpqn.models.build_backbone("conv3", IMAGE_SHAPE)
-    if dropout:
-        backbone = keras.Sequential([backbone, keras.layers.Dropout(dropout)])
+    backbone = make_backbone(dropout)
     network = tfpqn.models.ProductQuantizationNetwork(
         backbone, tfpqn.layers.ProductQuantization(num_subspaces, num_codewords), embedding_dim
     )
@@ -85,8 +95,7 @@ def make_network(
 def make_network_with(quantizer: Any, embedding_dim: int = 16) -> Any:
     """A network on images, or with a temporal quantizer on clips, that is not compiled."""
     keras.utils.set_random_seed(7)
-    backbone = tfpqn.models.build_backbone("conv3", IMAGE_SHAPE)
-    return tfpqn.models.ProductQuantizationNetwork(backbone, quantizer, embedding_dim)
+    return tfpqn.models.ProductQuantizationNetwork(make_backbone(), quantizer, embedding_dim)
 
 
 def make_float_network(optimizer: Any = "adam") -> Any:

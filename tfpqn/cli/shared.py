@@ -25,27 +25,18 @@ class PlainConsole(rich.console.Console):
 console = PlainConsole()
 error_console = PlainConsole(stderr=True, soft_wrap=True, highlight=False)
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of data sets: prepared by tensorflow-datasets, or npz files."),
 ]
-ProtocolName = Annotated[
-    str | None,
-    typer.Option(
-        help="digits, fashion-mnist, cifar10-full, cifar10-test, cifar10-train, cifar10-5k, "
-        "cifar10-10kq; of clips moving-digits, msr-action3d, ucf101-1 or hmdb51-1."
-    ),
-]
+ProtocolName = Annotated[str | None, typer.Option(help="Name of a protocol, as of train.")]
 ImagesFolder = Annotated[
     Path | None, typer.Option(help="Folder of images, one subfolder per label.")
 ]
 VideosFolder = Annotated[
     Path | None, typer.Option(help="Folder of videos, one subfolder per label; or .npz set.")
-]
-NumFrames = Annotated[
-    int | None,
-    typer.Option(min=1, help="Frames taken of each clip: the run's or protocol's number, or 16."),
 ]
 
 

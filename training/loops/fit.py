@@ -1,10 +1,71 @@
-"""The loop for the Keras backend in use: TensorFlow's own, or that of Keras for the others."""
+"""Training of a compiled network that goes on after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import keras
 
 if keras.backend.backend() == "tensorflow":
-    from .tensorflow_loop import fit as fit
+    from .tensorflow_loop import train_by_steps as train_network
 else:
-    from .keras_loop import fit as fit
+    from .keras_loop import train_by_epochs as train_network
 
-__all__ = ["fit"]
+
+def fit(
+    network: Any,
+    batches: Callable[[int], Any],
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    checkpoint_dir: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    log_dir: str | Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    progress: bool = True,
+) -> list[dict[str, float]]:
+    """Train a compiled network: on TensorFlow by a loop of its own, elsewhere by `network.fit`.
+
+    With `checkpoint_dir`, a run that was killed at any moment and is started again by the same call
+    goes on from its last checkpoint and ends with the same weights as a run that was not killed,
+    provided that `batches` gives the same batches for the same steps, and the backend the same
+    results for the same values.
+
+    Args:
+        network: A compiled `ProductQuantizationNetwork`.
+        batches: From a step to the endless stream of `(images, labels)` or `(images, labels,
+            sample_weights)` that begins at that step: on TensorFlow a `tf.data.Dataset`, such as
+            `TrainingBatches.dataset`, elsewhere arrays, such as `TrainingBatches.arrays`.
+        epochs: Number of epochs to reach in all.
+        steps_per_epoch: Steps that make an epoch.
+        checkpoint_dir: Folder of the checkpoint; None keeps none.
+        checkpoint_every: Steps between checkpoints, on TensorFlow alone; each epoch's end has one.
+        log_dir: Folder of TensorBoard's scalars, which TensorFlow writes; None writes none.
+        callbacks: Keras callbacks. On TensorFlow, those of training, epochs and batches are called.
+        progress: Whether to show on stderr how far it is: by a bar, or where there is no terminal
+            by a line an epoch.
+
+    Returns:
+        One dict a finished epoch: epoch, mean loss and metrics, learning rate, what callbacks add,
+        and the seconds it took (since the resumption, for an epoch that was interrupted).
+
+    Raises:
+        RuntimeError: The network is not compiled.
+        ValueError: The loss became NaN or infinite (the last checkpoint is from before it), or the
+            checkpoint is damaged or another network's.
+    """
+    if not network.compiled:
+        raise RuntimeError("network must be compiled before training. Call network.compile first")
+    return train_network(
+        network,
+        batches,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        checkpoint_dir=checkpoint_dir,
+        checkpoint_every=checkpoint_every,
+        log_dir=log_dir,
+        callbacks=callbacks,
+        progress=progress,
+    )

@@ -11,14 +11,14 @@ from typing import Any
 import keras
 import rich.progress
 
-from .array_checkpoint import ArrayCheckpoint
+from .checkpoint import Checkpoint
 from .progress import progress_bar, report_epoch, require_finite
 
 Batches = Callable[[int], Any]
 Logs = dict[str, float]
 
 
-def fit(
+def train_by_epochs(
     network: Any,
     batches: Batches,
     *,
@@ -30,42 +30,12 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: bool = True,
 ) -> list[Logs]:
-    """Train a compiled network by `network.fit`.
-
-    With `checkpoint_dir`, a run that was killed at any moment and is started again by the same call
-    goes on from the end of its last whole epoch and ends with the same weights as a run that was
-    not killed, provided that `batches` gives the same batches for the same steps, and the backend
-    the same results for the same values.
-
-    Args:
-        network: A compiled `ProductQuantizationNetwork`.
-        batches: From a step to the endless stream of arrays `(images, labels)` or `(images, labels,
-            sample_weights)` that begins at that step, such as `TrainingBatches.arrays`.
-        epochs: Number of epochs to reach in all.
-        steps_per_epoch: Steps that make an epoch.
-        checkpoint_dir: Folder of the checkpoint; None keeps none.
-        checkpoint_every: Without effect: an epoch is not interrupted for a checkpoint.
-        log_dir: Without effect: TensorBoard's scalars are written by TensorFlow.
-        callbacks: Keras callbacks.
-        progress: Whether to show on stderr how far it is: by a bar, or where there is no terminal
-            by a line an epoch.
-
-    Returns:
-        One dict a finished epoch: epoch, mean loss and metrics, what callbacks add, learning rate,
-        and the seconds it took.
-
-    Raises:
-        RuntimeError: The network is not compiled.
-        ValueError: The loss became NaN or infinite (the last checkpoint is from before it), or the
-            checkpoint is another network's.
-    """
-    if not network.compiled:
-        raise RuntimeError("network must be compiled before training. Call network.compile first")
+    """Train by `network.fit`, with a checkpoint at each epoch's end; see `fit`."""
     if not network.built:
         images, *_ = next(iter(batches(0)))
         network(images)
-    checkpoint = ArrayCheckpoint(network, checkpoint_dir)
-    history = checkpoint.restore()
+    checkpoint = Checkpoint(network, checkpoint_dir)
+    _, history = checkpoint.restore()
     first = len(history)
     if first >= epochs:
         return history
@@ -97,7 +67,7 @@ class _Record(keras.callbacks.Callback):
     async_safe = True
 
     def __init__(
-        self, history: list[Logs], checkpoint: ArrayCheckpoint, bar: rich.progress.Progress
+        self, history: list[Logs], checkpoint: Checkpoint, bar: rich.progress.Progress
     ) -> None:
         super().__init__()
         self._history = history
@@ -122,5 +92,5 @@ class _Record(keras.callbacks.Callback):
         self._history.append(
             {"epoch": epoch + 1, **summary, "learning_rate": rate, "seconds": seconds}
         )
-        self._checkpoint.save(self._history)
+        self._checkpoint.save((epoch + 1) * self.params["steps"], self._history)
         report_epoch(self._bar, self._history[-1], self.params["epochs"])

@@ -1,4 +1,4 @@
-"""The custom training loop: the same loss and metrics as `network.fit`, and it can be killed."""
+"""Training step by step in TensorFlow: the same loss and metrics as `network.fit`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import keras
 import rich.progress
 import tensorflow as tf
 
+from .checkpoint import Checkpoint
 from .progress import progress_bar, report_epoch, require_finite
-from .training_state import TrainingState
 
 Batches = Callable[[int], tf.data.Dataset]
 Logs = dict[str, float]
 
 
-def fit(
+def train_by_steps(
     network: Any,
     batches: Batches,
     *,
@@ -31,39 +31,10 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: bool = True,
 ) -> list[Logs]:
-    """Train a compiled network with `tf.GradientTape`.
-
-    With `checkpoint_dir`, a run that was killed at any moment and is started again by the same call
-    goes on from its last checkpoint and ends with the same weights as a run that was not killed,
-    provided that `batches` gives the same batches for the same steps.
-
-    Args:
-        network: A compiled `ProductQuantizationNetwork`.
-        batches: From a step to the endless `tf.data.Dataset` of `(images, labels)` or `(images,
-            labels, sample_weights)` that begins at that step, such as `TrainingBatches.dataset`.
-        epochs: Number of epochs to reach in all.
-        steps_per_epoch: Steps that make an epoch.
-        checkpoint_dir: Folder of the checkpoints; None keeps none.
-        checkpoint_every: Steps between checkpoints; each epoch's end has one besides.
-        log_dir: Folder of the TensorBoard scalars; None writes none.
-        callbacks: Keras callbacks. `on_train_begin` and `on_train_end`, `on_epoch_begin` and
-            `on_epoch_end`, `on_train_batch_begin` and `on_train_batch_end` are called.
-        progress: Whether to show on stderr how far it is: by a bar, or where there is no terminal
-            by a line an epoch.
-
-    Returns:
-        One dict a finished epoch: epoch, mean loss and metrics, learning rate, what callbacks add,
-        and the seconds it took (since the resumption, for an epoch that was interrupted).
-
-    Raises:
-        RuntimeError: The network is not compiled.
-        ValueError: The loss became NaN or infinite (the last checkpoint is from before it), or the
-            checkpoint is another network's.
-    """
-    if not network.compiled:
-        raise RuntimeError("network must be compiled before training. Call network.compile first")
-    state = TrainingState(network, batches(0).element_spec, checkpoint_dir)
-    step = state.restore()
+    """Train with `tf.GradientTape`, with checkpoints between the steps too; see `fit`."""
+    _build(network, batches(0).element_spec)
+    checkpoint = Checkpoint(network, checkpoint_dir, within_epochs=True)
+    step, history = checkpoint.restore()
     stream = iter(batches(step))
     epoch_logs = _EpochLogs()
     hooks = keras.callbacks.CallbackList([*callbacks, epoch_logs], model=network)
@@ -81,7 +52,7 @@ def fit(
             for position in _track(bar, title, first, steps_per_epoch, network):
                 # An epoch's last step is checkpointed below, after the callbacks have had it.
                 if checkpoint_every and position > first and position % checkpoint_every == 0:
-                    state.save(step)
+                    checkpoint.save(step, history)
                 hooks.on_train_batch_begin(position)
                 logs = train_step()
                 hooks.on_train_batch_end(position, logs)
@@ -90,11 +61,11 @@ def fit(
             seconds = time.monotonic() - started
             summary = {"epoch": epoch + 1, **epoch_logs.last, "seconds": seconds}
             _write_scalars(writer, summary, step)
-            state.history.append(summary)
-            state.save(step)
+            history.append(summary)
+            checkpoint.save(step, history)
             report_epoch(bar, summary, epochs)
     hooks.on_train_end()
-    return state.history
+    return history
 
 
 def _track(
@@ -159,3 +130,17 @@ def _write_scalars(writer: Any, summary: Logs, step: int) -> None:
             if name != "epoch":
                 tf.summary.scalar(f"train/{name}", value)
     writer.flush()
+
+
+def _build(network: Any, batch_spec: Any) -> None:
+    """Create all variables before the checkpoint is read: network, optimizer, metrics."""
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch_spec)
+
+    @tf.function
+    def trace(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None) -> None:
+        outputs = network(images, training=False)
+        network.compute_loss(images, labels, outputs, weights, training=False)
+        network.compute_metrics(images, labels, outputs, weights)
+
+    # Traced, not run: building must not count in the metrics.
+    trace.get_concrete_function(images, labels, weights)

@@ -5,29 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..settings.run_config import RunConfig
-from .recipe import Recipe, Table
+from .recipe import Recipe
 from .small_images import embedding_row, rows_coded_afterwards, tuned_rows
 
 PROTOCOL = "cifar10-full"
 BITS = (12, 24, 36, 48)
 PQN_PUBLISHED = {12: 0.741, 24: 0.782, 36: 0.787, 48: 0.786}
-TEXT = """\
-The 3-conv net has the published layer sizes, and batch normalisation; shifted, mirrored and cut
-images, SGD, weight decay, a classifier of embeddings and quantized items beside the triplet loss,
-and codewords of their own length are ours. "The paper's net and loss" has mirrored images of them
-and nothing else, and is trained by us for 20 epochs: how the paper trained is not known. All others
-start from an embedding, a network of theirs trained without a quantizer, and are tuned for an
-eighth to a fifth as long: PQN and RPQN with their quantizer, `embedding-tuned` without one.
-"Embedding, then k-means PQ" is the latter, coded afterwards. All but the paper's net compute in
-bfloat16, or in float32 where a line says so.
-`cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
-took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the
-training set. PQN and k-means PQ have 2 codebooks of 64 codewords at 12 bits and 4 of 64, 512 and
-4,096 at the other lengths; the paper's net has 4 at 12 bits too. RPQN has 2, 3, 4 and 4 levels of
-one codebook, of 64, 256, 512 and 4,096: at 24 bits it has fewer, larger codebooks than PQN. Alpha
-is 3 at 12 bits, with PQN and RPQN, and else 5; and at 12 bits RPQN encodes by a beam of 16, which
-is slow for larger codebooks.
-"""
 # Backbone -> settings of the embedding, and in which its tuning differs.
 SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "conv3": (
@@ -43,7 +26,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 PQ_SIZES: dict[int, dict[str, Any]] = {12: {"num_subspaces": 2}}
 # Fewer codewords in all share the images between them more softly.
 PQN_SIZES: dict[int, dict[str, Any]] = {12: {**PQ_SIZES[12], "alpha": 3.0}}
-RESIDUAL: dict[str, Any] = {"model": "rpqn", "residuals": "reconstructions", "num_subspaces": 1}
+RESIDUAL: dict[str, Any] = {"model": "rpqn", "num_subspaces": 1}
 # As many as leave each level some hundred codewords, and a search no more positions than PQN's.
 RPQN_SIZES: dict[int, dict[str, Any]] = {
     12: {"num_levels": 2, "alpha": 3.0, "beam_size": 16},
@@ -92,14 +75,8 @@ def _published_rows() -> tuple[Recipe, ...]:
     )
 
 
-CIFAR10_P1 = Table(
-    "cifar10-p1",
-    "CIFAR-10, all training images",
-    TEXT,
-    (PROTOCOL, "cifar10-test", "cifar10-train"),
-    (
-        *_rows("conv3", "3-conv net"),
-        *_published_rows(),
-        *_rows("resnet9", "ResNet-9", "resnet9-"),
-    ),
+CIFAR10_P1 = (
+    *_rows("conv3", "3-conv net"),
+    *_published_rows(),
+    *_rows("resnet9", "ResNet-9", "resnet9-"),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..settings.run_config import RunConfig
 from .recipe import Recipe
-from .settings import FROM_NOTHING
+from .starting_points import FROM_NOTHING
 
 Settings = dict[str, Any]
 
@@ -97,7 +97,7 @@ def _prefix_of(start: Recipe) -> str:
 
 def _settings_of(row: Recipe) -> Settings:
     """The settings of a row that do not depend on its code."""
-    settings = row.config.to_json()
+    settings = row.config.flat()
     for name in ("bits", "model", "num_levels", "num_subspaces"):
         del settings[name]
     return settings

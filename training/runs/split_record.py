@@ -2,54 +2,125 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tfpqn.datasets import Splits
+from tfpqn.datasets import ImageSet, Splits, sides_by_position, split_folder
 from tfpqn.files.foreign import read_json, reading
-
-from .json_files import require_types, write_json
+from tfpqn.files.typed_json import require_types, write_json
 
 SPLIT_FILE = "split.json"
 # Its two lists of ids.
 SIDES = ("query", "rest")
+EXPECTED = "the lists of the run's items, as training writes them"
 
 
-def read_split(folder: Path) -> dict[str, bool] | None:
-    """Id as text -> whether the item is a query; None without a record.
+@dataclasses.dataclass(frozen=True)
+class SplitRecord:
+    """What a run has recorded of a folder's items.
 
-    Raises:
-        ValueError: The record is damaged.
+    Attributes:
+        folder: The run's folder.
+        is_kept: Whether there must be one: the run has begun, on a folder.
     """
-    path = folder / SPLIT_FILE
-    if not path.is_file():
-        return None
-    expected = "the lists of the run's items, as training writes them"
-    content = read_json(path, expected)
-    with reading(path, expected):
-        require_types(content, dict.fromkeys(SIDES, list))
+
+    folder: Path
+    is_kept: bool
+
+    def split(self, items: ImageSet, *, labelled: bool) -> Splits:
+        """The items' split: what training had on a side stays there."""
+        known = self.read_sides()
+        if self._is_older(known):
+            known = sides_by_position(items, labelled=labelled)
+        return split_folder(items, labelled=labelled, known=known)
+
+    def read_sides(self) -> dict[str, bool] | None:
+        """Id as text -> whether the item is a query; None without a record.
+
+        Raises:
+            ValueError: The record is damaged.
+        """
+        content = self._read()
+        if content is None:
+            return None
         sides = [content[name] for name in SIDES]
-    return {str(id_): ids is sides[0] for ids in sides for id_ in ids}
+        return {str(id_): ids is sides[0] for ids in sides for id_ in ids}
+
+    def write(self, splits: Splits) -> None:
+        """Write the record, with what an earlier part of the training had.
+
+        What was trained on once counts as trained on.
+
+        Raises:
+            ValueError: The labels are others than those that training began with.
+        """
+        former = self._read() or {}
+        labels = list(splits.train.label_names)
+        if former.get("labels", labels) != labels:
+            raise ValueError(
+                "The label folders must be those that training began with; begin anew in another "
+                f"run folder. Received: {labels}, not {former['labels']}"
+            )
+        known = self.read_sides() or {}
+        sides = {**known, **_sides_of(splits)}
+        sides |= {id_: False for id_, is_query in known.items() if not is_query}
+        lists = [[id_ for id_, q in sides.items() if q is wanted] for wanted in (True, False)]
+        content = {**dict(zip(SIDES, lists, strict=True)), "labels": labels}
+        write_json(self.folder / SPLIT_FILE, content)
+
+    def find_changes(self, splits: Splits) -> dict[str, int] | None:
+        """How the items differ from those that training had, as a warning where they do.
+
+        Returns:
+            Numbers of items `added` and `gone`, and of `trained_queries`, which search now and were
+            trained on; None without a record.
+        """
+        known = self.read_sides()
+        if known is not None:
+            return _warn_of_changes(known, _sides_of(splits))
+        if self._is_older(known):
+            warnings.warn(
+                "The run has no record of its queries: an earlier version trained it. They are "
+                "drawn as that version drew them. If files have come or gone since, some queries "
+                "were trained on",
+                stacklevel=3,
+            )
+        return None
+
+    def _read(self) -> dict[str, Any] | None:
+        path = self.folder / SPLIT_FILE
+        if not (self.is_kept and path.is_file()):
+            return None
+        content = read_json(path, EXPECTED)
+        with reading(path, EXPECTED):
+            require_types(content, dict.fromkeys((*SIDES, "labels"), list))
+            if missing := set(SIDES) - content.keys():
+                raise ValueError(f"no {sorted(missing)}")
+        return content
+
+    def _is_older(self, known: dict[str, bool] | None) -> bool:
+        """Whether the run was trained on a folder that was split by position.
+
+        Raises:
+            ValueError: The record is gone: settings of today's kind have one beside them.
+        """
+        if known is not None or not self.is_kept:
+            return False
+        file = self.folder / "run.json"
+        settings = read_json(file, "the settings of a run") if file.is_file() else {}
+        if settings.keys() & {"optimization", "earlier_epochs"}:
+            raise ValueError(
+                f"The run in {str(self.folder)!r} must hold {SPLIT_FILE}, which says on which "
+                "items it was trained. Received: a run without it"
+            )
+        return True
 
 
-def record_split(folder: Path, splits: Splits, former: dict[str, bool] | None) -> None:
-    """Write the record, with what an earlier part of the training had; trained on is trained on."""
-    sides = {**(former or {}), **_sides_of(splits)}
-    sides |= {id_: False for id_, is_query in (former or {}).items() if not is_query}
-    query, rest = ([id_ for id_, q in sides.items() if q is wanted] for wanted in (True, False))
-    write_json(folder / SPLIT_FILE, dict(zip(SIDES, (query, rest), strict=True)))
-
-
-def warn_of_changes(known: dict[str, bool], splits: Splits) -> dict[str, int]:
-    """How the items differ from those that training had, as a warning where they do.
-
-    Returns:
-        Numbers of items `added` and `gone`, and of `trained_queries`, which search now and were
-        trained on.
-    """
-    sides = _sides_of(splits)
+def _warn_of_changes(known: dict[str, bool], sides: dict[str, bool]) -> dict[str, int]:
     added, gone = len(sides.keys() - known.keys()), len(known.keys() - sides.keys())
     trained = sum(is_query and known.get(id_) is False for id_, is_query in sides.items())
     if added or gone or trained:
@@ -57,7 +128,7 @@ def warn_of_changes(known: dict[str, bool], splits: Splits) -> dict[str, int]:
         warnings.warn(
             f"The data has changed since training ({added:,} added, {gone:,} gone or unreadable)"
             f"{also}",
-            stacklevel=4,
+            stacklevel=5,
         )
     return {"added": added, "gone": gone, "trained_queries": trained}
 

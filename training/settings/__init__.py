@@ -1,1 +1,1 @@
-"""All that a training run depends on."""
+"""All that a training run depends on: data, model, loss and optimisation."""

@@ -1,4 +1,4 @@
-"""JSON files of runs and results."""
+"""JSON files that are written in one step, and whose values are checked when they are read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tfpqn.files.atomic import write_file_atomically
+
+__all__ = ["require_types", "write_json"]
 
 
 def write_json(path: Path, content: Any, indent: int = 1) -> None:

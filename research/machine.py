@@ -1,10 +1,11 @@
-"""What a run was trained on, and by what."""
+"""What a recorded run was trained on, and by what."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,7 @@ import keras
 
 from tfpqn import __version__
 from tfpqn.files.foreign import read_json, reading
-
-from ..settings.run_config import RunConfig
-from .json_files import require_types, write_json
-from .precision import choose_precision
+from tfpqn.files.typed_json import write_json
 
 MACHINE_FILE = "machine.json"
 # What a record takes of it.
@@ -31,29 +29,24 @@ INSTRUCTIONS = {
 }
 
 
-def note_machine(folder: Path, config: RunConfig) -> dict[str, Any]:
-    """What the run of a folder is trained on, and the precision that it computes in.
+def note_machine(folder: Path, *, anew: bool = False) -> dict[str, Any]:
+    """What the run of a folder is trained on, as `describe_machine` says it.
 
-    Written into the folder by the first call, before any training, and read by all others: what a
-    killed run goes on with is what it began with.
-
-    Returns:
-        As `describe_machine`, and `precision`.
+    Written into the folder by the first call, before any training, and read by all others that do
+    not want it `anew`.
 
     Raises:
         ValueError: The file is damaged.
     """
     path = folder / MACHINE_FILE
-    if path.is_file():
+    if path.is_file() and not anew:
         expected = f"what the run is trained on, as training writes it: {sorted(NOTED)}"
         noted = read_json(path, expected)
         with reading(path, expected):
-            require_types(noted, {"precision": str})
             if missing := NOTED - noted.keys():
                 raise ValueError(f"nothing of {sorted(missing)}")
-        # Runs begun before there was a choice had none.
-        return {"precision": config.precision, **noted}
-    noted = {**describe_machine(), "precision": choose_precision(config.precision)}
+        return {name: noted[name] for name in NOTED}
+    noted = describe_machine()
     write_json(path, noted)
     return noted
 
@@ -75,16 +68,23 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_hardware() -> str:
-    """Cores, processor and its vector instructions; the accelerators that JAX or torch use."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    found = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
-    flags = found.get("flags", "").split()
-    instructions = ", ".join(name for flag, name in INSTRUCTIONS.items() if flag in flags)
-    processor = f"{os.cpu_count()} cores, {found.get('model name') or platform.processor()}"
-    if instructions:
+    """Cores, processor and its vector instructions; the accelerators that the backend uses."""
+    processor = f"{os.cpu_count()} cores, {_read_cpuinfo('model name') or platform.processor()}"
+    if instructions := ", ".join(_list_instructions()):
         processor += f" ({instructions})"
     return ", ".join([processor, *_list_accelerators()])
+
+
+def _list_instructions() -> list[str]:
+    flags = _read_cpuinfo("flags").split()
+    return [name for flag, name in INSTRUCTIONS.items() if flag in flags]
+
+
+def _read_cpuinfo(name: str) -> str:
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    found = re.search(rf"^{name}\s*: (.*)$", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _list_accelerators() -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import rich.console
 
 from tfpqn._command_line import own_python
+from tfpqn.items import CLIPS
 
 # The name tells the package that it is the command line.
 SEARCH_PROGRAM = "sys.argv[0] = 'tfpqn'; from tfpqn.cli import main; main()"
@@ -29,8 +30,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "num_segments": (4,),
         "embedding_dim": 64,
         "epochs": 12,
-        "batch_size": 64,
-        "augment": True,
     },
 }
 
@@ -58,10 +57,11 @@ def run_demo(output: Path, model: str, console: rich.console.Console) -> Path:
     from tfpqn.training import Run, RunConfig, evaluate_run, train
 
     start = time.monotonic()
-    config = RunConfig(model=model, bits=24, **SETTINGS[model])
-    splits = config.load_splits()
+    config = RunConfig.of(model=model, bits=24, **SETTINGS[model])
+    splits = config.data.load_splits()
     run = Run.start(output / "run", config)
-    things = "moving digits" if config.takes_clips else "digits"
+    are_clips = config.data.items is CLIPS
+    things = "moving digits" if are_clips else "digits"
     console.print(f"Training on {len(splits.train):,} {things}, 24 bits each")
     network = train(run, splits)
     metrics = evaluate_run(run, network, splits)
@@ -75,7 +75,7 @@ def run_demo(output: Path, model: str, console: rich.console.Console) -> Path:
     version = _next_version(output / "models" / "digits")
     save_searcher(Searcher(network, index, top_k=TOP_K), version, metrics=metrics)
     console.print(f"Exported {index.num_items:,} items to {version}; searching it in a new process")
-    files = _write_queries(splits.query, config.takes_clips, output / "queries")
+    files = _write_queries(splits.query, are_clips, output / "queries")
     answers = _search_in_new_process(version, list(files.values()))
     title = (
         f"{len(splits.database):,} {things}, {metrics['bits_per_code']:g} bits each, searched "
@@ -119,7 +119,7 @@ def _search_in_new_process(version: Path, files: list[Path]) -> list[list[int]]:
 def _draw(
     answers: list[list[int]], queries: list[int], splits: Any, path: Path, title: str
 ) -> Path:
-    from tfpqn.cli.picture import Item, draw_neighbours
+    from tfpqn.cli.demo.picture import Item, draw_neighbours
 
     database = {id_: position for position, id_ in enumerate(splits.database.ids.tolist())}
     rows = []

@@ -1,6 +1,6 @@
 """Laws of a run's folder: it says what it is, and holds a whole network or none."""
 
-import dataclasses
+import contextlib
 import errno
 import json
 import shutil
@@ -11,16 +11,25 @@ import keras
 import numpy as np
 import pytest
 
-from tests.training.tiny import arrays_of, assert_bit_equal, make_images, make_splits
+from tests.training.tiny import (
+    assert_bit_equal,
+    make_clip_splits,
+    make_images,
+    make_splits,
+)
 from tfpqn.datasets import load_protocol
 from tfpqn.models import ProductQuantizationNetwork
 from tfpqn.training import Run, RunConfig, evaluate, evaluate_run, train
-from tfpqn.training.runs import training as run_training
-from tfpqn.training.settings.run_config import PLAIN
+from tfpqn.training.runs import precision
+from tfpqn.training.runs import train as run_training
+from tfpqn.training.settings.settings_file import settings_from_json, settings_to_json
 
-CONFIG = RunConfig(
-    **{**PLAIN, "bits": 16, "embedding_dim": 16, "epochs": 2, "batch_size": 16, "seed": 3}
-)
+CONFIG = RunConfig.plain(bits=16, embedding_dim=16, epochs=2, batch_size=16, seed=3)
+SMALL = {"embedding_dim": 8, "epochs": 2, "batch_size": 16, "seed": 3, "bits": 8}
+MODELS = {
+    "rpqn": (RunConfig.of(model="rpqn", **SMALL), make_splits),
+    "tpqn": (RunConfig.of(model="tpqn", **SMALL), make_clip_splits),
+}
 
 
 class Trained(NamedTuple):
@@ -30,9 +39,9 @@ class Trained(NamedTuple):
     network: Any
 
 
-def train_in(folder: Path, config: RunConfig = CONFIG, **settings: Any) -> Trained:
+def train_in(folder: Path, config: RunConfig = CONFIG, splits: Any = None, **options: Any) -> Any:
     run = Run.start(folder, config)
-    return Trained(run, train(run, make_splits(), progress=False, **settings))
+    return Trained(run, train(run, splits or make_splits(), progress=False, **options))
 
 
 def read_history(run: Run) -> list[dict[str, float]]:
@@ -46,38 +55,39 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def test_started_run_can_be_opened_by_its_folder_alone(tmp_path: Path) -> None:
-    started = Run.start(str(tmp_path / "run"), CONFIG)
-    assert Run.open(str(tmp_path / "run")) == started
-    assert started.config == CONFIG
-    assert not started.is_trained
-    settings = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert settings == CONFIG.to_json()
-
-
-def test_trained_run_goes_on_with_equal_settings_and_names_those_that_differ(
-    trained: Trained,
-) -> None:
-    folder = trained.run.folder
-    assert Run.start(folder, CONFIG) == trained.run
-    with pytest.raises(ValueError, match="its own settings") as caught:
-        Run.start(folder, dataclasses.replace(CONFIG, bits=32, augment=True))
-    assert "Received: bits=16 -> 32, augment=False -> True" in str(caught.value)
-    assert str(folder) in str(caught.value)
-    assert Run.open(folder).config == CONFIG
-
-
-def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match=r"must hold run\.json") as caught:
             Run.open(folder)
         assert str(folder) in str(caught.value)
+    started = Run.start(str(tmp_path / "run"), CONFIG)
+    assert Run.open(str(tmp_path / "run")) == started
+    assert (started.config, started.is_trained) == (CONFIG, False)
+    with pytest.raises(FileNotFoundError, match="must be trained to its end first.*tfpqn train"):
+        started.load_network()
+
+
+def test_trained_run_goes_on_with_equal_settings_and_names_those_that_differ(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = trained.run.folder
+    assert Run.start(folder, CONFIG) == trained.run
+    with pytest.raises(ValueError, match="its own settings") as caught:
+        Run.start(folder, CONFIG.replace(bits=32, augment=True))
+    message = str(caught.value)
+    assert "augment=False -> True" in message and "bits=16 -> 32" in message
+    assert str(folder) in message
+    assert Run.open(folder).config == CONFIG
+    # What is trained is loaded.
+    monkeypatch.delattr(run_training, "fit")
+    assert_bit_equal(train_in(folder).network.variables, trained.network.variables)
 
 
 @pytest.mark.parametrize(
     "text",
     ["", '{"bits": 16', "[1]", '{"bits": 16, "colour": "red"}', "[" * 100_000]
     + ['{"bits": "16"}', '{"bits": true}', '{"bits": 16.5}', '{"augment": "no"}', '{"seed": null}']
-    + ['{"alpha": "5"}', '{"num_segments": [1, "2"]}', '{"num_segments": 2}', '{"backbone": []}'],
+    + ['{"num_segments": [1, "2"]}', '{"num_segments": 2}', '{"model": {"bits": "16"}}']
+    + ['{"model": {"colour": 1}}', '{"paint": {"bits": 16}}'],
 )
 def test_settings_that_cannot_be_read_are_an_error_that_names_the_file(
     tmp_path: Path, text: str
@@ -88,55 +98,27 @@ def test_settings_that_cannot_be_read_are_an_error_that_names_the_file(
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"backbone": "conv4"}, "Unknown backbone"),
-        ({"embedding_dim": 18}, "embedding_dim must be a multiple"),
-        ({"batch_size": 65}, r"batch_size must lie in 1 \.\. 64.*Received: 65"),
-    ],
-    ids=str,
-)
-def test_setting_that_training_refuses_does_not_bind_the_folder(
-    tmp_path: Path, wrong: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        train_in(tmp_path, dataclasses.replace(CONFIG, **wrong))
-    assert Run.start(tmp_path, CONFIG).config == CONFIG
-    assert Run.open(tmp_path).config == CONFIG
+def test_setting_that_training_refuses_does_not_bind_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"batch_size must lie in 1 \.\. 64.*Received: 65"):
+        train_in(tmp_path, CONFIG.replace(batch_size=65))
+    assert Run.start(tmp_path, CONFIG).config == CONFIG == Run.open(tmp_path).config
 
 
-def test_run_that_is_not_trained_says_so(tmp_path: Path) -> None:
-    run = Run.start(tmp_path, CONFIG)
-    with pytest.raises(FileNotFoundError, match="must be trained to its end first.*tfpqn train"):
-        run.load_network()
-
-
-def test_saved_network_is_the_trained_one(trained: Trained) -> None:
+def test_saved_network_is_the_trained_one_and_a_plain_keras_file(trained: Trained) -> None:
     assert trained.run.is_trained
     loaded = trained.run.load_network()
     assert_bit_equal(loaded.variables, trained.network.variables)
     images = make_images().images
     np.testing.assert_array_equal(loaded.encode(images), trained.network.encode(images))
-    assert {path.name for path in trained.run.folder.iterdir()} >= {
-        "machine.json",
-        "run.json",
-        "network.keras",
-        "checkpoints",
-        "logs",
-    }
-
-
-def test_training_a_trained_run_loads_it(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(run_training, "fit")
-    again = train_in(trained.run.folder)
-    assert_bit_equal(again.network.variables, trained.network.variables)
+    plain = keras.saving.load_model(trained.run.folder / "network.keras")
+    assert isinstance(plain, ProductQuantizationNetwork)
+    assert plain.compiled
 
 
 def test_finished_run_may_be_given_more_epochs_at_the_learning_rates_of_the_longer_run(
     tmp_path: Path,
 ) -> None:
-    short, longer = (dataclasses.replace(CONFIG, epochs=epochs) for epochs in (1, 3))
+    short, longer = (CONFIG.replace(epochs=epochs) for epochs in (1, 3))
     first = train_in(tmp_path / "run", short)
     first.run.write_metrics({"mAP": 0.5})
     # Entered at once, so that one that is killed before its next checkpoint goes on too.
@@ -144,10 +126,10 @@ def test_finished_run_may_be_given_more_epochs_at_the_learning_rates_of_the_long
     assert not first.run.is_trained
     assert first.run.read_metrics() is None
     prolonged = train_in(tmp_path / "run", longer)
-    settings = dataclasses.replace(longer, earlier_epochs=(1,))
+    settings = longer.replace(earlier_epochs=(1,))
     assert prolonged.run.config == Run.open(tmp_path / "run").config == settings
     rates = [epoch["learning_rate"] for epoch in read_history(prolonged.run)]
-    assert rates == pytest.approx([0, CONFIG.learning_rate / 4, 0], abs=1e-9)
+    assert rates == pytest.approx([0, CONFIG.optimization.learning_rate / 4, 0], abs=1e-9)
     kept = keras.saving.load_model(tmp_path / "run" / "network-1-epochs.keras")
     assert_bit_equal(kept.variables, first.network.variables)
 
@@ -163,9 +145,9 @@ def test_run_that_has_not_ended_or_has_other_settings_is_not_prolonged(
     trained: Trained, tmp_path: Path
 ) -> None:
     shutil.copytree(trained.run.folder, tmp_path / "run")
-    longer = dataclasses.replace(CONFIG, epochs=3)
+    longer = CONFIG.replace(epochs=3)
     with pytest.raises(ValueError, match="Received: epochs=2 -> 3, seed=3 -> 4"):
-        Run.start(tmp_path / "run", dataclasses.replace(longer, seed=4))
+        Run.start(tmp_path / "run", longer.replace(seed=4))
     history = tmp_path / "run" / "checkpoints" / "history.json"
     history.write_text(json.dumps(read_history(trained.run)[:1]))
     with pytest.raises(ValueError, match="once it has ended.*Received: epochs=2 -> 3$"):
@@ -173,7 +155,7 @@ def test_run_that_has_not_ended_or_has_other_settings_is_not_prolonged(
 
 
 def test_run_is_trained_by_one_at_a_time_and_by_its_own_settings(tmp_path: Path) -> None:
-    others = dataclasses.replace(CONFIG, bits=32)
+    others = CONFIG.replace(bits=32)
     mine, yours = (Run.start(tmp_path, config) for config in (CONFIG, others))
     with mine.lock():
         for action in (
@@ -182,28 +164,32 @@ def test_run_is_trained_by_one_at_a_time_and_by_its_own_settings(tmp_path: Path)
         ):
             with pytest.raises(BlockingIOError, match="run must have one writer at a time"):
                 action()
+    # What killed processes were saving is removed.
+    (tmp_path / ".network-123.keras").write_bytes(b"half a network")
     train(mine, make_splits(), progress=False)
+    assert not list(tmp_path.glob(".network*"))
     assert Run.open(tmp_path).config == CONFIG
     with pytest.raises(ValueError, match="own settings.*bits=16 -> 32"):
         train(yours, make_splits(), progress=False)
-
-
-def test_leftovers_of_killed_trainings_are_removed_by_the_next(tmp_path: Path) -> None:
-    run = Run.start(tmp_path, CONFIG)
-    (tmp_path / "checkpoints" / "ckpt-9_temp").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "ckpt-9_temp" / "part-00000").write_bytes(b"half")
-    (tmp_path / ".network-123.keras").write_bytes(b"half a network")
-    train(run, make_splits(), progress=False)
-    assert not [path for path in tmp_path.rglob("*") if "temp" in path.name or "123" in path.name]
 
 
 def test_settings_decide_the_weights(trained: Trained, tmp_path: Path) -> None:
     again = train_in(tmp_path / "again")
     # Neither checkpoints nor evaluations leave a trace in the weights.
     assert_bit_equal(again.network.variables, trained.network.variables)
-    other = train_in(tmp_path / "other", dataclasses.replace(CONFIG, seed=4))
-    pairs = zip(arrays_of(other.network.weights), arrays_of(again.network.weights), strict=True)
-    assert not all(np.array_equal(one, two) for one, two in pairs)
+
+
+@pytest.mark.parametrize(("flags", "warns"), [("", True), ("amx_bf16", False)])
+def test_half_precision_is_taken_as_the_settings_say_with_a_warning_where_it_may_be_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, warns: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags : fpu avx2 {flags}")
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    config = CONFIG.replace(precision="mixed_bfloat16", epochs=0)
+    message = "mixed_bfloat16 may be much slower than float32"
+    with pytest.warns(UserWarning, match=message) if warns else contextlib.nullcontext():
+        network = train_in(tmp_path / "run", config).network
+    assert "mixed_bfloat16" in {layer.dtype_policy.name for layer in network.backbone.layers}
 
 
 def test_evaluations_are_in_the_history(trained: Trained) -> None:
@@ -212,65 +198,48 @@ def test_evaluations_are_in_the_history(trained: Trained) -> None:
     assert ["mAP" in epoch for epoch in history] == [False, True]
     figures = evaluate(trained.network, make_splits())
     assert history[1]["mAP"] == pytest.approx(figures["mAP"], rel=1e-6)
-    assert all("codewords_revived" in epoch for epoch in history[:1])
+    assert "codewords_revived" in history[0]
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
 def test_failing_save_leaves_no_half_network_and_loses_nothing(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_half(network: Any, path: Path) -> None:
         Path(path).write_bytes(b"half a network")
-        raise error
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(ProductQuantizationNetwork, "save", write_half)
-        with pytest.raises(type(error)):
+        with pytest.raises(KeyboardInterrupt):
             train_in(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "run.json",
-        "machine.json",
-        "checkpoints",
-        "logs",
-    }
-    assert not Run.open(tmp_path).is_trained
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"run.json", "checkpoints", "logs"}
 
     def no_step(*_: Any) -> None:
         raise AssertionError("a step was trained anew")
 
     monkeypatch.setattr("tfpqn.training.loops.tensorflow_loop._train_step", no_step)
-    finished = train_in(tmp_path)
-    assert_bit_equal(finished.network.variables, trained.network.variables)
+    assert_bit_equal(train_in(tmp_path).network.variables, trained.network.variables)
 
 
-def test_figures_are_written_with_protocol_and_settings(trained: Trained, tmp_path: Path) -> None:
+def test_figures_are_written_with_protocol_and_settings(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run.start(tmp_path, CONFIG)
     assert run.read_metrics() is None
     splits = make_splits()
     metrics = evaluate_run(run, trained.network, splits)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics == run.read_metrics()
+    assert metrics == run.read_metrics()
     assert metrics["protocol"] == "digits"
     assert metrics["description"] == load_protocol("digits").description
-    assert metrics["config"] == CONFIG.to_json()
+    assert metrics["config"] == settings_to_json(CONFIG)
     figures = evaluate(trained.network, splits)
     assert {name: metrics[name] for name in figures} == figures
     # Those of another protocol take the place of the first, and say so.
-    assert evaluate_run(run, trained.network, splits, "cifar10-full")["protocol"] == "cifar10-full"
-    assert run.read_metrics()["description"] == load_protocol("cifar10-full").description
-
-
-def test_figures_of_a_folder_name_the_folder(trained: Trained, tmp_path: Path) -> None:
-    run = Run.start(tmp_path, dataclasses.replace(CONFIG, protocol=None, images="birds"))
-    metrics = evaluate_run(run, trained.network, make_splits())
-    assert metrics["protocol"] == str(Path.cwd() / "birds")
-    assert "folder" in metrics["description"]
-
-
-def test_failing_write_leaves_the_former_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = Run.start(tmp_path, CONFIG)
-    run.write_metrics({"mAP": 0.5})
+    other = evaluate_run(run, trained.network, splits, "cifar10-full")
+    assert other["description"] == load_protocol("cifar10-full").description
+    folder = Run.start(tmp_path / "other", CONFIG.replace(protocol=None, images="birds"))
+    assert evaluate_run(folder, trained.network, splits)["protocol"] == str(Path.cwd() / "birds")
 
     def fail(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -278,25 +247,17 @@ def test_failing_write_leaves_the_former_figures(
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="No space left"):
         run.write_metrics({"mAP": 0.75})
-    assert run.read_metrics() == {"mAP": 0.5}
-    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "metrics.json"}
+    assert run.read_metrics() == other
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(5, [4, 1]), (64, [4] * 16), (500, [4] * 16)])
+@pytest.mark.parametrize(("count", "sizes"), [(5, [4, 1]), (500, [4] * 16)])
 def test_sample_is_spread_evenly_over_the_set(count: int, sizes: list[int]) -> None:
     images = make_images()
     batches = list(run_training.sample_batches(images, count, batch_size=4))
     assert [len(batch) for batch in batches] == sizes
-    drawn = np.concatenate(batches)
     step = 63 / (min(count, 64) - 1)
-    for place, image in enumerate(drawn):
+    for place, image in enumerate(np.concatenate(batches)):
         np.testing.assert_array_equal(image, images.images[int(place * step + 1e-9)])
-
-
-def test_network_in_the_folder_is_a_plain_keras_file(trained: Trained) -> None:
-    loaded = keras.saving.load_model(trained.run.folder / "network.keras")
-    assert isinstance(loaded, ProductQuantizationNetwork)
-    assert loaded.compiled
 
 
 def test_codewords_without_unit_length_are_settled_once_training_has_ended(
@@ -306,33 +267,19 @@ def test_codewords_without_unit_length_are_settled_once_training_has_ended(
 
     def settle(network: Any, batches: Any, seed: int) -> None:
         settled.append(np.concatenate(list(batches)))
-        runs_settle(network, settled[-1:], seed=seed)
 
-    runs_settle = run_training.settle_codebooks
     monkeypatch.setattr(run_training, "settle_codebooks", settle)
-    config = dataclasses.replace(CONFIG, unit_codewords=False)
-    trained = train_in(tmp_path / "own", config)
+    config = CONFIG.replace(unit_codewords=False, epochs=1)
+    train_in(tmp_path, config)
     (images,) = settled
     np.testing.assert_array_equal(images, make_splits().train.images)
-    # A mean of different unit vectors is shorter than they are.
-    lengths = np.linalg.norm(trained.run.load_network().quantizer.codebooks, axis=-1)
-    assert lengths.min() < 0.99
-    assert lengths.max() < 1 + 1e-6
-    frozen = dataclasses.replace(
-        config, initial_run=str(trained.run.folder), freeze_codebooks=True, epochs=1
-    )
-    assert_bit_equal(
-        train_in(tmp_path / "frozen", frozen).network.quantizer.weights,
-        trained.network.quantizer.weights,
-    )
-    train_in(tmp_path / "unit")
-    assert len(settled) == 1
+    frozen = config.replace(initial_run="run", freeze_codebooks=True)
+    assert not frozen.model.settles_codebooks and not CONFIG.model.settles_codebooks
 
 
 def test_without_epochs_codewords_of_their_own_length_are_the_centres(tmp_path: Path) -> None:
     """That is product quantization as it is without a network: no codeword is normalised."""
-    config = dataclasses.replace(CONFIG, unit_codewords=False, epochs=0)
-    network = train_in(tmp_path, config).network
+    network = train_in(tmp_path, CONFIG.replace(unit_codewords=False, epochs=0)).network
     images = make_splits().train.images
     quantizer = network.quantizer
     subvectors = np.array(quantizer.normalize(network.embed(images))).reshape(len(images), 4, -1)
@@ -342,17 +289,14 @@ def test_without_epochs_codewords_of_their_own_length_are_the_centres(tmp_path: 
         np.testing.assert_allclose(quantizer.codebooks[m, k], centre, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*level 1 of 2 has collapsed")
-def test_levels_of_reconstructions_are_settled_once_training_has_ended(tmp_path: Path) -> None:
-    levels = {"model": "rpqn", "num_levels": 2, "num_subspaces": 2}
-    config = dataclasses.replace(CONFIG, residuals="reconstructions", **levels)
-    network = train_in(tmp_path, config).network
-    images = make_splits().train.images
-    embeddings = np.array(network.embed(images))
-    soft = np.array(network.quantizer(embeddings, training=True))
-    errors = [
-        np.square(soft - np.array(quantizer(embeddings))).sum()
-        for quantizer in (network.quantizer.prefix(1), network.quantizer)
-    ]
-    # Sixteen centres for some sixty residuals.
-    assert errors[1] < 0.5 * errors[0]
+@pytest.mark.filterwarnings("ignore:After epoch .* has collapsed:UserWarning")
+@pytest.mark.parametrize("model", MODELS)
+def test_runs_of_levels_and_of_clips_are_trained_and_measured(model: str, tmp_path: Path) -> None:
+    config, make = MODELS[model]
+    network = train_in(tmp_path, config, make()).network
+    run = Run.open(tmp_path)
+    assert run.config == config.for_items(make().train)
+    metrics = evaluate_run(run, network, make())
+    assert len(metrics["prefixes"]) == (2 if model == "rpqn" else 0)
+    assert settings_from_json(metrics["config"]) == run.config
+    assert 0.25 < metrics["mAP"] <= 1

@@ -1,0 +1,54 @@
+"""Tables of the rows that a user would train with."""
+
+from __future__ import annotations
+
+from research.table import Table
+from tfpqn.training.recipes import RECIPES
+
+TEXT = """\
+The 3-conv net has the published layer sizes, and batch normalisation; shifted, mirrored and cut
+images, SGD, weight decay, a classifier of embeddings and quantized items beside the triplet loss,
+and codewords of their own length are ours. "The paper's net and loss" has mirrored images of them
+and nothing else, and is trained by us for 20 epochs: how the paper trained is not known. All others
+start from an embedding, a network of theirs trained without a quantizer, and are tuned for an
+eighth to a fifth as long: PQN and RPQN with their quantizer, `embedding-tuned` without one.
+"Embedding, then k-means PQ" is the latter, coded afterwards. All but the paper's net compute in
+bfloat16, or in float32 where a line says so.
+`cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
+took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the
+training set. PQN and k-means PQ have 2 codebooks of 64 codewords at 12 bits and 4 of 64, 512 and
+4,096 at the other lengths; the paper's net has 4 at 12 bits too. RPQN has 2, 3, 4 and 4 levels of
+one codebook, of 64, 256, 512 and 4,096: at 24 bits it has fewer, larger codebooks than PQN. Alpha
+is 3 at 12 bits, with PQN and RPQN, and else 5; and at 12 bits RPQN encodes by a beam of 16, which
+is slow for larger codebooks.
+"""
+CLIPS_OF_20_ACTIONS = """\
+Depth clips of 20 actions, 283 to learn from, searched by other people's. A classifier of
+embeddings and quantized items stands beside the triplet loss, and codewords have their own
+length.
+"""
+FROM_IMAGENET = "From a backbone trained on ImageNet.\n"
+
+CIFAR10_P1 = Table(
+    "cifar10-p1",
+    "CIFAR-10, all training images",
+    TEXT,
+    ("cifar10-full", "cifar10-test", "cifar10-train"),
+    RECIPES["cifar10-p1"],
+)
+
+
+def _clips(name: str, title: str, text: str) -> Table:
+    return Table(name, title, text, (name,), RECIPES[name])
+
+
+CLIPS = (
+    _clips(
+        "moving-digits",
+        "Clips of moving digits",
+        "Twelve motions; a frame alone, or the average of all, tells few of them apart.\n",
+    ),
+    _clips("msr-action3d", "MSR-Action3D", CLIPS_OF_20_ACTIONS),
+    _clips("ucf101-1", "UCF-101, split 1", FROM_IMAGENET),
+    _clips("hmdb51-1", "HMDB-51, split 1", FROM_IMAGENET),
+)

@@ -1,0 +1,284 @@
+"""Laws of a run's settings: they make the network, and a bad one is named."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.training.tiny import IMAGE_SHAPE, arrays_of, assert_bit_equal
+from tfpqn.datasets import ClipArrays, ImageArrays
+from tfpqn.training import Run, RunConfig
+from tfpqn.training.settings.settings_file import settings_from_json, settings_to_json
+
+SMALL = {"bits": 16, "embedding_dim": 16, "epochs": 20}
+CLIPS = {"model": "tpqn", "protocol": "moving-digits"}
+LEVELS = {"model": "rpqn"}
+
+
+def build(**settings: Any) -> Any:
+    return RunConfig.of(**{**SMALL, **settings}).build_network(IMAGE_SHAPE, steps=50)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"protocol": "digits", "images": "birds"}, "one of protocol, images, videos.*birds'"),
+        ({"images": "birds", "videos": "films"}, "one of protocol, images, videos.*birds'.*films'"),
+        ({"protocol": "cifar"}, "Unknown protocol.*'cifar'"),
+        ({"model": "vgg"}, r"model must be one of \['pqn'.*Received: 'vgg'"),
+        (
+            {"model": "tpqn", "protocol": "digits"},
+            r"model must be one of \['pqn', 'rpqn'\] for 'digits'.*images.*'tpqn'",
+        ),
+        ({"videos": "films"}, r"model must be one of \['tpqn'\] for 'videos'.*are clips.*'pqn'"),
+        ({"num_frames": 8}, "num_frames is for clips alone.*num_frames=8, model='pqn'"),
+        ({**CLIPS, "num_frames": 0}, "num_frames must be at least 1. Received: 0"),
+        ({"image_size": 0}, "image_size must be at least 1. Received: 0"),
+        ({"bits": 0}, "bits must be a positive multiple.*bits=0, num_subspaces=4"),
+        ({"bits": 18}, "bits must be a positive multiple of the 4 positions.*bits=18"),
+        ({**CLIPS, "num_segments": (1, 2, 4)}, "multiple of the 7 positions.*x segments.*bits=16"),
+        ({"num_subspaces": 0}, "num_subspaces must be at least 1. Received: 0"),
+        ({**LEVELS, "num_levels": 0}, "num_levels must be at least 1. Received: 0"),
+        ({"num_levels": 2}, "num_levels is for model rpqn and tpqn.*num_levels=2, model='pqn'"),
+        ({**LEVELS, "num_segments": 4}, r"num_segments is for model tpqn.*\(4,\).*'rpqn'"),
+        ({"share_codebooks": True}, "share_codebooks is for model tpqn"),
+        ({**CLIPS, "num_segments": ()}, r"num_segments must hold at least one.*num_segments=\(\)"),
+        ({**CLIPS, "num_segments": (2, 0)}, "num_segments must be .*at least 1.*num_segments=0"),
+        ({"embedding_dim": 18}, "embedding_dim must be a multiple.*embedding_dim=18"),
+        ({"backbone": "vgg"}, "Unknown backbone.*conv3.*ResNet50.*Received: 'vgg'"),
+        ({"normalization": "layer"}, "normalization must be one of"),
+        ({"normalization": "none", "backbone": "resnet20"}, "normalization is for the backbone"),
+        ({"weights": "imagenet"}, "'conv3' has no published weights.*'imagenet'"),
+        ({"precision": "mixed_float16"}, "precision must be one of .*Received: 'mixed_float16'"),
+        ({"freeze_codebooks": True}, "freeze_codebooks needs initial_run.*initial_run=None"),
+        ({"alpha": 0.0}, "alpha must be positive and finite. Received: alpha=0.0"),
+        ({"loss_form": "cubic"}, "form must be one of .*sigmoid.*Received: form='cubic'"),
+        ({"loss_scale": -1.0}, "scale must be positive and finite. Received: scale=-1.0"),
+        ({"loss_weight": -1.0}, "loss_weight must be at least 0 and below inf. Received: -1.0"),
+        ({"loss_weight": 0.0, "classification_weight": 0.0}, "must not both be 0"),
+        ({"classified": "all"}, "classified must be one of .*Received: 'all'"),
+        ({"optimizer": "lion"}, "optimizer must be one of .*Received: 'lion'"),
+        ({"weight_decay": 1.0}, "weight_decay must be at least 0 and below 1. Received: 1.0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0. Received: 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0. Received: nan"),
+        ({"epochs": -1}, "epochs must be at least 0. Received: -1"),
+        ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs must be below 2.*Received: 2"),
+        ({"earlier_epochs": (30,)}, r"earlier_epochs must rise .*epochs=20. Received: \(30,\)"),
+        ({"color_jitter": 0.5, "augment": False}, "color_jitter must be 0.0 without augment"),
+        ({"color_jitter": 1.0}, "color_jitter must be at least 0 and below 1. Received: 1.0"),
+        ({"min_area": 0.0}, "min_area must be above 0 and at most 1. Received: 0.0"),
+        ({"views": 3}, "views must divide batch_size.*views=3, batch_size=64"),
+        ({"views": 2, "classification_weight": 1.0}, "views above 1 train without labels"),
+        ({"samples_per_class": 64}, "samples_per_class must .* into two or more.*class=64"),
+        ({"samples_per_class": 4, "views": 2}, "samples_per_class must .* be 0 with several views"),
+        ({"seed": -1}, r"seed must be at least 0 and below .*Received: -1"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_bad_setting_is_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(**settings)
+
+
+def test_setting_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(TypeError, match=r"must be one of .*'bits'.*Received: \['colour'\]"):
+        RunConfig.of(colour="red")
+
+
+@pytest.mark.parametrize(
+    ("settings", "levels", "subspaces", "length"),
+    [
+        ({}, 1, 4, 4),
+        ({"num_subspaces": 2}, 1, 2, 2),
+        ({**LEVELS}, 2, 2, 4),
+        ({**LEVELS, "num_levels": 8}, 8, 1, 8),
+        (CLIPS, 1, 2, 4),
+        ({**CLIPS, "num_segments": (1,)}, 1, 4, 4),
+        ({**CLIPS, "num_levels": 2}, 2, 1, 4),
+        ({**CLIPS, "num_segments": (1, 2, 5)}, 1, 1, 8),
+    ],
+    ids=str,
+)
+def test_sizes_left_open_give_codes_of_four_positions_or_the_fewest_there_can_be(
+    settings: dict[str, Any], levels: int, subspaces: int, length: int
+) -> None:
+    config = RunConfig.of(**{"bits": 8, "embedding_dim": 16, **settings})
+    sizes = (config.model.num_levels, config.model.num_subspaces, config.model.code_length)
+    assert sizes == (levels, subspaces, length)
+    # What is filled in is written down: given, it is the same.
+    assert RunConfig.of(**config.flat()) == config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RunConfig.of(bits=32, augment=False, learning_rate=1e-4, initial_run="a"),
+        RunConfig.of(**CLIPS, bits=14, num_segments=(1, 2, 4), epochs=9, earlier_epochs=(2, 5)),
+    ],
+    ids=["images", "clips"],
+)
+def test_settings_are_fixed_and_survive_json_by_part_and_by_name(config: RunConfig) -> None:
+    content = settings_to_json(config)
+    assert content["model"]["bits"] == config.model.bits
+    for written in (content, config.flat()):
+        again = settings_from_json(json.loads(json.dumps(written)))
+        assert again == config
+        assert hash(again) == hash(config)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.model.bits = 16
+    assert config.replace(bits=28, seed=4).flat() == {**config.flat(), "bits": 28, "seed": 4}
+
+
+def test_settings_of_version_0_1_mean_the_same(tmp_path: Path) -> None:
+    former = {
+        **{"protocol": "digits", "images": None, "image_size": 64, "model": "pqn", "bits": 24},
+        **{"num_subspaces": 4, "embedding_dim": 512, "backbone": "conv3", "weights": None},
+        **{"alpha": 5.0, "loss_form": "softplus", "loss_scale": 4.0, "loss_margin": 0.0},
+        **{"epochs": 20, "batch_size": 128, "learning_rate": 0.003, "augment": False, "seed": 0},
+    }
+    (tmp_path / "run.json").write_text(json.dumps(former))
+    run = Run.open(tmp_path)
+    assert run.config == RunConfig.plain()
+    assert run.config.flat().items() >= former.items()
+    # It has begun, and goes on with the same settings.
+    (tmp_path / "network.keras").touch()
+    assert Run.start(tmp_path, RunConfig.plain(**former)) == run
+    with pytest.raises(ValueError, match=r"own settings.*bits=24 -> 32"):
+        Run.start(tmp_path, RunConfig.plain(**{**former, "bits": 32}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"straight_through": None, "level_loss_weight": 0.0, "residuals": "embeddings"}, None),
+        ({**LEVELS, "residuals": "reconstructions", "straight_through": "none"}, None),
+        ({**LEVELS, "residuals": "embeddings"}, "residuals='reconstructions'"),
+        ({**LEVELS, "straight_through": "all"}, "no longer has.*straight_through='none'"),
+        ({**LEVELS, "level_loss_weight": 0.5}, "level_loss_weight=0.5, which this version no long"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_settings_that_were_given_up_are_read_where_they_mean_what_is_done_now(
+    settings: dict[str, Any], message: str | None
+) -> None:
+    if message is None:
+        given_up = {"straight_through", "level_loss_weight", "residuals"}
+        kept = {name: settings[name] for name in settings.keys() - given_up}
+        assert settings_from_json(settings) == RunConfig.plain(**kept)
+        return
+    with pytest.raises(ValueError, match=message):
+        settings_from_json(settings)
+
+
+def test_network_is_made_as_the_settings_say() -> None:
+    network = build(
+        **{"num_subspaces": 2, "bits": 10, "embedding_dim": 8, "alpha": 2.0, "loss_form": "hinge"},
+        **{"loss_scale": 3.0, "loss_margin": 0.5, "learning_rate": 0.02, "warmup_epochs": 0.0},
+    )
+    assert np.shape(network.quantizer.codebooks) == (2, 32, 4)
+    assert (network.quantizer.alpha, network.loss.form, network.loss.scale) == (2.0, "hinge", 3.0)
+    assert network.loss.margin == 0.5
+    rates = []
+    for step in (0, 25, 50):
+        network.optimizer.iterations.assign(step)
+        rates.append(float(network.optimizer.learning_rate))
+    assert rates == pytest.approx([0.02, 0.01, 0.0], abs=1e-7)
+
+
+def test_networks_of_levels_and_of_clips_are_made_as_the_settings_say() -> None:
+    levels = build(**LEVELS, num_levels=3, num_subspaces=2, bits=12).quantizer
+    assert np.shape(levels.codebooks) == (3, 2, 4, 8)
+    assert (levels.num_levels, levels.bits_per_code) == (3, 12)
+    network = build(**CLIPS, num_segments=(1, 2), num_levels=2, bits=12, share_codebooks=True)
+    clips = network.quantizer
+    assert (network.items.kind, network.image_shape) == ("clips", IMAGE_SHAPE)
+    assert (clips.pyramid, clips.num_levels, clips.code_length) == ((1, 2), 2, 6)
+    assert np.shape(clips.codebooks) == (2, 1, 4, 16)
+    assert clips.share_codebooks
+
+
+def test_weights_decay_in_kernels_alone_and_the_rate_rises_before_it_falls() -> None:
+    network = build(optimizer="sgd", learning_rate=0.1, weight_decay=0.01, warmup_epochs=4.0)
+    optimizer = network.optimizer
+    assert isinstance(optimizer, keras.optimizers.SGD)
+    optimizer.build(network.trainable_variables)
+    decayed = [v.path for v in network.trainable_variables if optimizer._use_weight_decay(v)]
+    assert decayed and all(path.endswith("kernel") for path in decayed)
+    rates = []
+    for step in (0, 5, 10, 50):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    assert rates == pytest.approx([0.0, 0.05, 0.1, 0.0], abs=1e-7)
+
+
+def test_weights_follow_from_the_seed() -> None:
+    first, again, other = (build(seed=seed) for seed in (4, 4, 5))
+    assert_bit_equal(first.variables, again.variables)
+    pairs = zip(arrays_of(first.weights), arrays_of(other.weights), strict=True)
+    assert not all(np.array_equal(one, two) for one, two in pairs)
+
+
+def make_items(number: int, side: int = 1, labels: Any = None) -> ImageArrays:
+    images = np.zeros((number, side, side, 1), np.uint8)
+    return ImageArrays(images, np.zeros(number, np.int64) if labels is None else labels)
+
+
+@pytest.mark.parametrize(
+    ("num_items", "epochs"), [(200, 100), (2000, 50), (4999, 20), (50_000, 20)]
+)
+def test_open_epochs_show_so_many_images_but_no_set_too_often_or_too_seldom(
+    num_items: int, epochs: int
+) -> None:
+    assert RunConfig.of().for_items(make_items(num_items)).num_epochs == epochs
+    assert RunConfig.of(epochs=3).for_items(make_items(num_items)).num_epochs == 3
+
+
+def test_frames_count_as_images_for_open_epochs() -> None:
+    frames = np.zeros((2500 * 2, 1, 1, 1), np.uint8)
+    clips = ClipArrays(frames, np.arange(2501) * 2, np.zeros(2500, np.int64), num_frames=2)
+    assert RunConfig.of(**CLIPS).for_items(clips).num_epochs == 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "labels", "weight"),
+    [
+        ({}, np.arange(4), 1.0),
+        ({}, np.eye(4, dtype=np.int64), 0.0),
+        ({"views": 2}, np.arange(4), 0.0),
+        ({"classification_weight": 0.5}, np.arange(4), 0.5),
+    ],
+    ids=["one label", "several labels", "no labels", "given"],
+)
+def test_a_classifier_is_left_out_where_items_have_several_labels_or_none(
+    settings: dict[str, Any], labels: np.ndarray, weight: float
+) -> None:
+    config = RunConfig.of(**settings).for_items(make_items(4, labels=labels))
+    assert config.loss.classification_weight == weight
+
+
+def test_small_images_are_shifted_less_and_trained_weights_moved_less() -> None:
+    shifts = [RunConfig.of().for_items(make_items(4, n)).data.max_shift for n in (8, 28, 32, 64)]
+    assert shifts == [0, 1, 2, 2]
+    settings = ({}, {"initial_run": "run"}, {"optimizer": "sgd"}, {"learning_rate": 0.3})
+    rates = [RunConfig.of(**each).optimization.learning_rate for each in settings]
+    assert rates == pytest.approx([0.001, 0.0001, 0.1, 0.3])
+
+
+def test_data_is_that_of_the_protocol_or_of_the_folder(tmp_path: Path) -> None:
+    for label in ("ant", "bee"):
+        (tmp_path / label).mkdir()
+        for number in range(10):
+            Image.new("L", (9, 12), color=number).save(tmp_path / label / f"{number}.png")
+        (tmp_path / label / "broken.png").write_text("not an image")
+    data = RunConfig.of(images=str(tmp_path), image_size=16).data
+    splits = data.load_splits()
+    assert splits.train.image_shape == (16, 16, 3)
+    assert len(splits.database) + len(splits.query) == 20
+    assert set(splits.train.skipped) == {"ant/broken.png", "bee/broken.png"}
+    digits = RunConfig.of().data.load_splits()
+    assert digits.describe() == data.load_splits(protocol="digits").describe()

@@ -1,0 +1,1 @@
+"""`tfpqn demo`: the whole road on digits, and its picture."""

@@ -1,0 +1,134 @@
+"""Commands that measure what a run has learned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import rich.table
+import typer
+
+from tfpqn.cli.shared import (
+    AsJson,
+    DataDir,
+    ImagesFolder,
+    ProtocolName,
+    RunDir,
+    VideosFolder,
+    console,
+)
+
+
+def evaluate(
+    run_dir: RunDir,
+    protocol: ProtocolName = None,
+    images: ImagesFolder = None,
+    videos: VideosFolder = None,
+    data_dir: DataDir = None,
+) -> None:
+    from tfpqn.training import Run, evaluate_run
+
+    run = Run.open(run_dir)
+    network = run.load_network()
+    splits = run.load_splits(data_dir, protocol, images=images, videos=videos)
+    metrics = evaluate_run(run, network, splits, protocol, folder=images or videos)
+    _print_metrics(metrics)
+    console.print(f"Written to {run.folder / 'metrics.json'}")
+
+
+def compat(
+    old: Annotated[Path, typer.Argument(help="Folder of the run that coded the collection.")],
+    new: Annotated[Path, typer.Argument(help="Folder of the run that is to search it.")],
+    protocol: ProtocolName = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    from tfpqn.training import Run, compare_networks
+
+    runs = [Run.open(folder) for folder in (old, new)]
+    networks = [run.load_network() for run in runs]
+    report = compare_networks(*networks, runs[1].load_splits(data_dir, protocol))
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    table = rich.table.Table("queries", "codes", "mAP")
+    for name, mean in report["mAP"].items():
+        queries, _, codes, _ = name.split("_")
+        table.add_row(queries, codes, _format(mean))
+    console.print(table)
+    console.print(f"Codebooks: {'the same' if report['same_codebooks'] else 'others'}.")
+    console.print(report["advice"], highlight=False)
+
+
+def calibrate(
+    run_dir: RunDir,
+    precision: Annotated[
+        float, typer.Option(help="Wanted share of right ones among the matches.")
+    ] = 0.95,
+    protocol: ProtocolName = None,
+    images: ImagesFolder = None,
+    videos: VideosFolder = None,
+    data_dir: DataDir = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Nearest items of each query.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the halves of the queries.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    from tfpqn.training import Run, calibrate_run
+
+    run = Run.open(run_dir)
+    calibration = calibrate_run(
+        run,
+        run.load_network(),
+        run.load_splits(data_dir, protocol, images=images, videos=videos),
+        protocol,
+        folder=images or videos,
+        precision=precision,
+        top_k=top_k,
+        seed=seed,
+    )
+    if as_json:
+        typer.echo(json.dumps(calibration, indent=2))
+        return
+    table = rich.table.Table("queries", "pairs", "precision", "recall")
+    for name in ("calibration", "held_out"):
+        figures = calibration[name]
+        shares = (_format(figures["precision"]), _format(figures["recall"]))
+        table.add_row(name.replace("_", " "), f"{figures['pairs']:,}", *shares)
+    console.print(table)
+    console.print(
+        f"A match has a score of {calibration['score_threshold']:.6g} or more, which is a distance "
+        f"of {calibration['distance_threshold']:.6g} or less."
+    )
+    console.print(f"Written to {run.folder / 'calibration.json'}")
+
+
+def _format(share: float | None) -> str:
+    return "-" if share is None else f"{share:.4f}"
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    bits = f"{metrics['bits_per_code']:g} bits"
+    if metrics["not_measured"]:
+        used = f"{metrics['codebook_usage']:.1%} of the codewords are in use"
+        console.print(
+            f"mAP and recall cannot be given: {metrics['not_measured']}. Codes of {bits}: {used}.",
+            highlight=False,
+        )
+        return
+    raw = metrics["raw_embeddings"]
+    title = f"{metrics['protocol']}: {metrics['description']}"
+    table = rich.table.Table("", f"codes, {bits}", "raw embeddings", title=title)
+    table.add_row("mAP", _format(metrics["mAP"]), _format(raw["mAP"]))
+    for kind, prefix in (("mAP@R", "mAP@"), ("recall@k", "recall@")):
+        for cut, value in metrics[kind].items():
+            table.add_row(f"{prefix}{cut}", _format(value), _format(raw[kind][cut]))
+    console.print(table)
+    for prefix in metrics["prefixes"]:
+        console.print(
+            f"The first {prefix['num_levels']} of {len(metrics['prefixes'])} levels, "
+            f"{prefix['bits_per_code']:g} bits: mAP {prefix['mAP']:.4f}"
+        )
+    if metrics["unlabelled_queries"]:
+        console.print(f"{metrics['unlabelled_queries']:,} queries have no label and are left out.")
+    console.print(f"Ties: {metrics['ties']}.")

@@ -1,0 +1,46 @@
+"""What a run takes over from the trained run that it starts from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def copy_weights(source: Any, network: Any, *, with_codebooks: bool) -> None:
+    """Give the network the backbone and the embedding of another, maybe the codebooks too.
+
+    Also the classifier, where both have one of the same classes.
+    """
+    parts = ["backbone", "embedding"]
+    if with_codebooks:
+        parts.append("quantizer")
+    if network.num_classes is not None and source.num_classes == network.num_classes:
+        parts.append("classifier")
+    for part in parts:
+        weights = getattr(source, part).get_weights()
+        expected = [tuple(variable.shape) for variable in getattr(network, part).weights]
+        received = [weight.shape for weight in weights]
+        if received != expected:
+            raise ValueError(
+                f"The initial run's {part} must be like the network's: weights of the shapes "
+                f"{expected}. Received: {received}"
+            )
+        getattr(network, part).set_weights(weights)
+    if with_codebooks:
+        _require_same_codebooks(source.quantizer, network.quantizer)
+
+
+def _require_same_codebooks(source: Any, wanted: Any) -> None:
+    if source.codebook_fingerprint() == wanted.codebook_fingerprint():
+        return
+    configs = [quantizer.get_config() for quantizer in (wanted, source)]
+    # Neither has a part in a code.
+    names = configs[0].keys() - {"name", "trainable", "beam_size"}
+    differing = [name for name in names if configs[0][name] != configs[1].get(name)]
+    expected, received = (
+        ", ".join(f"{name}={config.get(name)!r}" for name in sorted(differing))
+        for config in configs
+    )
+    raise ValueError(
+        "The initial run's quantizer must be like the network's, for its codes to stay valid: "
+        f"expected {expected}. Received: {received}"
+    )

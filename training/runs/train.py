@@ -1,0 +1,228 @@
+"""Training of a run to its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tfpqn.codebooks.initialization import initialize_codebooks, settle_codebooks
+from tfpqn.datasets import ImageSet, Splits, TrainingBatches
+
+from ..loops.callbacks import EvaluateRetrieval, ReviveCodewords, WarnOfFailure
+from ..loops.fit import fit
+from ..settings.run_config import RunConfig
+from .initial_run import copy_weights
+from .network_file import NETWORK_FILE, remove_leftovers, save_network
+from .precision import warn_of_slow_precision
+from .run import Run
+
+# Images per codeword for k-means and for the search for dead codewords, and the least in all.
+SAMPLES_PER_CODEWORD = 16
+FEWEST_SAMPLES = 2048
+# Queries of an evaluation between epochs.
+CURVE_QUERIES = 1000
+# Decoded images of a folder that are held in memory, not read again in each epoch.
+HELD_BYTES = 2**30
+# Embeddings of so many are held at once, after training.
+SETTLED_ITEMS = 2**16
+
+
+def train(
+    run: Run,
+    splits: Splits,
+    *,
+    checkpoint_every: int | None = 200,
+    evaluate_every: int | None = None,
+    progress: bool = True,
+) -> Any:
+    """Train a run to its end, going on from its last checkpoint if it has one.
+
+    With `freeze_codebooks` the codebooks stay those of the initial run, bit by bit: no k-means, no
+    revival, and `network.quantizer.trainable` is False. The same holds in plain Keras: set
+    `network.quantizer.trainable = False` before `compile`, and `fit` leaves the codebooks alone.
+
+    A run with `earlier_epochs` is trained to each of them first, as it was before it was prolonged.
+
+    Args:
+        run: From `Run.start`.
+        splits: The data; `train` is used.
+        checkpoint_every: Steps between checkpoints; on another backend than TensorFlow each epoch's
+            end has one, and no other.
+        evaluate_every: Epochs between evaluations, of at most 1,000 queries, whose mAP goes into
+            the history; None for none.
+        progress: Whether to show on stderr how far it is: by a bar, or where there is no terminal
+            by a line an epoch.
+
+    Returns:
+        The trained network, which is also saved in the run's folder; of a run that was trained
+        before, as `run.load_network()` loads it.
+
+    Raises:
+        BlockingIOError: Another process or thread is training the run.
+        ValueError: The data does not fit the settings, the initial run's network is another, the
+            folder meanwhile holds a run of other settings, or the loss became NaN.
+    """
+    if run.is_trained:
+        run.for_items(splits.train).require_own_settings()
+        return run.load_network()
+    with run.lock():
+        run = run.for_items(splits.train)
+        # What others have entered since the run was started gives way, or is kept by an error.
+        run.bind()
+        if run.is_trained:
+            return run.load_network()
+        remove_leftovers(run.folder)
+        if run.config.data.folder:
+            if run.has_begun:
+                run.split_record.find_changes(splits)
+            run.split_record.write(splits)
+        splits = dataclasses.replace(splits, train=splits.train.held_in_memory(HELD_BYTES))
+        warn_of_slow_precision(run.config.model.precision)
+        done = len(run.read_history())
+        options = {"checkpoint_every": checkpoint_every, "progress": progress}
+        for config in run.config.stages:
+            if done < config.num_epochs or config.num_epochs == run.config.num_epochs:
+                stage = _Stage(run, splits, config, evaluate_every, options)
+                network = stage.train()
+        save_network(network, run.folder / NETWORK_FILE)
+    return network
+
+
+class _Stage(NamedTuple):
+    """A run up to a number of epochs: its own, or one that it ended with before."""
+
+    run: Run
+    splits: Splits
+    config: RunConfig
+    evaluate_every: int | None
+    options: dict[str, Any]
+
+    def train(self) -> Any:
+        """The network after all epochs of `config`, from the last checkpoint on."""
+        batches = self._batches()
+        num_steps = self.config.num_epochs * batches.steps_per_epoch
+        labels = self.splits.train.labels
+        network = self.config.build_network(
+            self.splits.train.image_shape, num_steps, _count_classes(labels)
+        )
+        network.quantizer.trainable = not self.config.model.freeze_codebooks
+        if not self.run.has_begun:
+            self._begin(network)
+        if not self.config.num_epochs:
+            # An optimizer that has not stepped is saved without its variables, and cannot be
+            # loaded.
+            network.optimizer.build(network.trainable_variables)
+            return network
+        fit(
+            network,
+            _batches_from(batches, num_steps),
+            epochs=self.config.num_epochs,
+            steps_per_epoch=batches.steps_per_epoch,
+            checkpoint_dir=self.run.folder / "checkpoints",
+            log_dir=self.run.folder / "logs",
+            callbacks=self._callbacks(network),
+            **self.options,
+        )
+        if self.config.model.settles_codebooks:
+            settle_codebooks(network, self._sample(network, SETTLED_ITEMS), seed=self.config.seed)
+        return network
+
+    def _batches(self) -> TrainingBatches:
+        data = self.config.data
+        return TrainingBatches(
+            self.splits.train,
+            data.batch_size,
+            seed=self.config.seed,
+            augment=data.augment,
+            max_shift=data.max_shift or 0,
+            min_area=data.min_area,
+            cutout=data.cutout,
+            color_jitter=data.color_jitter,
+            views=data.views,
+            samples_per_class=data.samples_per_class,
+        )
+
+    def _begin(self, network: Any) -> None:
+        """Weights of the initial run, and codebooks for the first embeddings."""
+        model, epochs = self.config.model, self.config.num_epochs
+        if model.initial_run:
+            initial = Run.open(model.initial_run).load_network()
+            copy_weights(initial, network, with_codebooks=model.freeze_codebooks)
+        if not model.freeze_codebooks:
+            # K-means alone has the time to look at all.
+            fewest = FEWEST_SAMPLES if epochs else len(self.splits.train)
+            initialize_codebooks(
+                network, self._sample(network, fewest), seed=self.config.seed, training=epochs > 0
+            )
+
+    def _callbacks(self, network: Any) -> list[keras.callbacks.Callback]:
+        config = self.config
+        chance = chance_loss(config, self.splits.train.labels)
+        callbacks: list[keras.callbacks.Callback] = [WarnOfFailure(chance, _advise(config))]
+        if not config.model.freeze_codebooks:
+            callbacks.append(
+                ReviveCodewords(
+                    lambda: self._sample(network, FEWEST_SAMPLES),
+                    last_epoch=config.num_epochs // 2 - 1,
+                    seed=config.seed,
+                )
+            )
+        if self.evaluate_every:
+            callbacks.append(EvaluateRetrieval(self.splits, self.evaluate_every, CURVE_QUERIES))
+        return callbacks
+
+    def _sample(self, network: Any, fewest: int) -> Iterable[np.ndarray]:
+        number = max(fewest, SAMPLES_PER_CODEWORD * network.quantizer.num_codewords)
+        return sample_batches(self.splits.train, number, 256)
+
+
+def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np.ndarray]:
+    """At most `count` items, evenly spread over the set, in batches as heavy as so many images."""
+    batch_size = images.items_per_batch(batch_size)
+    positions = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
+    return (batch.images for batch in images.batches(batch_size, positions))
+
+
+def _batches_from(batches: TrainingBatches, num_steps: int) -> Callable[[int], Any]:
+    """From a step to the batches up to `num_steps`, in the form that the backend's loop takes."""
+    if keras.backend.backend() != "tensorflow":
+        return batches.arrays
+    return lambda step: batches.dataset(step, num_steps - step)
+
+
+def chance_loss(config: RunConfig, labels: np.ndarray) -> float:
+    """The mean loss of a network that knows nothing: all its scores are equal, and all its logits.
+
+    Args:
+        config: Settings of the run, with nothing left open.
+        labels: Of the training items, `[num_items]` or multi-hot `[num_items, num_labels]`.
+    """
+    data = config.data
+    loss = config.loss.weight * config.loss.chance()
+    if labels.ndim == 1 and data.views == 1:
+        _, counts = np.unique(labels, return_counts=True)
+        if not data.samples_per_class:
+            # An anchor alone with its label in the batch has no triplet.
+            others = (counts - 1) / max(counts.sum() - 1, 1)
+            loss *= np.average(1.0 - (1.0 - others) ** (data.batch_size - 1), weights=counts)
+        loss += (config.loss.classification_weight or 0.0) * math.log(len(counts))
+    return float(loss)
+
+
+def _advise(config: RunConfig) -> str:
+    """What may help where the loss does not fall."""
+    return (
+        f"a smaller --learning-rate (it is {config.optimization.learning_rate:g}), a smaller "
+        f"--loss-scale (it is {config.loss.scale:g}), or more images of a label in a batch, as "
+        "--samples-per-class 4 draws them"
+    )
+
+
+def _count_classes(labels: np.ndarray) -> int | None:
+    """Number of classes of items with one label each; None of others."""
+    return int(labels.max()) + 1 if labels.ndim == 1 else None

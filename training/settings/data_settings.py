@@ -1,0 +1,162 @@
+"""What a run is trained on, and how its batches are drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfpqn.items import CLIPS, IMAGES, ItemSpec
+
+from .setting import check_settings, setting
+
+if TYPE_CHECKING:
+    from tfpqn.datasets import ImageSet, Splits
+
+FOLDER_FRAMES = 16
+KINDS = (IMAGES, CLIPS)
+# One of these names the items.
+SOURCES = ("protocol", *(items.source for items in KINDS))
+# Settings of augmentation and what they are without it.
+UNAUGMENTED = {"min_area": 1.0, "cutout": 0, "color_jitter": 0.0, "views": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """The items, and what a batch of them is.
+
+    A folder is kept as an absolute path, so that a run is evaluated from any folder.
+
+    Raises:
+        ValueError: A setting is out of range or does not fit the others.
+    """
+
+    protocol: str | None = setting(
+        None,
+        "digits, fashion-mnist, cifar10-full, cifar10-test, cifar10-train, cifar10-5k, "
+        "cifar10-10kq; of clips moving-digits, msr-action3d, ucf101-1 or hmdb51-1.",
+        default_text="digits, or moving-digits",
+    )
+    images: str | None = setting(None, "Folder of images, one subfolder per label.")
+    videos: str | None = setting(None, "Folder of videos, one subfolder per label; or .npz set.")
+    image_size: int = setting(64, "Height and width that a folder's images get.", at_least=1)
+    num_frames: int | None = setting(
+        None, "Frames taken of each clip.", default_text="the protocol's number, or 16", at_least=1
+    )
+    batch_size: int = setting(64, "Images per step.", at_least=1)
+    augment: bool = setting(
+        True, "Shift the images at random, mirror them, and draw the frames of clips."
+    )
+    max_shift: int | None = setting(
+        None,
+        "Largest shift in pixels.",
+        default_text="a sixteenth of the shorter side, at most 2",
+        at_least=0,
+    )
+    min_area: float = setting(
+        1.0, "Least share of an image that a random crop keeps.", above=0, at_most=1
+    )
+    cutout: int = setting(0, "Side of the square cut out of each image.", at_least=0)
+    color_jitter: float = setting(
+        0.0, "Most by which brightness, contrast and saturation change.", at_least=0, below=1
+    )
+    views: int = setting(
+        1, "Times that an image stands in a batch; 2 or more train without labels.", at_least=1
+    )
+    samples_per_class: int = setting(
+        0, "Items of a label in a batch; 0 draws them at random.", at_least=0
+    )
+
+    def __post_init__(self) -> None:
+        if len(given := [name for name in SOURCES if getattr(self, name)]) > 1:
+            received = ", ".join(f"{name}={getattr(self, name)!r}" for name in given)
+            raise ValueError(f"A run needs one of {', '.join(SOURCES)}. Received: {received}")
+        for name in SOURCES[1:]:
+            if getattr(self, name):
+                object.__setattr__(self, name, os.path.abspath(getattr(self, name)))
+        check_settings(self)
+        for name, value in UNAUGMENTED.items():
+            if not self.augment and getattr(self, name) != value:
+                raise ValueError(
+                    f"{name} must be {value} without augment. Received: {getattr(self, name)}"
+                )
+        self._check_batch()
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of the items; None with a protocol."""
+        return next((folder for name in SOURCES[1:] if (folder := getattr(self, name))), None)
+
+    @property
+    def items(self) -> ItemSpec:
+        """What the items are."""
+        from tfpqn.datasets import load_protocol
+
+        if self.protocol is not None:
+            return IMAGES if load_protocol(self.protocol).num_frames is None else CLIPS
+        return next(items for items in KINDS if getattr(self, items.source))
+
+    def load_splits(
+        self,
+        data_dir: str | Path | None = None,
+        protocol: str | None = None,
+        num_frames: int | None = None,
+    ) -> Splits:
+        """The data of these settings, or of another protocol.
+
+        Args:
+            data_dir: Folder of tensorflow-datasets' prepared data sets.
+            protocol: Protocol to take instead.
+            num_frames: Frames to take of each clip instead.
+        """
+        from tfpqn.datasets import load_protocol, split_folder
+
+        name = protocol or self.protocol
+        if name is None:
+            return split_folder(self.open_folder(num_frames), labelled=self.views == 1)
+        chosen = load_protocol(name)
+        if num_frames is None and chosen.num_frames is not None:
+            num_frames = self.num_frames
+        return chosen.load(data_dir, num_frames)
+
+    def open_folder(
+        self, num_frames: int | None = None, image_shape: tuple[int, int, int] | None = None
+    ) -> ImageSet:
+        """The readable items of the folder.
+
+        Args:
+            num_frames: Frames to take of each clip instead.
+            image_shape: `(height, width, channels)` to bring them to instead.
+        """
+        image_shape = image_shape or (self.image_size, self.image_size, 3)
+        num_frames = self.num_frames if num_frames is None else num_frames
+        return open_items(self.items, self.folder or "", image_shape, num_frames).readable()
+
+    def _check_batch(self) -> None:
+        views, samples, size = self.views, self.samples_per_class, self.batch_size
+        if size % views:
+            raise ValueError(
+                f"views must divide batch_size. Received: views={views}, batch_size={size}"
+            )
+        divides = samples >= 2 and not size % samples and samples < size
+        if samples and (not divides or views > 1):
+            raise ValueError(
+                "samples_per_class must be 0, or at least 2 and divide batch_size into two or "
+                f"more, and be 0 with several views. Received: samples_per_class={samples}, "
+                f"batch_size={size}, views={views}"
+            )
+
+
+def open_items(
+    items: ItemSpec,
+    folder: str | Path,
+    image_shape: tuple[int, int, int],
+    num_frames: int | None = None,
+) -> ImageSet:
+    """The items of a folder; `num_frames` of each clip, 16 unless told."""
+    from tfpqn.datasets import ImageFolder, open_clips
+
+    if items is CLIPS:
+        return open_clips(folder, image_shape, num_frames or FOLDER_FRAMES)
+    return ImageFolder(folder, image_shape)
