@@ -69,9 +69,7 @@ setup(
         "tensorflow-serving-api>=2.19",
         # The local server and the client over REST.
         "grpcio-health-checking>=1.60",
-        "httptools>=0.6",
         "httpx>=0.27",
-        "prometheus_client>=0.20",
         "starlette>=1.3.1",  # CVE-2025-54121, CVE-2025-62727, CVE-2026-48710
         "uvicorn>=0.30",
         "uvloop>=0.19; sys_platform != 'win32'",

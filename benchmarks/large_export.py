@@ -24,10 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
-import serving_tools as tools
 from machine import describe_machine
 
+import tfpqn
 from tfpqn.export import Searcher, save_searcher
 from tfpqn.export.loading.loaders import SavedModelLoader, ServedModel, SessionLoader
 from tfpqn.index import CodeIndex, network_layout
@@ -35,6 +36,14 @@ from tfpqn.index import CodeIndex, network_layout
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "large_export.json"
 DEFAULTS = {"items": 10_000_000, "base_items": 1000}
+NAME = "images"
+IMAGE_SHAPE = (32, 32, 3)
+EMBEDDING_DIM = 128
+CODE_LENGTH = 8
+NUM_CODEWORDS = 256
+# Ids beyond int32.
+FIRST_ID = 2**32
+LIBRARIES = ("tensorflow", "keras", "numpy")
 # So many items are told by the formula.
 FORETOLD = (10**8, 10**9)
 SEARCHES = 5
@@ -69,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    machine = describe_machine(tools.LIBRARIES)
+    machine = describe_machine(LIBRARIES)
     base = run_stages(arguments.base_items, arguments.work_dir)
     large = run_stages(arguments.items, arguments.work_dir)
     rows = [{**foretell(own, base[name], arguments), "stage": name} for name, own in large.items()]
@@ -117,22 +126,30 @@ def foretell(
 # Stages
 
 
+def build_network() -> tfpqn.models.ProductQuantizationNetwork:
+    """A network with random codebooks, always the same: what a search costs needs no training."""
+    keras.utils.set_random_seed(0)
+    quantizer = tfpqn.layers.ProductQuantization(CODE_LENGTH, NUM_CODEWORDS)
+    backbone = tfpqn.models.build_backbone("conv3", IMAGE_SHAPE)
+    return tfpqn.models.ProductQuantizationNetwork(backbone, quantizer, EMBEDDING_DIM)
+
+
 def build_index(folder: Path, num_items: int) -> dict[str, Any]:
     """Random codes become an index on disk."""
-    layout = network_layout(tools.build_network())
+    layout = network_layout(build_network())
     rng = np.random.default_rng(1)
-    codes = rng.integers(tools.NUM_CODEWORDS, size=(num_items, tools.CODE_LENGTH), dtype=np.uint8)
-    ids = np.arange(num_items) + tools.FIRST_ID
+    codes = rng.integers(NUM_CODEWORDS, size=(num_items, CODE_LENGTH), dtype=np.uint8)
+    ids = np.arange(num_items) + FIRST_ID
     seconds, _ = timed(lambda: CodeIndex(layout, codes, ids).save(folder / "index"))
     return {"seconds": seconds, "size_mb": folder_size(folder / "index"), **read_memory()}
 
 
 def export(folder: Path, num_items: int) -> dict[str, Any]:
     """The index becomes a version folder."""
-    network = tools.build_network()
+    network = build_network()
     load_seconds, index = timed(lambda: CodeIndex.load(folder / "index"))
-    path = folder / tools.NAME / "1"
-    seconds, _ = timed(lambda: save_searcher(Searcher(network, index, top_k=tools.TOP_K), path))
+    path = folder / NAME / "1"
+    seconds, _ = timed(lambda: save_searcher(Searcher(network, index, top_k=10), path))
     return {
         "seconds": seconds,
         "load_index_seconds": load_seconds,
@@ -153,8 +170,8 @@ def load_session(folder: Path, num_items: int) -> dict[str, Any]:
 
 def load_and_search(loader: Callable[[Path], ServedModel], folder: Path) -> dict[str, Any]:
     rng = np.random.default_rng(2)
-    queries = rng.normal(size=(1 + SEARCHES, 1, tools.EMBEDDING_DIM)).astype(np.float32)
-    seconds, model = timed(lambda: loader(folder / tools.NAME / "1"))
+    queries = rng.normal(size=(1 + SEARCHES, 1, EMBEDDING_DIM)).astype(np.float32)
+    seconds, model = timed(lambda: loader(folder / NAME / "1"))
     with model:
         first, *rest = (
             timed(lambda query=query: model.run("search_by_embedding", {"embeddings": query}))[0]

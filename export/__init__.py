@@ -1,17 +1,42 @@
-"""Networks and collections as SavedModels that hold their own search."""
+"""Networks and collections as SavedModels that hold their own search.
 
-from .interface.search_result import SearchResult as SearchResult
-from .loading.loaders import StatusError as StatusError
-from .loading.op_check import check_ops as check_ops
-from .model.batching_parameters import BatchingParameters as BatchingParameters
-from .model.saved_model import SavedSearcher as SavedSearcher
-from .model.saved_model import default_batching as default_batching
-from .model.saved_model import load_searcher as load_searcher
-from .model.saved_model import require_new_version as require_new_version
-from .model.saved_model import save_searcher as save_searcher
-from .model.searcher import Searcher as Searcher
-from .model.verify import VerifyReport as VerifyReport
-from .model.verify import verify_version as verify_version
+What is named here is imported when it is first used: a client needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+if _TYPE_CHECKING:
+    from .interface.search_result import SearchResult as SearchResult
+    from .loading.loaders import StatusError as StatusError
+    from .loading.op_check import check_ops as check_ops
+    from .model.batching_parameters import BatchingParameters as BatchingParameters
+    from .model.saved_model import SavedSearcher as SavedSearcher
+    from .model.saved_model import default_batching as default_batching
+    from .model.saved_model import load_searcher as load_searcher
+    from .model.saved_model import require_new_version as require_new_version
+    from .model.saved_model import save_searcher as save_searcher
+    from .model.searcher import Searcher as Searcher
+    from .model.verify import VerifyReport as VerifyReport
+    from .model.verify import verify_version as verify_version
+
+_MODULE_OF = {
+    "BatchingParameters": "model.batching_parameters",
+    "SavedSearcher": "model.saved_model",
+    "SearchResult": "interface.search_result",
+    "Searcher": "model.searcher",
+    "StatusError": "loading.loaders",
+    "VerifyReport": "model.verify",
+    "check_ops": "loading.op_check",
+    "default_batching": "model.saved_model",
+    "load_searcher": "model.saved_model",
+    "require_new_version": "model.saved_model",
+    "save_searcher": "model.saved_model",
+    "verify_version": "model.verify",
+}
 
 __all__ = [
     "BatchingParameters",
@@ -27,3 +52,15 @@ __all__ = [
     "save_searcher",
     "verify_version",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _MODULE_OF:
+        return getattr(_importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    if name in ("client", "server"):
+        return _importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 SEED = 20180908
+pytest_plugins = ["tests.serving.fixtures"]
 
 # No deadline: the first call of a traced function may take seconds on a shared machine.
 hypothesis.settings.register_profile("developer", deadline=None, max_examples=25)

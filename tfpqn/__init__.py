@@ -1,8 +1,16 @@
-"""Product quantization networks for image and video search, in Keras and TensorFlow."""
+"""Product quantization networks for image and video search, in Keras and TensorFlow.
+
+The rooms are imported when they are first named: `import tfpqn` itself needs neither Keras nor
+TensorFlow, and prints nothing.
+"""
+
+from __future__ import annotations
 
 import importlib as _importlib
+import sys as _sys
 from pathlib import Path as _Path
 from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 # In a checkout `export/` and `training/` stand beside this folder; installed, they lie inside it.
 if not (_Path(__file__).parent / "export" / "__init__.py").is_file():
@@ -10,16 +18,16 @@ if not (_Path(__file__).parent / "export" / "__init__.py").is_file():
 
 from tfpqn import _command_line
 
-if _command_line.is_command_line():
-    _command_line.import_keras_quietly()
-else:
-    _command_line.quieten_tensorflow()
+_command_line.quieten_tensorflow()
 
-from tfpqn import layers as layers
-from tfpqn import losses as losses
-from tfpqn import metrics as metrics
-from tfpqn import models as models
-from tfpqn import ops as ops
+if _TYPE_CHECKING:
+    from tfpqn import datasets as datasets
+    from tfpqn import index as index
+    from tfpqn import layers as layers
+    from tfpqn import losses as losses
+    from tfpqn import metrics as metrics
+    from tfpqn import models as models
+    from tfpqn import ops as ops
 
 __version__ = "0.1.0"
 
@@ -38,7 +46,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _ModuleType:
-    """Import the rooms that need more than Keras when they are first named."""
-    if name in ("datasets", "export", "index", "training"):
+    if name in __all__:
         return _importlib.import_module(f"tfpqn.{name}")
     raise AttributeError(f"module 'tfpqn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if "keras" in _sys.modules:
+    # Who uses Keras may go on to load a network, whose classes Keras finds once they are imported.
+    __getattr__("models")

@@ -1,20 +1,13 @@
-"""What must happen before TensorFlow is imported: as the command line, or in a Python beside it."""
+"""What the command line and a Python beside this one need before TensorFlow is imported."""
 
+import contextlib
 import logging
 import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-
-
-def is_command_line() -> bool:
-    """Whether Python was started as `tfpqn` or `python -m tfpqn`, whatever options it has."""
-    if Path(sys.argv[0]).stem == "tfpqn":
-        return True
-    # While Python looks for the module, its place is not known yet.
-    arguments = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
-    return sys.argv[0] == "-m" and arguments[-1:] in (["tfpqn"], ["-mtfpqn"])
 
 
 def printable(text: str) -> str:
@@ -58,9 +51,13 @@ def import_keras_quietly() -> None:
     """Import Keras and its backend without the backend's start-up notices on stderr.
 
     On a machine without a GPU TensorFlow prints several, before any log level applies, and an error
-    of the command line should be one line. If the import fails, that line says why, or for another
-    reason than the backend what was held back is shown.
+    of the command line should be one line. If the import fails, what was held back is shown.
+
+    Raises:
+        ImportError: The backend that KERAS_BACKEND names is unknown or not installed.
     """
+    if "keras" in sys.modules:
+        return
     warnings.formatwarning = _format_warning
     quieten_tensorflow()
     # TensorFlow has these kernels for all processors, but takes them by itself on a few alone.
@@ -68,23 +65,27 @@ def import_keras_quietly() -> None:
     # Both say on stderr, in several lines, what comes as an error besides.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    with _stderr_held_back():
+        try:
+            import keras  # noqa: F401
+        except (ImportError, ValueError) as error:
+            raise ImportError(
+                "Keras must have a backend that is installed: KERAS_BACKEND is tensorflow, jax or "
+                f"torch. Received: {os.environ.get('KERAS_BACKEND')!r}: {error}"
+            ) from error
+
+
+@contextlib.contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Shows what is written to stderr in the block only if that ends with an unexpected error."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
-            import keras  # noqa: F401
-        except (ImportError, ValueError) as error:
-            if os.environ.get("TFPQN_TRACEBACK"):
-                raise
-            message = (
-                "tfpqn: error: Keras must have a backend that is installed: KERAS_BACKEND is "
-                f"tensorflow, jax or torch. Received: {os.environ.get('KERAS_BACKEND')!r}: {error}"
-            )
-            os.write(stderr, f"{' '.join(message.split())}\n".encode())
-            sys.exit(2)
-        except KeyboardInterrupt:
-            sys.exit(130)
+            yield
+        except (ImportError, KeyboardInterrupt):
+            raise
         except BaseException:
             held_back.seek(0)
             os.write(stderr, held_back.read())

@@ -1,9 +1,12 @@
-"""A client of served searchers: of TensorFlow Serving and of `tfpqn serve` alike."""
+"""A client of served searchers: of TensorFlow Serving and of `tfpqn serve` alike.
 
-from .client import AsyncSearchClient as AsyncSearchClient
+It needs neither TensorFlow nor Keras, and is imported in a fraction of a second.
+"""
+
+from ..interface.version_status import VersionStatus as VersionStatus
+from .async_client import AsyncSearchClient as AsyncSearchClient
 from .client import SearchClient as SearchClient
 from .errors import ServingError as ServingError
 from .options import TlsOptions as TlsOptions
-from .questions import VersionStatus as VersionStatus
 
 __all__ = ["AsyncSearchClient", "SearchClient", "ServingError", "TlsOptions", "VersionStatus"]

@@ -1,87 +1,46 @@
-"""Clients of a served searcher: one that waits, one that awaits."""
+"""The client that waits for each answer."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tfpqn.items import ItemSpec
 
 from ..interface.search_result import SearchResult
-from .conversation import Conversation, Result, Steps
-from .grpc_transport import AsyncGrpcTransport, GrpcTransport
-from .options import ClientOptions, TlsOptions
-from .questions import Arrays, Signatures, VersionStatus
-from .rest_transport import AsyncRestTransport, RestTransport
-from .steps import walk, walk_async
+from ..interface.signatures import Arrays, Signature
+from ..interface.version_status import VersionStatus
+from .async_client import AsyncSearchClient
 
-MAX_MESSAGE_BYTES = 64 * 2**20
+Result = TypeVar("Result")
 
 
-class _Client:
-    """What both clients have: checked options, and a conversation without wires."""
+class _BlockingClient(AsyncSearchClient):
+    """Its transport blocks, so that no await ever waits."""
 
-    def __init__(
-        self,
-        address: str,
-        model: str,
-        *,
-        version: int | None = None,
-        version_label: str | None = None,
-        timeout: float = 10.0,
-        max_attempts: int = 5,
-        token: str | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-        tls: bool | TlsOptions = False,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
-        rest: bool = False,
-        chunk_size: int = 64,
-        keepalive_seconds: float = 300.0,
-        allow_insecure_token: bool = False,
-    ) -> None:
-        self._options = ClientOptions(
-            address=address,
-            model=model,
-            version=version,
-            version_label=version_label,
-            timeout=timeout,
-            max_attempts=max_attempts,
-            token=token,
-            metadata=tuple(metadata),
-            tls=tls,
-            max_message_bytes=max_message_bytes,
-            rest=rest,
-            chunk_size=chunk_size,
-            keepalive_seconds=keepalive_seconds,
-            allow_insecure_token=allow_insecure_token,
-        )
-        self._conversation = Conversation(self._options)
-        self._is_open = True
-        self._connect()
-
-    def _connect(self) -> None:
-        """Make the transport; nothing is sent yet."""
-        raise NotImplementedError
-
-    def _require_open(self) -> None:
-        if not self._is_open:
-            raise RuntimeError(
-                "The client is closed. Expected calls before `close`. Received: after"
-            )
+    _is_async = False
 
 
-class SearchClient(_Client):
+def _finish(call: Coroutine[Any, Any, Result]) -> Result:
+    """Run a call of a `_BlockingClient`, which needs no event loop."""
+    try:
+        call.send(None)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("A call that blocks must not wait. Received: one that does")
+
+
+class SearchClient:
     """Searches a model that TensorFlow Serving, or `tfpqn serve`, serves.
 
     A call is checked against the model's signatures, which are learnt at the first one; what does
     not fit is refused before it is sent. Many items are sent in parts, one after the other, and
     the answers joined: if the server changes to another version meanwhile, rows may come from
-    both. A call is tried again while the server is UNAVAILABLE, and only then, after pauses that
-    grow. May be used by several threads. Close it after use, or use it as a context manager.
+    both. A request is sent again while the server is UNAVAILABLE, and only then, after random
+    pauses that grow. May be used by several threads. Close it after use, or use it as a context
+    manager.
 
     Args:
         address: "HOST:PORT" or "unix:PATH"; over REST "HOST:PORT" or a URL.
@@ -89,7 +48,7 @@ class SearchClient(_Client):
         version: Number of the version to ask; the server's choice, the latest, if None.
         version_label: Label of the version to ask, in place of its number.
         timeout: Seconds for a whole call: all attempts and pauses, all parts.
-        max_attempts: How often each request is sent at most.
+        max_attempts: How often each request is sent at most, 1 to 5.
         token: Sent with each request as `authorization: Bearer TOKEN`.
         metadata: Further names (lower case) and values that are sent with each request.
         tls: True to trust the system's authorities, or `TlsOptions`.
@@ -112,10 +71,8 @@ class SearchClient(_Client):
     ...     ids, scores = client.search([open("bird.jpg", "rb").read()])  # [1, top_k] each
     """
 
-    def _connect(self) -> None:
-        make = RestTransport if self._options.rest else GrpcTransport
-        self._transport: RestTransport | GrpcTransport = make(self._options)
-        self._sleep = time.sleep
+    def __init__(self, address: str, model: str, **options: Any) -> None:
+        self._client = _BlockingClient(address, model, **options)
 
     def search(
         self,
@@ -139,138 +96,54 @@ class SearchClient(_Client):
             ValueError: Arguments that no signature takes together: `k`, `exclude_ids`, and tags
                 exclude each other.
         """
-        return self._run(self._conversation.search(items, k, exclude_ids, allow_tags, deny_tags))
+        return _finish(
+            self._client.search(
+                items, k=k, exclude_ids=exclude_ids, allow_tags=allow_tags, deny_tags=deny_tags
+            )
+        )
 
     def search_by_embedding(self, embeddings: Any) -> SearchResult:
         """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
-        return self._run(self._conversation.search_by_embedding(embeddings))
+        return _finish(self._client.search_by_embedding(embeddings))
 
     def search_by_id(self, item_ids: Sequence[Any]) -> SearchResult:
         """Search for what is like items of the collection, themselves left out."""
-        return self._run(self._conversation.search_by_id(item_ids))
+        return _finish(self._client.search_by_id(item_ids))
 
     def embed(self, items: Sequence[Any]) -> np.ndarray:
         """Embeddings float32 `[batch, embedding_dim]` of images or clips."""
-        return self._run(self._conversation.embed(items))
+        return _finish(self._client.embed(items))
 
     def encode(self, items: Sequence[Any]) -> np.ndarray:
         """Codes int32 `[batch, code_length]` of images or clips."""
-        return self._run(self._conversation.encode(items))
+        return _finish(self._client.encode(items))
 
     def decode(self, codes: Any) -> np.ndarray:
         """Embeddings float32 `[batch, embedding_dim]` that the codes stand for."""
-        return self._run(self._conversation.decode(codes))
+        return _finish(self._client.decode(codes))
 
     def predict(self, signature_name: str, inputs: Mapping[str, Any]) -> Arrays:
         """Run any signature, in one request; strings come as object arrays of bytes."""
-        return self._run(self._conversation.predict(signature_name, inputs))
+        return _finish(self._client.predict(signature_name, inputs))
 
-    def signatures(self) -> Signatures:
+    def signatures(self) -> dict[str, Signature]:
         """Names, dtypes and shapes of the model's inputs and outputs by signature, asked anew."""
-        return self._run(self._conversation.signatures())
+        return _finish(self._client.signatures())
 
     def items(self) -> ItemSpec:
         """What the model searches with."""
-        return self._run(self._conversation.items())
+        return _finish(self._client.items())
 
     def model_status(self) -> list[VersionStatus]:
         """The versions that the server knows and their states."""
-        return self._run(self._conversation.model_status())
+        return _finish(self._client.model_status())
 
     def close(self) -> None:
         """Close the connections. Closing twice does no harm."""
-        if self._is_open:
-            self._is_open = False
-            self._transport.close()
+        _finish(self._client.close())
 
     def __enter__(self) -> SearchClient:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _run(self, steps: Steps[Result]) -> Result:
-        self._require_open()
-        return walk(steps, self._transport.send, self._sleep)
-
-
-class AsyncSearchClient(_Client):
-    """`SearchClient` for asyncio: the same arguments and methods, which are awaited.
-
-    Many calls may be under way at once. All belong to one event loop, that of the first call.
-
-    Example:
-
-    >>> async with AsyncSearchClient("localhost:8500", "birds") as client:
-    ...     ids, scores = await client.search([image])
-    """
-
-    def _connect(self) -> None:
-        make = AsyncRestTransport if self._options.rest else AsyncGrpcTransport
-        self._transport: AsyncRestTransport | AsyncGrpcTransport = make(self._options)
-        self._sleep = asyncio.sleep
-
-    async def search(
-        self,
-        items: Sequence[Any],
-        *,
-        k: int | None = None,
-        exclude_ids: Any = None,
-        allow_tags: Any = None,
-        deny_tags: Any = None,
-    ) -> SearchResult:
-        """See `SearchClient.search`."""
-        steps = self._conversation.search(items, k, exclude_ids, allow_tags, deny_tags)
-        return await self._run(steps)
-
-    async def search_by_embedding(self, embeddings: Any) -> SearchResult:
-        """See `SearchClient.search_by_embedding`."""
-        return await self._run(self._conversation.search_by_embedding(embeddings))
-
-    async def search_by_id(self, item_ids: Sequence[Any]) -> SearchResult:
-        """See `SearchClient.search_by_id`."""
-        return await self._run(self._conversation.search_by_id(item_ids))
-
-    async def embed(self, items: Sequence[Any]) -> np.ndarray:
-        """See `SearchClient.embed`."""
-        return await self._run(self._conversation.embed(items))
-
-    async def encode(self, items: Sequence[Any]) -> np.ndarray:
-        """See `SearchClient.encode`."""
-        return await self._run(self._conversation.encode(items))
-
-    async def decode(self, codes: Any) -> np.ndarray:
-        """See `SearchClient.decode`."""
-        return await self._run(self._conversation.decode(codes))
-
-    async def predict(self, signature_name: str, inputs: Mapping[str, Any]) -> Arrays:
-        """See `SearchClient.predict`."""
-        return await self._run(self._conversation.predict(signature_name, inputs))
-
-    async def signatures(self) -> Signatures:
-        """See `SearchClient.signatures`."""
-        return await self._run(self._conversation.signatures())
-
-    async def items(self) -> ItemSpec:
-        """See `SearchClient.items`."""
-        return await self._run(self._conversation.items())
-
-    async def model_status(self) -> list[VersionStatus]:
-        """See `SearchClient.model_status`."""
-        return await self._run(self._conversation.model_status())
-
-    async def close(self) -> None:
-        """Close the connections. Closing twice does no harm."""
-        if self._is_open:
-            self._is_open = False
-            await self._transport.close()
-
-    async def __aenter__(self) -> AsyncSearchClient:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.close()
-
-    def _run(self, steps: Steps[Result]) -> Coroutine[Any, Any, Result]:
-        self._require_open()
-        return walk_async(steps, self._transport.send, self._sleep)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tfpqn.datasets import plain_sentence
+import contextlib
+import time
+from collections.abc import Iterator
+
+from google.protobuf.json_format import ParseError
+from google.protobuf.message import DecodeError
+
+from tfpqn._text import plain_sentence
 
 UNAVAILABLE = "UNAVAILABLE"
 DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
@@ -67,3 +74,38 @@ def code_of_http_status(status: int) -> str:
     return _CODE_OF_HTTP_STATUS.get(
         status, "INVALID_ARGUMENT" if 400 <= status < 500 else "UNKNOWN"
     )
+
+
+@contextlib.contextmanager
+def reading_answer() -> Iterator[None]:
+    """Raises ServingError if what came cannot be read as an answer."""
+    try:
+        yield
+    except (
+        AttributeError, DecodeError, KeyError, OverflowError, ParseError, RecursionError,
+        TypeError, ValueError,
+    ) as error:  # fmt: skip
+        reason = f"{type(error).__name__}: {error}"
+        raise ServingError(INTERNAL, f"the answer cannot be read: {reason}") from error
+
+
+class Deadline:
+    """The end of a call, all attempts and pauses included.
+
+    Args:
+        timeout: Seconds from now.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._end = time.monotonic() + timeout
+
+    def remaining(self) -> float:
+        """Seconds left; ServingError when there are none."""
+        remaining = self._end - time.monotonic()
+        if remaining <= 0:
+            raise ServingError(
+                DEADLINE_EXCEEDED,
+                f"the call did not end within its timeout of {self._timeout:g} seconds",
+            )
+        return remaining

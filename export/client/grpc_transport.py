@@ -1,182 +1,109 @@
-"""Questions over gRPC, by the services of tensorflow-serving-api."""
+"""A server asked over gRPC, by TensorFlow Serving's services."""
 
 from __future__ import annotations
 
+import json
 import ssl
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError, Message
-from tensorflow.core.protobuf import error_codes_pb2
-from tensorflow_serving.apis.get_model_metadata_pb2 import (
-    GetModelMetadataRequest,
-    GetModelMetadataResponse,
-    SignatureDefMap,
-)
-from tensorflow_serving.apis.get_model_status_pb2 import (
-    GetModelStatusRequest,
-    GetModelStatusResponse,
-    ModelVersionStatus,
-)
-from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
-from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
-from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from ..interface.tensor_protos import from_proto, read_signature, to_proto
-from .errors import INTERNAL, ServingError, read_refusal
+from ..interface import messages
+from ..interface.signatures import Arrays, Signature
+from ..interface.tensor_protos import from_proto, read_signatures, to_proto
+from ..interface.version_status import VersionStatus
+from .errors import read_refusal, reading_answer
 from .options import ClientOptions, TlsOptions
-from .questions import Arrays, GetStatus, Predict, Question, Signatures, VersionStatus
 
-# TensorFlow runs these itself.
-_HIDDEN = frozenset({"__saved_model_init_op", "__saved_model_train_op"})
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_GET_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
+_GET_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+# The codes of TensorFlow are those of gRPC.
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class GrpcTransport:
-    """Asks over a channel of gRPC and waits.
+    """Asks over a channel of gRPC, which tries again while the server is UNAVAILABLE.
 
     Args:
         options: Where and how.
+        is_async: Whether calls are awaited; else each blocks, and what is awaited is done at once.
     """
 
-    def __init__(self, options: ClientOptions) -> None:
+    def __init__(self, options: ClientOptions, is_async: bool) -> None:
         self._options = options
-        self._channel = _open_channel(grpc, options)
-        self._methods = _Methods(self._channel)
-
-    def send(self, question: Question, timeout: float) -> Any:
-        """Put the question once; ServingError if it is refused or not answered in time."""
-        request = make_request(question, self._options)
-        method = self._methods.find(request)
-        try:
-            response = method(request, timeout=timeout, metadata=self._options.headers)
-        except grpc.RpcError as error:
-            raise _read_error(error, self._options) from error
-        return read_response(response)
-
-    def close(self) -> None:
-        """Close the channel."""
-        self._channel.close()
-
-
-class AsyncGrpcTransport:
-    """Asks over a channel of gRPC and awaits.
-
-    Args:
-        options: Where and how.
-    """
-
-    def __init__(self, options: ClientOptions) -> None:
-        self._options = options
-        # A channel belongs to the event loop that runs when it is opened: at the first question.
+        self._is_async = is_async
+        # A channel belongs to the event loop that runs when it is opened: at the first call.
         self._channel: Any = None
-        self._methods: _Methods | None = None
+        self._methods: dict[str, Any] = {}
 
-    async def send(self, question: Question, timeout: float) -> Any:
-        """Put the question once; ServingError if it is refused or not answered in time."""
-        request = make_request(question, self._options)
-        method = self._open().find(request)
-        try:
-            response = await method(request, timeout=timeout, metadata=self._options.headers)
-        except grpc.RpcError as error:
-            raise _read_error(error, self._options) from error
-        return read_response(response)
+    async def predict(
+        self, name: str, signature: Signature, inputs: Arrays, timeout: float
+    ) -> Arrays:
+        """Run a signature on arrays that have its names and dtypes."""
+        request = messages.PredictRequest()
+        request.model_spec.signature_name = name
+        for key, array in inputs.items():
+            request.inputs[key].CopyFrom(to_proto(array))
+        data = await self._call(_PREDICT, request, timeout)
+        with reading_answer():
+            response = messages.PredictResponse.FromString(data)
+            return {key: from_proto(proto) for key, proto in response.outputs.items()}
+
+    async def signatures(self, timeout: float) -> dict[str, Signature]:
+        """The model's signatures by name."""
+        request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
+        data = await self._call(_GET_METADATA, request, timeout)
+        with reading_answer():
+            response = messages.GetModelMetadataResponse.FromString(data)
+            packed = response.metadata["signature_def"].value
+            return read_signatures(messages.SignatureDefMap.FromString(packed))
+
+    async def model_status(self, timeout: float) -> list[VersionStatus]:
+        """The versions that the server knows."""
+        data = await self._call(_GET_STATUS, messages.GetModelStatusRequest(), timeout)
+        with reading_answer():
+            response = messages.GetModelStatusResponse.FromString(data)
+            return [
+                VersionStatus(
+                    version.version,
+                    messages.STATES[version.state],
+                    _CODES[version.status.error_code],
+                    version.status.error_message,
+                )
+                for version in response.model_version_status
+            ]
 
     async def close(self) -> None:
         """Close the channel."""
         if self._channel is not None:
-            await self._channel.close()
+            closing = self._channel.close()
+            if self._is_async:
+                await closing
 
-    def _open(self) -> _Methods:
-        if self._methods is None:
-            self._channel = _open_channel(grpc.aio, self._options)
-            self._methods = _Methods(self._channel)
-        return self._methods
+    async def _call(self, method: str, request: Any, timeout: float) -> bytes:
+        request.model_spec.name = self._options.model
+        if self._options.version is not None:
+            request.model_spec.version.value = self._options.version
+        if self._options.version_label is not None:
+            request.model_spec.version_label = self._options.version_label
+        try:
+            answer = self._find_method(method)(
+                request.SerializeToString(), timeout=timeout, metadata=self._options.headers
+            )
+            return await answer if self._is_async else answer
+        except grpc.RpcError as error:
+            code, details = error.code().name, error.details() or ""
+            raise read_refusal(code, details, self._options.address) from error
 
-
-class _Methods:
-    """The servers' methods by the request that each takes."""
-
-    def __init__(self, channel: Any) -> None:
-        prediction, model = PredictionServiceStub(channel), ModelServiceStub(channel)
-        self._by_request = {
-            PredictRequest: prediction.Predict,
-            GetModelMetadataRequest: prediction.GetModelMetadata,
-            GetModelStatusRequest: model.GetModelStatus,
-        }
-
-    def find(self, request: Message) -> Any:
-        return self._by_request[type(request)]
-
-
-def make_request(question: Question, options: ClientOptions) -> Message:
-    """The question as a proto."""
-    if isinstance(question, Predict):
-        request = PredictRequest()
-        request.model_spec.signature_name = question.signature_name
-        for name, array in question.inputs.items():
-            request.inputs[name].CopyFrom(to_proto(array))
-    elif isinstance(question, GetStatus):
-        request = GetModelStatusRequest()
-    else:
-        request = GetModelMetadataRequest(metadata_field=["signature_def"])
-    request.model_spec.name = options.model
-    if options.version is not None:
-        request.model_spec.version.value = options.version
-    if options.version_label is not None:
-        request.model_spec.version_label = options.version_label
-    return request
-
-
-def read_response(response: Message) -> Any:
-    """The answer that a proto holds.
-
-    Raises:
-        ServingError: It cannot be read.
-    """
-    try:
-        if isinstance(response, PredictResponse):
-            return _read_outputs(response)
-        if isinstance(response, GetModelStatusResponse):
-            return read_statuses(response)
-        return _read_metadata(response)
-    except (DecodeError, ValueError) as error:
-        raise ServingError(INTERNAL, f"the answer cannot be read: {error}") from error
-
-
-def _read_outputs(response: Any) -> Arrays:
-    return {name: from_proto(proto) for name, proto in response.outputs.items()}
-
-
-def read_statuses(response: Any) -> list[VersionStatus]:
-    """States of all versions that the proto names."""
-    return [
-        VersionStatus(
-            version.version,
-            ModelVersionStatus.State.Name(version.state),
-            error_codes_pb2.Code.Name(version.status.error_code),
-            version.status.error_message,
-        )
-        for version in response.model_version_status
-    ]
-
-
-def _read_metadata(response: GetModelMetadataResponse) -> Signatures:
-    definitions = SignatureDefMap()
-    if not response.metadata["signature_def"].Unpack(definitions):
-        raise ValueError("expected the metadata signature_def. Received: others")
-    return read_signatures(definitions)
-
-
-def read_signatures(definitions: Any) -> Signatures:
-    """Signatures by name out of a SignatureDefMap, without those of TensorFlow itself."""
-    names = sorted(set(definitions.signature_def) - _HIDDEN)
-    return {name: read_signature(definitions.signature_def[name]) for name in names}
-
-
-def _read_error(error: Any, options: ClientOptions) -> ServingError:
-    return read_refusal(error.code().name, error.details() or "", options.address)
+    def _find_method(self, method: str) -> Any:
+        if self._channel is None:
+            self._channel = _open_channel(grpc.aio if self._is_async else grpc, self._options)
+        if method not in self._methods:
+            self._methods[method] = self._channel.unary_unary(method)
+        return self._methods[method]
 
 
 def _open_channel(library: Any, options: ClientOptions) -> Any:
@@ -198,17 +125,33 @@ def _channel_arguments(options: ClientOptions) -> list[tuple[str, Any]]:
         ("grpc.keepalive_time_ms", int(options.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 0),
-        # One rule for trying again, ours; and no longer blind to a server that is back than it.
-        ("grpc.enable_retries", 0),
+        ("grpc.enable_retries", int(options.max_attempts > 1)),
+        # Larger requests than this are not sent again.
+        ("grpc.per_rpc_retry_buffer_size", options.max_message_bytes),
+        # No longer blind to a server that is back than the pauses between attempts.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.enable_http_proxy", int(not options.is_local)),
         # A channel of its own: closing one client must not depend on another.
         ("grpc.use_local_subchannel_pool", 1),
     ]
+    if options.max_attempts > 1:
+        arguments.append(("grpc.service_config", _retry_policy(options.max_attempts)))
     if options.is_encrypted and options.tls_options.server_name:
         arguments.append(("grpc.ssl_target_name_override", options.tls_options.server_name))
     return arguments
+
+
+def _retry_policy(max_attempts: int) -> str:
+    """gRPC's service config: only UNAVAILABLE is tried again, after random pauses that grow."""
+    policy = {
+        "maxAttempts": max_attempts,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "5s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
 
 
 def _read_credentials(tls: TlsOptions) -> Any:

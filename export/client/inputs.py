@@ -7,16 +7,59 @@ from typing import Any
 
 import numpy as np
 
-from tfpqn.datasets import make_plain
+from tfpqn.datasets.plain_images import make_plain
 from tfpqn.items import items_of_inputs
 
-from ..interface.bounds import MAX_K, MAX_TAGS_PER_QUERY
+from ..interface.bounds import MAX_EXCLUSIONS, MAX_K, MAX_TAGS_PER_QUERY
 from ..interface.packing import pack_ids
-from ..interface.signatures import TensorInfo, numpy_dtype
-from .questions import Arrays, Signature
+from ..interface.signatures import Arrays, Signature, TensorInfo, numpy_dtype
 
 # A server that merges requests wants lists of one width: few widths merge oftener than many.
 _WIDTHS = (16, 64, 256, 1024)
+
+
+def choose_signature(k: Any, exclude_ids: Any, allow_tags: Any, deny_tags: Any) -> str:
+    """Name of the signature that takes these arguments of a search.
+
+    Raises:
+        ValueError: None takes them together.
+    """
+    wanted = {
+        "search_k": k is not None,
+        "search_with_exclusions": exclude_ids is not None,
+        "search_with_filters": allow_tags is not None or deny_tags is not None,
+    }
+    chosen = [name for name, is_wanted in wanted.items() if is_wanted]
+    if len(chosen) > 1:
+        raise ValueError(
+            "A search takes k, or exclude_ids, or allow_tags and deny_tags, one of the three: no "
+            f"signature serves them together. Received: arguments of {' and '.join(chosen)}"
+        )
+    return chosen[0] if chosen else "search"
+
+
+def pack_search(
+    signature: Signature,
+    items: Sequence[Any],
+    k: Any,
+    exclude_ids: Any,
+    allow_tags: Any,
+    deny_tags: Any,
+) -> Arrays:
+    """The arguments of a search as the inputs of its signature."""
+    inputs = pack_queries(items, signature)
+    (num_rows,) = {len(array) for array in inputs.values()}
+    infos = signature.inputs
+    if "k" in infos:
+        inputs["k"] = pack_k(k)
+    if "exclude_ids" in infos:
+        inputs["exclude_ids"] = pack_lists(
+            "exclude_ids", exclude_ids, num_rows, infos["exclude_ids"], MAX_EXCLUSIONS
+        )
+    for name, tags in (("allow_tags", allow_tags), ("deny_tags", deny_tags)):
+        if name in infos:
+            inputs[name] = pack_tags(name, tags, num_rows, infos[name])
+    return inputs
 
 
 def pack_queries(items: Sequence[Any], signature: Signature) -> Arrays:
@@ -28,10 +71,10 @@ def pack_queries(items: Sequence[Any], signature: Signature) -> Arrays:
     """
     spec = items_of_inputs(signature.inputs)
     name, packed = spec.input_name, spec.pack(items)
-    for place, data in np.ndenumerate(packed):
+    for position, data in np.ndenumerate(packed):
         # In a clip an empty string is no frame.
         if data or spec.encoded_rank == 1:
-            packed[place] = _make_plain(data, name, place[0])
+            packed[position] = _make_plain(data, name, position[0])
     if spec.encoded_rank == 2 and (empty := ~(packed != b"").any(axis=1)).any():
         raise ValueError(
             f"{name}: expected at least one frame in each clip. Received none in item "

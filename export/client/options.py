@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 
 _HOST = r"\[[0-9A-Fa-f:.%]+\]|[^\s:/?#@\[\]]+"
@@ -14,6 +14,9 @@ _URL = re.compile(rf"(?P<scheme>https?)://(?P<host>{_HOST})(?::\d{{1,5}})?(?:/[^
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _NAME = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")
+_LARGEST = 2**31 - 1
+# No more in gRPC's own policy.
+MAX_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,19 @@ class ClientOptions:
 
     address: str
     model: str
-    version: int | None
-    version_label: str | None
-    timeout: float
-    max_attempts: int
-    token: str | None = field(repr=False)
-    metadata: Sequence[tuple[str, str]] = field(repr=False)
-    tls: bool | TlsOptions
-    max_message_bytes: int
-    rest: bool
-    chunk_size: int
-    keepalive_seconds: float
-    allow_insecure_token: bool
+    _: KW_ONLY
+    version: int | None = None
+    version_label: str | None = None
+    timeout: float = 10.0
+    max_attempts: int = MAX_ATTEMPTS
+    token: str | None = field(default=None, repr=False)
+    metadata: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    tls: bool | TlsOptions = False
+    max_message_bytes: int = 64 * 2**20
+    rest: bool = False
+    chunk_size: int = 64
+    keepalive_seconds: float = 300.0
+    allow_insecure_token: bool = False
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -79,13 +83,15 @@ class ClientOptions:
             raise ValueError(
                 f"timeout must be a number of seconds above 0. Received: timeout={self.timeout}"
             )
-        least_of = {"max_attempts": 1, "chunk_size": 1, "max_message_bytes": 1024}
-        for name, least in {**least_of, "keepalive_seconds": 1}.items():
+        for name, least, most in (
+            ("max_attempts", 1, MAX_ATTEMPTS),
+            ("chunk_size", 1, _LARGEST),
+            ("max_message_bytes", 1024, _LARGEST),
+            ("keepalive_seconds", 1, _LARGEST),
+        ):
             value = getattr(self, name)
-            if not least <= value <= 2**31 - 1:
-                raise ValueError(
-                    f"{name} must be in {least} .. {2**31 - 1}. Received: {name}={value}"
-                )
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be in {least} .. {most}. Received: {name}={value}")
 
     def _check_address(self) -> None:
         if not self._address_match and not self._is_unix_socket:

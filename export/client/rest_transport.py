@@ -1,183 +1,194 @@
-"""Questions over TensorFlow Serving's REST interface."""
+"""A server asked over TensorFlow Serving's REST interface."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import ssl
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import httpx
-from google.protobuf.json_format import ParseDict, ParseError
-from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
-from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
+from google.protobuf.json_format import ParseDict
 
+from ..interface.json_values import from_json, to_json
+from ..interface.messages import SignatureDefMap
+from ..interface.signatures import Arrays, Signature
+from ..interface.tensor_protos import read_signatures
+from ..interface.version_status import VersionStatus
 from .errors import (
     DEADLINE_EXCEEDED,
-    INTERNAL,
     RESOURCE_EXHAUSTED,
     UNAVAILABLE,
+    Deadline,
     ServingError,
     code_of_http_status,
     read_refusal,
+    reading_answer,
 )
-from .grpc_transport import read_signatures, read_statuses
 from .options import ClientOptions
-from .questions import Arrays, GetStatus, Predict, Question, Signatures
-from .retries import Deadline
-from .tensor_json import from_values, to_values
 
-HttpClient = TypeVar("HttpClient", httpx.Client, httpx.AsyncClient)
 # Of TLS some errors come as Python's own, which are OSError.
 _FAILURES = (httpx.HTTPError, OSError, asyncio.TimeoutError)
 
 
-class Request(NamedTuple):
-    """A question as HTTP."""
-
-    method: str
-    url: str
-    body: bytes | None
-
-
 class RestTransport:
-    """Asks over HTTP and waits.
+    """Asks over HTTP, and tries again while the server is UNAVAILABLE.
 
-    The clock is read between the parts of an answer's body. A server that stops in the middle of
-    one can hold the call for up to twice its timeout, one that sends its headers in drops longer;
-    `AsyncRestTransport` and gRPC end in time whatever comes.
-
-    Args:
-        options: Where and how.
-        wire: What carries the requests, in place of the network.
-    """
-
-    def __init__(self, options: ClientOptions, wire: httpx.BaseTransport | None = None) -> None:
-        self._options = options
-        self._client = _make_client(httpx.Client, options, wire)
-
-    def send(self, question: Question, timeout: float) -> Any:
-        """Put the question once; ServingError if it is refused or not answered in time."""
-        request = make_request(question, self._options)
-        body = _Body(self._options.max_message_bytes, timeout)
-        try:
-            with self._client.stream(
-                request.method, request.url, **_arguments(request, self._options, timeout)
-            ) as response:
-                for part in response.iter_bytes():
-                    body.add(part)
-        except _FAILURES as error:
-            raise _read_error(error, self._options) from error
-        return read_response(question, response.status_code, body.join(), self._options)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._client.close()
-
-
-class AsyncRestTransport:
-    """Asks over HTTP and awaits.
+    Where calls block, the clock is read between the parts of an answer's body. A server that stops
+    in the middle of one can hold the call for up to twice its timeout, one that sends its headers
+    in drops longer; calls that are awaited, and gRPC, end in time whatever comes.
 
     Args:
         options: Where and how.
+        is_async: Whether calls are awaited; else each blocks, and what is awaited is done at once.
         wire: What carries the requests, in place of the network.
     """
 
-    def __init__(
-        self, options: ClientOptions, wire: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, options: ClientOptions, is_async: bool, wire: Any = None) -> None:
         self._options = options
-        self._client = _make_client(httpx.AsyncClient, options, wire)
+        self._is_async = is_async
+        self._url = _make_url(options)
+        make: Any = httpx.AsyncClient if is_async else httpx.Client
+        self._client = make(
+            headers=[*options.headers, ("accept-encoding", "identity")],
+            verify=_make_context(options),
+            trust_env=not options.is_local,
+            transport=wire,
+        )
 
-    async def send(self, question: Question, timeout: float) -> Any:
-        """Put the question once; ServingError if it is refused or not answered in time."""
-        request = make_request(question, self._options)
-        body = _Body(self._options.max_message_bytes, timeout)
-        try:
-            status = await asyncio.wait_for(self._exchange(request, body, timeout), timeout)
-        except _FAILURES as error:
-            raise _read_error(error, self._options) from error
-        return read_response(question, status, body.join(), self._options)
+    async def predict(
+        self, name: str, signature: Signature, inputs: Arrays, timeout: float
+    ) -> Arrays:
+        """Run a signature on arrays that have its names and dtypes, in the column format."""
+        values = {key: to_json(array) for key, array in inputs.items()}
+        body = json.dumps({"signature_name": name, "inputs": values}).encode()
+        content = await self._ask("POST", ":predict", timeout, body)
+        infos = signature.outputs
+        with reading_answer():
+            # A single output comes without its name.
+            outputs = (
+                content["outputs"] if len(infos) > 1 else {next(iter(infos)): content["outputs"]}
+            )
+            return {key: from_json(outputs[key], info) for key, info in infos.items()}
 
-    async def _exchange(self, request: Request, body: _Body, timeout: float) -> int:
-        async with self._client.stream(
-            request.method, request.url, **_arguments(request, self._options, timeout)
-        ) as response:
-            async for part in response.aiter_bytes():
-                body.add(part)
-        return response.status_code
+    async def signatures(self, timeout: float) -> dict[str, Signature]:
+        """The model's signatures by name."""
+        content = await self._ask("GET", "/metadata", timeout)
+        with reading_answer():
+            definitions = dict(content["metadata"]["signature_def"])
+            definitions.pop("@type", None)
+            parsed = ParseDict(definitions, SignatureDefMap(), ignore_unknown_fields=True)
+            return read_signatures(parsed)
+
+    async def model_status(self, timeout: float) -> list[VersionStatus]:
+        """The versions that the server knows."""
+        content = await self._ask("GET", "", timeout)
+        with reading_answer():
+            return [
+                VersionStatus(
+                    int(version["version"]), version["state"], **version.get("status", {})
+                )
+                for version in content["model_version_status"]
+            ]
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        if self._is_async:
+            await self._client.aclose()
+        else:
+            self._client.close()
 
+    async def _ask(self, method: str, path: str, timeout: float, body: bytes | None = None) -> Any:
+        """The JSON of an answer; the last refusal if there is no time or attempt left."""
+        self._require_size("a request", len(body or b""))
+        deadline = Deadline(timeout)
+        for attempt in range(1, self._options.max_attempts + 1):
+            try:
+                data = await self._exchange(method, path, body, deadline)
+                with reading_answer():
+                    return json.loads(data)
+            except ServingError as error:
+                # Drawn, so that clients that failed together do not come back together.
+                pause = 0.1 * 2 ** (attempt - 1) * random.uniform(0.8, 1.2)
+                is_last = attempt == self._options.max_attempts
+                if error.code != UNAVAILABLE or is_last or pause >= deadline.remaining():
+                    raise
+            await self._sleep(pause)
 
-class _Body:
-    """An answer that comes in parts, within the bounds of size and time."""
+    async def _exchange(
+        self, method: str, path: str, body: bytes | None, deadline: Deadline
+    ) -> bytes:
+        """The body of one answer; ServingError if it is a refusal, or none comes."""
+        timeout = deadline.remaining()
+        name = self._options.tls_options.server_name if self._options.is_encrypted else None
+        request = self._client.build_request(
+            method,
+            self._url + path,
+            content=body,
+            headers={"content-type": "application/json"} if body else {},
+            timeout=timeout,
+            extensions={"sni_hostname": name} if name else {},
+        )
+        try:
+            if self._is_async:
+                status, data = await asyncio.wait_for(self._receive_async(request), timeout)
+            else:
+                status, data = self._receive(request, deadline)
+        except _FAILURES as error:
+            code, details = _code_of_failure(error), str(error) or type(error).__name__
+            raise read_refusal(code, details, self._options.url) from error
+        if status != 200:
+            reason = _read_reason(status, data)
+            raise read_refusal(code_of_http_status(status), reason, self._options.address)
+        return data
 
-    def __init__(self, max_bytes: int, timeout: float) -> None:
-        self._max_bytes = max_bytes
-        self._deadline = Deadline(timeout, time.monotonic)
-        self._parts: list[bytes] = []
-        self._num_bytes = 0
+    def _receive(self, request: httpx.Request, deadline: Deadline) -> tuple[int, bytes]:
+        response = self._client.send(request, stream=True)
+        data = bytearray()
+        try:
+            for part in response.iter_bytes():
+                deadline.remaining()
+                self._require_size("an answer", len(data) + len(part))
+                data += part
+        finally:
+            response.close()
+        return response.status_code, bytes(data)
 
-    def add(self, part: bytes) -> None:
-        self._deadline.require()
-        self._num_bytes += len(part)
-        if self._num_bytes > self._max_bytes:
+    async def _receive_async(self, request: httpx.Request) -> tuple[int, bytes]:
+        response = await self._client.send(request, stream=True)
+        data = bytearray()
+        try:
+            async for part in response.aiter_bytes():
+                self._require_size("an answer", len(data) + len(part))
+                data += part
+        finally:
+            await response.aclose()
+        return response.status_code, bytes(data)
+
+    def _require_size(self, name: str, num_bytes: int) -> None:
+        most = self._options.max_message_bytes
+        if num_bytes > most:
             raise ServingError(
-                RESOURCE_EXHAUSTED,
-                f"expected an answer of at most {self._max_bytes} bytes. Received more",
+                RESOURCE_EXHAUSTED, f"expected {name} of at most {most} bytes. Received: more"
             )
-        self._parts.append(part)
 
-    def join(self) -> bytes:
-        return b"".join(self._parts)
+    async def _sleep(self, seconds: float) -> None:
+        if self._is_async:
+            await asyncio.sleep(seconds)
+        else:
+            time.sleep(seconds)
 
 
-def make_request(question: Question, options: ClientOptions) -> Request:
-    """The question as HTTP, in the column format."""
+def _make_url(options: ClientOptions) -> str:
     url = f"{options.url}/v1/models/{quote(options.model, safe='')}"
     if options.version is not None:
         url += f"/versions/{options.version}"
     if options.version_label is not None:
         url += f"/labels/{quote(options.version_label, safe='')}"
-    if not isinstance(question, Predict):
-        return Request("GET", url if isinstance(question, GetStatus) else f"{url}/metadata", None)
-    inputs = {name: to_values(array) for name, array in question.inputs.items()}
-    body = json.dumps({"signature_name": question.signature_name, "inputs": inputs}).encode()
-    if len(body) > options.max_message_bytes:
-        raise ServingError(
-            RESOURCE_EXHAUSTED,
-            f"expected a request of at most {options.max_message_bytes} bytes. "
-            f"Received: {len(body)}",
-        )
-    return Request("POST", f"{url}:predict", body)
-
-
-def read_response(question: Question, status: int, body: bytes, options: ClientOptions) -> Any:
-    """The answer that an HTTP response holds.
-
-    Raises:
-        ServingError: It is a refusal, or cannot be read.
-    """
-    if status != 200:
-        raise read_refusal(code_of_http_status(status), _read_reason(status, body), options.address)
-    try:
-        content = json.loads(body)
-        if isinstance(question, Predict):
-            return _read_outputs(question, content)
-        if isinstance(question, GetStatus):
-            return read_statuses(ParseDict(content, GetModelStatusResponse()))
-        return _read_metadata(content)
-    except (
-        AttributeError, KeyError, OverflowError, ParseError, RecursionError, TypeError, ValueError
-    ) as error:  # fmt: skip
-        reason = f"{type(error).__name__}: {error}"
-        raise ServingError(INTERNAL, f"the answer cannot be read: {reason}") from error
+    return url
 
 
 def _read_reason(status: int, body: bytes) -> str:
@@ -188,39 +199,15 @@ def _read_reason(status: int, body: bytes) -> str:
         return f"HTTP status {status} {body[:200].decode('utf-8', 'replace')}"
 
 
-def _read_outputs(question: Predict, content: Any) -> Arrays:
-    infos = question.signature.outputs
-    # A single output comes without its name.
-    outputs = content["outputs"] if len(infos) > 1 else {next(iter(infos)): content["outputs"]}
-    return {name: from_values(outputs[name], info) for name, info in infos.items()}
-
-
-def _read_metadata(content: Any) -> Signatures:
-    definitions = dict(content["metadata"]["signature_def"])
-    definitions.pop("@type", None)
-    return read_signatures(ParseDict(definitions, SignatureDefMap(), ignore_unknown_fields=True))
-
-
-def _read_error(error: Exception, options: ClientOptions) -> ServingError:
-    details = str(error) or type(error).__name__
-    code = "UNKNOWN"
+def _code_of_failure(error: Exception) -> str:
     if isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError)):
-        code = DEADLINE_EXCEEDED
-    elif isinstance(
+        return DEADLINE_EXCEEDED
+    if isinstance(
         error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError, OSError)
     ):
         # To ask twice does no harm, as with gRPC: a connection that broke counts as no server.
-        code = UNAVAILABLE
-    return read_refusal(code, details, options.url)
-
-
-def _make_client(make: Callable[..., HttpClient], options: ClientOptions, wire: Any) -> HttpClient:
-    return make(
-        headers=[*options.headers, ("accept-encoding", "identity")],
-        verify=_make_context(options),
-        trust_env=not options.is_local,
-        transport=wire,
-    )
+        return UNAVAILABLE
+    return "UNKNOWN"
 
 
 def _make_context(options: ClientOptions) -> ssl.SSLContext:
@@ -232,13 +219,3 @@ def _make_context(options: ClientOptions) -> ssl.SSLContext:
     if tls.certificate_file:
         context.load_cert_chain(tls.certificate_file, tls.key_file)
     return context
-
-
-def _arguments(request: Request, options: ClientOptions, timeout: float) -> dict[str, Any]:
-    name = options.tls_options.server_name if options.is_encrypted else None
-    return {
-        "content": request.body,
-        "headers": {"content-type": "application/json"} if request.body else {},
-        "timeout": timeout,
-        "extensions": {"sni_hostname": name} if name else {},
-    }

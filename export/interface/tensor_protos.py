@@ -10,33 +10,32 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow.core.framework import types_pb2
-from tensorflow.core.framework.tensor_pb2 import TensorProto
 
+from .messages import DATA_TYPES, TensorProto
 from .signatures import Signature, TensorInfo, numpy_dtype
 
 # Name of the dtype in signatures -> enum of the proto, its field of values.
 _KINDS = {
-    "float16": (types_pb2.DT_HALF, "half_val"),
-    "float32": (types_pb2.DT_FLOAT, "float_val"),
-    "float64": (types_pb2.DT_DOUBLE, "double_val"),
-    "int8": (types_pb2.DT_INT8, "int_val"),
-    "int16": (types_pb2.DT_INT16, "int_val"),
-    "int32": (types_pb2.DT_INT32, "int_val"),
-    "int64": (types_pb2.DT_INT64, "int64_val"),
-    "uint8": (types_pb2.DT_UINT8, "int_val"),
-    "uint16": (types_pb2.DT_UINT16, "int_val"),
-    "uint32": (types_pb2.DT_UINT32, "uint32_val"),
-    "uint64": (types_pb2.DT_UINT64, "uint64_val"),
-    "bool": (types_pb2.DT_BOOL, "bool_val"),
-    "string": (types_pb2.DT_STRING, "string_val"),
+    "float16": (DATA_TYPES["DT_HALF"], "half_val"),
+    "float32": (DATA_TYPES["DT_FLOAT"], "float_val"),
+    "float64": (DATA_TYPES["DT_DOUBLE"], "double_val"),
+    "int8": (DATA_TYPES["DT_INT8"], "int_val"),
+    "int16": (DATA_TYPES["DT_INT16"], "int_val"),
+    "int32": (DATA_TYPES["DT_INT32"], "int_val"),
+    "int64": (DATA_TYPES["DT_INT64"], "int64_val"),
+    "uint8": (DATA_TYPES["DT_UINT8"], "int_val"),
+    "uint16": (DATA_TYPES["DT_UINT16"], "int_val"),
+    "uint32": (DATA_TYPES["DT_UINT32"], "uint32_val"),
+    "uint64": (DATA_TYPES["DT_UINT64"], "uint64_val"),
+    "bool": (DATA_TYPES["DT_BOOL"], "bool_val"),
+    "string": (DATA_TYPES["DT_STRING"], "string_val"),
 }
 _NAME_OF = {enum: name for name, (enum, _) in _KINDS.items()}
 # A proto of a few bytes may name a shape of many: what is filled up stays below this.
 _MOST_FILLED_BYTES = 2**26
 
 
-def to_proto(array: np.ndarray) -> TensorProto:
+def to_proto(array: np.ndarray) -> Any:
     """An array as a proto; object arrays hold bytes."""
     name = "string" if array.dtype == object else array.dtype.name
     proto = TensorProto(dtype=_KINDS[name][0])
@@ -76,7 +75,7 @@ def tensor_shape(proto: Any) -> tuple[int, ...]:
     return sizes
 
 
-def from_proto(proto: TensorProto) -> np.ndarray:
+def from_proto(proto: Any) -> np.ndarray:
     """The array of a proto, strings as an object array of bytes.
 
     Raises:
@@ -93,7 +92,7 @@ def from_proto(proto: TensorProto) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _read_values(proto: TensorProto, name: str) -> np.ndarray:
+def _read_values(proto: Any, name: str) -> np.ndarray:
     dtype = numpy_dtype(name)
     if proto.tensor_content and name != "string":
         return np.frombuffer(proto.tensor_content, dtype.newbyteorder("<")).astype(dtype)
@@ -128,9 +127,13 @@ def _misfit(values: np.ndarray, shape: tuple[int, ...]) -> ValueError:
     )
 
 
-def read_signature(definition: Any) -> Signature:
-    """A SignatureDef as names, dtypes and shapes; inputs and outputs sorted by name."""
-    return Signature(_read_infos(definition.inputs), _read_infos(definition.outputs))
+def read_signatures(definitions: Any) -> dict[str, Signature]:
+    """The signatures of a SignatureDefMap by name, without those that TensorFlow itself runs."""
+    return {
+        name: Signature(_read_infos(definition.inputs), _read_infos(definition.outputs))
+        for name, definition in sorted(definitions.signature_def.items())
+        if not name.startswith("__saved_model_")
+    }
 
 
 def _read_infos(infos: Mapping[str, Any]) -> dict[str, TensorInfo]:
@@ -138,7 +141,7 @@ def _read_infos(infos: Mapping[str, Any]) -> dict[str, TensorInfo]:
 
 
 def _read_info(info: Any) -> TensorInfo:
-    name = _NAME_OF.get(info.dtype) or types_pb2.DataType.Name(info.dtype)
+    name = dtype_name(info)
     shape = info.tensor_shape
     if shape.unknown_rank:
         return TensorInfo(name, None)

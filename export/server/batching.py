@@ -1,17 +1,17 @@
 """Dynamic batching: small requests that arrive together run as one.
 
-The parameters are TensorFlow Serving's. A queue belongs to one signature of one version and to one
-form of the inputs (all axes but the first), so that what is merged fits together; hence
-`pad_variable_length_inputs` has nothing to do here. A batch is ready when it is full or when its
-first request has waited for `batch_timeout_micros`; until a thread is free, it goes on filling.
+The parameters are TensorFlow Serving's. Only requests for one signature of one version and of one
+form (all axes but the first) are merged, so that `pad_variable_length_inputs` has nothing to do
+here. A batch is ready when it is full or when its first request has waited for
+`batch_timeout_micros`; until a thread is free, it goes on filling.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,45 +19,29 @@ from ..interface.signatures import Arrays
 from ..model.batching_parameters import BatchingParameters
 from .errors import ServingError
 from .model_version import ModelVersion
-from .runner import Runner
 
-__all__ = ["Batcher", "run_merged"]
+__all__ = ["QUEUE_FULL", "Batcher", "run_merged"]
 
-Key: TypeAlias = tuple[int, str, tuple[Any, ...]]
 Answer: TypeAlias = "Arrays | Exception"
 
 QUEUE_FULL = "The batch scheduling queue to which this task was submitted is full"
 
 
-class _Task:
+class _Request(NamedTuple):
     """One request in a batch."""
 
-    def __init__(self, arrays: Arrays, rows: int, future: asyncio.Future[Arrays]) -> None:
-        self.arrays = arrays
-        self.rows = rows
-        self.future = future
+    arrays: Arrays
+    rows: int
+    answer: asyncio.Future[Arrays]
 
 
 class _Batch:
     """Requests that will run together."""
 
-    def __init__(self, key: Key, version: ModelVersion, signature_name: str) -> None:
-        self.key = key
-        self.version = version
-        self.signature_name = signature_name
-        self.tasks: list[_Task] = []
+    def __init__(self) -> None:
+        self.requests: list[_Request] = []
         self.rows = 0
-        self.is_ready = False
-        self.timer: asyncio.TimerHandle | None = None
-
-    def add(self, task: _Task) -> None:
-        self.tasks.append(task)
-        self.rows += task.rows
-
-    def discard(self, task: _Task) -> None:
-        if task in self.tasks:
-            self.tasks.remove(task)
-            self.rows -= task.rows
+        self.is_full = asyncio.Event()
 
 
 class Batcher:
@@ -65,110 +49,77 @@ class Batcher:
 
     Args:
         parameters: How requests are merged.
-        runner: Where batches run.
-        on_batch: Called with the number of rows of each batch that runs.
+        run: Awaits a blocking call in a thread, which uses a version.
     """
 
-    def __init__(
-        self, parameters: BatchingParameters, runner: Runner, on_batch: Callable[[int], None]
-    ) -> None:
+    def __init__(self, parameters: BatchingParameters, run: Callable[..., Any]) -> None:
         self.parameters = parameters
-        self._runner = runner
-        self._on_batch = on_batch
-        self._queues: dict[Key, deque[_Batch]] = {}
-        self._ready: deque[_Batch] = deque()
-        self._num_idle = parameters.num_batch_threads
+        self._run = run
+        # The batches that may still grow, and all that no thread has taken yet.
+        self._open: dict[Any, _Batch] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._idle_threads = asyncio.Semaphore(parameters.num_batch_threads)
 
-    async def run(
-        self, version: ModelVersion, signature_name: str, arrays: Arrays, rows: int
-    ) -> Arrays:
+    async def run(self, version: ModelVersion, name: str, arrays: Arrays, rows: int) -> Arrays:
         """Run a checked request of at most `max_batch_size` rows, merged with others.
 
         Raises:
-            ServingError: UNAVAILABLE if too many batches wait already.
-            StatusError: TensorFlow refused the input.
+            ServingError: UNAVAILABLE if too many batches wait already; or TensorFlow's refusal.
         """
-        form = tuple((name, array.shape[1:]) for name, array in sorted(arrays.items()))
-        key = (version.number, signature_name, form)
-        future: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
-        task = _Task(arrays, rows, future)
-        batch = self._find_batch(key, version, signature_name, rows)
-        batch.add(task)
+        form = tuple((key, array.shape[1:]) for key, array in sorted(arrays.items()))
+        batch = self._find_batch((version, name, form), rows)
+        request = _Request(arrays, rows, asyncio.get_running_loop().create_future())
+        batch.requests.append(request)
+        batch.rows += rows
         if batch.rows == self.parameters.max_batch_size:
-            self._make_ready(batch)
+            batch.is_full.set()
         try:
-            return await future
+            return await request.answer
         except asyncio.CancelledError:
-            batch.discard(task)
+            if request in batch.requests:
+                batch.requests.remove(request)
+                batch.rows -= rows
             raise
 
-    def _find_batch(
-        self, key: Key, version: ModelVersion, signature_name: str, rows: int
-    ) -> _Batch:
-        """The queue's last batch, or a new one if the request does not fit into that."""
-        queue = self._queues.setdefault(key, deque())
-        if queue and queue[-1].version is version:
-            batch = queue[-1]
-            if batch.rows + rows <= self.parameters.max_batch_size:
-                return batch
-            if len(queue) >= self.parameters.max_enqueued_batches:
-                raise ServingError("UNAVAILABLE", QUEUE_FULL)
-            self._make_ready(batch)
-        batch = _Batch(key, version, signature_name)
-        # Before a thread took the batch, its requests alone keep the version loaded.
-        seconds = self.parameters.batch_timeout_micros / 1e6
-        batch.timer = asyncio.get_running_loop().call_later(seconds, self._make_ready, batch)
-        self._queues.setdefault(key, queue).append(batch)
+    def _find_batch(self, key: Any, rows: int) -> _Batch:
+        """The batch that grows, or a new one if the request does not fit into that."""
+        batch = self._open.get(key)
+        if batch and batch.rows + rows <= self.parameters.max_batch_size:
+            return batch
+        if len(self._waiting) >= self.parameters.max_enqueued_batches:
+            raise ServingError("UNAVAILABLE", QUEUE_FULL)
+        if batch:
+            batch.is_full.set()
+        batch = self._open[key] = _Batch()
+        self._waiting.add(asyncio.create_task(self._process(key, batch)))
         return batch
 
-    def _make_ready(self, batch: _Batch) -> None:
-        if batch.is_ready:
-            return
-        batch.is_ready = True
-        if batch.timer is not None:
-            batch.timer.cancel()
-        self._ready.append(batch)
-        self._start_batches()
+    async def _process(self, key: Any, batch: _Batch) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            seconds = self.parameters.batch_timeout_micros / 1e6
+            await asyncio.wait_for(batch.is_full.wait(), seconds)
+        async with self._idle_threads:
+            self._waiting.discard(asyncio.current_task())
+            if self._open.get(key) is batch:
+                del self._open[key]
+            requests, batch.requests = batch.requests, []
+            if requests:
+                await self._answer(key[0], key[1], requests)
 
-    def _start_batches(self) -> None:
-        while self._num_idle and self._ready:
-            batch = self._ready.popleft()
-            self._leave_queue(batch)
-            batch.tasks = [task for task in batch.tasks if not task.future.done()]
-            if batch.tasks:
-                self._start(batch)
-
-    def _leave_queue(self, batch: _Batch) -> None:
-        queue = self._queues[batch.key]
-        queue.remove(batch)
-        if not queue:
-            del self._queues[batch.key]
-
-    def _start(self, batch: _Batch) -> None:
-        self._num_idle -= 1
-        tasks, version, name = tuple(batch.tasks), batch.version, batch.signature_name
-        requests = [task.arrays for task in tasks]
-        rows = [task.rows for task in tasks]
+    async def _answer(self, version: ModelVersion, name: str, requests: list[_Request]) -> None:
+        arrays, rows = [r.arrays for r in requests], [r.rows for r in requests]
         sizes = self.parameters.allowed_batch_sizes
-        self._on_batch(sum(rows))
-        done = self._runner.submit(
+        answers: Sequence[Answer] = await self._run(
             version,
-            lambda: run_merged(lambda arrays: version.run(name, arrays), requests, rows, sizes),
+            lambda: run_merged(lambda merged: version.run(name, merged), arrays, rows, sizes),
         )
-        done.add_done_callback(lambda done: self._finish(tasks, done))
-
-    def _finish(self, tasks: Sequence[_Task], done: asyncio.Future[list[Answer]]) -> None:
-        self._num_idle += 1
-        failure = done.exception()
-        answers = [failure] * len(tasks) if failure else done.result()
-        for task, answer in zip(tasks, answers, strict=True):
-            if task.future.done():
+        for request, answer in zip(requests, answers, strict=True):
+            if request.answer.done():
                 continue
-            if isinstance(answer, BaseException):
-                task.future.set_exception(answer)
+            if isinstance(answer, Exception):
+                request.answer.set_exception(answer)
             else:
-                task.future.set_result(answer)
-        self._start_batches()
+                request.answer.set_result(answer)
 
 
 def run_merged(
@@ -192,8 +143,7 @@ def run_merged(
     total = sum(rows)
     size = next((size for size in allowed_batch_sizes if size >= total), total)
     try:
-        outputs = run(_merge(requests, size - total))
-        return _split(outputs, rows, size)
+        return _split(run(_merge(requests, size - total)), rows, size)
     except Exception as error:
         if len(requests) == 1:
             return [error]
@@ -207,9 +157,8 @@ def _merge(requests: Sequence[Arrays], num_padding: int) -> Arrays:
     merged = {}
     for name in requests[0]:
         parts = [arrays[name] for arrays in requests]
-        if num_padding:
-            parts.append(np.repeat(parts[-1][-1:], num_padding, axis=0))
-        merged[name] = np.concatenate(parts)
+        padding = np.repeat(parts[-1][-1:], num_padding, axis=0)
+        merged[name] = np.concatenate([*parts, padding])
     return merged
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from tfpqn.datasets import plain_sentence
+from tfpqn._text import plain_sentence
 
-from ..loading.loaders import StatusError
-
-__all__ = ["HTTP_STATUS_OF", "ServingError", "as_serving_error"]
+__all__ = ["ServingError", "bad_request", "not_found"]
 
 # The mapping of TensorFlow Serving's `http_server.cc`.
-HTTP_STATUS_OF = {
-    "OK": 200,
+_HTTP_STATUS_OF = {
     "CANCELLED": 499,
     "INVALID_ARGUMENT": 400,
     "DEADLINE_EXCEEDED": 504,
@@ -26,7 +23,7 @@ HTTP_STATUS_OF = {
     "UNAUTHENTICATED": 401,
 }
 # gRPC sends the sentence as a header, and clients refuse headers of more than 8 KiB.
-MAX_MESSAGE_CHARACTERS = 1000
+_MAX_CHARACTERS = 1000
 
 
 class ServingError(Exception):
@@ -34,24 +31,22 @@ class ServingError(Exception):
 
     Attributes:
         code: Name of the status code, such as "INVALID_ARGUMENT".
-        message: The sentence for the client, of bounded length.
+        message: The sentence for the client, of bounded length, without TensorFlow's marks.
         http_status: The HTTP status that goes with the code, unless another is given.
     """
 
     def __init__(self, code: str, message: str, http_status: int | None = None) -> None:
         self.code = code
-        self.message = message[:MAX_MESSAGE_CHARACTERS]
-        self.http_status = http_status or HTTP_STATUS_OF.get(code, 500)
+        self.message = plain_sentence(message)[:_MAX_CHARACTERS]
+        self.http_status = http_status or _HTTP_STATUS_OF.get(code, 500)
         super().__init__(f"{code}: {self.message}")
 
 
-def as_serving_error(error: BaseException) -> ServingError | None:
-    """The same refusal in the server's form; None for an error that no request should cause.
+def bad_request(message: str) -> ServingError:
+    """The refusal of a request that is wrong in itself."""
+    return ServingError("INVALID_ARGUMENT", message)
 
-    It is a new one: the traceback of the old one would keep the request in memory.
-    """
-    if isinstance(error, ServingError):
-        return ServingError(error.code, error.message, error.http_status)
-    if isinstance(error, StatusError):
-        return ServingError(error.code, plain_sentence(error.message))
-    return None
+
+def not_found(message: str) -> ServingError:
+    """The refusal of a request for a model or version that is not there."""
+    return ServingError("NOT_FOUND", message)

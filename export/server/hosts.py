@@ -7,17 +7,14 @@ server for a part of that page. Only the header `Host` tells. Browsers cannot sp
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 from .errors import ServingError
 
 __all__ = ["HostCheck", "is_loopback"]
-
-_AUTHORITY = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/@\s]+))(?::\d*)?")
-_ORIGIN = re.compile(r"https?://(.*)")
 
 
 class HostCheck:
@@ -32,33 +29,29 @@ class HostCheck:
     """
 
     def __init__(self, bound_host: str, allowed_hosts: Sequence[str] = ()) -> None:
-        self._names = {_normal(bound_host)}
         for host in allowed_hosts:
-            # With a port there would be a second colon.
-            name = _read_name(f"{host}:")
-            if name is None:
+            if not _read_host(f"//{host}") or urlsplit(f"//{host}").port is not None:
                 raise ValueError(
                     "An allowed host must be a name or an address, without a port. "
                     f"Received: {host!r}"
                 )
-            self._names.add(name)
+        self._names = {_normal(bound_host), *(_read_host(f"//{host}") for host in allowed_hosts)}
         self._any_address = bound_host in ("", "0.0.0.0", "::")
 
     def require(self, headers: Headers) -> None:
         """Raises ServingError unless `Host`, and `Origin` if there is one, may ask."""
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        if not (hosts and all(map(self._accepts, hosts))):
+        if not hosts or not all(self._accepts(f"//{host}") for host in hosts):
             raise _refusal("Host", hosts)
-        pages = [_ORIGIN.fullmatch(origin) for origin in origins]
-        if not all(page and self._accepts(page[1]) for page in pages):
+        if not all(map(self._accepts, origins)):
             raise _refusal("Origin", origins)
 
-    def _accepts(self, authority: str) -> bool:
-        name = _read_name(authority)
-        if name is None:
+    def _accepts(self, url: str) -> bool:
+        host = _read_host(url)
+        if not host:
             return False
-        is_address = _read_address(name) is not None
-        return name in self._names or is_loopback(name) or (self._any_address and is_address)
+        is_known = host in self._names or is_loopback(host)
+        return is_known or (self._any_address and _read_address(host) is not None)
 
 
 def is_loopback(host: str) -> bool:
@@ -67,10 +60,14 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or (address is not None and address.is_loopback)
 
 
-def _read_name(authority: str) -> str | None:
-    """The host of an authority such as `localhost:8501` or `[::1]`."""
-    match = _AUTHORITY.fullmatch(authority)
-    return _normal(match[1] or match[2]) if match else None
+def _read_host(url: str) -> str:
+    """The host of a URL in one form; empty if there is none, or more than host and port."""
+    try:
+        parts = urlsplit(url)
+        is_plain = parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        return ""
+    return _normal(parts.hostname or "") if is_plain else ""
 
 
 def _normal(name: str) -> str:

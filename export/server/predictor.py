@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..interface.signatures import Arrays
 from ..model.batching_parameters import BatchingParameters
 from .batching import Batcher
-from .errors import ServingError
+from .errors import bad_request, not_found
 from .model_version import ModelVersion
-from .runner import Runner
-from .validation import SignatureChecker
 from .versions import ModelVersions
 
-__all__ = ["ModelSpec", "Prediction", "Predictor"]
+__all__ = ["ModelSpec", "Predictor"]
+
+Result = TypeVar("Result")
 
 
 class ModelSpec(NamedTuple):
@@ -32,40 +35,29 @@ class ModelSpec(NamedTuple):
     label: str = ""
 
 
-class Prediction(NamedTuple):
-    """An answer.
-
-    Attributes:
-        number: Number of the version that answered.
-        signature_name: The signature that answered.
-        outputs: Arrays by output name; strings as object arrays of bytes.
-    """
-
-    number: int
-    signature_name: str
-    outputs: Arrays
-
-
 class Predictor:
-    """Runs checked requests, merged or alone.
+    """Runs checked requests in threads, merged or alone.
 
     Args:
         versions: The model's versions.
-        runner: Threads that run requests.
         batching: How requests are merged; None to run each alone.
-        on_batch: Called with the number of rows of each merged batch.
+
+    Attributes:
+        max_message_bytes: Largest request.
     """
 
     def __init__(
         self,
         versions: ModelVersions,
-        runner: Runner,
         batching: BatchingParameters | None,
-        on_batch: Callable[[int], None],
+        max_message_bytes: int,
     ) -> None:
         self.versions = versions
-        self._runner = runner
-        self._batcher = Batcher(batching, runner, on_batch) if batching else None
+        self.max_message_bytes = max_message_bytes
+        num_threads = max(os.cpu_count() or 1, batching.num_batch_threads if batching else 1)
+        # TensorFlow frees the interpreter while it computes.
+        self._threads = ThreadPoolExecutor(num_threads, "tfpqn-run")
+        self._batcher = Batcher(batching, self.run_in_thread) if batching else None
 
     def find(self, spec: ModelSpec) -> ModelVersion:
         """The version that a request asks for.
@@ -73,49 +65,44 @@ class Predictor:
         Raises:
             ServingError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
         """
-        self.require_model(spec.name)
+        self.require_model(spec.name, f"Servable not found for request: Latest({spec.name})")
         return self.versions.find(spec.number, spec.label)
 
-    def require_model(self, name: str) -> None:
-        """Raises ServingError unless the name is that of the model that is served here."""
+    def require_model(self, name: str, sentence: str) -> None:
+        """Raises ServingError with a sentence unless the model of this name is served here."""
         if not name:
-            raise ServingError("INVALID_ARGUMENT", "Missing model name in request.")
+            raise bad_request("Missing model name in request.")
         if name != self.versions.name:
-            raise ServingError("NOT_FOUND", f"Servable not found for request: Latest({name})")
+            raise not_found(sentence)
 
     @contextmanager
     def using(self, spec: ModelSpec) -> Iterator[ModelVersion]:
         """Hold the version that a request asks for, so that it stays loaded in the block."""
         version = self.find(spec)
-        version.acquire()
-        try:
+        with version.in_use():
             yield version
-        finally:
-            version.release()
 
-    async def predict(
-        self,
-        version: ModelVersion,
-        checker: SignatureChecker,
-        arrays: Arrays,
-        rows: int,
-        output_filter: Sequence[str] = (),
-    ) -> Prediction:
+    async def predict(self, version: ModelVersion, signature_name: str, arrays: Arrays) -> Arrays:
         """Run a checked request on a version that is held.
 
         Raises:
-            ServingError: UNAVAILABLE if too many requests wait.
-            StatusError: TensorFlow refused the input.
+            ServingError: UNAVAILABLE if too many requests wait; or TensorFlow's refusal.
         """
-        outputs = await self._run(version, checker, arrays, rows)
-        if output_filter:
-            outputs = {name: outputs[name] for name in output_filter}
-        return Prediction(version.number, checker.name, outputs)
+        if self._batcher and version.has_batch_axis(signature_name):
+            rows = len(next(iter(arrays.values())))
+            if rows <= self._batcher.parameters.max_batch_size:
+                return await self._batcher.run(version, signature_name, arrays, rows)
+        return await self.run_in_thread(version, lambda: version.run(signature_name, arrays))
 
-    async def _run(
-        self, version: ModelVersion, checker: SignatureChecker, arrays: Arrays, rows: int
-    ) -> Arrays:
-        batcher = self._batcher
-        if batcher and checker.has_batch_axis and rows <= batcher.parameters.max_batch_size:
-            return await batcher.run(version, checker.name, arrays, rows)
-        return await self._runner.submit(version, lambda: version.run(checker.name, arrays))
+    async def run_in_thread(self, version: ModelVersion, call: Callable[[], Result]) -> Result:
+        """Run a blocking call; the version stays loaded until it is through, heard or not."""
+
+        async def run() -> Result:
+            with version.in_use():
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+        return await asyncio.shield(run())
+
+    def close(self) -> None:
+        """Wait for the threads."""
+        self._threads.shutdown()

@@ -1,4 +1,4 @@
-"""The local server: gRPC and REST in one event loop."""
+"""The local server: gRPC and REST in one event loop, on the loopback address."""
 
 from __future__ import annotations
 
@@ -8,23 +8,19 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from ..model.batching_parameters import BatchingParameters
-from . import event_loop
-from .bodies import Bodies
 from .grpc_service import Health, add_services, make_grpc_server
 from .hosts import HostCheck, is_loopback
-from .metrics import Metrics
 from .predictor import Predictor
-from .rest import make_app
-from .rest_server import RestServer
-from .runner import Runner
+from .rest import RestServer, make_app
 from .versions import ModelVersions
 
-__all__ = ["ModelServer", "running_server"]
+__all__ = ["ModelServer", "run_event_loop", "running_server"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,26 +72,29 @@ class ModelServer:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         allowed_hosts: Sequence[str] = (),
     ) -> None:
+        _check("port", port, 0, 2**16 - 1)
+        _check("rest_api_port", rest_api_port or 0, 0, 2**16 - 1)
+        _check("max_message_bytes", max_message_bytes, 1024, 2**31 - 1)
+        _check("file_system_poll_wait_seconds", file_system_poll_wait_seconds, 0.001, 86400)
         self._base_path = Path(model_base_path)
         self.model_name = model_name or self._base_path.resolve().name
         self._host = host
-        self._wanted_ports = (_checked_port("port", port), _checked_rest_port(rest_api_port))
+        self._wanted_ports = port, rest_api_port
         self.port: int | None = None
         self.rest_port: int | None = None
         self._batching = batching and _leave_a_core(batching)
         self._hosts = HostCheck(host, allowed_hosts)
-        self._max_message_bytes = _checked_size(max_message_bytes)
-        self._metrics = Metrics(self.model_name)
+        self._max_message_bytes = max_message_bytes
         self._health = Health()
         self._health_task: asyncio.Task[None] | None = None
         self._versions = ModelVersions(
             self.model_name,
             self._base_path,
             labels=version_labels or {},
-            poll_seconds=_checked_seconds(file_system_poll_wait_seconds),
-            on_change=self._show_versions,
+            poll_seconds=file_system_poll_wait_seconds,
+            on_change=self._tell_health,
         )
-        self._runner: Runner | None = None
+        self._predictor: Predictor | None = None
         self._grpc: Any = None
         self._rest: RestServer | None = None
 
@@ -115,6 +114,25 @@ class ModelServer:
             OSError: A port is in use.
             ValueError: The folder is that of a version.
         """
+        self._require_folder()
+        if not is_loopback(self._host):
+            logger.warning(
+                "Listening on %s: whoever reaches it can search and read the collection", self._host
+            )
+        try:
+            self._bind()
+            await self._health.set_serving(False)
+            await self._versions.start()
+            if not self.available_versions:
+                logger.warning("No version in %s can be served yet", self._base_path)
+            await self._grpc.start()
+            if self._rest:
+                await self._rest.start()
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    def _require_folder(self) -> None:
         if (self._base_path / "saved_model.pb").is_file():
             raise ValueError(
                 "The model's base path must be the folder that holds the versions, models/NAME. "
@@ -125,56 +143,25 @@ class ModelServer:
                 "The model's base path must be a folder with numbered versions in it. "
                 f"Received: {str(self._base_path)!r}"
             )
-        if not is_loopback(self._host):
-            logger.warning(
-                "Listening on %s: whoever reaches it can search and read the collection", self._host
-            )
-        try:
-            await self._start()
-        except BaseException:
-            await self.stop(0)
-            raise
 
-    async def _start(self) -> None:
-        num_threads = os.cpu_count() or 1
-        if self._batching:
-            num_threads = max(num_threads, self._batching.num_batch_threads)
-        self._runner = Runner(num_threads)
-        predictor = Predictor(
-            self._versions, self._runner, self._batching, self._metrics.count_batch
-        )
-        bodies = Bodies(self._max_message_bytes)
+    def _bind(self) -> None:
+        """Make both servers, and bind their ports."""
+        self._predictor = Predictor(self._versions, self._batching, self._max_message_bytes)
         self._grpc = make_grpc_server(self._max_message_bytes, MAX_REQUESTS)
-        add_services(self._grpc, predictor, self._metrics, self._health, bodies)
+        add_services(self._grpc, self._predictor, self._health)
         grpc_port, rest_port = self._wanted_ports
-        self.port = self._bind_grpc(grpc_port)
-        if rest_port is not None:
-            app = make_app(predictor, self._metrics, self._hosts, bodies)
-            self._rest = RestServer(app, self._host, rest_port, MAX_REQUESTS)
-            self.rest_port = self._rest.port
-        await self._health.set_serving(False)
-        await self._versions.start()
-        if not self.available_versions:
-            logger.warning("No version in %s can be served yet", self._base_path)
-        await self._grpc.start()
-        if self._rest:
-            await self._rest.start()
-
-    def _bind_grpc(self, port: int) -> int:
         host = f"[{self._host}]" if ":" in self._host else self._host
-        address = f"{host}:{port}"
         try:
-            bound = self._grpc.add_insecure_port(address)
+            self.port = int(self._grpc.add_insecure_port(f"{host}:{grpc_port}"))
         except RuntimeError as error:
             raise OSError(
                 "The address for gRPC must be one of this machine, and free. "
-                f"Received: {address} ({error})"
+                f"Received: {host}:{grpc_port} ({error})"
             ) from error
-        if not bound:
-            raise OSError(
-                f"The address for gRPC must be one of this machine, and free. Received: {address}"
-            )
-        return int(bound)
+        if rest_port is not None:
+            app = make_app(self._predictor, self._hosts)
+            self._rest = RestServer(app, self._host, rest_port)
+            self.rest_port = self._rest.port
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Refuse new requests, give those in flight some time, unload and free the ports."""
@@ -188,8 +175,8 @@ class ModelServer:
         await self._versions.stop()
         if self._health_task is not None:
             await asyncio.gather(self._health_task, return_exceptions=True)
-        if self._runner is not None:
-            self._runner.close()
+        if self._predictor is not None:
+            self._predictor.close()
 
     async def __aenter__(self) -> ModelServer:
         await self.start()
@@ -198,8 +185,7 @@ class ModelServer:
     async def __aexit__(self, *error: object) -> None:
         await self.stop()
 
-    def _show_versions(self, numbers: list[int]) -> None:
-        self._metrics.show_versions(numbers)
+    def _tell_health(self, numbers: list[int]) -> None:
         self._health_task = asyncio.create_task(self._health.set_serving(bool(numbers)))
 
 
@@ -210,47 +196,43 @@ def running_server(*arguments: Any, **options: Any) -> Iterator[ModelServer]:
     Takes what `ModelServer` takes; the block is entered when the server answers.
     """
     server = ModelServer(*arguments, **options)
-    started: dict[str, Any] = {}
-    is_started = threading.Event()
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
-        started["loop"] = asyncio.get_running_loop()
-        started["stop"] = stop = asyncio.Event()
         async with server:
-            is_started.set()
+            stop = asyncio.Event()
+            started.set_result((asyncio.get_running_loop(), stop))
             await stop.wait()
 
     def run() -> None:
         try:
-            event_loop.run(serve())
+            run_event_loop(serve())
         except BaseException as error:
-            started["error"] = error
-        finally:
-            is_started.set()
+            if started.done():
+                raise
+            started.set_exception(error)
 
     thread = threading.Thread(target=run, name="tfpqn-server")
     thread.start()
-    is_started.wait()
+    loop, stop = started.result()
     try:
-        if "error" not in started:
-            yield server
+        yield server
     finally:
-        if "stop" in started and thread.is_alive():
-            with contextlib.suppress(RuntimeError):
-                started["loop"].call_soon_threadsafe(started["stop"].set)
+        loop.call_soon_threadsafe(stop.set)
         thread.join()
-    if "error" in started:
-        raise started["error"]
 
 
-def _checked_port(name: str, port: int) -> int:
-    if not 0 <= port < 2**16:
-        raise ValueError(f"{name} must be in 0 .. 65535. Received: {name}={port}")
-    return port
+def run_event_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, in uvloop where there is one.
 
-
-def _checked_rest_port(port: int | None) -> int | None:
-    return None if port is None else _checked_port("rest_api_port", port)
+    uvloop is written in C, so a request costs less of the cores that search too.
+    """
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
 
 
 def _leave_a_core(batching: BatchingParameters) -> BatchingParameters:
@@ -259,18 +241,6 @@ def _leave_a_core(batching: BatchingParameters) -> BatchingParameters:
     return dataclasses.replace(batching, num_batch_threads=min(batching.num_batch_threads, cores))
 
 
-def _checked_size(size: int) -> int:
-    if not 1024 <= size < 2**31:
-        raise ValueError(
-            f"max_message_bytes must be in 1024 .. {2**31 - 1}. Received: max_message_bytes={size}"
-        )
-    return size
-
-
-def _checked_seconds(seconds: float) -> float:
-    if not 0 < seconds < 86400:
-        raise ValueError(
-            "file_system_poll_wait_seconds must be above 0 and below 86400. "
-            f"Received: file_system_poll_wait_seconds={seconds}"
-        )
-    return seconds
+def _check(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be in {least} .. {most}. Received: {name}={value}")

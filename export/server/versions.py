@@ -12,33 +12,21 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeAlias, TypeVar
 
-from .errors import ServingError, as_serving_error
+from ..interface.version_status import VersionStatus
+from ..loading.loaders import StatusError
+from ..model.version_folder import VERSION
+from .errors import ServingError, bad_request, not_found
 from .model_version import ModelVersion
-from .version_folder import Stamp, find_versions, take_stamp
 
-__all__ = ["ModelVersions", "VersionStatus"]
+__all__ = ["ModelVersions"]
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-
-class VersionStatus(NamedTuple):
-    """Where a version stands.
-
-    Attributes:
-        number: The version's number.
-        state: START, LOADING, AVAILABLE, UNLOADING or END.
-        error_code: Name of a status code, "OK" unless the version was refused.
-        error_message: Why it was refused.
-    """
-
-    number: int
-    state: str
-    error_code: str = "OK"
-    error_message: str = ""
+# Names, sizes and times of a folder's files: another one says that something changed.
+Stamp: TypeAlias = "list[tuple[str, int, int]]"
 
 
 class ModelVersions:
@@ -103,16 +91,14 @@ class ModelVersions:
         """
         if label:
             if label not in self._labels:
-                raise ServingError(
-                    "INVALID_ARGUMENT", f"Unrecognized servable version label: {label}"
-                )
+                raise bad_request(f"Unrecognized servable version label: {label}")
             number = self._labels[label]
         if number is None and self._available:
             return self._available[max(self._available)]
         if number in self._available:
             return self._available[number]
         wanted = f"Latest({self.name})" if number is None else f"Specific({self.name}, {number})"
-        raise ServingError("NOT_FOUND", f"Servable not found for request: {wanted}")
+        raise not_found(f"Servable not found for request: {wanted}")
 
     def statuses(self, number: int | None = None, label: str | None = None) -> list[VersionStatus]:
         """Where the versions stand, newest first; of one if a number or a label is given.
@@ -126,15 +112,15 @@ class ModelVersions:
                 self.find(label=label)
         if number is None:
             if not self._statuses:
-                raise ServingError("NOT_FOUND", f"Could not find any versions of model {self.name}")
+                raise not_found(f"Could not find any versions of model {self.name}")
             return [self._statuses[number] for number in sorted(self._statuses, reverse=True)]
         if number not in self._statuses:
-            raise ServingError("NOT_FOUND", f"Could not find version {number} of model {self.name}")
+            raise not_found(f"Could not find version {number} of model {self.name}")
         return [self._statuses[number]]
 
     async def poll(self) -> None:
         """Look at the folder once, and load and unload what that asks for."""
-        folders = await self._in_thread(find_versions, self._base_path)
+        folders = await self._in_thread(_find_versions, self._base_path)
         for number in sorted(self._labels.values()):
             if number in folders:
                 await self._load(number, folders[number])
@@ -168,12 +154,12 @@ class ModelVersions:
         """Make a version available; False if it is refused."""
         if number in self._available:
             return True
-        stamp = await self._in_thread(take_stamp, folder)
+        stamp = await self._in_thread(_take_stamp, folder)
         if self._refused.get(number) == stamp:
             return False
         self._statuses[number] = VersionStatus(number, "LOADING")
         try:
-            version = await self._in_thread(ModelVersion.load, number, folder, self._base_path)
+            version = await self._in_thread(ModelVersion.load, number, folder)
         except Exception as error:
             self._refuse(number, stamp, error)
             return False
@@ -186,9 +172,9 @@ class ModelVersions:
 
     def _refuse(self, number: int, stamp: Stamp, error: Exception) -> None:
         self._refused[number] = stamp
-        known = as_serving_error(error)
-        code = known.code if known else "INVALID_ARGUMENT"
-        message = known.message if known else str(error) or type(error).__name__
+        has_code = isinstance(error, (ServingError, StatusError))
+        code = error.code if has_code else "INVALID_ARGUMENT"  # type: ignore[attr-defined]
+        message = ServingError(code, str(error) or type(error).__name__).message
         self._statuses[number] = VersionStatus(number, "END", code, message)
         logger.error("Version %d of model %r is refused: %s", number, self.name, message)
 
@@ -207,7 +193,7 @@ class ModelVersions:
 
     async def _unload(self, version: ModelVersion) -> None:
         await version.wait_until_unused()
-        await self._in_thread(version.close)
+        await self._in_thread(version.model.close)
         # It may have come back meanwhile.
         if version.number not in self._available:
             self._statuses[version.number] = VersionStatus(version.number, "END")
@@ -216,3 +202,15 @@ class ModelVersions:
     async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, function, *arguments)
+
+
+def _find_versions(base_path: Path) -> dict[int, Path]:
+    """Numbered sub-folders of a model's folder, by number; all else is ignored."""
+    folders = [path for path in sorted(base_path.iterdir()) if VERSION.fullmatch(path.name)]
+    return {int(path.name): path for path in folders if path.is_dir()}
+
+
+def _take_stamp(folder: Path) -> Stamp:
+    # The folder itself too, which may be a link.
+    paths = [(path, path.lstat()) for path in (folder, *sorted(folder.rglob("*")))]
+    return [(str(path), status.st_size, status.st_mtime_ns) for path, status in paths]

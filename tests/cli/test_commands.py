@@ -145,7 +145,7 @@ def test_a_user_error_is_one_line_and_status_2(folder, tmp_path, arguments, sent
 
 def test_a_backend_that_is_not_there_is_a_user_error():
     environment = {**os.environ, "KERAS_BACKEND": "abacus"}
-    command = [sys.executable, "-m", "tfpqn", "--version"]
+    command = [sys.executable, "-m", "tfpqn", "evaluate", "--run-dir", "none"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("tfpqn: error: Keras must have a backend that is installed")

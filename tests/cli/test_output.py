@@ -102,27 +102,6 @@ def test_help_does_not_stand_on_docstrings_which_python_can_be_told_to_drop():
     assert not without and app.info.help
 
 
-@pytest.mark.parametrize(
-    ("original", "arguments", "expected"),
-    [
-        (["python", "/bin/tfpqn", "train"], ["/bin/tfpqn", "train"], True),
-        (["python", "-m", "tfpqn", "train"], ["-m", "train"], True),
-        (["python", "-X", "utf8", "-mtfpqn", "train"], ["-m", "train"], True),
-        (["python", "-OO", "-m", "pytest", "tfpqn"], ["-m", "tfpqn"], False),
-        (["python", "-m", "pytest", "-m", "tfpqn"], ["-m", "-m", "tfpqn"], False),
-        (["python", "-c", "import tfpqn"], ["-c"], False),
-    ],
-    ids=str,
-)
-def test_the_command_line_is_known_whatever_the_options_of_python(
-    monkeypatch, original, arguments, expected
-):
-    """TensorFlow's notices are held back there alone, while it is imported."""
-    monkeypatch.setattr(sys, "orig_argv", original)
-    monkeypatch.setattr(sys, "argv", arguments)
-    assert _command_line.is_command_line() is expected
-
-
 def test_tensorflow_tells_of_a_machine_without_a_gpu_only_if_it_is_asked_to(monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     _command_line.quieten_tensorflow()

@@ -1,37 +1,40 @@
-"""Small models that the fake servers serve."""
+"""Fake servers, and clients of them."""
+
+from contextlib import ExitStack
 
 import pytest
 
-from tests.client.fake_servers import FakeModel, GrpcServer
-from tests.export.tiny import NUM_ITEMS, make_codes, make_ids, make_network, make_searcher
-from tests.export.tiny_levels import make_clip_network
-from tfpqn.export import Searcher
-from tfpqn.index import CodeIndex, network_layout
-
-LABELS = [number % 4 for number in range(NUM_ITEMS)]
-
-
-@pytest.fixture(scope="session")
-def searchers() -> dict[str, Searcher]:
-    """`images` with int64 ids and tags, `clips` with string ids."""
-    searchers = {}
-    for name, id_type, network, tag_columns in (
-        ("images", "int64", make_network(), ["label"]),
-        ("clips", "string", make_clip_network(), []),
-    ):
-        codes, ids = make_codes(network), make_ids(id_type)
-        index = CodeIndex(network_layout(network), codes, ids, {"label": LABELS})
-        searchers[name] = make_searcher(network, index, tag_columns=tag_columns)
-    return searchers
-
-
-@pytest.fixture(scope="session")
-def models(searchers) -> dict[str, FakeModel]:
-    return {name: FakeModel(searcher) for name, searcher in searchers.items()}
+from tests.client.fake_servers import GrpcServer, RestWire
+from tests.client.ways import open_client
 
 
 @pytest.fixture
-def server(models):
-    """A server of gRPC on loopback that can be told to fail."""
-    with GrpcServer(models) as server:
-        yield server
+def fakes():
+    """A server of gRPC on loopback and one of REST without a network, which can be told to fail."""
+    with GrpcServer() as server:
+        yield {"gRPC": server, "REST": RestWire()}
+
+
+@pytest.fixture
+def fake_model(fakes):
+    """The model at the end of a way."""
+    return lambda way: fakes[way.split()[0]].model
+
+
+@pytest.fixture
+def connect(fakes):
+    """Opens clients of the fake servers and closes them."""
+    with ExitStack() as stack:
+
+        def open_one(way, **options):
+            wire = fakes["REST"] if way.startswith("REST") else None
+            address = "localhost:1" if wire else fakes["gRPC"].address
+            return stack.enter_context(open_client(way, address, wire=wire, **options))
+
+        yield open_one
+
+
+@pytest.fixture
+def servers(plain, batched):
+    """Running servers by the name of their model."""
+    return {"images": plain.server, "clips": batched.server}

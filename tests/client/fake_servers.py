@@ -1,11 +1,11 @@
-"""Servers that answer as TensorFlow Serving does, written with TensorFlow's own conversions.
+"""Servers with a model of one line, which fail as they are told to.
 
-They share no line with the client, and fail when they are told to.
+They speak by the published protos and TensorFlow's own conversions, and share no line with the
+client.
 """
 
-import base64
 import json
-import threading
+import time
 from concurrent import futures
 from typing import Any
 
@@ -22,125 +22,73 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tfpqn.export import Searcher
-from tfpqn.export.interface.signatures import Signature, TensorInfo
-
-HTTP_STATUS_OF = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "UNAVAILABLE": 503}
+HTTP_STATUS_OF = {"INVALID_ARGUMENT": 400, "UNAVAILABLE": 503, "INTERNAL": 500, "UNKNOWN": 418}
+NEWEST = 2**40 + 1
 
 
 class Refused(Exception):
     """A status that is no OK."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code, self.message = code, message
-
 
 class FakeModel:
-    """A searcher and the definition of its signatures, without a saved model.
+    """Finds, of an embedding `[width]`, its first numbers as ids; and what goes wrong next.
 
     Attributes:
-        searcher: What answers.
-        signatures: As `SearchClient.signatures` should give them.
-        definitions: The same as a proto.
-    """
-
-    def __init__(self, searcher: Searcher) -> None:
-        self.searcher = searcher
-        self._answers: dict[Any, dict[str, np.ndarray]] = {}
-        self._functions = {
-            name: function.get_concrete_function() for name, function in searcher.signatures.items()
-        }
-        self._inputs = {
-            name: {spec.name: spec for spec in function.structured_input_signature[0]}
-            for name, function in self._functions.items()
-        }
-        self.signatures, self.definitions = {}, get_model_metadata_pb2.SignatureDefMap()
-        for name, function in self._functions.items():
-            self._describe(name, self._inputs[name], function.structured_outputs)
-        hidden = self.definitions.signature_def["__saved_model_init_op"]
-        hidden.outputs["__saved_model_init_op"].tensor_shape.unknown_rank = True
-
-    def _describe(self, name: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-        definition = self.definitions.signature_def[name]
-        for infos, specs in ((definition.inputs, inputs), (definition.outputs, outputs)):
-            for key, spec in specs.items():
-                infos[key].name = f"{name}_{key}:0"
-                infos[key].dtype = spec.dtype.as_datatype_enum
-                infos[key].tensor_shape.CopyFrom(spec.shape.as_proto())
-        self.signatures[name] = Signature(*(
-            {key: TensorInfo(spec.dtype.name, tuple(spec.shape)) for key, spec in specs.items()}
-            for specs in (inputs, outputs)
-        ))  # fmt: skip
-
-    def run(self, name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
-        if name not in self._functions or self._inputs[name].keys() != inputs.keys():
-            raise Refused("INVALID_ARGUMENT", f"no signature {name} of {sorted(inputs)}")
-        # The same is asked on four ways; TensorFlow need not compute it four times.
-        key = (name, repr({key: np.asarray(value).tolist() for key, value in inputs.items()}))
-        if key not in self._answers:
-            self._answers[key] = self._run(name, inputs)
-        return self._answers[key]
-
-    def _run(self, name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
-        specs = self._inputs[name]
-        try:
-            tensors = [tf.constant(inputs[key], spec.dtype) for key, spec in specs.items()]
-            outputs = self._functions[name](*tensors)
-        except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
-            raise Refused("INVALID_ARGUMENT", str(error)) from error
-        return {key: value.numpy() for key, value in outputs.items()}
-
-
-class Troubles:
-    """What goes wrong next, and what has come so far.
-
-    Attributes:
+        width, num_found: Shapes of input and outputs.
         failures: Statuses with which the next requests are refused; None lets one through.
-        is_hanging: Whether requests are held back until `release`.
-        metadata: Metadata of each request, by lower-case name.
+        seconds: How long each request takes.
+        metadata: Of each request, by lower-case name.
+        asked: Kind of each request, with the number of rows and the version for predictions.
     """
 
     def __init__(self) -> None:
+        self.width, self.num_found, self.seconds = 4, 3, 0.0
         self.failures: list[str | None] = []
-        self.is_hanging = False
         self.metadata: list[dict[str, str]] = []
-        self.released = threading.Event()
+        self.asked: list[Any] = []
 
-    def meet(self, metadata: dict[str, str]) -> None:
+    def meet(self, kind: Any, metadata: dict[str, str]) -> None:
+        self.asked.append(kind)
         self.metadata.append(metadata)
-        if self.is_hanging:
-            self.released.wait(20)
+        time.sleep(self.seconds)
         if self.failures and (code := self.failures.pop(0)):
-            raise Refused(code, "told to fail")
+            raise Refused(code)
+
+    def search(self, embeddings: np.ndarray) -> dict[str, np.ndarray]:
+        found = embeddings[:, : self.num_found]
+        return {"ids": found.astype(np.int64), "scores": found.astype(np.float32)}
+
+    @property
+    def definitions(self) -> Any:
+        map_ = get_model_metadata_pb2.SignatureDefMap()
+        definition = map_.signature_def["search_by_embedding"]
+        for infos, name, dtype, size in (
+            (definition.inputs, "embeddings", tf.float32, self.width),
+            (definition.outputs, "ids", tf.int64, 3),
+            (definition.outputs, "scores", tf.float32, 3),
+        ):
+            infos[name].dtype = dtype.as_datatype_enum
+            infos[name].tensor_shape.CopyFrom(tf.TensorShape([None, size]).as_proto())
+        hidden = map_.signature_def["__saved_model_init_op"]
+        hidden.outputs["__saved_model_init_op"].tensor_shape.unknown_rank = True
+        return map_
 
 
 class GrpcServer(
     prediction_service_pb2_grpc.PredictionServiceServicer,
     model_service_pb2_grpc.ModelServiceServicer,
 ):
-    """Serves models by name over gRPC.
+    """Serves over gRPC at `address`; `model` says what goes wrong."""
 
-    Attributes:
-        address: Where, on loopback.
-        troubles: What goes wrong.
-        predictions: The `PredictRequest`s that came through.
-        num_metadata_requests: How often the signatures were asked for.
-    """
-
-    def __init__(self, models: dict[str, FakeModel], credentials: Any = None, port: int = 0):
-        self.models = dict(models)
-        self.troubles = Troubles()
-        self.predictions: list[Any] = []
-        self.num_metadata_requests = 0
+    def __init__(self, credentials: Any = None, port: int = 0) -> None:
+        self.model = FakeModel()
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
-        address = f"localhost:{port}"
         if credentials:
-            self.port = self._server.add_secure_port(address, credentials)
+            self.port = self._server.add_secure_port(f"localhost:{port}", credentials)
         else:
-            self.port = self._server.add_insecure_port(address)
+            self.port = self._server.add_insecure_port(f"localhost:{port}")
         self.address = f"localhost:{self.port}"
 
     def __enter__(self) -> "GrpcServer":
@@ -148,111 +96,65 @@ class GrpcServer(
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.troubles.released.set()
         self._server.stop(None).wait()
 
     def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return self._answer(context, self._predict, request)
-
-    def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.num_metadata_requests += 1
-        return self._answer(context, self._describe, request)
-
-    def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return self._answer(context, self._report, request)
-
-    def _answer(self, context: Any, method: Any, request: Any) -> Any:
-        try:
-            self.troubles.meet(dict(context.invocation_metadata()))
-            if request.model_spec.name not in self.models:
-                raise Refused("NOT_FOUND", "Servable not found")
-            return method(self.models[request.model_spec.name], request)
-        except Refused as refused:
-            context.abort(getattr(grpc.StatusCode, refused.code), refused.message)
-
-    def _predict(self, model: FakeModel, request: Any) -> Any:
-        self.predictions.append(request)
-        inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
-        outputs = model.run(request.model_spec.signature_name or "serving_default", inputs)
+        embeddings = tf.make_ndarray(request.inputs["embeddings"])
+        version = request.model_spec.version.value or request.model_spec.version_label
+        self._meet((len(embeddings), version), context)
         response = predict_pb2.PredictResponse()
-        for name, array in outputs.items():
+        for name, array in self.model.search(embeddings).items():
             response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
         return response
 
-    def _describe(self, model: FakeModel, request: Any) -> Any:
+    def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._meet("signatures", context)
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         for field in request.metadata_field:
-            response.metadata[field].Pack(model.definitions)
+            response.metadata[field].Pack(self.model.definitions)
         return response
 
-    def _report(self, model: FakeModel, request: Any) -> Any:
+    def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._meet("status", context)
         response = get_model_status_pb2.GetModelStatusResponse()
-        version = response.model_version_status.add(version=2**40 + 1, state="AVAILABLE")
-        version.status.error_message = ""
+        response.model_version_status.add(version=NEWEST, state="AVAILABLE")
         failed = response.model_version_status.add(version=2, state="END")
         failed.status.error_code, failed.status.error_message = 3, "no graph"
         return response
 
+    def _meet(self, kind: Any, context: Any) -> None:
+        try:
+            self.model.meet(kind, dict(context.invocation_metadata()))
+        except Refused as refused:
+            context.abort(grpc.StatusCode[str(refused)], "told to fail")
+
 
 class RestWire(httpx.MockTransport, httpx.AsyncBaseTransport):
-    """Serves models by name over HTTP, without a network.
+    """Serves over HTTP, without a network; `model` says what goes wrong."""
 
-    Attributes:
-        troubles: What goes wrong.
-        requests: All that came.
-    """
-
-    def __init__(self, models: dict[str, FakeModel]) -> None:
-        self.models = models
-        self.troubles = Troubles()
-        self.requests: list[httpx.Request] = []
+    def __init__(self) -> None:
+        self.model = FakeModel()
         super().__init__(self._answer)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
+        path, _, verb = request.url.path.partition(":")
         try:
-            self.troubles.meet(dict(request.headers))
-            return httpx.Response(200, content=self._route(request))
+            if verb == "predict":
+                values = json.loads(request.content)["inputs"]["embeddings"]
+                version = path.rpartition("/")[2] if path.count("/") > 3 else ""
+                self._meet((len(values), int(version) if version.isdigit() else version), request)
+                outputs = self.model.search(np.array(values))
+                content = {"outputs": {name: a.tolist() for name, a in outputs.items()}}
+            elif path.endswith("/metadata"):
+                self._meet("signatures", request)
+                found = MessageToDict(self.model.definitions, preserving_proto_field_name=True)
+                content = {"metadata": {"signature_def": found}}
+            else:
+                self._meet("status", request)
+                content = {"model_version_status": [{"version": str(NEWEST), "state": "AVAILABLE"}]}
+            return httpx.Response(200, json=content)
         except Refused as refused:
-            status = HTTP_STATUS_OF[refused.code]
-            return httpx.Response(status, json={"error": refused.message})
+            return httpx.Response(HTTP_STATUS_OF[str(refused)], json={"error": "told to fail"})
 
-    def _route(self, request: httpx.Request) -> bytes:
-        path, _, verb = request.url.path.removeprefix("/v1/models/").partition(":")
-        name, *fields = path.split("/")
-        if name not in self.models:
-            raise Refused("NOT_FOUND", "Servable not found")
-        model = self.models[name]
-        if verb == "predict":
-            return self._predict(model, json.loads(request.content))
-        if fields[-1:] == ["metadata"]:
-            definitions = MessageToDict(model.definitions, preserving_proto_field_name=True)
-            content = {"model_spec": {"name": name}, "metadata": {"signature_def": definitions}}
-            return json.dumps(content).encode()
-        status = {"error_code": "OK", "error_message": ""}
-        version = {"version": str(2**40 + 1), "state": "AVAILABLE", "status": status}
-        return json.dumps({"model_version_status": [version]}).encode()
-
-    def _predict(self, model: FakeModel, content: Any) -> bytes:
-        signature = model.definitions.signature_def[content["signature_name"]]
-        inputs = {}
-        for name, values in content["inputs"].items():
-            dtype = tf.as_dtype(signature.inputs[name].dtype).as_numpy_dtype
-            array = np.array(decode_base64(values), dtype)
-            inputs[name] = array
-        outputs = model.run(content["signature_name"], inputs)
-        values = {name: encode_text(array.tolist()) for name, array in outputs.items()}
-        (first, *others) = values.values()
-        return json.dumps({"outputs": values if others else first}, ensure_ascii=False).encode()
-
-
-def decode_base64(values: Any) -> Any:
-    if isinstance(values, list):
-        return [decode_base64(value) for value in values]
-    return base64.b64decode(values["b64"]) if isinstance(values, dict) else values
-
-
-def encode_text(values: Any) -> Any:
-    if isinstance(values, list):
-        return [encode_text(value) for value in values]
-    return values.decode() if isinstance(values, bytes) else values
+    def _meet(self, kind: Any, request: httpx.Request) -> None:
+        self.model.meet(kind, dict(request.headers))

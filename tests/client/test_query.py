@@ -6,18 +6,21 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.client.test_client import IMAGES, ITEMS
 from tests.export.tiny import NUM_ITEMS, TOP_K
+from tests.serving.models import ITEMS
 from tfpqn.cli.query import query
+
+PHOTOS = ITEMS["images"]
 
 
 @pytest.fixture
-def run(server):
-    """Runs the command against the fake server; what it raises is raised."""
+def run(servers):
+    """Runs the command against the local server; what it raises is raised."""
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(query)
 
-    def run(*arguments, model="images", address=server.address):
+    def run(*arguments, model="images", address=None):
+        address = address or f"localhost:{servers[model].port}"
         arguments = ["--address", address, "--model", model, *map(str, arguments)]
         result = CliRunner().invoke(app, arguments, standalone_mode=False)
         if result.exception is not None:
@@ -29,7 +32,7 @@ def run(server):
 
 @pytest.fixture
 def files(tmp_path):
-    for number, image in enumerate(IMAGES[:2]):
+    for number, image in enumerate(PHOTOS[:2]):
         (tmp_path / f"{number}.png").write_bytes(image)
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "clip").mkdir()
@@ -38,19 +41,15 @@ def files(tmp_path):
     return tmp_path
 
 
-def test_json_holds_the_answers_of_the_searcher(run, files, models):
+def test_json_and_table_hold_the_answers_of_the_searcher(run, files, models):
     paths = [files / "0.png", files / "1.png"]
     answers = json.loads(run("--json", *paths))
     assert [answer["file"] for answer in answers] == [str(path) for path in paths]
-    expected = models["images"].searcher(IMAGES[:2])
+    expected = models["images"].searcher(PHOTOS[:2])
     for answer, ids in zip(answers, expected.ids.tolist(), strict=True):
         assert [neighbour["id"] for neighbour in answer["neighbours"]] == ids
         assert set(answer["neighbours"][0]) == {"id", "score"}
-
-
-def test_a_table_ranks_the_neighbours(run, files, models):
     table = run(files / "0.png")
-    expected = models["images"].searcher(IMAGES[:1])
     for word in ("rank", "id", "score", str(expected.ids[0, 0]), f"{expected.scores[0, 0]:.4f}"):
         assert word in table
 
@@ -62,7 +61,7 @@ def test_clips_are_folders_of_frames(run, files, models):
 
 
 def test_options_choose_the_signature(run, files, models):
-    best = models["images"].searcher(IMAGES[:1]).ids[0].tolist()
+    best = models["images"].searcher(PHOTOS[:1]).ids[0].tolist()
     image = files / "0.png"
     ids = lambda *options: [  # noqa: E731
         neighbour["id"] for neighbour in json.loads(run("--json", image, *options))[0]["neighbours"]
@@ -89,10 +88,13 @@ def test_ids_to_leave_out_may_be_text(run, files, models):
     assert answer["neighbours"][0]["id"] == best[1]
 
 
-def test_a_token_is_read_from_its_file(run, files, server):
+def test_a_token_is_read_from_its_file(files, fakes):
     (files / "token").write_text("s3cret\n")
-    run("--token-file", files / "token", files / "0.png")
-    assert server.troubles.metadata[-1]["authorization"] == "Bearer s3cret"
+    arguments = ["--model", "birds", "--token-file", str(files / "token"), str(files / "0.png")]
+    app = typer.Typer()
+    app.command()(query)
+    CliRunner().invoke(app, ["--address", fakes["gRPC"].address, *arguments])
+    assert fakes["gRPC"].model.metadata[-1]["authorization"] == "Bearer s3cret"
 
 
 @pytest.mark.parametrize(
@@ -115,8 +117,8 @@ def test_what_is_wrong_is_one_sentence(run, files, monkeypatch, arguments, error
 
 
 def test_a_refusal_names_the_file_and_a_missing_server_its_address(run, files):
-    (files / "cut.png").write_bytes(IMAGES[0][:60])
+    (files / "cut.png").write_bytes(PHOTOS[0][:60])
     with pytest.raises(ValueError, match=r"cut\.png: "):
         run(files / "cut.png")
     with pytest.raises(ValueError, match="localhost:1 cannot be reached"):
-        run("--timeout", 0.3, files / "0.png", address="localhost:1")
+        run(files / "0.png", address="localhost:1")

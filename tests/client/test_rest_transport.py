@@ -28,7 +28,7 @@ class Wire(httpx.MockTransport, httpx.AsyncBaseTransport):
 
 
 def ask(way, answer, **options):
-    with open_client(way, "localhost:1", "birds", Wire(answer), **options) as client:
+    with open_client(way, "localhost:1", wire=Wire(answer), **options) as client:
         with pytest.raises(ServingError) as error:
             client.signatures()
     return error.value
@@ -37,20 +37,9 @@ def ask(way, answer, **options):
 @every_way
 @pytest.mark.parametrize(
     "content",
-    [
-        b"",
-        b"\xff",
-        b"[]",
-        b"{}",
-        b"null",
-        b'{"metadata": 1}',
-        b'{"metadata": {"signature_def": {"signature_def": 1}}}',
-        b'{"metadata": {"signature_def": {"signature_def": '
-        b'{"a": {"inputs": {"b": {"dtype": 999}}}}}}}',
-        b"[" * 100_000,
-        b"1" * 5000,
-    ],
-    ids=range(10),
+    [b"", b"\xff", b"[]", b"{}", b"null", b'{"metadata": 1}']
+    + [b'{"metadata": {"signature_def": {"signature_def": 1}}}', b"[" * 100_000, b"1" * 5000],
+    ids=range(9),
 )
 def test_what_is_no_answer_is_an_internal_error(way, content):
     assert ask(way, httpx.Response(200, content=content)).code == "INTERNAL"
@@ -122,7 +111,7 @@ def dripping_server():
 
 @every_way
 def test_a_call_ends_in_time_though_the_answer_drips(way):
-    with dripping_server() as address, open_client(way, address, "birds", timeout=0.3) as client:
+    with dripping_server() as address, open_client(way, address, timeout=0.3) as client:
         with pytest.raises(ServingError) as error:
             client.signatures()
     assert error.value.code == "DEADLINE_EXCEEDED"

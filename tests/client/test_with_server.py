@@ -1,50 +1,23 @@
-"""The client and `tfpqn.export.server`: every signature, every way, one answer."""
+"""The client and the local server: every signature, every way, one answer."""
 
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
-from tests.client.test_client import ID_TYPES, ITEMS, assert_same
 from tests.client.ways import WAYS, open_client
-from tests.export.tiny import EMBEDDING_DIM, make_embeddings, make_ids
-from tfpqn.export import SearchResult, load_searcher, save_searcher
+from tests.serving.models import ITEMS
+from tfpqn.export import SearchResult
 from tfpqn.export.client import ServingError
-from tfpqn.export.server import running_server
+from tfpqn.export.client.inputs import pack_lists
 from tfpqn.items import items_of_kind
 
-# Two models are saved, loaded and warmed up.
-pytestmark = pytest.mark.slow
-
 every_way = pytest.mark.parametrize("way", WAYS)
-every_model = pytest.mark.parametrize("name", ["images", "clips"])
-
-
-@pytest.fixture(scope="module")
-def folder(searchers, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    for name, searcher in searchers.items():
-        save_searcher(searcher, folder / name / "1")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def saved(folder):
-    return {name: load_searcher(folder / name / "1") for name in ("images", "clips")}
-
-
-@pytest.fixture(scope="module")
-def servers(folder):
-    """Running servers by the name of their model."""
-    with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(running_server(folder / name, port=0, rest_api_port=0))
-            for name in ("images", "clips")
-        }
+PHOTOS = ITEMS["images"]
 
 
 @pytest.fixture
-def connect(servers):
+def ask(servers):
     with ExitStack() as stack:
 
         def open_one(way, name, **options):
@@ -56,70 +29,85 @@ def connect(servers):
         yield open_one
 
 
-@every_way
-@every_model
-def test_every_signature_answers_as_the_saved_model(connect, saved, way, name):
-    client, searcher = connect(way, name), saved[name]
-    items, ids = ITEMS[name], make_ids(ID_TYPES[name])[:3].tolist()
+def assert_same(received, expected):
+    np.testing.assert_array_equal(received.ids, expected.ids)
+    assert received.ids.dtype == expected.ids.dtype
+    # The sums of a batch depend on its size in the last bit.
+    np.testing.assert_allclose(received.scores, expected.scores, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("way", "name"), [*zip(WAYS, ["images", "clips"] * 2, strict=True)])
+def test_every_method_answers_as_the_saved_model(ask, models, way, name):
+    client, searcher = ask(way, name, chunk_size=3), models[name].searcher
+    items, ids = ITEMS[name], list(models[name].ids[:3])
     spec = items_of_kind(name)
     packed = {spec.input_name: spec.pack(items)}
-    exclude = np.array([[id_.encode() if name == "clips" else id_ for id_ in ids]] * len(items))
-    exclude = exclude.astype(object if name == "clips" else np.int64)
+    best = searcher(items)
+    signature = searcher._model.signatures["search_with_exclusions"].inputs
 
-    def run(signature_name, **inputs):
-        return SearchResult.from_outputs(searcher.run(signature_name, {**packed, **inputs}))
-
-    assert_same(client.search(items), searcher(items))
-    assert_same(client.search(items, k=3), run("search_k", k=np.int32(3)))
-    assert_same(
-        client.search(items, exclude_ids=ids), run("search_with_exclusions", exclude_ids=exclude)
-    )
-    embeddings = make_embeddings(3)
-    assert_same(client.search_by_embedding(embeddings), searcher.search_by_embedding(embeddings))
+    assert client.items() is spec
+    assert client.signatures() == searcher._model.signatures
+    assert_same(client.search(items), best)
+    few = searcher.run("search_k", {**packed, "k": np.int32(3)})
+    assert_same(client.search(items, k=3), SearchResult.from_outputs(few))
+    lists = [row[:count].tolist() for count, row in enumerate(best.ids)]
+    packed_lists = pack_lists("exclude_ids", lists, len(items), signature["exclude_ids"], 16)
+    others = searcher.run("search_with_exclusions", {**packed, "exclude_ids": packed_lists})
+    assert_same(client.search(items, exclude_ids=lists), SearchResult.from_outputs(others))
+    embeddings = searcher.run("embed", packed)["embeddings"]
+    np.testing.assert_allclose(client.embed(items), embeddings, rtol=0, atol=1e-5)
+    found = searcher.search_by_embedding(embeddings)
+    assert_same(client.search_by_embedding(embeddings), found)
     assert_same(client.search_by_id(ids), searcher.search_by_id(ids))
-    embed = searcher.run("embed", packed)["embeddings"]
-    np.testing.assert_allclose(client.embed(items), embed, rtol=0, atol=1e-5)
     codes = searcher.run("encode", packed)["codes"]
     np.testing.assert_array_equal(client.encode(items), codes)
-    np.testing.assert_allclose(
-        client.decode(codes), searcher.run("decode", {"codes": codes})["embeddings"], atol=1e-6
-    )
+    decoded = searcher.run("decode", {"codes": codes})["embeddings"]
+    np.testing.assert_allclose(client.decode(codes), decoded, atol=1e-6)
     default = client.predict("serving_default", packed)
     np.testing.assert_array_equal(default["ids"], searcher.run("search", packed)["ids"])
+    assert client.search([], k=4).ids.shape == (0, 4)
 
 
 @every_way
-def test_tags_filter(connect, saved, way):
-    client, searcher = connect(way, "images"), saved["images"]
-    allow, deny = np.full((5, 1), b"label=1", object), np.full((5, 1), b"label=2", object)
-    inputs = {"images": np.array(ITEMS["images"], object), "allow_tags": allow, "deny_tags": deny}
+def test_tags_filter(ask, models, way):
+    client, searcher = ask(way, "images"), models["images"].searcher
+    tags = [np.full((5, 1), tag, object) for tag in (b"label=1", b"label=2")]
+    inputs = {"images": np.array(PHOTOS, object), "allow_tags": tags[0], "deny_tags": tags[1]}
     expected = SearchResult.from_outputs(searcher.run("search_with_filters", inputs))
-    received = client.search(ITEMS["images"], allow_tags=["label=1"], deny_tags=["label=2"])
-    assert_same(received, expected)
+    assert_same(client.search(PHOTOS, allow_tags=["label=1"], deny_tags=["label=2"]), expected)
+    lists = {"allow_tags": [["label=1"], ["label=2"]], "deny_tags": ["label=2"]}
+    assert client.search(PHOTOS[:2], **lists).num_found.tolist() == [7, 0]
+    with pytest.raises(ServingError, match=r"INVALID_ARGUMENT.*allow_tags: .*\[label=9\]"):
+        client.search(PHOTOS[:1], allow_tags=["label=9"])
 
 
 @every_way
-@every_model
-def test_the_server_describes_the_model_as_it_was_saved(connect, saved, way, name):
-    client = connect(way, name)
-    assert client.signatures() == saved[name]._model.signatures
-    assert client.model_status() == [(1, "AVAILABLE", "OK", "")]
+def test_refusals_have_the_same_code_each_way_and_plain_words(ask, way):
+    def refusal_of(client):
+        with pytest.raises(ServingError) as error:
+            client.search([PHOTOS[0][:60]])
+        assert "{{" not in error.value.message and "[[" not in error.value.message
+        return error.value.code
+
+    assert refusal_of(ask(way, "images")) == "INVALID_ARGUMENT"
+    assert refusal_of(ask(way, "images", version=7)) == "NOT_FOUND"
+    assert refusal_of(ask(way, "images", version_label="none")) == "INVALID_ARGUMENT"
 
 
-@every_way
-def test_refusals_have_the_same_code_each_way(connect, way):
-    client = connect(way, "images")
-    with pytest.raises(ServingError) as error:
-        client.search([ITEMS["images"][0][:60]])
-    assert error.value.code == "INVALID_ARGUMENT"
-    with pytest.raises(ServingError) as error:
-        client.predict(
-            "search_by_embedding", {"embeddings": np.full((1, EMBEDDING_DIM), np.inf, np.float32)}
-        )
-    assert error.value.code == "INVALID_ARGUMENT"
-    with pytest.raises(ServingError) as error:
-        connect(way, "images", version=7).search(ITEMS["images"])
-    assert error.value.code == "NOT_FOUND"
-    with pytest.raises(ServingError) as error:
-        connect(way, "images", version_label="none").search(ITEMS["images"])
-    assert error.value.code in ("INVALID_ARGUMENT", "NOT_FOUND")
+@pytest.mark.parametrize("way", ["gRPC", "REST"])
+def test_what_is_wrong_is_refused_before_it_is_sent(ask, way):
+    client = ask(way, "images")
+    for call, words in (
+        (lambda: client.search([b"no image"]), "images: expected the bytes of"),
+        (lambda: client.search([PHOTOS[0], b""]), "item 1"),
+        (lambda: client.search_by_embedding(np.full((2, 16), np.nan)), "finite"),
+        (lambda: client.search(PHOTOS, k=0), "k must be in"),
+        (lambda: client.search(PHOTOS, exclude_ids=["a"]), "exclude_ids: expected whole"),
+        (lambda: client.search(PHOTOS, deny_tags=["cat"]), "COLUMN=VALUE"),
+        (lambda: client.predict("search", {"image": PHOTOS}), r"Expected the names \['images'\]"),
+        (lambda: client.predict("look", {}), "must have the signature 'look'"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=words):
+            call()
+    with pytest.raises(ValueError, match="must have the signature 'search_with_filters'"):
+        ask(way, "clips").search(ITEMS["clips"], allow_tags=["label=1"])

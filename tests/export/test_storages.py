@@ -17,7 +17,7 @@ from tfpqn.export.search.storages.partition import build_partition
 from tfpqn.export.search.storages.partitioned_codes import PartitionedCodes
 from tfpqn.export.search.storages.reranking import EmbeddingReranking, LevelReranking
 from tfpqn.export.search.storages.storage import Queries, Storage
-from tfpqn.export.server.validation import MAX_ROWS
+from tfpqn.export.server.model_version import MAX_ROWS
 
 NUM_CODEWORDS = 4
 DIM = 6

@@ -1,5 +1,6 @@
 """Calls to a running server, written against the published protos alone."""
 
+import base64
 import http.client
 import json
 from typing import Any, NamedTuple
@@ -15,29 +16,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tests.export.tiny import EMBEDDING_DIM, NUM_SUBSPACES, make_embeddings, make_images
-
 TIMEOUT = 60.0
-
-
-def make_inputs(infos: dict[str, Any], num_rows: int, ids: Any, seed: int = 0) -> dict[str, Any]:
-    """Valid inputs for any signature of the tiny models, by its description in the manifest."""
-    rng = np.random.default_rng(seed)
-    known = np.asarray(ids)[rng.integers(0, len(ids), (num_rows, 3))]
-    if known.dtype == object:
-        known = np.array([id_.encode() for id_ in known.flat], object).reshape(known.shape)
-    makers = {
-        "images": lambda: np.array(make_images(num_rows, seed), object),
-        "embeddings": lambda: make_embeddings(num_rows, seed),
-        "codes": lambda: rng.integers(0, 16, (num_rows, NUM_SUBSPACES), dtype=np.int32),
-        "item_ids": lambda: known[:, 0],
-        "exclude_ids": lambda: known,
-        "allow_tags": lambda: np.full((num_rows, 1), b"", object),
-        "deny_tags": lambda: np.full((num_rows, 1), b"", object),
-        "k": lambda: np.array(3, np.int32),
-        "num_probes": lambda: np.array(4, np.int32),
-    }
-    return {name: makers[name]() for name in infos}
 
 
 def make_request(
@@ -59,8 +38,7 @@ class Caller:
     """Stubs on one channel."""
 
     def __init__(self, port: int) -> None:
-        options = [("grpc.max_receive_message_length", -1)]
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options)
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.model = model_service_pb2_grpc.ModelServiceStub(self.channel)
 
@@ -119,18 +97,10 @@ def call_rest(
 
 def to_json(value: np.ndarray) -> Any:
     """An array as the REST API takes it: bytes in b64."""
-    import base64
-
     if value.dtype == object:
         flat = [{"b64": base64.b64encode(item).decode()} for item in value.flat]
         return np.array(flat, object).reshape(value.shape).tolist()
     return value.tolist()
-
-
-def embeddings_of(num_rows: int, seed: int = 3) -> np.ndarray:
-    embeddings = make_embeddings(num_rows, seed)
-    assert embeddings.shape == (num_rows, EMBEDDING_DIM)
-    return embeddings
 
 
 def assert_same(received: dict[str, Any], expected: dict[str, Any]) -> None:

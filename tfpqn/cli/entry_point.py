@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from tfpqn._command_line import printable
+from tfpqn._command_line import import_keras_quietly, printable
 from tfpqn.cli.commands import app
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Started again, these go on from their last checkpoint.
 RESUMABLE = ("train", "demo")
+# Asks a server, for which Keras need not be imported.
+WITHOUT_KERAS = "query"
 
 
 def main(command: typer.Typer | None = None) -> None:
@@ -33,9 +36,11 @@ def main(command: typer.Typer | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What the terminal's encoding lacks must not end a command after its work was done.
         sys.stdout.reconfigure(errors="backslashreplace")
+    command = command or app
+    _import_keras_first(command)
     with _stopped_by_signals() as received:
         try:
-            status = (command or app)(standalone_mode=False)
+            status = command(standalone_mode=False)
         except (Exception, KeyboardInterrupt) as error:
             if not received:
                 if os.environ.get("TFPQN_TRACEBACK") or not _is_user_error(error):
@@ -47,6 +52,23 @@ def main(command: typer.Typer | None = None) -> None:
         _say(_describe_stop(signal.Signals(received[0])))
         sys.exit(128 + received[0])
     sys.exit(status or 0)
+
+
+def _import_keras_first(app: Any) -> None:
+    """Let each command begin with Keras, and help and errors of the options do without it."""
+    for command in getattr(app, "registered_commands", ()):
+        callback = command.callback
+        if callback.__name__ != WITHOUT_KERAS and not hasattr(callback, "__wrapped__"):
+            command.callback = _with_keras(callback)
+
+
+def _with_keras(command: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        import_keras_quietly()
+        command(**options)
+
+    return run
 
 
 @contextlib.contextmanager

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
+from tfpqn._text import plain_sentence as plain_sentence
 from tfpqn.datasets.image_set import ImageShape
 from tfpqn.datasets.images.orientation import choose, turn_upright
 from tfpqn.datasets.lazy_tensorflow import tf
@@ -99,20 +98,6 @@ def _to_grey(pixels: tf.Tensor) -> tf.Tensor:
     # Weights of ITU-R BT.601, as in JPEG and PNG; they sum to 1, so grey stays as it is.
     brightness = tf.reduce_sum(tf.cast(pixels, tf.float32) * [0.299, 0.587, 0.114], -1)
     return tf.cast(tf.round(brightness), tf.uint8)[..., tf.newaxis]
-
-
-def plain_sentence(message: str) -> str:
-    """TensorFlow's message of an error without its marks of nodes and ops."""
-    # What is not ASCII comes as the octal numbers of its UTF-8 bytes.
-    message = re.sub(r"(?:\\[23][0-7]{2})+", _read_octal, message)
-    marks = r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]( name:)?|assertion failed:"
-    return " ".join(re.sub(marks, "", message).split())
-
-
-def _read_octal(digits: re.Match[str]) -> str:
-    values = [int(number, 8) for number in digits[0].split("\\")[1:]]
-    text = bytes(values).decode("utf-8", "replace")
-    return text if text.isprintable() else digits[0]
 
 
 def _fit_size(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:

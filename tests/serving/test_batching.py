@@ -1,7 +1,6 @@
 """The batcher alone, with models that are plain functions."""
 
 import asyncio
-import threading
 
 import numpy as np
 import pytest
@@ -12,30 +11,21 @@ from tfpqn.export.model.batching_parameters import BatchingParameters
 from tfpqn.export.server.batching import QUEUE_FULL, Batcher, run_merged
 from tfpqn.export.server.errors import ServingError
 from tfpqn.export.server.model_version import ModelVersion
-from tfpqn.export.server.runner import Runner
 
 FOREVER = 10**9
 
 
 class Double:
-    """A model that doubles, refuses negative numbers, and remembers how it was called."""
-
-    signatures: dict = {}
+    """A version that doubles, refuses negative numbers, and remembers how it was called."""
 
     def __init__(self):
         self.sizes = []
-        self.may_run = threading.Event()
-        self.may_run.set()
 
-    def run_checked(self, signature_name, arrays):
-        self.may_run.wait(60)
+    def run(self, signature_name, arrays):
         self.sizes.append(len(arrays["x"]))
         if (arrays["x"] < 0).any():
             raise ValueError("negative")
         return {"y": arrays["x"] * 2}
-
-    def close(self):
-        pass
 
 
 def rows(number, value=1.0, width=2):
@@ -43,41 +33,40 @@ def rows(number, value=1.0, width=2):
 
 
 def with_batcher(test, **parameters):
-    """Run a coroutine function of a batcher, a version and its model."""
+    """Run a coroutine function of a batcher, a version, and an event that lets batches run."""
 
     async def run():
-        model = Double()
-        runner = Runner(4)
-        batcher = Batcher(BatchingParameters(**parameters), runner, lambda size: None)
-        version = ModelVersion(1, model, {})
-        try:
-            await asyncio.wait_for(test(batcher, version, model), 60)
-            await asyncio.wait_for(version.wait_until_unused(), 60)
-        finally:
-            model.may_run.set()
-            await asyncio.to_thread(runner.close)
-        assert not batcher._queues
-        assert batcher._num_idle == batcher.parameters.num_batch_threads
+        may_run = asyncio.Event()
+        may_run.set()
+
+        async def run_in_thread(version, call):
+            await may_run.wait()
+            return call()
+
+        parameters_ = BatchingParameters(**parameters)
+        batcher = Batcher(parameters_, run_in_thread)
+        await asyncio.wait_for(test(batcher, Double(), may_run), 60)
+        assert not batcher._open and not batcher._waiting
 
     asyncio.run(run())
 
 
 def test_requests_that_fill_a_batch_run_together_at_once():
-    async def test(batcher, version, model):
+    async def test(batcher, version, may_run):
         calls = [batcher.run(version, "s", rows(2, value), 2) for value in range(4)]
         answers = await asyncio.gather(*calls)
         for value, answer in enumerate(answers):
             np.testing.assert_array_equal(answer["y"], np.full((2, 2), 2.0 * value))
-        assert model.sizes == [8]
+        assert version.sizes == [8]
 
     with_batcher(test, max_batch_size=8, batch_timeout_micros=FOREVER)
 
 
 def test_a_batch_that_does_not_fill_runs_after_the_timeout_padded_to_an_allowed_size():
-    async def test(batcher, version, model):
+    async def test(batcher, version, may_run):
         answer = await batcher.run(version, "s", rows(3), 3)
         assert answer["y"].shape == (3, 2)
-        assert model.sizes == [4]
+        assert version.sizes == [4]
 
     with_batcher(
         test, max_batch_size=8, batch_timeout_micros=1000, allowed_batch_sizes=(1, 2, 4, 8)
@@ -85,29 +74,30 @@ def test_a_batch_that_does_not_fill_runs_after_the_timeout_padded_to_an_allowed_
 
 
 def test_other_signatures_and_other_forms_never_meet():
-    async def test(batcher, version, model):
+    async def test(batcher, version, may_run):
         await asyncio.gather(
             batcher.run(version, "s", rows(1), 1),
             batcher.run(version, "t", rows(1), 1),
             batcher.run(version, "s", rows(1, width=3), 1),
         )
-        assert model.sizes == [1, 1, 1]
+        assert version.sizes == [1, 1, 1]
 
     with_batcher(test, max_batch_size=8, batch_timeout_micros=1000)
 
 
 def test_more_batches_than_may_wait_are_refused_as_tensorflow_serving_does():
-    async def test(batcher, version, model):
-        model.may_run.clear()
-        running = asyncio.ensure_future(batcher.run(version, "s", rows(2), 2))
-        waiting = [asyncio.ensure_future(batcher.run(version, "s", rows(2), 2)) for _ in range(3)]
-        await asyncio.sleep(0)
+    async def test(batcher, version, may_run):
+        may_run.clear()
+        asked = []
+        for _ in range(4):
+            asked.append(asyncio.ensure_future(batcher.run(version, "s", rows(2), 2)))
+            await asyncio.sleep(0.01)
         with pytest.raises(ServingError, match="UNAVAILABLE") as caught:
             await batcher.run(version, "s", rows(2), 2)
         assert caught.value.message == QUEUE_FULL
-        model.may_run.set()
-        await asyncio.gather(running, *waiting)
-        assert model.sizes == [2] * 4
+        may_run.set()
+        await asyncio.gather(*asked)
+        assert version.sizes == [2] * 4
 
     with_batcher(
         test,
@@ -118,49 +108,51 @@ def test_more_batches_than_may_wait_are_refused_as_tensorflow_serving_does():
     )
 
 
+def test_a_batch_goes_on_filling_until_a_thread_is_free():
+    async def test(batcher, version, may_run):
+        may_run.clear()
+        asked = [asyncio.ensure_future(batcher.run(version, "s", rows(8), 8))]
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            asked.append(asyncio.ensure_future(batcher.run(version, "s", rows(1), 1)))
+        await asyncio.sleep(0.01)
+        may_run.set()
+        await asyncio.gather(*asked)
+        assert version.sizes == [8, 3]
+
+    with_batcher(test, max_batch_size=8, batch_timeout_micros=1000, num_batch_threads=1)
+
+
 def test_a_cancelled_request_leaves_its_batch():
-    async def test(batcher, version, model):
+    async def test(batcher, version, may_run):
         gone = asyncio.ensure_future(batcher.run(version, "s", rows(3), 3))
         await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
         await asyncio.gather(*[batcher.run(version, "s", rows(4), 4) for _ in range(2)])
-        assert model.sizes == [8]
+        assert version.sizes == [8]
 
     with_batcher(test, max_batch_size=8, batch_timeout_micros=FOREVER)
 
 
 def test_a_request_cancelled_while_its_batch_runs_leaves_the_others_their_answers():
-    async def test(batcher, version, model):
-        model.may_run.clear()
+    async def test(batcher, version, may_run):
+        may_run.clear()
         gone, stays = (
             asyncio.ensure_future(batcher.run(version, "s", rows(2, value), 2)) for value in (1, 2)
         )
         await asyncio.sleep(0.01)
         gone.cancel()
         await asyncio.sleep(0)
-        model.may_run.set()
+        may_run.set()
         np.testing.assert_array_equal((await stays)["y"], np.full((2, 2), 4.0))
 
     with_batcher(test, max_batch_size=4, batch_timeout_micros=FOREVER)
 
 
-def test_a_batch_of_cancelled_requests_does_not_run():
-    async def test(batcher, version, model):
-        gone = asyncio.ensure_future(batcher.run(version, "s", rows(3), 3))
-        await asyncio.sleep(0)
-        gone.cancel()
-        await asyncio.gather(gone, return_exceptions=True)
-        while batcher._queues:
-            await asyncio.sleep(0.001)
-        assert model.sizes == []
-
-    with_batcher(test, max_batch_size=8, batch_timeout_micros=1000)
-
-
 def test_a_bad_request_fails_alone_though_it_was_merged():
-    async def test(batcher, version, model):
+    async def test(batcher, version, may_run):
         values = [1.0, -1.0, 3.0, -4.0]
         calls = [batcher.run(version, "s", rows(1, value), 1) for value in values]
         answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -180,9 +172,7 @@ def test_a_bad_request_fails_alone_though_it_was_merged():
 )
 def test_merged_requests_are_answered_as_each_alone(sizes, allowed, bad):
     requests = [rows(size, -1.0 if number in bad else number) for number, size in enumerate(sizes)]
-    answers = run_merged(
-        lambda arrays: Double().run_checked("s", arrays), requests, sizes, sorted(allowed)
-    )
+    answers = run_merged(lambda arrays: Double().run("s", arrays), requests, sizes, sorted(allowed))
     assert len(answers) == len(requests)
     for number, (request, answer) in enumerate(zip(requests, answers, strict=True)):
         if number in bad:
@@ -198,14 +188,13 @@ def test_outputs_without_the_batch_axis_fail_instead_of_being_cut():
 
 def test_a_version_waits_for_its_last_user():
     async def run():
-        version = ModelVersion(1, Double(), {})
-        version.acquire()
-        version.acquire()
-        waiting = asyncio.ensure_future(version.wait_until_unused())
-        for _ in range(2):
+        version = ModelVersion(1, None)
+        with version.in_use():
+            with version.in_use():
+                waiting = asyncio.ensure_future(version.wait_until_unused())
+                await asyncio.sleep(0)
             await asyncio.sleep(0)
             assert not waiting.done()
-            version.release()
         await asyncio.wait_for(waiting, 60)
 
     asyncio.run(run())

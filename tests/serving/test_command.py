@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.calls import Caller, call_rest, embeddings_of
-from tfpqn.cli.commands import app
+from tests.serving.calls import Caller, call_rest
+from tests.serving.models import make_inputs
 from tfpqn.cli.serve import serve
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "import typer; from tfpqn.cli.serve import serve; typer.run(serve)"
 
 
-@pytest.mark.parametrize(
-    "stop", (signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow))
-)
-def test_the_command_serves_until_a_signal_and_ends_with_status_0(models, tmp_path, stop):
-    model = models["int64"]
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", (signal.SIGTERM, signal.SIGINT))
+def test_the_command_serves_until_a_signal_and_ends_with_status_0(own_folder, tmp_path, stop):
+    model = own_folder
     parameters = tmp_path / "batching.pbtxt"
     parameters.write_text("max_batch_size { value: 8 }\nbatch_timeout_micros { value: 1000 }\n")
     arguments = [
@@ -44,7 +43,7 @@ def test_the_command_serves_until_a_signal_and_ends_with_status_0(models, tmp_pa
             int(part.split(":")[1].split()[0].strip(",")) for part in line.split(" on ")[1:]
         )
         with Caller(port) as caller:
-            inputs = {"embeddings": embeddings_of(2)}
+            inputs = make_inputs(model, "search_by_embedding", 2)
             caller.predict(model.folder.name, "search_by_embedding", inputs, label="stable")
         assert call_rest(rest_port, f"/v1/models/{model.folder.name}").status == 200
         process.send_signal(stop)
@@ -70,9 +69,3 @@ def test_the_command_serves_until_a_signal_and_ends_with_status_0(models, tmp_pa
 def test_wrong_options_are_one_error(tmp_path, options, error, words):
     with pytest.raises(error, match=words):
         serve(tmp_path / "birds", **options)
-
-
-def test_every_option_is_explained(capsys):
-    app(["serve", "--help"], standalone_mode=False)
-    text = capsys.readouterr().out
-    assert "development" in text

@@ -1,0 +1,91 @@
+"""Arrays as the JSON values of TensorFlow Serving's REST interface, and back."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+
+from .signatures import TensorInfo, numpy_dtype
+
+# What numpy makes of a JSON list, by the kind of the dtype that is expected.
+_KINDS_OF_JSON = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
+_UNEVEN = "must be nested lists of equal lengths"
+# Programs break Base64 into lines, and TensorFlow Serving passes over that.
+_WHITE_SPACE = b" \t\n\v\f\r"
+
+
+def to_json(array: np.ndarray) -> Any:
+    """An array as nested lists; bytes as {"b64": ...}, which any string may be written as."""
+    if array.dtype != object:
+        return array.tolist()
+    values = np.empty(array.size, object)
+    values[:] = [_encode_bytes(value) for value in array.flat]
+    return values.reshape(array.shape).tolist()
+
+
+def _encode_bytes(value: bytes) -> Any:
+    return {"b64": base64.b64encode(value).decode("ascii")} if value else ""
+
+
+def from_json(values: Any, info: TensorInfo) -> np.ndarray:
+    """The array of nested lists, of the dtype that the signature names; strings as bytes.
+
+    Raises:
+        ValueError: The values are of another kind, out of range, or in lists of unequal lengths.
+    """
+    dtype = numpy_dtype(info.dtype)
+    array = _read_strings(values) if info.dtype == "string" else _read_numbers(values, dtype)
+    if array.size == 0 and info.shape is not None and array.ndim < len(info.shape):
+        array = array.reshape([0, *(size or 0 for size in info.shape[1:])])
+    return array
+
+
+def is_bytes(value: Any) -> bool:
+    """Whether a JSON value stands for bytes: {"b64": "..."}."""
+    return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
+
+
+def _read_numbers(values: Any, dtype: np.dtype) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except (OverflowError, ValueError):
+        raise ValueError(f"{_UNEVEN}, of values that fit {dtype}. Received: others") from None
+    if array.size == 0:
+        return array.astype(dtype)
+    if array.dtype.kind not in _KINDS_OF_JSON[dtype.kind]:
+        received = {"U": "text", "O": "mixed or larger values"}.get(array.dtype.kind, array.dtype)
+        raise ValueError(f"must hold values of type {dtype}. Received: {received}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = array.astype(dtype)
+    # What does not fit becomes infinity, or another whole number.
+    same = np.isfinite(result) == np.isfinite(array) if dtype.kind == "f" else result == array
+    if not same.all():
+        raise ValueError(f"must hold values within {dtype}. Received: larger ones")
+    return result
+
+
+def _read_strings(values: Any) -> np.ndarray:
+    leaves = np.array(values, object)
+    texts = [_read_string(leaf) for leaf in leaves.flat]
+    return np.fromiter(texts, object, len(texts)).reshape(leaves.shape)
+
+
+def _read_string(value: Any) -> bytes:
+    if isinstance(value, list):
+        raise ValueError(f"{_UNEVEN}. Received: a list of {len(value)} among others")
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("must hold strings of Unicode characters. Received: others") from None
+    if not is_bytes(value):
+        raise ValueError(
+            f'must hold strings or {{"b64": "..."}}. Received: {type(value).__name__} values'
+        )
+    try:
+        data = value["b64"].encode("ascii").translate(None, _WHITE_SPACE)
+        return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
+    except ValueError:
+        raise ValueError("must hold Base64 in 'b64'. Received: other characters") from None

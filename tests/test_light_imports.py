@@ -1,0 +1,40 @@
+"""Who asks a server, or for help, does not wait for TensorFlow or Keras."""
+
+import subprocess
+import sys
+
+import pytest
+
+import tfpqn
+import tfpqn.export
+
+HEAVY = "sorted({'keras', 'tensorflow'} & __import__('sys').modules.keys())"
+RUN = "import sys; sys.argv = ['tfpqn', *sys.argv[1:]]; from tfpqn.cli import main"
+
+
+def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", ["tfpqn", "tfpqn.datasets", "tfpqn.export.client"])
+def test_an_import_prints_nothing_and_brings_neither_keras_nor_tensorflow(name: str) -> None:
+    done = run_python(f"import {name}; print({HEAVY})")
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize("options", [["--version"], ["--help"], ["train", "--help"]], ids=str)
+def test_help_and_version_come_without_keras(options: list[str]) -> None:
+    done = run_python(
+        f"{RUN}; import atexit; atexit.register(lambda: print({HEAVY})); main()", *options
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("package", [tfpqn, tfpqn.export], ids=["tfpqn", "tfpqn.export"])
+def test_every_public_name_is_there_when_it_is_first_used(package) -> None:
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+        assert name in dir(package)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        package.nothing  # noqa: B018

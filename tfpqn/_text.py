@@ -1,0 +1,19 @@
+"""Sentences for people, out of those of programs."""
+
+from __future__ import annotations
+
+import re
+
+
+def plain_sentence(message: str) -> str:
+    """TensorFlow's message of an error without its marks of nodes and ops."""
+    # What is not ASCII comes as the octal numbers of its UTF-8 bytes.
+    message = re.sub(r"(?:\\[23][0-7]{2})+", _read_octal, message)
+    marks = r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]( name:)?|assertion failed:"
+    return " ".join(re.sub(marks, "", message).split())
+
+
+def _read_octal(digits: re.Match[str]) -> str:
+    values = [int(number, 8) for number in digits[0].split("\\")[1:]]
+    text = bytes(values).decode("utf-8", "replace")
+    return text if text.isprintable() else digits[0]
