@@ -1,4 +1,4 @@
-"""The README's code blocks do what they say."""
+"""The programs and commands of the documents do what they say."""
 
 import os
 import re
@@ -11,10 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
-def read_blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def read_programs(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
@@ -24,27 +25,27 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_program_on_the_first_screen_runs_twice_and_finds_the_right_digit(
-    tmp_path: Path,
-) -> None:
-    program, *_ = read_blocks("python")
+def test_the_readme_is_one_page():
+    assert len(README.splitlines()) <= 100
+
+
+def test_the_program_on_the_first_screen_runs_twice_and_finds_the_right_digit(tmp_path):
+    program, _ = read_programs(README)
     assert len(program.splitlines()) <= 20
     check = (
-        "assert codes_shape == (1437, 4)\n"
-        "assert ids.shape == (1, 5) and ids.dtype == 'int64'\n"
-        "assert scores.shape == (1, 5) and scores.dtype == 'float32'\n"
-        "labels = dict(zip(splits.database.ids, splits.database.labels))\n"
-        "assert [labels[i] for i in ids[0]] == [splits.query.labels[0]] * 5\n"
+        "assert index.codes.shape == (1437, 4)\n"
+        "assert found.ids.shape == (1, 5) and found.ids.dtype == 'int64'\n"
+        "assert found.scores.shape == (1, 5) and found.scores.dtype == 'float32'\n"
+        "assert found.labels.tolist() == [[str(splits.query.labels[0])] * 5]\n"
     )
-    script = f"{program}\n{program}\ncodes_shape = index.codes.shape\n{check}"
-    finished = run([sys.executable, "-c", script], tmp_path)
+    finished = run([sys.executable, "-c", f"{program}\n{program}\n{check}"], tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert "finds [" in finished.stdout
 
 
 @pytest.mark.slow
-def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path: Path) -> None:
-    _, program, _ = read_blocks("python")
+def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path):
+    (program,) = read_programs(TRAINING)
     check = (
         "assert index.codes.shape == (len(splits.database), 4)\n"
         "assert ids.shape == scores.shape == (1, 5)\n"
@@ -58,30 +59,40 @@ def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_commands_run_in_the_order_given(tmp_path: Path) -> None:
+def test_the_commands_for_photos_run_in_the_order_given(tmp_path):
     from tfpqn.datasets import load_protocol
 
-    image = load_protocol("digits").load().query.encoded_image(0)
-    (tmp_path / "digit.png").write_bytes(image)
-    (block,) = read_blocks("bash")
-    for line in block.splitlines():
-        program, *arguments = shlex.split(line)
-        assert program == "tfpqn"
-        finished = run([sys.executable, "-m", "tfpqn", *arguments], tmp_path)
-        assert finished.returncode == 0, f"{line}\n{finished.stderr}"
-    assert "score" in finished.stdout
+    images = load_protocol("digits").load().train
+    for position in range(60):
+        path = tmp_path / "photos" / str(images.labels[position]) / f"{position}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(images.encoded_image(position))
+    (tmp_path / "some.jpg").write_bytes(images.encoded_image(0))
+    section = README.partition("## Your own photos")[2].partition("\n## ")[0]
+    commands = re.findall(r"^    tfpqn (.*)$", section, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == [
+        "train",
+        "evaluate",
+        "index",
+        "export",
+        "search",
+    ]
+    for command in commands:
+        finished = run([sys.executable, "-m", "tfpqn", *shlex.split(command)], tmp_path)
+        assert finished.returncode == 0, f"{command}\n{finished.stderr}"
+    assert "label" in finished.stdout
 
 
 @pytest.mark.slow
-def test_the_program_that_asks_a_server_is_answered(tmp_path: Path) -> None:
+def test_the_program_that_asks_a_server_is_answered(tmp_path):
     from tests.export.tiny import make_images, make_network, make_searcher
     from tfpqn.export import load_searcher, save_searcher
     from tfpqn.export.server import running_server
 
-    folder = save_searcher(make_searcher(make_network()), tmp_path / "digits" / "1")
-    (tmp_path / "digit.png").write_bytes(make_images(1)[0])
-    *_, program = read_blocks("python")
-    check = "print(ids.tolist(), more.ids.shape)"
+    folder = save_searcher(make_searcher(make_network()), tmp_path / "photos" / "1")
+    (tmp_path / "some.jpg").write_bytes(make_images(1)[0])
+    *_, program = read_programs(README)
+    check = "print(found.ids.tolist(), more.ids.shape)"
     with running_server(folder.parent, port=0, rest_api_port=None) as server:
         program = program.replace("localhost:8500", f"localhost:{server.port}")
         finished = run([sys.executable, "-c", f"{program}\n{check}"], tmp_path)

@@ -46,10 +46,10 @@ class AsyncSearchClient:
 
     Many calls may be under way at once. All belong to one event loop, that of the first call.
 
-    Example:
+    Example::
 
-    >>> async with AsyncSearchClient("localhost:8500", "birds") as client:
-    ...     ids, scores = await client.search([image])
+        async with AsyncSearchClient("localhost:8500", "birds") as client:
+            ids, scores = await client.search([image])
     """
 
     _is_async = True

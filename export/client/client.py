@@ -65,10 +65,10 @@ class SearchClient:
     All calls raise ServingError if the server refuses or cannot be asked, ValueError or TypeError
     if the arguments do not fit the model.
 
-    Example:
+    Example::
 
-    >>> with SearchClient("localhost:8500", "birds") as client:
-    ...     ids, scores = client.search([open("bird.jpg", "rb").read()])  # [1, top_k] each
+        with SearchClient("localhost:8500", "birds") as client:
+            ids, scores = client.search([open("bird.jpg", "rb").read()])  # [1, top_k] each
     """
 
     def __init__(self, address: str, model: str, **options: Any) -> None:

@@ -71,9 +71,10 @@ class Searcher(tf.Module, SearchMethods):
 
     Example:
 
-    >>> searcher = Searcher(network, index, top_k=10)
-    >>> ids, scores = searcher([open("bird.jpg", "rb").read()])  # [1, 10] each
-    >>> ids, scores = clip_searcher([[frame, frame, frame]])     # a network of clips: [1, 10] each
+    >>> searcher = tfpqn.export.Searcher(network, index, top_k=3)
+    >>> ids, scores = searcher([splits.query.encoded_image(0)])
+    >>> ids.shape, scores.shape
+    ((1, 3), (1, 3))
     """
 
     def __init__(

@@ -52,10 +52,10 @@ class ModelServer:
     Raises:
         ValueError: An argument is out of range.
 
-    Example:
+    Example::
 
-    >>> async with ModelServer("models/birds", port=0, rest_api_port=0) as server:
-    ...     print(server.port, server.rest_port)
+        async with ModelServer("models/birds", port=0, rest_api_port=0) as server:
+            print(server.port, server.rest_port)
     """
 
     def __init__(

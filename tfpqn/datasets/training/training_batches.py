@@ -62,8 +62,10 @@ class TrainingBatches:
 
     Example:
 
-    >>> batches = TrainingBatches(splits.train, batch_size=128, seed=0)
-    >>> network.fit(batches.dataset(), steps_per_epoch=batches.steps_per_epoch, epochs=20)
+    >>> batches = tfpqn.datasets.TrainingBatches(splits.train, batch_size=128, seed=0)
+    >>> images, labels = next(iter(batches.dataset()))
+    >>> tuple(images.shape), tuple(labels.shape)
+    ((128, 8, 8, 1), (128,))
     """
 
     def __init__(
