@@ -38,3 +38,16 @@ def test_every_public_name_is_there_when_it_is_first_used(package) -> None:
         assert name in dir(package)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         package.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import tfpqn, keras",
+        "import keras, tfpqn",
+        "import tfpqn, keras; tfpqn.ops",
+    ],
+)
+def test_keras_finds_the_classes_of_a_saved_network(program: str) -> None:
+    name = "tfpqn>ProductQuantizationNetwork"
+    run_python(f"{program}; assert keras.saving.get_registered_object({name!r}) is not None")

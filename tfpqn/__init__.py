@@ -17,6 +17,7 @@ if not (_Path(__file__).parent / "export" / "__init__.py").is_file():
     __path__.append(str(_Path(__file__).parent.parent))
 
 from tfpqn import _command_line
+from tfpqn._registration import register_with_keras as _register_with_keras
 
 _command_line.quieten_tensorflow()
 
@@ -47,7 +48,10 @@ __all__ = [
 
 def __getattr__(name: str) -> _ModuleType:
     if name in __all__:
-        return _importlib.import_module(f"tfpqn.{name}")
+        room = _importlib.import_module(f"tfpqn.{name}")
+        if "keras" in _sys.modules:
+            _register_with_keras()
+        return room
     raise AttributeError(f"module 'tfpqn' has no attribute {name!r}")
 
 
@@ -55,6 +59,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-if "keras" in _sys.modules:
-    # Who uses Keras may go on to load a network, whose classes Keras finds once they are imported.
-    __getattr__("models")
+_register_with_keras()
