@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 FOLDER_OF = {"tfpqn": "tfpqn", "tfpqn.export": "export", "tfpqn.training": "training"}
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
-BENCHMARK = ["faiss-cpu>=1.8"]
+BENCHMARK = ["faiss-cpu>=1.8", "matplotlib>=3.8"]  # benchmarks/ and research/
 VIDEO = ["av>=14"]  # whose frames carry the matrix that turns them upright
 # Not among what a developer needs: it may bring gigabytes.
 TORCH = ["torch>=2.3"]
@@ -78,7 +78,6 @@ setup(
         "pillow>=12.3",  # reads AVIF; CVE-2025-48379, CVE-2026-25990, -40192, -42309, -59199
         "pyarrow>=17",  # CVE-2024-52338
         "scikit-learn>=1.5",  # CVE-2024-5206
-        "matplotlib>=3.8",
         "typer>=0.12",
         "rich>=13",
     ],
