@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -22,14 +21,13 @@ from tests.index.plain_lists import (
 )
 from tfpqn.index import (
     CodeIndex,
-    CodeIndexWriter,
     Growth,
     compact_index,
-    merge_indexes,
+    describe_index,
     remove_from_index,
     update_index,
 )
-from tfpqn.index.manifest import read_manifest
+from tfpqn.index.part_writer import PartWriter
 
 
 def split_known(model: list[Item], items: list[Item]) -> tuple[list[Item], list[Item]]:
@@ -50,11 +48,11 @@ def test_any_sequence_of_changes_on_disk_equals_the_same_changes_to_a_list(
     id_type: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("growing")
-    path, other = folder / "index", folder / "other"
+    path = folder / "index"
     model = data.draw(items_with(ID_KINDS[id_type]))
     write_items(path, model, id_type)
-    changes = st.sampled_from(("update", "remove", "compact", "merge"))
-    for number, change in enumerate(data.draw(st.lists(changes, max_size=4))):
+    changes = st.sampled_from(("update", "remove", "compact"))
+    for change in data.draw(st.lists(changes, max_size=4)):
         rows_per_part = data.draw(st.integers(1, 4))
         items = data.draw(items_with(ID_KINDS[id_type]))
         known, further = split_known(model, items)
@@ -70,16 +68,12 @@ def test_any_sequence_of_changes_on_disk_equals_the_same_changes_to_a_list(
             assert report.num_items == len(model)
         elif change == "compact":
             compact_index(path, rows_per_part=rows_per_part)
-        elif change == "merge":
-            write_items(other / str(number), further, id_type)
-            merge_indexes(path, path, other / str(number), overwrite=True)
-            model = model + further
         index = CodeIndex.load(path)
         assert items_of(index) == model
         assert (index.id_type, index.layout) == (id_type, LAYOUT)
         assert {field.name: field.type for field in index.metadata.schema} == COLUMN_TYPES
     CodeIndex.verify(path)
-    assert {entry.name for entry in folder.iterdir()} <= {"index", "other"}
+    assert [entry.name for entry in folder.iterdir()] == ["index"]
 
 
 def make_items(num_items: int, first: int = 0) -> list[Item]:
@@ -89,33 +83,19 @@ def make_items(num_items: int, first: int = 0) -> list[Item]:
     ]
 
 
-# On disk
-
-
-def test_many_small_parts_become_few_full_ones(tmp_path: Path) -> None:
-    items = make_items(25)
-    write_items(tmp_path / "index", items, "int64", rows_per_part=1)
-    report = compact_index(tmp_path / "index", rows_per_part=10)
-    assert (report.num_parts, report.num_items) == (3, 25)
-    assert report == CodeIndex.verify(tmp_path / "index")
-    assert items_of(CodeIndex.load(tmp_path / "index")) == items
-    assert compact_index(tmp_path / "index").num_parts == 1
-
-
-def test_compaction_holds_one_row_group_at_a_time(
+def test_many_small_parts_become_few_full_ones_and_one_row_group_is_read_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_items(tmp_path / "index", make_items(20), "int64", rows_per_part=4)
-    rows_of_append: list[int] = []
-    append = CodeIndexWriter.append_table
-
-    def count(writer: CodeIndexWriter, table: pa.Table) -> None:
-        rows_of_append.append(len(table))
-        append(writer, table)
-
-    monkeypatch.setattr(CodeIndexWriter, "append_table", count)
-    compact_index(tmp_path / "index", rows_per_part=8)
-    assert rows_of_append == [4, 4, 4, 4, 4]
+    path, items, rows, add = tmp_path / "index", make_items(25), [], PartWriter.add
+    write_items(path, items, "int64", rows_per_part=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(PartWriter, "add", lambda s, table: rows.append(len(table)) or add(s, table))
+        manifest = compact_index(path, rows_per_part=10)
+    assert rows == [4] * 6 + [1]
+    assert [part.rows for part in manifest.parts] == [10, 10, 5]
+    assert manifest == CodeIndex.verify(path)
+    assert items_of(CodeIndex.load(path)) == items
+    assert len(compact_index(path).parts) == 1
 
 
 @pytest.mark.parametrize(
@@ -124,9 +104,8 @@ def test_compaction_holds_one_row_group_at_a_time(
         compact_index,
         lambda path: remove_from_index(path, [2]),
         lambda path: update_index(path, index_of(make_items(3), "int64")),
-        lambda path: merge_indexes(path, path, overwrite=True),
     ],
-    ids=["compact", "remove", "update", "merge"],
+    ids=["compact", "remove", "update"],
 )
 def test_torn_part_is_named_and_the_index_stays_as_it_was(tmp_path: Path, change: Any) -> None:
     path = tmp_path / "index"
@@ -153,27 +132,12 @@ def test_changes_on_disk_that_do_not_fit_are_refused_and_change_nothing(tmp_path
         update_index(path, index_of([Item("a", (1, 2), 3, [])], "string"))
     with pytest.raises(TypeError, match="'label' must hold values of type int64. Received: string"):
         update_index(path, CodeIndex(LAYOUT, [[1, 2]], [9], {"label": ["a"]}))
-    with pytest.raises(ValueError, match="unique. Received: the id 0 2 times"):
-        merge_indexes(tmp_path / "double", path, path)
-    with pytest.raises(FileExistsError, match="overwrite=True"):
-        merge_indexes(path, path)
-    with pytest.raises(ValueError, match="at least one index"):
-        merge_indexes(tmp_path / "nothing")
     (path / "mine.txt").touch()
     with pytest.raises(FileExistsError, match=r"also holds 'mine\.txt'"):
         compact_index(path)
     (path / "mine.txt").unlink()
     assert items_of(CodeIndex.load(path)) == items
     assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
-
-
-def test_indexes_that_differ_are_not_merged(tmp_path: Path) -> None:
-    write_items(tmp_path / "a", make_items(2), "int64")
-    write_items(tmp_path / "words", [Item("b", (0, 0), 1, [])], "string")
-    CodeIndex(LAYOUT, [[1, 2]], [9], {"label": [1]}).save(tmp_path / "bare")
-    for name in ("words", "bare"):
-        with pytest.raises(ValueError, match=f"same column types.*in '.*{name}'"):
-            merge_indexes(tmp_path / "merged", tmp_path / "a", tmp_path / name)
 
 
 @pytest.mark.parametrize("id_type", sorted(ID_KINDS))
@@ -185,17 +149,17 @@ def test_adding_opens_no_part_that_is_there(
         items = [item._replace(id=f"photos/{item.id}.jpg") for item in items]
     path = tmp_path / "index"
     write_items(path, items[:4], id_type)
-    digests = {part.sha256 for part in read_manifest(path).parts}
+    digests = {part.sha256 for part in describe_index(path).parts}
     with monkeypatch.context() as patch:
         patch.setattr(pq, "read_metadata", None)
         assert update_index(path, index_of(items[4:], id_type)) == Growth(2, 0)
-    assert digests < {part.sha256 for part in read_manifest(path).parts}
+    assert digests < {part.sha256 for part in describe_index(path).parts}
     assert items_of(CodeIndex.load(path)) == items
     # Nor does a change open the parts that hold none of its ids.
     opened, read_metadata = [], pq.read_metadata
     monkeypatch.setattr(pq, "read_metadata", lambda *a: opened.append(a) or read_metadata(*a))
     remove_from_index(path, [items[3].id])
-    assert len(opened) == 2
+    assert len(opened) == 2  # its own part, for the ids and to rewrite it
     assert items_of(CodeIndex.load(path)) == items[:3] + items[4:]
 
 

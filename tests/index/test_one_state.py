@@ -14,7 +14,6 @@ from tfpqn.index import (
     CodeIndex,
     CodeIndexWriter,
     compact_index,
-    merge_indexes,
     remove_from_index,
     update_index,
 )
@@ -46,11 +45,10 @@ def call_before_opening(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], ob
     return numbers
 
 
-@pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize("moment", range(NUM_OPENED))
 @pytest.mark.parametrize("rows_per_part", [2, 3])
 def test_load_gives_the_former_index_or_the_new_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, moment: int, rows_per_part: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int, rows_per_part: int
 ) -> None:
     """Whenever the folder is replaced, by parts of the same names and sizes or by others."""
     path = tmp_path / "index"
@@ -58,7 +56,7 @@ def test_load_gives_the_former_index_or_the_new_one(
     numbers = call_before_opening(
         monkeypatch, lambda number: number == moment and write_index(path, 2, rows_per_part)
     )
-    index = CodeIndex.load(path, check=check)
+    index = CodeIndex.load(path)
     assert moment in numbers
     value = int(index.codes[0, 0])
     assert (index.codes == value).all()
@@ -76,22 +74,10 @@ def test_reader_of_an_index_that_never_rests_is_told_so(
         CodeIndex.verify(path)
 
 
-def test_merge_takes_each_index_in_one_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "index"
-    write_index(path, 1)
-    call_before_opening(monkeypatch, lambda number: number == 2 and write_index(path, 2, 3))
-    merge_indexes(tmp_path / "merged", path)
-    codes = CodeIndex.load(tmp_path / "merged").codes
-    assert codes.tolist() == [[2, 2]] * 8
-
-
 CHANGES = {
     "compact": compact_index,
     "remove": lambda path: remove_from_index(path, [1]),
     "update": lambda path: update_index(path, index_with(3)),
-    "merge": lambda path: merge_indexes(path, path, overwrite=True),
     "save": lambda path: index_with(3).save(path, overwrite=True),
 }
 

@@ -22,7 +22,7 @@ from tfpqn.items import CLIPS, IMAGES
 
 if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet
-    from tfpqn.index import Growth, IndexReport
+    from tfpqn.index import Growth, Manifest
 
 IndexFolder = Annotated[Path, typer.Option(help="Folder of the index.")]
 
@@ -134,5 +134,5 @@ def _read_ids(ids: list[str], id_type: str) -> list[Any]:
         ) from None
 
 
-def _describe_size(report: IndexReport) -> str:
-    return f"{report.num_parts:,} files of {report.num_bytes:,} bytes"
+def _describe_size(manifest: Manifest) -> str:
+    return f"{len(manifest.parts):,} files of {manifest.num_bytes:,} bytes"

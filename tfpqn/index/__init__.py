@@ -6,10 +6,9 @@ from tfpqn.index.build import network_layout as network_layout
 from tfpqn.index.code_index import CodeIndex as CodeIndex
 from tfpqn.index.code_index_writer import CodeIndexWriter as CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout as CodeLayout
-from tfpqn.index.reading import IndexReport as IndexReport
-from tfpqn.index.reading import describe_index as describe_index
+from tfpqn.index.manifest import Manifest as Manifest
+from tfpqn.index.manifest import describe_index as describe_index
 from tfpqn.index.rewriting import Growth as Growth
 from tfpqn.index.rewriting import compact_index as compact_index
-from tfpqn.index.rewriting import merge_indexes as merge_indexes
 from tfpqn.index.rewriting import remove_from_index as remove_from_index
 from tfpqn.index.rewriting import update_index as update_index

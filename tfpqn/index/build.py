@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tfpqn.index.code_index import CodeIndex
-from tfpqn.index.code_index_writer import CodeIndexWriter, locked_index
+from tfpqn.index.code_index_writer import CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout
-from tfpqn.index.reading import describe_index, read_labels
+from tfpqn.index.manifest import describe_index
+from tfpqn.index.part_writer import locked_index
+from tfpqn.index.reading import read_labels
 from tfpqn.index.rewriting import Growth, update_locked
 from tfpqn.index.schema import require_unique, to_ids
 
@@ -104,33 +107,21 @@ def add_to_index(
             index is then as it was.
     """
     with locked_index(path):  # from the start: hours of coding should not end in a refusal
-        return _add(network, items, path, batch_size, progress)
-
-
-def _add(
-    network: Any,
-    items: Any,
-    path: str | os.PathLike[str],
-    batch_size: int,
-    progress: Callable[[int], None] | None,
-) -> Growth:
-    report = describe_index(path)
-    layout = network_layout(network)
-    report.layout.require(layout)
-    network.require_item_shape(items.item_shape)
-    require_unique(to_ids(items.ids, report.id_type))
-    codes, rows = [], np.empty(0, np.int64)
-    for batch_codes, batch_rows in _code_batches(network, items, batch_size):
-        codes.append(batch_codes)
-        rows = np.concatenate([rows, batch_rows])
-        if progress is not None:
-            progress(len(rows))
-    metadata = _metadata(items, rows)
-    if _counts_labels(report.metadata_columns) and "label_name" in metadata:
-        metadata["label"] = _known_labels(read_labels(path), metadata)
-    return update_locked(
-        path, CodeIndex(layout, np.concatenate(codes), items.ids[rows], _typed(metadata))
-    )
+        manifest, layout = describe_index(path), network_layout(network)
+        manifest.layout.require(layout)
+        network.require_item_shape(items.item_shape)
+        require_unique(to_ids(items.ids, manifest.id_type))
+        codes, rows = [], np.empty(0, np.int64)
+        for batch_codes, batch_rows in _code_batches(network, items, batch_size):
+            codes.append(batch_codes)
+            rows = np.concatenate([rows, batch_rows])
+            if progress is not None:
+                progress(len(rows))
+        metadata = _metadata(items, rows)
+        if _counts_labels(manifest.metadata_columns) and "label_name" in metadata:
+            metadata["label"] = _known_labels(read_labels(Path(path)), metadata)
+        added = CodeIndex(layout, np.concatenate(codes), items.ids[rows], metadata)
+        return update_locked(path, added)
 
 
 def _code_batches(
@@ -157,7 +148,8 @@ def _metadata(images: Any, rows: np.ndarray) -> dict[str, Any]:
     if not images.label_names:
         return {"label": labels}
     names = [images.label_names[label] if label >= 0 else None for label in labels]
-    return {"label": labels, "label_name": names}
+    # Strings, even if no item has a name.
+    return {"label": labels, "label_name": pa.array(names, pa.string())}
 
 
 def _counts_labels(columns: dict[str, str]) -> bool:
@@ -166,16 +158,10 @@ def _counts_labels(columns: dict[str, str]) -> bool:
 
 def _known_labels(known: dict[str, int], metadata: dict[str, Any]) -> np.ndarray:
     """The items' label numbers as an index counts them; -1 without a name."""
-    numbers = dict(known)
-    for name in sorted({name for name in metadata["label_name"] if name is not None}):
+    numbers, names = dict(known), metadata["label_name"].to_pylist()
+    for name in sorted(set(names) - {None}):
         numbers.setdefault(name, max(numbers.values(), default=-1) + 1)
-    return np.array([numbers.get(name, -1) for name in metadata["label_name"]], np.int64)
-
-
-def _typed(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The metadata with names as strings, even if no item has one."""
-    names = metadata.get("label_name")
-    return metadata if names is None else {**metadata, "label_name": pa.array(names, pa.string())}
+    return np.array([numbers.get(name, -1) for name in names], np.int64)
 
 
 def _require_finite(embeddings: np.ndarray, ids: np.ndarray) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from tfpqn.index.code_index_writer import CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout
-from tfpqn.index.reading import IndexReport, load_items, verify_index
+from tfpqn.index.manifest import Manifest
+from tfpqn.index.parts import read_all_tables, require_parts
+from tfpqn.index.reading import read_one_state, verify_index
 from tfpqn.index.schema import (
     CODE_COLUMN,
     ID_COLUMN,
@@ -27,8 +30,8 @@ from tfpqn.index.schema import (
 class CodeIndex:
     """Codes, ids and metadata of a collection of items.
 
-    It does not change; `update_index`, `remove_from_index` and `merge_indexes` change the folder of
-    an index. Arrays of the right dtype are taken as they are, without a copy.
+    It does not change; `update_index` and `remove_from_index` change the folder of an index. Arrays
+    of the right dtype are taken as they are, without a copy.
 
     Args:
         layout: The look of the codes, and which codebooks they belong to.
@@ -99,34 +102,38 @@ class CodeIndex:
             writer.append_table(self.table)
 
     @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        columns: Sequence[str] | None = None,
-        *,
-        check: bool = True,
-    ) -> CodeIndex:
-        """Read an index from a folder.
-
-        The result is one state of the index, also while a writer replaces it.
+    def load(cls, path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> CodeIndex:
+        """Read an index from a folder: one state of it, also while a writer replaces it.
 
         Args:
             path: The folder.
             columns: The metadata columns to read; all if None, none if empty.
-            check: Whether to compare the SHA-256 of every part with the manifest, and to refuse
-                parts that it does not name. Sizes, rows, schema, range of codes and double ids
-                are checked in any case.
 
         Raises:
             BlockingIOError: The index is replaced again and again while it is read.
             FileNotFoundError: The manifest or a part is missing.
-            ValueError: The manifest or a part is torn, changed or foreign.
+            ValueError: A column is unknown, or the manifest or a part is torn, changed or foreign.
         """
-        layout, codes, table = load_items(Path(path), columns, check=check)
-        return cls(layout, codes, table[ID_COLUMN], table.drop_columns([ID_COLUMN]))
+        folder = Path(path)
+        return read_one_state(folder, lambda manifest: cls._read(folder, manifest, columns))
+
+    @classmethod
+    def _read(cls, folder: Path, manifest: Manifest, columns: Sequence[str] | None) -> CodeIndex:
+        layout, kept = manifest.layout, [ID_COLUMN, *_choose_columns(manifest, columns)]
+        # Before room is made for as many rows as the manifest says.
+        require_parts(folder, manifest)
+        codes = np.empty((manifest.num_items, layout.code_length), layout.code_dtype)
+        schema = pa.schema([manifest.schema.field(name) for name in kept])
+        tables, start = [schema.empty_table()], 0
+        for table in read_all_tables(folder, manifest, [*kept, CODE_COLUMN]):
+            codes[start : start + len(table)] = layout.from_arrow(table[CODE_COLUMN])
+            tables.append(table.select(kept))
+            start += len(table)
+        items = pa.concat_tables(tables).combine_chunks()
+        return cls(layout, codes, items[ID_COLUMN], items.drop_columns([ID_COLUMN]))
 
     @staticmethod
-    def verify(path: str | os.PathLike[str]) -> IndexReport:
+    def verify(path: str | os.PathLike[str]) -> Manifest:
         """Check everything about an index on disk, without holding its codes in memory.
 
         Raises:
@@ -135,3 +142,14 @@ class CodeIndex:
                 message names it.
         """
         return verify_index(Path(path))
+
+
+def _choose_columns(manifest: Manifest, columns: Sequence[str] | None) -> list[str]:
+    known = list(manifest.metadata_columns)
+    if columns is None:
+        return known
+    if isinstance(columns, str) or not set(columns) <= set(known):
+        raise ValueError(
+            f"columns must be metadata columns of the index, {known}. Received: {columns!r}"
+        )
+    return list(columns)

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import os
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy.typing as npt
 import pyarrow as pa
 
-from tfpqn.files.atomic import atomic_directory
-from tfpqn.files.locks import exclusive
 from tfpqn.index.code_layout import CodeLayout
-from tfpqn.index.manifest import MANIFEST_NAME, Manifest, Part
-from tfpqn.index.part_writer import PartWriter
-from tfpqn.index.schema import Metadata, index_schema, to_table
-
-_Writer = TypeVar("_Writer", bound="CodeIndexWriter")
-_INDEX_FILE = re.compile(rf"{re.escape(MANIFEST_NAME)}|part-[0-9]+-of-[0-9]+\.parquet")
-
-
-def locked_index(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[None]:
-    """Keep other writers from the index in the folder `path`."""
-    return exclusive(path, "index")
+from tfpqn.index.part_writer import ROWS_PER_PART, PartWriter, locked_index, writing_parts
+from tfpqn.index.schema import Metadata, to_table
 
 
 class CodeIndexWriter:
     """Streams items into an index on disk, which appears whole at the end of the block.
 
-    At most one row group (131072 rows, or `rows_per_part` if that is less) waits in memory. The
-    first append that brings items fixes the type of the ids and the metadata columns. After an
-    append has failed the block cannot end well: the former index, if any, stays as it is. Ids are
-    not remembered, so that memory stays bounded: an id given twice is refused by `CodeIndex.verify`
-    and by `CodeIndex.load`.
+    At most one part (`rows_per_part` rows) waits in memory. The first append that brings items
+    fixes the type of the ids and the metadata columns. After an append has failed the block cannot
+    end well: the former index, if any, stays as it is. Ids are not remembered, so that memory stays
+    bounded: an id given twice is refused by `CodeIndex.verify` and by `CodeIndex.load`.
 
     Args:
         path: The folder of the index.
@@ -45,7 +31,6 @@ class CodeIndexWriter:
         overwrite: Whether an index at `path` is replaced. Only an index is: a folder that holds
             anything else is refused.
         rows_per_part: Most rows in one Parquet file.
-        schema: Types and columns of the index; None to take those of the first items.
 
     Raises:
         BlockingIOError: On entry: another writer of the index is at work.
@@ -57,16 +42,13 @@ class CodeIndexWriter:
                 writer.append(codes, ids, {"label": labels})
     """
 
-    _lock = staticmethod(locked_index)
-
     def __init__(
         self,
         path: str | os.PathLike[str],
         layout: CodeLayout,
         *,
         overwrite: bool = False,
-        rows_per_part: int = 1_000_000,
-        schema: pa.Schema | None = None,
+        rows_per_part: int = ROWS_PER_PART,
     ) -> None:
         if operator.index(rows_per_part) < 1:
             raise ValueError(f"rows_per_part must be 1 or more. Received: {rows_per_part}")
@@ -74,30 +56,20 @@ class CodeIndexWriter:
         self.layout = layout
         self.overwrite = overwrite
         self.rows_per_part = rows_per_part
-        self.schema = schema
+        self.num_items = 0
         self._closing = ExitStack()
-        self._is_open = False
-        self._target = self.path  # in the block, the folder that becomes it
-        self._parts: PartWriter | None = None
+        self._parts: PartWriter | None = None  # inside the block
         self._has_failed = False
 
-    @property
-    def num_items(self) -> int:
-        """Number of items appended so far."""
-        return 0 if self._parts is None else self._parts.num_rows
-
-    def __enter__(self: _Writer) -> _Writer:
-        self._parts = None
-        self._has_failed = False
+    def __enter__(self) -> CodeIndexWriter:
+        self.num_items, self._has_failed = 0, False
         with ExitStack() as entered:
-            entered.enter_context(self._lock(self.path))
-            if self.overwrite:
-                _require_only_index(self.path)
-            directory = atomic_directory(self.path, overwrite=self.overwrite)
-            self._target = entered.enter_context(directory)
+            entered.enter_context(locked_index(self.path))
+            parts = writing_parts(
+                self.path, self.layout, None, self.rows_per_part, overwrite=self.overwrite
+            )
+            self._parts = entered.enter_context(parts)
             self._closing = entered.pop_all()
-        self._closing.callback(self._abandon)
-        self._is_open = True
         return self
 
     def __exit__(
@@ -106,12 +78,15 @@ class CodeIndexWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._is_open = False
-        if error is not None:
-            self._closing.__exit__(kind, error, traceback)
-            return
-        with self._closing:
-            self._finish()
+        self._parts = None
+        if error is None and self._has_failed:
+            error = RuntimeError(
+                "An index must hold all that was appended. Received: an append to "
+                f"{str(self.path)!r} that failed; nothing was written there"
+            )
+            self._closing.__exit__(type(error), error, None)
+            raise error
+        self._closing.__exit__(kind, error, traceback)
 
     def append(self, codes: npt.ArrayLike, ids: Any, metadata: Metadata | None = None) -> None:
         """Add items to the index.
@@ -126,59 +101,23 @@ class CodeIndexWriter:
             TypeError: Values are of a wrong type, or of another than in the first append.
             ValueError: Shapes, ranges or columns are wrong.
         """
-        self._require_open()
+        parts = self._open_parts()
         self._has_failed = True
-        schema = None if self._parts is None else self._parts.schema
-        table = to_table(self.layout, codes, ids, metadata, schema or self.schema)
-        if table.num_rows:
-            self._open_parts(table.schema).add(table)
-        self._has_failed = False
+        table = to_table(self.layout, codes, ids, metadata, parts.schema)
+        if len(table):
+            parts.add(table)
+        self.num_items, self._has_failed = parts.num_rows, False
 
     def append_table(self, table: pa.Table) -> None:
         """Add checked items, such as those of `CodeIndex.table`; see `append`."""
-        self._require_open()
-        self._open_parts(table.schema).add(table)
+        parts = self._open_parts()
+        parts.add(table)
+        self.num_items = parts.num_rows
 
-    def keep_part(self, source: Path, part: Part) -> None:
-        """Add the items of a part of another index of the same schema, without reading them."""
-        self._require_open()
-        self._open_parts(None).keep(source, part)
-
-    def _require_open(self) -> None:
-        if not self._is_open or self._has_failed:
+    def _open_parts(self) -> PartWriter:
+        if self._parts is None or self._has_failed:
             raise RuntimeError(
                 "append must be called inside the with block of a writer whose appends went well. "
                 f"Received: {'a failed append before' if self._has_failed else 'a closed writer'}"
             )
-
-    def _open_parts(self, schema: pa.Schema | None) -> PartWriter:
-        """The parts, of the given schema if there is none yet."""
-        if self._parts is None:
-            schema = self.schema or schema or index_schema(self.layout, "int64", {})
-            self._parts = PartWriter(self._target, schema, self.rows_per_part)
         return self._parts
-
-    def _abandon(self) -> None:
-        if self._parts is not None:
-            self._parts.abandon()
-
-    def _finish(self) -> None:
-        if self._has_failed:
-            raise RuntimeError(
-                "An index must hold all that was appended. Received: an append to "
-                f"{str(self.path)!r} that failed; nothing was written there"
-            )
-        parts = self._open_parts(None)
-        Manifest(self.layout, parts.schema, parts.finish()).write(self._target)
-
-
-def _require_only_index(path: Path) -> None:
-    """A slip in the path must not cost a folder of somebody's photographs."""
-    if not path.is_dir():
-        return
-    for entry in sorted(path.iterdir()):
-        if not entry.is_file() or _INDEX_FILE.fullmatch(entry.name) is None:
-            raise FileExistsError(
-                f"overwrite=True replaces only the folder of an index. Received: {str(path)!r}, "
-                f"which also holds {entry.name!r}"
-            )

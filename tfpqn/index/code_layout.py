@@ -122,8 +122,8 @@ class CodeLayout:
         self._check_range(array)
         return np.ascontiguousarray(array, dtype=self.code_dtype)
 
-    def require_sizes(self, expected: CodeLayout) -> None:
-        """Raise a ValueError unless the codes of an index look like the expected ones."""
+    def require(self, expected: CodeLayout) -> None:
+        """Raise a ValueError unless an index of this layout can be searched with the expected."""
         mine = self.code_length, self.num_codewords
         if mine != (expected.code_length, expected.num_codewords):
             raise ValueError(
@@ -131,19 +131,11 @@ class CodeLayout:
                 f"num_codewords={expected.num_codewords}. Received: an index with "
                 f"code_length={self.code_length} and num_codewords={self.num_codewords}"
             )
-
-    def require(self, expected: CodeLayout) -> None:
-        """Raise a ValueError unless an index of this layout can be searched with the expected."""
-        self.require_sizes(expected)
-        self.require_fingerprint(expected.fingerprint)
-
-    def require_fingerprint(self, fingerprint: str) -> None:
-        """Raise a ValueError unless an index has the codebooks of the fingerprint."""
-        if self.fingerprint != fingerprint:
+        if self.fingerprint != expected.fingerprint:
             raise ValueError(
                 f"The index must be built with the network's codebooks, of fingerprint "
-                f"{fingerprint[:12]}.... Received: an index built with other codebooks, of "
-                f"fingerprint {self.fingerprint[:12]}...; encode the collection again"
+                f"{expected.fingerprint[:12]}.... Received: an index built with other codebooks, "
+                f"of fingerprint {self.fingerprint[:12]}...; encode the collection again"
             )
 
     def _check_range(self, codes: np.ndarray) -> None:

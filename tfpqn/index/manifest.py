@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfpqn.files.atomic import write_file_atomically
 from tfpqn.files.foreign import read_json, reading, require_within
+from tfpqn.files.typed_json import require_types
 from tfpqn.index.code_layout import CodeLayout
 from tfpqn.index.schema import (
     CODE_COLUMN,
@@ -23,15 +25,15 @@ from tfpqn.index.schema import (
     id_type_of,
     index_schema,
     metadata_type,
-    metadata_types,
     type_name,
     type_named,
 )
 
 MANIFEST_NAME = "manifest.json"
-FORMAT_VERSION = 1
-
-_Value = TypeVar("_Value")
+_FORMAT_VERSION = 1
+_FIELDS = {"code_length": int, "num_codewords": int, "fingerprint": str, "num_items": int}
+_FIELDS |= {"format_version": int, "id_type": str, "metadata_columns": dict, "parts": list}
+_PART_FIELDS = {"name": str, "rows": int, "bytes": int, "sha256": str}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of `manifest.json`."""
+    """The content of an index on disk, as its `manifest.json` says.
+
+    Attributes:
+        layout: The look of the codes, and which codebooks they belong to.
+        schema: Ids, codes and metadata columns of each part.
+        parts: The Parquet files, in order.
+    """
 
     layout: CodeLayout
     schema: pa.Schema
@@ -71,35 +79,38 @@ class Manifest:
 
     @property
     def num_items(self) -> int:
+        """Number of items in all parts."""
         return sum(part.rows for part in self.parts)
 
     @property
+    def num_bytes(self) -> int:
+        """Size of all parts."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
     def id_type(self) -> IdType:
+        """Either "int64" or "string"."""
         return id_type_of(self.schema)
 
     @property
     def metadata_columns(self) -> dict[str, str]:
         """Name -> type of each metadata column."""
-        return metadata_types(self.schema)
+        return {field.name: type_name(field.type) for field in list(self.schema)[2:]}
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the folder."""
-        text = json.dumps(self._to_json(), indent=2, ensure_ascii=False) + "\n"
-        write_file_atomically(folder / MANIFEST_NAME, text.encode())
-
-    def _to_json(self) -> dict[str, Any]:
-        return {
-            "format_version": FORMAT_VERSION,
+        fields = {
+            "format_version": _FORMAT_VERSION,
             **_created_by(),
-            "fingerprint": self.layout.fingerprint,
-            "code_length": self.layout.code_length,
-            "num_codewords": self.layout.num_codewords,
+            **dataclasses.asdict(self.layout),
             "code_dtype": self.layout.code_dtype.name,
             "num_items": self.num_items,
             "id_type": self.id_type,
             "metadata_columns": self.metadata_columns,
             "parts": [dataclasses.asdict(part) for part in self.parts],
         }
+        text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+        write_file_atomically(folder / MANIFEST_NAME, text.encode())
 
 
 def part_name(number: int, num_parts: int) -> str:
@@ -107,14 +118,14 @@ def part_name(number: int, num_parts: int) -> str:
     return f"part-{number:05d}-of-{num_parts:05d}.parquet"
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read and check the manifest of the index in `folder`, without a look at its parts.
+def describe_index(path: str | os.PathLike[str]) -> Manifest:
+    """The content of an index by its manifest; `CodeIndex.verify` looks at the parts, too.
 
     Raises:
         FileNotFoundError: The folder is no index.
         ValueError: The manifest is torn, of another format version, or contradicts itself.
     """
-    path = folder / MANIFEST_NAME
+    folder, path = Path(path), Path(path) / MANIFEST_NAME
     if not path.is_file():
         raise FileNotFoundError(
             f"path must be the folder of an index, which holds a {MANIFEST_NAME}. "
@@ -126,23 +137,22 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _parse(fields: dict[str, Any]) -> Manifest:
-    _require_equal(fields, "format_version", int, FORMAT_VERSION)
-    layout = CodeLayout(
-        code_length=_field(fields, "code_length", int),
-        num_codewords=_field(fields, "num_codewords", int),
-        fingerprint=_field(fields, "fingerprint", str),
-    )
+    require_types(fields, _FIELDS)
+    _require_equal(fields, format_version=_FORMAT_VERSION)
+    layout = CodeLayout(fields["code_length"], fields["num_codewords"], fields["fingerprint"])
     # An index of larger codes cannot be written: Arrow counts the bytes of a value in 32 bits.
     if layout.bytes_per_code >= 2**31:
         raise ValueError(f"expected codes of less than 2**31 bytes, not {layout.bytes_per_code}")
-    id_type = _field(fields, "id_type", str)
-    if id_type not in ("int64", "string"):
-        raise ValueError(f"expected id_type 'int64' or 'string', not {id_type!r}")
-    columns = _parse_columns(_field(fields, "metadata_columns", dict))
-    schema = index_schema(layout, id_type, columns)  # type: ignore[arg-type]
-    manifest = Manifest(layout, schema, _parse_parts(_field(fields, "parts", list), id_type))
-    _require_equal(fields, "code_dtype", str, layout.code_dtype.name)
-    _require_equal(fields, "num_items", int, manifest.num_items)
+    id_type = fields["id_type"]
+    if id_type not in ID_TYPES:
+        raise ValueError(f"expected id_type to be one of {list(ID_TYPES)}, not {id_type!r}")
+    schema = index_schema(layout, id_type, _parse_columns(fields["metadata_columns"]))
+    parts = [
+        _parse_part(entry, part_name(number, len(fields["parts"])), ID_TYPES[id_type])
+        for number, entry in enumerate(fields["parts"])
+    ]
+    manifest = Manifest(layout, schema, tuple(parts))
+    _require_equal(fields, code_dtype=layout.code_dtype.name, num_items=manifest.num_items)
     return manifest
 
 
@@ -152,44 +162,26 @@ def _parse_columns(columns: dict[str, Any]) -> dict[str, pa.DataType]:
         if name in ("", ID_COLUMN, CODE_COLUMN) or not isinstance(kind, str):
             raise ValueError(f"expected metadata columns and their types, not {name!r}: {kind!r}")
         kinds[name] = metadata_type(type_named(kind), name)
-        if type_name(kinds[name]) != kind:
-            raise ValueError(f"expected a type of metadata for the column {name!r}, not {kind!r}")
     return kinds
 
 
-def _parse_parts(entries: list[Any], id_type: str) -> tuple[Part, ...]:
-    parts = []
-    for number, entry in enumerate(entries):
-        expected = part_name(number, len(entries))
-        name = _field(entry, "name", str)
-        if name != expected:
-            # Only this one name: nothing outside the folder can be meant, nothing twice.
-            raise ValueError(f"expected part {number} to be named {expected!r}, not {name!r}")
-        rows, size = (_field(entry, field, int) for field in ("rows", "bytes"))
-        if not (0 <= rows < 2**63 and 0 <= size < 2**63):
-            raise ValueError(f"expected sizes of {name} in 0 .. 2**63 - 1, not {rows} and {size}")
-        id_range = _parse_range(entry.get("id_range"), ID_TYPES[id_type])
-        parts.append(Part(name, rows, size, _field(entry, "sha256", str), id_range))
-    return tuple(parts)
+def _parse_part(entry: dict[str, Any], name: str, id_type: pa.DataType) -> Part:
+    require_types(entry, _PART_FIELDS)
+    # Only this one name: nothing outside the folder can be meant, nothing twice.
+    _require_equal(entry, name=name)
+    rows, size, ends = entry["rows"], entry["bytes"], entry.get("id_range")
+    if not (0 <= rows < 2**63 and 0 <= size < 2**63):
+        raise ValueError(f"expected sizes of {name} in 0 .. 2**63 - 1, not {rows} and {size}")
+    if ends is not None:
+        low, high = pa.array(ends, id_type).to_pylist()
+        ends = (low, high)
+    return Part(name, rows, size, entry["sha256"], ends)
 
 
-def _parse_range(ends: Any, kind: pa.DataType) -> Any:
-    if ends is not None and (not isinstance(ends, list) or len(ends) != 2):
-        raise ValueError(f"expected id_range to be two ids, not {ends!r}")
-    return None if ends is None else tuple(pa.array(ends, kind).to_pylist())
-
-
-def _field(fields: Any, name: str, kind: type[_Value]) -> _Value:
-    value: object = fields.get(name) if isinstance(fields, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"expected {name} to be of type {kind.__name__}, not {value!r}")
-    return value
-
-
-def _require_equal(fields: dict[str, Any], name: str, kind: type[Any], expected: object) -> None:
-    value = _field(fields, name, kind)
-    if value != expected:
-        raise ValueError(f"expected {name} {expected!r}, not {value!r}")
+def _require_equal(fields: dict[str, Any], **expected: object) -> None:
+    for name, value in expected.items():
+        if fields[name] != value:
+            raise ValueError(f"expected {name} {value!r}, not {fields[name]!r}")
 
 
 def _created_by() -> dict[str, dict[str, str]]:

@@ -76,12 +76,6 @@ def _read_list(data: io.BytesIO) -> list[Any]:
     return [read(data) for _ in range(_read_unsigned(data) if size == 15 else size)]
 
 
-def _read_map(data: io.BytesIO) -> list[tuple[Any, Any]]:
-    size = _read_unsigned(data)
-    kinds = _read_byte(data) if size else 0
-    return [(_READERS[kinds >> 4](data), _READERS[kinds & 15](data)) for _ in range(size)]
-
-
 def _read_signed(data: io.BytesIO) -> int:
     value = _read_unsigned(data)
     return (value >> 1) ^ -(value & 1)
@@ -109,16 +103,10 @@ def _read_bytes(data: io.BytesIO, size: int) -> bytes:
 
 
 _READERS: dict[int, Callable[[io.BytesIO], Any]] = {
-    1: _read_byte,
-    2: _read_byte,
-    3: _read_byte,
-    4: _read_signed,
-    5: _read_signed,
-    6: _read_signed,
+    **dict.fromkeys((1, 2, 3), _read_byte),
+    **dict.fromkeys((4, 5, 6), _read_signed),
     7: lambda data: _read_bytes(data, 8),
     8: lambda data: _read_bytes(data, _read_unsigned(data)),
-    9: _read_list,
-    10: _read_list,
-    11: _read_map,
+    **dict.fromkeys((9, 10), _read_list),
     12: _read_struct,
 }

@@ -24,13 +24,8 @@ _ALWAYS_BOUNDED = 2**26
 _BYTES_PER_VALUE = 8
 
 
-def require_parts(folder: Path, manifest: Manifest, *, alone: bool) -> None:
+def require_parts(folder: Path, manifest: Manifest) -> None:
     """Look whether the parts are there, and of their sizes, before any of them is read.
-
-    Args:
-        folder: Where the index is.
-        manifest: What should be there.
-        alone: Whether to refuse parts that the manifest does not name.
 
     Raises:
         FileNotFoundError: A part is missing.
@@ -43,24 +38,24 @@ def require_parts(folder: Path, manifest: Manifest, *, alone: bool) -> None:
             raise FileNotFoundError(f"{part.name} is missing from the index {str(folder)!r}")
         _require(path, "bytes", part.bytes, path.stat().st_size)
         _require_bounded(path, part, part.rows * manifest.layout.bytes_per_code)
-    if alone and (foreign := found - {part.name for part in manifest.parts}):
+    if foreign := found - {part.name for part in manifest.parts}:
         raise ValueError(
             f"The index {str(folder)!r} must hold the {len(manifest.parts)} parts that its "
             f"manifest names, and no other. Received: {min(foreign)}, which is foreign"
         )
 
 
+def read_all_tables(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield the columns of all parts, see `read_tables`."""
+    require_parts(folder, manifest)
+    for part in manifest.parts:
+        yield from read_tables(folder, part, manifest, columns)
+
+
 def read_tables(
-    folder: Path, part: Part, manifest: Manifest, columns: Sequence[str], *, checksum: bool
+    folder: Path, part: Part, manifest: Manifest, columns: Sequence[str]
 ) -> Iterator[pa.Table]:
     """Yield the rows of a part, one row group at a time, checked and of the index's types.
-
-    Args:
-        folder: Where the index is.
-        part: Which part.
-        manifest: What should be there.
-        columns: Names of the columns to read.
-        checksum: Whether to compare the SHA-256 of the part with the manifest.
 
     Raises:
         FileNotFoundError: The part is missing.
@@ -69,7 +64,7 @@ def read_tables(
     """
     path, num_rows = folder / part.name, 0
     schema = pa.schema([manifest.schema.field(name) for name in columns])
-    with _open_part(folder, part, manifest, checksum=checksum) as file:
+    with _open_part(folder, part, manifest) as file:
         for number in range(file.num_row_groups):
             table = file.read_row_group(number, columns)
             num_rows += table.num_rows
@@ -88,16 +83,13 @@ def _checked(column: pa.ChunkedArray, name: str, manifest: Manifest) -> pa.Chunk
 
 
 @contextlib.contextmanager
-def _open_part(
-    folder: Path, part: Part, manifest: Manifest, *, checksum: bool
-) -> Iterator[pq.ParquetFile]:
+def _open_part(folder: Path, part: Part, manifest: Manifest) -> Iterator[pq.ParquetFile]:
     """Open a part once, so that what is checked is what is read, and look at its footer."""
     path = folder / part.name
     require_within(path, folder)
     with reading(path, "a part of an index"), open(path, "rb") as file:
         _require(path, "bytes", part.bytes, os.fstat(file.fileno()).st_size)
-        if checksum:
-            _require(path, "sha256", part.sha256, sha256_of(file))
+        _require(path, "sha256", part.sha256, sha256_of(file))
         columns = read_column_chunks(file)
         footer = pq.read_metadata(file)
         _require_columns(path, manifest, footer.schema.to_arrow_schema())

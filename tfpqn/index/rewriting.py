@@ -19,21 +19,10 @@ import pyarrow.compute as pc
 
 from tfpqn.files.foreign import require_within
 from tfpqn.index.code_index import CodeIndex
-from tfpqn.index.code_index_writer import CodeIndexWriter, locked_index
-from tfpqn.index.manifest import Manifest, Part, read_manifest
-from tfpqn.index.parts import read_tables, require_parts
-from tfpqn.index.reading import IndexReport, describe_index, read_all_tables, read_one_state
-from tfpqn.index.schema import (
-    CODE_COLUMN,
-    ID_COLUMN,
-    ID_TYPES,
-    require_known,
-    require_unique,
-    to_column,
-    to_ids,
-)
-
-ROWS_PER_PART = 1_000_000
+from tfpqn.index.manifest import Manifest, Part, describe_index
+from tfpqn.index.part_writer import ROWS_PER_PART, PartWriter, locked_index, writing_parts
+from tfpqn.index.parts import read_all_tables, read_tables, require_parts
+from tfpqn.index.schema import CODE_COLUMN, ID_COLUMN, require_known, to_column, to_ids
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -50,7 +39,7 @@ class Growth(NamedTuple):
     num_updated: int
 
 
-def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> IndexReport:
+def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> Manifest:
     """Rewrite an index of many small parts, as many additions leave it, into few full ones.
 
     Contents and order stay as they are.
@@ -60,7 +49,7 @@ def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> IndexRe
         rows_per_part: Most rows in one part.
 
     Returns:
-        A report on the index as it is now.
+        The manifest of the index as it is now.
 
     Raises:
         FileExistsError: The folder holds other things than an index.
@@ -68,55 +57,13 @@ def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> IndexRe
         ValueError: A part is torn, changed or foreign. The index is then as it was.
     """
     with locked_index(path):
-        manifest = read_manifest(Path(path))
-        with _Rewriter(path, manifest, rows_per_part) as writer:
-            for table in read_all_tables(Path(path), manifest):
-                writer.append_table(table)
+        with _rewriting(path, rows_per_part) as (manifest, parts):
+            for table in read_all_tables(Path(path), manifest, manifest.schema.names):
+                parts.add(table)
         return describe_index(path)
 
 
-def merge_indexes(
-    output: _Path, *paths: _Path, overwrite: bool = False, rows_per_part: int = ROWS_PER_PART
-) -> IndexReport:
-    """Write one index of the items of several, one index after another.
-
-    Args:
-        output: The folder to write; with `overwrite` it may be one of `paths`.
-        *paths: Folders of indexes with one layout, one type of ids and the same columns.
-        overwrite: Whether an index at `output` is replaced.
-        rows_per_part: Most rows in one part.
-
-    Returns:
-        A report on the merged index.
-
-    Raises:
-        FileExistsError: `output` exists and `overwrite` is not set, or it is no index.
-        FileNotFoundError: A folder is no index, or a part is missing.
-        ValueError: No path is given, the indexes do not fit each other, an id occurs twice, or a
-            part is torn, changed or foreign.
-    """
-    if not paths:
-        raise ValueError("paths must name at least one index to merge. Received: none")
-    folders = [Path(path) for path in paths]
-
-    def merge(manifests: list[Manifest]) -> None:
-        first = manifests[0]
-        for folder, manifest in zip(folders, manifests, strict=True):
-            _require_alike(first, manifest, folder)
-        ids: list[pa.Array] = []
-        with _Rewriter(output, first, rows_per_part, overwrite=overwrite) as writer:
-            for folder, manifest in zip(folders, manifests, strict=True):
-                for table in read_all_tables(folder, manifest):
-                    ids.extend(table[ID_COLUMN].chunks)
-                    writer.append_table(table.select(first.schema.names))
-            require_unique(pa.chunked_array(ids, ID_TYPES[first.id_type]))
-
-    with locked_index(output):
-        read_one_state(folders, merge, is_checked=True)
-        return describe_index(output)
-
-
-def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PART) -> IndexReport:
+def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PART) -> Manifest:
     """Rewrite the parts that hold items of these ids, without them; the others keep their order.
 
     Args:
@@ -125,7 +72,7 @@ def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PA
         rows_per_part: Most rows in one part.
 
     Returns:
-        A report on the index as it is now.
+        The manifest of the index as it is now.
 
     Raises:
         FileNotFoundError: The folder is no index, or a part is missing.
@@ -133,15 +80,14 @@ def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PA
         ValueError: The index has no item of an id (it is then as it was), or a part that is read
             is torn, changed or foreign.
     """
+
+    def remove(table: pa.Table) -> pa.Table:
+        return table.filter(pc.invert(pc.is_in(table[ID_COLUMN], value_set=gone)))
+
     with locked_index(path):
-        manifest = read_manifest(Path(path))
-        gone = to_ids(ids, manifest.id_type)
-
-        def remove(table: pa.Table) -> pa.Table:
-            return table.filter(pc.invert(pc.is_in(table[ID_COLUMN], value_set=gone)))
-
-        with _Rewriter(path, manifest, rows_per_part) as writer:
-            require_known(gone, writer.rewrite_parts(gone, remove))
+        with _rewriting(path, rows_per_part) as (manifest, parts):
+            gone = to_ids(ids, manifest.id_type)
+            require_known(gone, _rewrite_parts(Path(path), manifest, parts, gone, remove))
         return describe_index(path)
 
 
@@ -172,71 +118,66 @@ def update_index(path: _Path, items: CodeIndex, *, rows_per_part: int = ROWS_PER
 
 def update_locked(path: _Path, items: CodeIndex, rows_per_part: int = ROWS_PER_PART) -> Growth:
     """Does what `update_index` does, for a caller that holds the lock of the index."""
-    manifest = read_manifest(Path(path))
-    items.require_layout(manifest.layout)
-    newer = _like(items.table, manifest.schema)
-    with _Rewriter(path, manifest, rows_per_part) as writer:
-        is_known = writer.rewrite_parts(newer[ID_COLUMN], lambda older: _updated(older, newer))
+    with _rewriting(path, rows_per_part) as (manifest, parts):
+        items.require_layout(manifest.layout)
+        newer = _like(items.table, manifest.schema)
+        is_known = _rewrite_parts(
+            Path(path), manifest, parts, newer[ID_COLUMN], lambda older: _updated(older, newer)
+        )
         further = newer.filter(pa.array(~is_known))
-        missing = {
-            name: pa.nulls(len(further), manifest.schema.field(name).type)
-            for name in manifest.schema.names
-            if name not in newer.column_names
-        }
-        columns = [missing.get(name) or further[name] for name in manifest.schema.names]
-        writer.append_table(pa.table(columns, schema=manifest.schema))
+        columns = [
+            further[field.name]
+            if field.name in newer.column_names
+            else pa.nulls(len(further), field.type)
+            for field in manifest.schema
+        ]
+        parts.add(pa.table(columns, schema=manifest.schema))
     return Growth(int((~is_known).sum()), int(is_known.sum()))
 
 
-class _Rewriter(CodeIndexWriter):
-    """Writes an index anew while the caller holds its lock."""
-
-    _lock = staticmethod(lambda path: contextlib.nullcontext())
-
-    def __init__(
-        self, path: _Path, manifest: Manifest, rows_per_part: int, *, overwrite: bool = True
-    ) -> None:
-        super().__init__(
-            path,
-            manifest.layout,
-            overwrite=overwrite,
-            rows_per_part=rows_per_part,
-            schema=manifest.schema,
-        )
-        self.manifest = manifest
-
-    def rewrite_parts(
-        self, ids: pa.ChunkedArray, change: Callable[[pa.Table], pa.Table]
-    ) -> np.ndarray:
-        """Change the parts that hold some of the ids, keep the others, and say which ids are there.
-
-        Returns:
-            bool `[num_ids]`.
-        """
-        is_known = np.zeros(len(ids), bool)
-        for part, is_here in _find_ids(self.path, self.manifest, ids):
-            is_known |= is_here
-            if not is_here.any():
-                require_within(self.path / part.name, self.path)
-                self.keep_part(self.path / part.name, part)
-                continue
-            columns = self.manifest.schema.names
-            for table in read_tables(self.path, part, self.manifest, columns, checksum=True):
-                self.append_table(change(table))
-        return is_known
+@contextlib.contextmanager
+def _rewriting(path: _Path, rows_per_part: int) -> Iterator[tuple[Manifest, PartWriter]]:
+    """The manifest of an index, and what takes its place; the caller holds the lock."""
+    manifest = describe_index(path)
+    with writing_parts(
+        Path(path), manifest.layout, manifest.schema, rows_per_part, overwrite=True
+    ) as parts:
+        yield manifest, parts
 
 
-def _find_ids(
-    folder: Path, manifest: Manifest, ids: pa.ChunkedArray
-) -> Iterator[tuple[Part, np.ndarray]]:
-    """Yield each part, and which of the ids it holds, bool `[num_ids]`."""
-    require_parts(folder, manifest, alone=True)
+def _rewrite_parts(
+    folder: Path,
+    manifest: Manifest,
+    parts: PartWriter,
+    ids: pa.ChunkedArray,
+    change: Callable[[pa.Table], pa.Table],
+) -> np.ndarray:
+    """Change the parts that hold some of the ids, keep the others, and say which ids are there.
+
+    Returns:
+        bool `[num_ids]`.
+    """
+    require_parts(folder, manifest)
+    is_known = np.zeros(len(ids), bool)
     for part in manifest.parts:
-        is_here = np.zeros(len(ids), bool)
-        if part.may_hold(ids):
-            for table in read_tables(folder, part, manifest, [ID_COLUMN], checksum=False):
-                is_here |= pc.is_in(ids, value_set=table[ID_COLUMN]).to_numpy()
-        yield part, is_here
+        is_here = _find_ids(folder, manifest, part, ids)
+        is_known |= is_here
+        if is_here.any():
+            for table in read_tables(folder, part, manifest, manifest.schema.names):
+                parts.add(change(table))
+        else:
+            require_within(folder / part.name, folder)
+            parts.keep(folder / part.name, part)
+    return is_known
+
+
+def _find_ids(folder: Path, manifest: Manifest, part: Part, ids: pa.ChunkedArray) -> np.ndarray:
+    """Which of the ids a part holds, bool `[num_ids]`."""
+    is_here = np.zeros(len(ids), bool)
+    if part.may_hold(ids):
+        for table in read_tables(folder, part, manifest, [ID_COLUMN]):
+            is_here |= pc.is_in(ids, value_set=table[ID_COLUMN]).to_numpy()
+    return is_here
 
 
 def _like(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -264,14 +205,3 @@ def _updated(older: pa.Table, newer: pa.Table) -> pa.Table:
         for name in older.column_names
     ]
     return pa.table(columns, schema=older.schema)
-
-
-def _require_alike(first: Manifest, other: Manifest, path: _Path) -> None:
-    other.layout.require(first.layout)
-    expected = {"id": first.id_type, **first.metadata_columns}
-    received = {"id": other.id_type, **other.metadata_columns}
-    if expected != received:
-        raise ValueError(
-            f"All indexes must have the same column types, {expected}. "
-            f"Received: {received} in {str(path)!r}"
-        )

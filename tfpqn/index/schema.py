@@ -41,11 +41,6 @@ def id_type_of(schema: pa.Schema) -> IdType:
     return "int64" if schema.field(ID_COLUMN).type == pa.int64() else "string"
 
 
-def metadata_types(schema: pa.Schema) -> dict[str, str]:
-    """Name -> name of the type of each metadata column."""
-    return {field.name: type_name(field.type) for field in list(schema)[2:]}
-
-
 def to_table(
     layout: CodeLayout,
     codes: Any,
