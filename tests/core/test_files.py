@@ -3,14 +3,11 @@
 import errno
 import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tfpqn.files import atomic as files
-from tfpqn.files import partials
 from tfpqn.files.atomic import atomic_directory, sha256_of_file, write_file_atomically
 
 
@@ -35,12 +32,6 @@ def names_in(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def dead_pid() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
 @pytest.mark.usefixtures("any_rename")
 def test_folder_appears_whole_and_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "parent" / "folder"
@@ -61,17 +52,11 @@ def test_folder_has_the_permissions_that_mkdir_gives(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("any_rename")
 def test_overwriting_replaces_the_whole_folder(tmp_path: Path) -> None:
-    write_version(tmp_path / "folder", "former")
+    write_version(tmp_path / "folder", "former", overwrite=True)
     (tmp_path / "folder" / "only in the former").touch()
     write_version(tmp_path / "folder", "new", overwrite=True)
     assert names_in(tmp_path) == ["folder"]
     assert names_in(tmp_path / "folder") == ["inner"]
-    assert version_of(tmp_path / "folder") == "new"
-
-
-@pytest.mark.usefixtures("any_rename")
-def test_overwriting_where_nothing_is_just_writes(tmp_path: Path) -> None:
-    write_version(tmp_path / "folder", "new", overwrite=True)
     assert version_of(tmp_path / "folder") == "new"
 
 
@@ -88,11 +73,8 @@ def test_exception_leaves_the_former_version_and_no_trace(
     assert version_of(tmp_path / "folder") == "former"
 
 
-@pytest.mark.parametrize("existing", ["empty", "full"])
-def test_existing_folder_is_refused_on_entry(tmp_path: Path, existing: str) -> None:
+def test_existing_folder_is_refused_on_entry(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    if existing == "full":
-        (tmp_path / "folder" / "file").touch()
     with pytest.raises(FileExistsError, match=r"overwrite=True.*folder.*exists already"):
         with atomic_directory(tmp_path / "folder"):
             pytest.fail("the block ran")
@@ -167,31 +149,22 @@ def test_failing_second_rename_brings_the_former_back(
     assert version_of(tmp_path / "folder") == "former"
 
 
-@pytest.mark.parametrize("has_locks", [True, False])
-def test_what_a_killed_process_left_is_removed_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_locks: bool
-) -> None:
-    """With locks whoever holds none is gone; without them another machine's ids mean nothing."""
-    if not has_locks:
-        monkeypatch.setattr(partials, "try_lock", lambda _: None)
-    left = [f".folder.partial-{dead_pid()}-0a1b2c3d", f".folder.partial-{2**40}-0a"]
-    kept = [".folder.partial-of-a-user", f".folder.partial-{dead_pid()}-0a.txt"]
-    unclear = [f".folder.partial-{os.getpid()}-0a1b2c3d", f".1.partial-{dead_pid()}-0a1b2c3d"]
-    for name in left + kept + unclear:
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    """Whoever holds no lock is gone, whatever the process ids of other machines mean here."""
+    left = [f".folder.partial-{os.getpid()}-0a1b2c3d", f".1.partial-{2**40}-0a1b2c3d"]
+    kept = [".folder.partial-of-a-user", ".folder.partial-7-0a.txt", ".folder.former-7-0a"]
+    for name in left + kept:
         (tmp_path / name / "inner").mkdir(parents=True)
-    (tmp_path / f".file.partial-{dead_pid()}-0a").touch()
-    os.mkfifo(tmp_path / f".folder.partial-{dead_pid()}-0b")
+    (tmp_path / ".file.partial-7-0a").touch()
+    os.mkfifo(tmp_path / ".folder.partial-7-0b")
     write_version(tmp_path / "folder", "new")
-    names = set(names_in(tmp_path))
-    assert {*kept, "folder"} <= names
-    assert not names & set(left)
-    assert names.isdisjoint(unclear) if has_locks else names.issuperset(unclear)
+    assert set(names_in(tmp_path)) == {*kept, ".folder.partial-7-0b", "folder"}
 
 
 def test_lock_protects_a_writer_whose_process_id_is_unknown_here(tmp_path: Path) -> None:
     """Also the writer of another version beside: both go on."""
     with atomic_directory(tmp_path / "1") as slow:
-        elsewhere = slow.rename(tmp_path / f".1.partial-{dead_pid()}-0a1b2c3d")
+        elsewhere = slow.rename(tmp_path / f".1.partial-{2**40}-0a1b2c3d")
         write_version(tmp_path / "2", "new")
         assert elsewhere.exists()
         elsewhere.rename(slow)
@@ -235,15 +208,6 @@ def test_what_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
     assert (path / "inner").stat().st_mode & 0o777 == 0o770
     write_file_atomically(path / "inner" / "file", b"newer")
     assert (path / "inner" / "file").stat().st_mode & 0o777 == 0o640
-
-
-def test_version_moved_aside_by_a_killed_process_comes_back(tmp_path: Path) -> None:
-    write_version(tmp_path / "folder", "former")
-    os.rename(tmp_path / "folder", tmp_path / f".folder.former-{dead_pid()}-0a1b2c3d")
-    with pytest.raises(FileExistsError):
-        write_version(tmp_path / "folder", "new")
-    assert names_in(tmp_path) == ["folder"]
-    assert version_of(tmp_path / "folder") == "former"
 
 
 def test_file_is_written_whole_and_replaced(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpqn.datasets import ClipArrays, ImageArrays, sample_jittered, sample_uniformly
+from tfpqn.datasets import ClipArrays, ImageArrays
+from tfpqn.datasets.clips.frame_sampling import choose_frames
 from tfpqn.datasets.image_set import fingerprint
 
 LENGTHS = (9, 0, 2, 30, 4)
@@ -101,11 +102,7 @@ def test_without_seeds_clips_are_sampled_uniformly_and_with_seeds_at_random(
         np.testing.assert_array_equal(batch.positions, positions)
         for position, seed, frames in zip(positions, seeds, batch.images, strict=True):
             length = LENGTHS[position]
-            chosen = (
-                sample_uniformly(length, 6)
-                if given is None
-                else sample_jittered(length, 6, int(seed))
-            )
+            chosen = choose_frames(length, 6, None if given is None else int(seed))
             np.testing.assert_array_equal(frames, clips.frames[clips.starts[position] + chosen])
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.datasets.videos import SIZE, encode_video, number_of
-from tfpqn.datasets import ClipFolder, TrainingBatches, sample_uniformly, split_folder
+from tfpqn.datasets import ClipFolder, TrainingBatches, split_folder
+from tfpqn.datasets.clips.frame_sampling import choose_frames
 
 pytest.importorskip("av", reason="needs PyAV: pip install 'tfpqn[video]'")
 
@@ -54,7 +55,7 @@ def test_batches_hold_the_uniformly_sampled_frames_in_order_and_shape(
     for clip, id_ in zip(np.concatenate([b.images for b in batches]), clips.ids, strict=True):
         assert clip.shape == (4, *shape)
         numbers = [number_of(frame) for frame in clip]
-        assert numbers == sample_uniformly(LENGTHS[id_], 4).tolist()
+        assert numbers == choose_frames(LENGTHS[id_], 4).tolist()
 
 
 def test_broken_videos_are_skipped_and_named_in_a_line(broken: Path) -> None:

@@ -57,11 +57,11 @@ def test_protocols_read_the_file_where_it_lies(arrays: Arrays, tmp_path: Path) -
         ),
         (
             lambda a: a.update(y_train=a["y_train"][:, None]),
-            r"y_train of .* must be integers \(20,\)\. Received: uint8 \(20, 1\)",
+            r"y_train of .* must be integers \(20,\) in 0 \.\. 9\. Received: uint8 \(20, 1\)",
         ),
         (
             lambda a: a.update(y_test=a["y_test"] + 1),
-            r"y_test of .* must lie in 0 \.\. 9\. Received: 1 \.\. 10",
+            r"y_test of .* in 0 \.\. 9\. Received: 1 \.\. 10",
         ),
         (
             lambda a: a.update(y_test=np.array(["cat"] * 10, dtype=object)),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.datasets.videos import SIZE, encode_frames, encode_sound, encode_video, number_of
-from tfpqn.datasets import read_frames, sample_jittered, sample_uniformly
+from tfpqn.datasets import read_frames
+from tfpqn.datasets.clips.frame_sampling import choose_frames
 from tfpqn.datasets.clips.video import read_all_frames
 
 pytest.importorskip("av", reason="needs PyAV: pip install 'tfpqn[video]'")
@@ -23,10 +24,10 @@ def test_every_container_gives_the_sampled_frames(name: str) -> None:
     data = encode_video(12, name)
     frames = read_frames(data, 5)
     assert all(frame.dtype == np.uint8 and frame.shape == (*SIZE, 3) for frame in frames)
-    assert numbers(frames) == sample_uniformly(12, 5).tolist()
-    assert numbers(read_frames(data, 5, 3)) == sample_jittered(12, 5, 3).tolist()
+    assert numbers(frames) == choose_frames(12, 5).tolist()
+    assert numbers(read_frames(data, 5, 3)) == choose_frames(12, 5, 3).tolist()
     # Short videos repeat frames.
-    assert numbers(read_frames(data, 20)) == sample_uniformly(12, 20).tolist()
+    assert numbers(read_frames(data, 20)) == choose_frames(12, 20).tolist()
 
 
 # The four numbers that a display matrix begins with, and what is to be done with the stored frame.
@@ -88,7 +89,7 @@ def test_packets_that_do_not_decode_are_not_missed(
 ) -> None:
     monkeypatch.setattr("tfpqn.datasets.clips.video._count_packets", lambda source: 30)
     frames = read_frames(encode_video(num_decoded), 5)
-    assert numbers(frames) == sample_uniformly(num_decoded, 5).tolist()
+    assert numbers(frames) == choose_frames(num_decoded, 5).tolist()
 
 
 def unreadable() -> dict[str, tuple[bytes, str]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfpqn.datasets import Splits, sides_by_position, split_folder
+from tfpqn.datasets import Splits
 from tfpqn.training import Run, RunConfig, calibrate_run, evaluate_run, train
 
 SETTINGS: dict[str, Any] = {
@@ -141,21 +141,10 @@ def test_training_does_not_go_on_with_other_label_folders(run: Run, photos: Path
         train(run, run.load_splits(), progress=False)
 
 
-def test_a_run_without_a_record_keeps_the_split_of_the_version_that_trained_it(
-    run: Run, photos: Path
-) -> None:
+def test_a_run_without_a_record_is_refused(run: Run) -> None:
     (run.folder / "split.json").unlink()
-    # Settings of today's kind have a record beside them.
     with pytest.raises(ValueError, match=r"must hold split.json.*Received: a run without it"):
         run.load_splits()
-    write_settings(run, earlier_epochs=...)
-    splits = run.load_splits()
-    items = run.config.data.open_folder()
-    former = sides_by_position(items)
-    assert {id_ for id_, is_query in former.items() if is_query} == ids(splits.query)
-    assert ids(splits.query) != ids(split_folder(items).query)
-    with pytest.warns(UserWarning, match="no record of its queries"):
-        assert evaluate_run(run, run.load_network(), splits)["folder_changes"] is None
 
 
 @pytest.mark.parametrize("text", ["[]", '{"query": []}', "{"])

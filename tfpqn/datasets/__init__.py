@@ -13,9 +13,6 @@ if _TYPE_CHECKING:
     from tfpqn.datasets.clips.clip_set import encode_frames as encode_frames
     from tfpqn.datasets.clips.folder import ClipFolder as ClipFolder
     from tfpqn.datasets.clips.folder import open_clips as open_clips
-    from tfpqn.datasets.clips.frame_sampling import sample_jittered as sample_jittered
-    from tfpqn.datasets.clips.frame_sampling import sample_uniformly as sample_uniformly
-    from tfpqn.datasets.clips.tfds_clips import TfdsClips as TfdsClips
     from tfpqn.datasets.clips.video import read_frames as read_frames
     from tfpqn.datasets.image_set import ImageSet as ImageSet
     from tfpqn.datasets.images.arrays import ImageArrays as ImageArrays
@@ -30,7 +27,6 @@ if _TYPE_CHECKING:
     from tfpqn.datasets.protocols import load_protocol as load_protocol
     from tfpqn.datasets.protocols import protocol_names as protocol_names
     from tfpqn.datasets.splits import Splits as Splits
-    from tfpqn.datasets.splits import sides_by_position as sides_by_position
     from tfpqn.datasets.splits import split_folder as split_folder
     from tfpqn.datasets.training.training_batches import TrainingBatches as TrainingBatches
 
@@ -38,8 +34,6 @@ _MODULES = {
     "clips.arrays": ["ClipArrays"],
     "clips.clip_set": ["ClipSet", "encode_frames"],
     "clips.folder": ["ClipFolder", "open_clips"],
-    "clips.frame_sampling": ["sample_jittered", "sample_uniformly"],
-    "clips.tfds_clips": ["TfdsClips"],
     "clips.video": ["read_frames"],
     "image_set": ["ImageSet"],
     "images.arrays": ["ImageArrays"],
@@ -47,7 +41,7 @@ _MODULES = {
     "images.folder": ["ImageFolder"],
     "plain_images": ["IMAGE_SUFFIXES", "MAX_PIXELS", "check_image_bytes", "make_plain"],
     "protocols": ["Protocol", "load_protocol", "protocol_names"],
-    "splits": ["Splits", "sides_by_position", "split_folder"],
+    "splits": ["Splits", "split_folder"],
     "training.training_batches": ["TrainingBatches"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -96,16 +96,17 @@ class PreparedImages:
                     f"x_{part} of {path} must be uint8 {(number, *self.image_shape)}. "
                     f"Received: {images.dtype} {images.shape}"
                 )
+            known = range(len(self.label_names))
             if labels.dtype.kind not in "iu" or labels.shape != (number,):
-                raise ValueError(
-                    f"y_{part} of {path} must be integers {(number,)}. "
-                    f"Received: {labels.dtype} {labels.shape}"
-                )
-            if labels.min() < 0 or labels.max() >= len(self.label_names):
-                raise ValueError(
-                    f"y_{part} of {path} must lie in 0 .. {len(self.label_names) - 1}. "
-                    f"Received: {labels.min()} .. {labels.max()}"
-                )
+                received = f"{labels.dtype} {labels.shape}"
+            elif not set(np.unique(labels).tolist()) <= set(known):
+                received = f"{labels.min()} .. {labels.max()}"
+            else:
+                continue
+            raise ValueError(
+                f"y_{part} of {path} must be integers {(number,)} in 0 .. {known[-1]}. "
+                f"Received: {received}"
+            )
         return arrays
 
     def _read_prepared(self, data_dir: Path | None) -> dict[str, np.ndarray]:

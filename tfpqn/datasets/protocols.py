@@ -8,13 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tfpqn.datasets.clips import protocols as clip_protocols
+from tfpqn.datasets.clips.arrays import ClipArrays
 from tfpqn.datasets.clips.frame_sampling import check_num_frames
-from tfpqn.datasets.clips.protocols import VIDEO_SHAPE
+from tfpqn.datasets.clips.moving_digits import make_moving_digits
+from tfpqn.datasets.clips.tfds_clips import TfdsClips
 from tfpqn.datasets.image_set import ImageShape
 from tfpqn.datasets.images.arrays import ImageArrays
 from tfpqn.datasets.prepared_images import CIFAR10, FASHION_MNIST, PreparedImages
-from tfpqn.datasets.splits import Splits, draw_per_label
+from tfpqn.datasets.splits import SPLIT_SEED, Splits, draw_per_label
+from tfpqn.files.npz import read_npz
+
+MSR_ACTION3D_FILE = "msr_action3d_depth64.npz"
+VIDEO_SHAPE = (112, 112, 3)
+
+Loader = Callable[..., Splits]
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Protocol:
     name: str
     description: str
     image_shape: ImageShape
-    loader: Callable[..., Splits]
+    loader: Loader
     num_frames: int | None = None
 
     def load(self, data_dir: str | Path | None = None, num_frames: int | None = None) -> Splits:
@@ -61,9 +68,12 @@ class Protocol:
         return self.loader(folder, num_frames)
 
 
+_PROTOCOLS: dict[str, Protocol] = {}
+
+
 def protocol_names() -> list[str]:
     """Names that `load_protocol` knows."""
-    return list(PROTOCOLS)
+    return list(_PROTOCOLS)
 
 
 def load_protocol(name: str) -> Protocol:
@@ -72,67 +82,99 @@ def load_protocol(name: str) -> Protocol:
     Raises:
         ValueError: The name is unknown; the message lists the known.
     """
-    if name not in PROTOCOLS:
+    if name not in _PROTOCOLS:
         raise ValueError(
             f"Unknown protocol. Expected one of {protocol_names()}. Received: {name!r}"
         )
-    return PROTOCOLS[name]
+    return _PROTOCOLS[name]
 
 
+def _protocol(
+    name: str, image_shape: ImageShape, num_frames: int | None = None
+) -> Callable[[Loader], Loader]:
+    """Make a loader known as a protocol, described by the loader's docstring."""
+
+    def add(loader: Loader) -> Loader:
+        description = " ".join((loader.__doc__ or "").split()).rstrip(".")
+        _PROTOCOLS[name] = Protocol(name, description, image_shape, loader, num_frames)
+        return loader
+
+    return add
+
+
+# Images
+
+
+@_protocol("digits", (8, 8, 1))
 def _load_digits(data_dir: Path | None) -> Splits:
-    """scikit-learn's handwritten digits: no data directory needed."""
+    """scikit-learn's 8x8 handwritten digits: 36 queries per class, the other 1,437 images are
+    training set and database."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = np.clip(digits.images * 16, 0, 255).astype(np.uint8)[..., np.newaxis]
     names = [str(digit) for digit in range(10)]
     everything = ImageArrays(images, digits.target, label_names=names, mirrors_alike=False)
-    query, rest = draw_per_label(everything.labels, 36)
-    database = everything.subset(rest)
-    return Splits(train=database, database=database, query=everything.subset(query))
+    return _draw_queries(everything, 36)
 
 
-def _load_split_test(images: PreparedImages, data_dir: Path | None) -> Splits:
-    """Trained on the training images; 100 test images of each label search the other ones."""
-    train, test = images.load(data_dir)
-    query, rest = draw_per_label(test.labels, 100)
-    return Splits(train=train, database=test.subset(rest), query=test.subset(query))
-
-
+@_protocol("cifar10-full", CIFAR10.image_shape)
 def _load_cifar10_full(data_dir: Path | None) -> Splits:
-    return _load_split_test(CIFAR10, data_dir)
+    """CIFAR-10: trained on the 50,000 training images; the 10,000 test images split into 100
+    queries per class and a database of 9,000."""
+    return _split_test(CIFAR10, data_dir)
 
 
-def _load_fashion_mnist(data_dir: Path | None) -> Splits:
-    return _load_split_test(FASHION_MNIST, data_dir)
-
-
+@_protocol("cifar10-test", CIFAR10.image_shape)
 def _load_cifar10_test(data_dir: Path | None) -> Splits:
+    """CIFAR-10: trained on the 50,000 training images; the 10,000 test images search each other,
+    each finding itself too."""
     train, test = CIFAR10.load(data_dir)
     return Splits(train=train, database=test, query=test)
 
 
+@_protocol("cifar10-train", CIFAR10.image_shape)
 def _load_cifar10_train(data_dir: Path | None) -> Splits:
+    """CIFAR-10: the 50,000 training images are training set and database, the 10,000 test images
+    search."""
     train, test = CIFAR10.load(data_dir)
     return Splits(train=train, database=train, query=test)
 
 
+@_protocol("cifar10-5k", CIFAR10.image_shape)
 def _load_cifar10_5k(data_dir: Path | None) -> Splits:
-    everything = _concatenate(*CIFAR10.load(data_dir))
-    query, rest = draw_per_label(everything.labels, 100)
-    train, database = draw_per_label(everything.labels[rest], 500)
-    return Splits(
-        train=everything.subset(rest[train]),
-        database=everything.subset(rest[database]),
-        query=everything.subset(query),
-    )
+    """CIFAR-10, all 60,000 images: 100 queries and 500 training images per class at random, the
+    other 54,000 are the database."""
+    drawn = _draw_queries(_concatenate(*CIFAR10.load(data_dir)), 100)
+    train, database = draw_per_label(drawn.database.labels, 500)
+    return Splits(drawn.database.subset(train), drawn.database.subset(database), drawn.query)
 
 
+@_protocol("cifar10-10kq", CIFAR10.image_shape)
 def _load_cifar10_10kq(data_dir: Path | None) -> Splits:
-    everything = _concatenate(*CIFAR10.load(data_dir))
-    query, rest = draw_per_label(everything.labels, 1000)
-    database = everything.subset(rest)
-    return Splits(train=database, database=database, query=everything.subset(query))
+    """CIFAR-10, all 60,000 images: 1,000 queries per class at random, the other 50,000 are training
+    set and database."""
+    return _draw_queries(_concatenate(*CIFAR10.load(data_dir)), 1000)
+
+
+@_protocol("fashion-mnist", FASHION_MNIST.image_shape)
+def _load_fashion_mnist(data_dir: Path | None) -> Splits:
+    """Fashion-MNIST: trained on the 60,000 training images; the 10,000 test images split into 100
+    queries per class and a database of 9,000."""
+    return _split_test(FASHION_MNIST, data_dir)
+
+
+def _split_test(prepared: PreparedImages, data_dir: Path | None) -> Splits:
+    train, test = prepared.load(data_dir)
+    drawn = _draw_queries(test, 100)
+    return Splits(train=train, database=drawn.database, query=drawn.query)
+
+
+def _draw_queries(images: ImageArrays, per_label: int) -> Splits:
+    """So many random images of each label search the others, which are the training set, too."""
+    query, rest = draw_per_label(images.labels, per_label)
+    database = images.subset(rest)
+    return Splits(train=database, database=database, query=images.subset(query))
 
 
 def _concatenate(first: ImageArrays, second: ImageArrays) -> ImageArrays:
@@ -143,89 +185,78 @@ def _concatenate(first: ImageArrays, second: ImageArrays) -> ImageArrays:
     return ImageArrays(images, labels, ids, first.label_names)
 
 
-PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol(
-            "digits",
-            "scikit-learn's 8x8 handwritten digits: 36 queries per class, the other 1,437 images "
-            "are training set and database",
-            (8, 8, 1),
-            _load_digits,
-        ),
-        Protocol(
-            "cifar10-full",
-            "CIFAR-10: trained on the 50,000 training images; the 10,000 test images split into "
-            "100 queries per class and a database of 9,000",
-            (32, 32, 3),
-            _load_cifar10_full,
-        ),
-        Protocol(
-            "cifar10-test",
-            "CIFAR-10: trained on the 50,000 training images; the 10,000 test images search each "
-            "other, each finding itself too",
-            (32, 32, 3),
-            _load_cifar10_test,
-        ),
-        Protocol(
-            "cifar10-train",
-            "CIFAR-10: the 50,000 training images are training set and database, the 10,000 test "
-            "images search",
-            (32, 32, 3),
-            _load_cifar10_train,
-        ),
-        Protocol(
-            "cifar10-5k",
-            "CIFAR-10, all 60,000 images: 100 queries and 500 training images per class at random, "
-            "the other 54,000 are the database",
-            (32, 32, 3),
-            _load_cifar10_5k,
-        ),
-        Protocol(
-            "cifar10-10kq",
-            "CIFAR-10, all 60,000 images: 1,000 queries per class at random, the other 50,000 are "
-            "training set and database",
-            (32, 32, 3),
-            _load_cifar10_10kq,
-        ),
-        Protocol(
-            "fashion-mnist",
-            "Fashion-MNIST: trained on the 60,000 training images; the 10,000 test images split "
-            "into 100 queries per class and a database of 9,000",
-            (28, 28, 1),
-            _load_fashion_mnist,
-        ),
-        Protocol(
-            "moving-digits",
-            "scikit-learn's digits moving from corner to corner, 12 motions as labels: 1,440 clips "
-            "are training set and database, 360 clips of other digits search",
-            (20, 20, 1),
-            clip_protocols.load_moving_digits,
-            num_frames=8,
-        ),
-        Protocol(
-            "msr-action3d",
-            "MSR-Action3D, 20 actions as depth clips brought to 32x32, cross-subject: subjects 1, "
-            "3, 5, 7, 9 are training set and database, subjects 2, 4, 6, 8, 10 search",
-            (32, 32, 1),
-            clip_protocols.load_msr_action3d,
-            num_frames=16,
-        ),
-        Protocol(
-            "ucf101-1",
-            "UCF-101, 101 actions, split 1: the training clips are training set and database, the "
-            "test clips search",
-            VIDEO_SHAPE,
-            clip_protocols.load_ucf101,
-            num_frames=16,
-        ),
-        Protocol(
-            "hmdb51-1",
-            "HMDB-51, 51 actions, split 1: the training clips are training set and database, the "
-            "test clips search",
-            VIDEO_SHAPE,
-            clip_protocols.load_hmdb51,
-            num_frames=16,
-        ),
-    )
-}
+# Clips
+
+
+@_protocol("moving-digits", (20, 20, 1), 8)
+def _load_moving_digits(data_dir: Path | None, num_frames: int) -> Splits:
+    """scikit-learn's digits moving from corner to corner, 12 motions as labels: 1,440 clips are
+    training set and database, 360 clips of other digits search."""
+    from sklearn.datasets import load_digits
+
+    digits = np.clip(load_digits().images * 16, 0, 255).astype(np.uint8)
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(digits))
+    query, rest = digits[order[:300]], digits[order[300:]]
+    database = make_moving_digits(rest, 1440, num_frames, SPLIT_SEED)
+    queries = make_moving_digits(query, 360, num_frames, SPLIT_SEED + 1, first_id=1440)
+    return Splits(train=database, database=database, query=queries)
+
+
+@_protocol("msr-action3d", (32, 32, 1), 16)
+def _load_msr_action3d(data_dir: Path | None, num_frames: int) -> Splits:
+    """MSR-Action3D, 20 actions as depth clips brought to 32x32, cross-subject: subjects 1, 3, 5, 7,
+    9 are training set and database, subjects 2, 4, 6, 8, 10 search."""
+    folder = Path.cwd() if data_dir is None else data_dir
+    path = folder / MSR_ACTION3D_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"MSR-Action3D must lie in the data directory as {MSR_ACTION3D_FILE}, with the arrays "
+            "frames, offsets, label, subject and class_names. Name its folder by `--data-dir DIR`. "
+            f"Received: {folder!s}, which does not hold it"
+        )
+    clips = ClipArrays.from_npz(path, num_frames, mirrors_alike=False)
+    subject = read_npz(path, ("subject",))["subject"]
+    if subject.shape != clips.labels.shape or not np.issubdtype(subject.dtype, np.integer):
+        raise ValueError(
+            f"{path} must hold an integer subject for each of {len(clips)} clips. "
+            f"Received: {subject.dtype} {subject.shape}"
+        )
+    clips.frames = _halve(clips.frames, path)
+    clips.image_shape = clips.frames.shape[1:]
+    database = clips.subset(np.flatnonzero(subject % 2 == 1))
+    return Splits(database, database, clips.subset(np.flatnonzero(subject % 2 == 0)))
+
+
+def _halve(frames: np.ndarray, path: Path) -> np.ndarray:
+    """Frames of half the height and width, each pixel the mean of four."""
+    total, height, width, channels = frames.shape
+    if height % 2 or width % 2:
+        raise ValueError(
+            f"{path} must have frames of even height and width, which are halved. "
+            f"Received: {height} x {width}"
+        )
+    blocks = frames.reshape(total, height // 2, 2, width // 2, 2, channels)
+    return ((blocks.sum(axis=(2, 4), dtype=np.uint16) + 2) // 4).astype(np.uint8)
+
+
+@_protocol("ucf101-1", VIDEO_SHAPE, 16)
+def _load_ucf101(data_dir: Path | None, num_frames: int) -> Splits:
+    """UCF-101, 101 actions, split 1: the training clips are training set and database, the test
+    clips search."""
+    return _load_prepared("ucf101/ucf101_1_256", data_dir, num_frames)
+
+
+@_protocol("hmdb51-1", VIDEO_SHAPE, 16)
+def _load_hmdb51(data_dir: Path | None, num_frames: int) -> Splits:
+    """HMDB-51, 51 actions, split 1: the training clips are training set and database, the test
+    clips search."""
+    # The builder makes itself known to tensorflow-datasets by being imported.
+    import tfpqn.datasets.clips.hmdb51  # noqa: F401
+
+    return _load_prepared("hmdb51/split_1", data_dir, num_frames)
+
+
+def _load_prepared(name: str, data_dir: Path | None, num_frames: int) -> Splits:
+    train = TfdsClips(name, "train", VIDEO_SHAPE, num_frames, data_dir=data_dir)
+    test = TfdsClips(name, "test", VIDEO_SHAPE, num_frames, data_dir=data_dir, first_id=len(train))
+    return Splits(train=train, database=train, query=test)

@@ -101,19 +101,6 @@ def split_folder(
     return Splits(database, database, images.subset(np.flatnonzero(is_query)))
 
 
-def sides_by_position(
-    images: ImageSet, query_share: float = 0.1, *, labelled: bool = True
-) -> dict[str, bool]:
-    """The sides, as `split_folder` takes them, of a set as it was split before it went by hash."""
-    if labelled:
-        images = images.subset(_find_labelled(images.labels))
-    drawn_by = images.labels if labelled else np.zeros(len(images), np.int64)
-    query, _ = draw_per_label(drawn_by, query_share)
-    return dict.fromkeys(map(str, images.ids), False) | dict.fromkeys(
-        map(str, images.ids[query]), True
-    )
-
-
 def _find_labelled(labels: np.ndarray) -> np.ndarray:
     return np.flatnonzero(labels >= 0 if labels.ndim == 1 else (labels > 0).any(axis=1))
 
@@ -160,13 +147,10 @@ def _leave_no_side_empty(
             is_query &= places != places[rows].max()
 
 
-def draw_per_label(labels: np.ndarray, count: int | float) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of random items of each label (a number, or a share), and of the rest."""
+def draw_per_label(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of `count` random items of each label, and of the rest."""
     rng = np.random.default_rng(SPLIT_SEED)
     drawn = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        share = min(max(1, round(count * len(members))), len(members) - 1)
-        size = count if isinstance(count, int) else share
-        drawn[rng.choice(members, size, replace=False)] = True
+        drawn[rng.choice(np.flatnonzero(labels == label), count, replace=False)] = True
     return np.flatnonzero(drawn), np.flatnonzero(~drawn)

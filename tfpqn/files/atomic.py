@@ -38,7 +38,7 @@ def atomic_directory(path: str | os.PathLike[str], *, overwrite: bool = False) -
 
     A folder that is overwritten is exchanged in one step where the system can do that (Linux);
     elsewhere it is moved aside first, and a process killed in that instant leaves it under
-    `.{name}.former-...`, from where the next write to the path brings it back.
+    `.{name}.former-...`.
 
     Args:
         path: the folder to make; its parents are made as well. A symbolic link is followed.
@@ -50,7 +50,7 @@ def atomic_directory(path: str | os.PathLike[str], *, overwrite: bool = False) -
     """
     target = _resolve(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    tidy_siblings(target)
+    tidy_siblings(target.parent)
     _require_replaceable(target, overwrite)
     # What is still to get the former permissions is for nobody else until then.
     mode = 0o700 if target.is_dir() else 0o777
@@ -72,7 +72,7 @@ def write_file_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """
     target = _resolve(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    tidy_siblings(target)
+    tidy_siblings(target.parent)
     former = target.stat() if target.is_file() else None
     with temporary(target, lambda path: path.touch(0o666 if former is None else 0o600)) as path:
         with open(path, "wb") as file:
@@ -184,24 +184,15 @@ def _sync(path: Path) -> None:
 
 
 def _keep_access(temporary: Path, target: Path) -> None:
-    """Gives a folder that replaces another its permissions, and its files those of their namesakes.
-
-    A file without a namesake gets what the former files have in common.
-    """
-    former = {path.name: path.stat() for path in target.rglob("*") if path.is_file()}
-    common = reduce(and_, (status.st_mode for status in former.values()), 0o7777)
-    group = target.stat().st_gid
-    for place, folders, names in os.walk(temporary):
-        for name in names if former else ():
-            status = former.get(name)
-            _give_access(
-                Path(place, name),
-                common if status is None else status.st_mode,
-                group if status is None else status.st_gid,
-            )
-        for name in folders:
-            _give_access(Path(place, name), target.stat().st_mode, group)
-    _give_access(temporary, target.stat().st_mode, group)
+    """Gives a folder that replaces another its permissions, and its files those in common there."""
+    former = target.stat()
+    modes = [path.stat().st_mode for path in target.rglob("*") if path.is_file()]
+    for path in temporary.rglob("*"):
+        if path.is_dir():
+            _give_access(path, former.st_mode, former.st_gid)
+        elif modes:
+            _give_access(path, reduce(and_, modes), former.st_gid)
+    _give_access(temporary, former.st_mode, former.st_gid)
 
 
 def _give_access(path: Path, mode: int, group: int) -> None:

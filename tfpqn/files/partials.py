@@ -18,7 +18,7 @@ from tfpqn.files.locks import try_lock
 
 __all__ = ["remove", "sibling", "temporary", "tidy_siblings"]
 
-_SIBLING = re.compile(r"\.(?P<name>.+)\.(?P<kind>partial|former)-(?P<pid>[0-9]+)-[0-9a-f]+")
+_PARTIAL = re.compile(r"\..+\.partial-[0-9]+-[0-9a-f]+")
 
 
 def sibling(target: Path, kind: str) -> Path:
@@ -52,51 +52,23 @@ def _make_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int 
         # Another writer took it for abandoned, between its making and its locking.
 
 
-def tidy_siblings(target: Path) -> None:
-    """Clears what killed processes left of earlier writes to `target`, or beside it."""
+def tidy_siblings(folder: Path) -> None:
+    """Removes what killed processes left of writes into `folder`, where the system has locks.
+
+    Whoever works on such a sibling holds it locked.
+    """
     if sys.platform == "win32":
         return
-    for sibling in list(target.parent.iterdir()):
-        match = _SIBLING.fullmatch(sibling.name)
-        if match is None or not (sibling.is_dir() or sibling.is_file()):
+    for path in list(folder.iterdir()):
+        if _PARTIAL.fullmatch(path.name) is None or not (path.is_dir() or path.is_file()):
             continue
         with contextlib.suppress(OSError):
-            descriptor = os.open(sibling, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY)
             try:
-                if _is_abandoned(descriptor, match, target):
-                    _clear(sibling, match["kind"], target)
+                if try_lock(descriptor):
+                    remove(path)
             finally:
                 os.close(descriptor)
-
-
-def _is_abandoned(descriptor: int, match: re.Match[str], target: Path) -> bool:
-    """True if nobody works on a sibling, which is then locked against it.
-
-    Who does so holds it locked. Where there are no locks, and for the folder that is moved aside
-    for an instant, the process id must tell: only of writes to the same path, since it means
-    nothing for a process on another machine.
-    """
-    locked = try_lock(descriptor)
-    if match["kind"] == "partial" and locked is not None:
-        return locked
-    return match["name"] == target.name and locked is not False and not _is_alive(int(match["pid"]))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _clear(sibling: Path, kind: str, target: Path) -> None:
-    if kind == "former" and not os.path.lexists(target):
-        os.rename(sibling, target)
-    else:
-        remove(sibling)
 
 
 def remove(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfpqn.datasets import ImageSet, Splits, sides_by_position, split_folder
+from tfpqn.datasets import ImageSet, Splits, split_folder
 from tfpqn.files.foreign import read_json, reading
 from tfpqn.files.typed_json import require_types, write_json
 
@@ -33,16 +33,13 @@ class SplitRecord:
 
     def split(self, items: ImageSet, *, labelled: bool) -> Splits:
         """The items' split: what training had on a side stays there."""
-        known = self.read_sides()
-        if self._is_older(known):
-            known = sides_by_position(items, labelled=labelled)
-        return split_folder(items, labelled=labelled, known=known)
+        return split_folder(items, labelled=labelled, known=self.read_sides())
 
     def read_sides(self) -> dict[str, bool] | None:
-        """Id as text -> whether the item is a query; None without a record.
+        """Id as text -> whether the item is a query; None where there need not be a record.
 
         Raises:
-            ValueError: The record is damaged.
+            ValueError: The record is damaged or missing.
         """
         content = self._read()
         if content is None:
@@ -77,47 +74,26 @@ class SplitRecord:
 
         Returns:
             Numbers of items `added` and `gone`, and of `trained_queries`, which search now and were
-            trained on; None without a record.
+            trained on; None where there need not be a record.
         """
         known = self.read_sides()
-        if known is not None:
-            return _warn_of_changes(known, _sides_of(splits))
-        if self._is_older(known):
-            warnings.warn(
-                "The run has no record of its queries: an earlier version trained it. They are "
-                "drawn as that version drew them. If files have come or gone since, some queries "
-                "were trained on",
-                stacklevel=3,
-            )
-        return None
+        return None if known is None else _warn_of_changes(known, _sides_of(splits))
 
     def _read(self) -> dict[str, Any] | None:
         path = self.folder / SPLIT_FILE
-        if not (self.is_kept and path.is_file()):
+        if not self.is_kept:
             return None
+        if not path.is_file():
+            raise ValueError(
+                f"The run in {str(self.folder)!r} must hold {SPLIT_FILE}, which says on which "
+                "items it was trained. Received: a run without it, as version 0.1 wrote them"
+            )
         content = read_json(path, EXPECTED)
         with reading(path, EXPECTED):
             require_types(content, dict.fromkeys((*SIDES, "labels"), list))
             if missing := set(SIDES) - content.keys():
                 raise ValueError(f"no {sorted(missing)}")
         return content
-
-    def _is_older(self, known: dict[str, bool] | None) -> bool:
-        """Whether the run was trained on a folder that was split by position.
-
-        Raises:
-            ValueError: The record is gone: settings of today's kind have one beside them.
-        """
-        if known is not None or not self.is_kept:
-            return False
-        file = self.folder / "run.json"
-        settings = read_json(file, "the settings of a run") if file.is_file() else {}
-        if settings.keys() & {"optimization", "earlier_epochs"}:
-            raise ValueError(
-                f"The run in {str(self.folder)!r} must hold {SPLIT_FILE}, which says on which "
-                "items it was trained. Received: a run without it"
-            )
-        return True
 
 
 def _warn_of_changes(known: dict[str, bool], sides: dict[str, bool]) -> dict[str, int]:

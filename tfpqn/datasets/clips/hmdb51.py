@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -63,22 +62,15 @@ class Hmdb51(tfds.core.GeneratorBasedBuilder):
         folder = Path(dl_manager.manual_dir)
         return {part: self._generate_examples(folder, part) for part in MARK_OF}
 
-    def _generate_examples(
-        self, folder: Path, part: str
-    ) -> Iterator[tuple[str, dict[str, object]]]:
+    def _generate_examples(self, folder: Path, part: str) -> Iterator[tuple[str, dict[str, Any]]]:
         number = self.builder_config.name.removeprefix("split_")
         for path in list_videos(folder, int(number), part):
-            frames = [io.BytesIO(jpeg) for jpeg in _encode_frames(path)]
-            yield f"{path.parent.name}/{path.name}", {"video": frames, "label": path.parent.name}
+            example = {"video": list(_encode_frames(path)), "label": path.parent.name}
+            yield f"{path.parent.name}/{path.name}", example
 
 
 def list_videos(folder: Path, split_number: int, part: str) -> list[Path]:
-    """The videos of one part of a split, sorted.
-
-    Args:
-        folder: The manual directory.
-        split_number: 1, 2 or 3.
-        part: `"train"` or `"test"`.
+    """The videos of `"train"` or `"test"` in the manual directory, sorted.
 
     Raises:
         FileNotFoundError: There are no lists of the split, or a video that they name is missing.
@@ -103,12 +95,9 @@ def list_videos(folder: Path, split_number: int, part: str) -> list[Path]:
     return sorted(videos)
 
 
-def _encode_frames(path: Path) -> Iterator[bytes]:
+def _encode_frames(path: Path) -> Iterator[io.BytesIO]:
     for frame in read_all_frames(path):
-        yield tf.io.encode_jpeg(_scale(frame), quality=95).numpy()
-
-
-def _scale(frame: np.ndarray) -> tf.Tensor:
-    height, width, channels = frame.shape
-    scale = SHORTER_SIDE / min(height, width)
-    return fit_frame(frame, (round(height * scale), round(width * scale), channels))
+        height, width, channels = frame.shape
+        scale = SHORTER_SIDE / min(height, width)
+        scaled = fit_frame(frame, (round(height * scale), round(width * scale), channels))
+        yield io.BytesIO(tf.io.encode_jpeg(scaled, quality=95).numpy())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfpqn.datasets.clips.clip_set import ClipSet
-from tfpqn.datasets.clips.frame_sampling import check_num_frames, choose_frames
+from tfpqn.datasets.clips.frame_sampling import choose_frames
 from tfpqn.datasets.image_set import ImageShape
 from tfpqn.datasets.images.decoding import decode_image_bytes
 from tfpqn.datasets.lazy_tensorflow import tf
@@ -27,11 +27,9 @@ class TfdsClips(ClipSet):
         num_frames: Frames that are sampled from each clip.
         data_dir: Folder of the prepared sets; None for tensorflow-datasets' own default.
         first_id: Id of the first clip; the others count on from it.
-        mirrors_alike: Whether a mirrored clip keeps its label.
 
     Raises:
-        FileNotFoundError: The set is not prepared, or not for random access; the message says how.
-        ValueError: `num_frames` is below one.
+        FileNotFoundError: The set is not prepared for random access; the message says how.
     """
 
     fields = ("_rows", "labels", "ids")
@@ -45,26 +43,21 @@ class TfdsClips(ClipSet):
         *,
         data_dir: str | Path | None = None,
         first_id: int = 0,
-        mirrors_alike: bool = True,
     ) -> None:
-        check_num_frames(num_frames)
         builder = _find_prepared(name, data_dir)
         # The source beneath gives the records as they lie there: nothing is decoded yet.
         self._records = builder.as_data_source(split=split).data_source
         self._rows = np.arange(len(self._records))
-        self.labels = np.array([self._label(row) for row in self._rows.tolist()], dtype=np.int64)
+        labels = [self._features(row)["label"].int64_list.value[0] for row in self._rows.tolist()]
+        self.labels = np.array(labels, dtype=np.int64)
         self.ids = first_id + self._rows
         self.label_names = tuple(builder.info.features["label"].names)
         self.image_shape = image_shape
         self.num_frames = num_frames
-        self.mirrors_alike = mirrors_alike
         self.skipped = {}
 
     def _features(self, row: int) -> Any:
         return tf.train.Example.FromString(self._records[row]).features.feature
-
-    def _label(self, row: int) -> int:
-        return self._features(row)["label"].int64_list.value[0]
 
     def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
         encoded = self._features(int(self._rows[position]))["video"].bytes_list.value
@@ -77,27 +70,18 @@ def _find_prepared(name: str, data_dir: str | Path | None) -> Any:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir)
-    if not (builder.data_path / "dataset_info.json").exists():
-        raise FileNotFoundError(
-            f"{name} must lie prepared in the data directory. Received: {builder.data_dir!s}, "
-            f"which does not hold it. {_how_to_prepare(name, builder)}"
-        )
-    file_format = builder.info.file_format.value
+    is_there = (builder.data_path / "dataset_info.json").exists()
+    file_format = builder.info.file_format.value if is_there else "nothing"
     if file_format != "array_record":
+        # A builder of our own is known to tensorflow-datasets once its module is imported.
+        module = type(builder).__module__
+        extra = f", {module}" if module.startswith("tfpqn.") else ""
         raise FileNotFoundError(
-            f"{name} must lie prepared as array_record, which gives random access. Received: "
-            f"{builder.data_dir!s}, where it lies as {file_format}. "
-            f"{_how_to_prepare(name, builder)}, DIR being a folder that does not hold it yet"
+            f"{name} must lie prepared in the data directory as array_record, which gives random "
+            f"access. Received: {builder.data_dir!s}, where it lies as {file_format}. Prepare it "
+            f'once with `python -c "import tensorflow_datasets as tfds{extra}; '
+            f"tfds.builder('{name}', data_dir='DIR').download_and_prepare("
+            "file_format='array_record')\"` and pass `--data-dir DIR`, a folder that does not hold "
+            "it yet"
         )
     return builder
-
-
-def _how_to_prepare(name: str, builder: Any) -> str:
-    # A builder of our own is known to tensorflow-datasets once its module is imported.
-    module = type(builder).__module__
-    extra = f", {module}" if module.startswith("tfpqn.") else ""
-    line = (
-        f"import tensorflow_datasets as tfds{extra}; tfds.builder('{name}', data_dir='DIR')"
-        ".download_and_prepare(file_format='array_record')"
-    )
-    return f'Prepare it once with `python -c "{line}"` and pass `--data-dir DIR`'

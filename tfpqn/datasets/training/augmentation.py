@@ -1,4 +1,8 @@
-"""Random changes to training items, for every backend."""
+"""Random changes to training items, for every backend.
+
+Each function takes items, uint8 `[batch, height, width, channels]`, or clips `[batch, num_frames,
+height, width, channels]`, whose frames are all changed alike, and gives such an array back.
+"""
 
 from __future__ import annotations
 
@@ -34,16 +38,15 @@ class Augmentation(NamedTuple):
     def require_fitting(self, image_shape: ImageShape) -> None:
         """Raise a ValueError if a setting is out of range for images of this shape."""
         height, width, _ = image_shape
-        size = f"for images of {height} x {width} pixels"
-        if not 0 <= self.max_shift < min(height, width):
-            raise ValueError(
-                f"max_shift must lie in 0 .. {min(height, width) - 1}, {size}. "
-                f"Received: {self.max_shift}"
-            )
-        if not 0 <= self.cutout <= 2 * max(height, width):
-            raise ValueError(
-                f"cutout must lie in 0 .. {2 * max(height, width)}, {size}. Received: {self.cutout}"
-            )
+        for name, most in (
+            ("max_shift", min(height, width) - 1),
+            ("cutout", 2 * max(height, width)),
+        ):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(
+                    f"{name} must lie in 0 .. {most}, for images of {height} x {width} pixels. "
+                    f"Received: {getattr(self, name)}"
+                )
         if not 0 < self.min_area <= 1:
             raise ValueError(f"min_area must lie in (0, 1]. Received: {self.min_area}")
         if not 0 <= self.color_jitter < 1:
@@ -64,17 +67,7 @@ def shift_and_flip(
 ) -> np.ndarray:
     """Shift each item by up to `max_shift` pixels along both axes and, maybe, mirror half of them.
 
-    What comes in at a border is the mirrored inside. All frames of a clip are treated alike.
-
-    Args:
-        images: `[batch, height, width, channels]`; clips `[batch, num_frames, height, width,
-            channels]`.
-        max_shift: Largest shift in pixels.
-        rng: Draws shifts and flips.
-        mirrors_alike: Whether to mirror.
-
-    Returns:
-        Array of the same shape and dtype.
+    What comes in at a border is the mirrored inside.
     """
     batch_size, *frames, height, width, channels = images.shape
     rows, columns = (
@@ -99,14 +92,6 @@ def crop(images: np.ndarray, min_area: float, rng: np.random.Generator) -> np.nd
 
     Its share of the area is uniform in `min_area .. 1`, the logarithm of its aspect in that of
     `3 / 4 .. 4 / 3`, and its place uniform inside; pixels between pixels are linear in both axes.
-
-    Args:
-        images: uint8 `[batch, height, width, channels]`, or clips, whose frames are cut alike.
-        min_area: Smallest share of the area, above 0; 1 for no crop.
-        rng: Draws areas, aspects and places.
-
-    Returns:
-        Array of the same shape and dtype.
     """
     if min_area == 1:
         return images
@@ -142,16 +127,7 @@ def _enlarge(image: np.ndarray, box: tuple[float, ...]) -> np.ndarray:
 
 
 def cut_out(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Paint a square of `side` pixels around a random pixel of each item grey.
-
-    Args:
-        images: `[batch, height, width, channels]`, or clips, whose frames are painted alike.
-        side: Side of the square in pixels; what of it lies outside is lost. 0 for no square.
-        rng: Draws the pixels.
-
-    Returns:
-        Array of the same shape and dtype.
-    """
+    """Paint a square of `side` pixels around a random pixel of each item grey."""
     if not side:
         return images
     batch_size, *frames, height, width, _ = images.shape
@@ -168,18 +144,10 @@ def cut_out(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarr
 
 
 def jitter_colors(images: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Change brightness, contrast and saturation of each item by random factors, in this order.
+    """Change brightness, contrast and saturation by random factors within `strength` of 1.
 
     Brightness multiplies all pixels; contrast moves them from their mean; saturation moves the
     channels from their mean at each pixel, which leaves grey images as they are.
-
-    Args:
-        images: uint8 `[batch, height, width, channels]`, or clips, whose frames change alike.
-        strength: The factors lie in `1 - strength .. 1 + strength`; 0 for no change.
-        rng: Draws the factors.
-
-    Returns:
-        Array of the same shape and dtype, rounded, and clipped to 0 .. 255.
     """
     if not strength:
         return images
