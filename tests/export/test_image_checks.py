@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.datasets.pictures import PICTURES
-from tfpqn.datasets import check_image_bytes, decode_image
+from tfpqn.datasets import decode_image, make_plain
 from tfpqn.export.model.image_checks import check_images, check_pixels
 
 KINDS = "JPEG, PNG, GIF, still WebP or 24-bit BMP"
@@ -50,7 +50,7 @@ def accepts_in_graph(data: bytes, max_pixels: int) -> bool:
 
 def accepts(data: bytes, max_pixels: int) -> bool:
     try:
-        check_image_bytes(data, max_pixels)
+        make_plain(data, max_pixels)
     except ValueError as error:
         assert f"at most {max_pixels} pixels" in str(error)
         return False
@@ -92,22 +92,13 @@ def test_a_decompression_bomb_is_refused_by_its_header(side):
     assert not accepts(bomb, 2**25)
 
 
-@pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8\xff", b"%PDF-1.4", b"II*\0" * 9])
-def test_bytes_of_another_kind_are_refused(data):
-    with pytest.raises(ValueError, match=rf"{KINDS}|expected a whole image file"):
-        check_image_bytes(data)
-
-
 @pytest.mark.parametrize("name", PICTURES)
-def test_what_the_graph_would_misread_is_refused_before_and_in_it(name):
+def test_what_the_graph_would_misread_is_refused_in_it(name):
     data = PICTURES[name].data
     if name.endswith((".tif", ".tiff", ".avif", ".bmp", "animation.webp")):
-        with pytest.raises(ValueError, match=KINDS):
-            check_image_bytes(data)
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"images: .*{KINDS}.*rows"):
             read_in_graph(tf.constant([data]))
     else:
-        check_image_bytes(data)
         assert read_in_graph(tf.constant([data])).shape == (1, 4, 4, 3)
 
 

@@ -21,7 +21,6 @@ if _TYPE_CHECKING:
     from tfpqn.datasets.images.folder import ImageFolder as ImageFolder
     from tfpqn.datasets.plain_images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
     from tfpqn.datasets.plain_images import MAX_PIXELS as MAX_PIXELS
-    from tfpqn.datasets.plain_images import check_image_bytes as check_image_bytes
     from tfpqn.datasets.plain_images import make_plain as make_plain
     from tfpqn.datasets.protocols import Protocol as Protocol
     from tfpqn.datasets.protocols import load_protocol as load_protocol
@@ -39,7 +38,7 @@ _MODULES = {
     "images.arrays": ["ImageArrays"],
     "images.decoding": ["decode_image", "plain_sentence"],
     "images.folder": ["ImageFolder"],
-    "plain_images": ["IMAGE_SUFFIXES", "MAX_PIXELS", "check_image_bytes", "make_plain"],
+    "plain_images": ["IMAGE_SUFFIXES", "MAX_PIXELS", "make_plain"],
     "protocols": ["Protocol", "load_protocol", "protocol_names"],
     "splits": ["Splits", "split_folder"],
     "training.training_batches": ["TrainingBatches"],

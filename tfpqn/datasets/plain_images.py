@@ -53,24 +53,6 @@ def make_plain(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
         raise _broken(image, error) from error
 
 
-def check_image_bytes(data: bytes, max_pixels: int = MAX_PIXELS) -> None:
-    """Accept the bytes of an image file that the graph can read; only its header is read here.
-
-    Args:
-        data: Bytes of a JPEG, PNG, GIF, still WebP or 24-bit BMP file.
-        max_pixels: Largest width times height.
-
-    Raises:
-        ValueError: The bytes are no such file, or its header names more pixels.
-    """
-    kinds = "JPEG, PNG, GIF, still WebP or 24-bit BMP"
-    image = _open(data, kinds, _DECODED, max_pixels)
-    if not _is_plain(data) and image.format != "GIF":
-        raise ValueError(
-            f"expected the bytes of a {kinds} file. Received another {image.format} file"
-        )
-
-
 def encode_png(pixels: np.ndarray) -> bytes:
     """Pixels, uint8 `[height, width, channels]`, as the bytes of a PNG."""
     file = io.BytesIO()

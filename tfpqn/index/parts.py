@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from tfpqn.files.atomic import sha256_of
 from tfpqn.files.foreign import reading, require_within
 from tfpqn.index.manifest import Manifest, Part
-from tfpqn.index.parquet_footer import ColumnChunk, read_column_chunks
 from tfpqn.index.schema import CODE_COLUMN, ID_COLUMN, to_column, to_ids, type_name
 
 # Codes are as good as random and ids differ: of real collections the rest is no hundred times more.
@@ -90,14 +89,14 @@ def _open_part(folder: Path, part: Part, manifest: Manifest) -> Iterator[pq.Parq
     with reading(path, "a part of an index"), open(path, "rb") as file:
         _require(path, "bytes", part.bytes, os.fstat(file.fileno()).st_size)
         _require(path, "sha256", part.sha256, sha256_of(file))
-        columns = read_column_chunks(file)
         footer = pq.read_metadata(file)
         _require_columns(path, manifest, footer.schema.to_arrow_schema())
         _require(path, "rows", part.rows, footer.num_rows)
-        _require_bounded(path, part, _size_in_memory(columns, manifest.layout.bytes_per_code))
+        _require_bounded(path, part, _size_in_memory(footer, manifest.layout.bytes_per_code))
         # Equal strings are read once, and counted before they grow.
-        names = {column.path for column in columns if column.has_equal_strings_once}
-        yield pq.ParquetFile(file, metadata=footer, read_dictionary=sorted(names))
+        leaves = [footer.schema.column(number) for number in range(len(footer.schema))]
+        names = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        yield pq.ParquetFile(file, metadata=footer, read_dictionary=names)
 
 
 def _require_columns(path: Path, manifest: Manifest, schema: pa.Schema) -> None:
@@ -128,13 +127,14 @@ def _require_bounded(path: Path, part: Part, size: int) -> None:
         )
 
 
-def _size_in_memory(columns: list[ColumnChunk], bytes_per_code: int) -> int:
-    """At least so many bytes the rows take; equal strings are counted once."""
-    widths = [bytes_per_code if c.path == CODE_COLUMN else _BYTES_PER_VALUE for c in columns]
-    return sum(
-        max(0, column.num_bytes, column.num_values * width)
-        for column, width in zip(columns, widths, strict=True)
-    )
+def _size_in_memory(footer: pq.FileMetaData, bytes_per_code: int) -> int:
+    """At least so many bytes the rows take; equal strings are counted once.
+
+    Only row groups are asked: of a forged column pyarrow's objects end the process.
+    """
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    by_rows = footer.num_rows * (bytes_per_code + _BYTES_PER_VALUE * (footer.num_columns - 1))
+    return max(by_rows, sum(max(0, group.total_byte_size) for group in groups))
 
 
 def _decoded_size(column: pa.ChunkedArray) -> int:
