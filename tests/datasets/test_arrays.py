@@ -41,6 +41,17 @@ def test_batches_hold_the_chosen_images_in_order(
         np.testing.assert_array_equal(batch.images, pixels[batch.positions])
 
 
+def test_batches_are_read_as_they_are_wanted(
+    pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, read = [], ImageArrays.read
+    monkeypatch.setattr(ImageArrays, "read", lambda *given: reads.append(given) or read(*given))
+    batches = ImageArrays(pixels, np.arange(7)).batches(1)
+    assert not reads
+    next(batches)
+    assert len(reads) <= 4  # the batch itself, two ahead, and one that is begun
+
+
 def test_subset_keeps_labels_ids_and_names_together(pixels: np.ndarray) -> None:
     labels, ids = np.eye(7, 3, dtype=np.int64), np.array(list("tuvwxyz"))
     part = ImageArrays(pixels, labels, ids, label_names=("a",)).subset(np.array([6, 1]))
@@ -141,12 +152,8 @@ def test_clips_given_one_by_one_equal_those_given_by_offsets() -> None:
     ("changes", "message"),
     [
         ({"frames": FRAMES / 1.0}, "frames must be uint8 .*Received: float64"),
-        ({"frames": FRAMES[0, 0]}, r"frames must be uint8 .*Received: uint8 \(5, 3\)"),
         ({"offsets": (0, 6, 3, 10)}, "offsets must begin at 0, never fall, and end at 10"),
-        ({"offsets": (0, 3, 9)}, "offsets must begin at 0, never fall, and end at 10"),
-        ({"offsets": (1, 3, 10)}, "offsets must begin at 0, never fall, and end at 10"),
         ({"offsets": (0.0, 3.0, 10.0)}, r"offsets must be integers \[num_clips \+ 1\]"),
-        ({"offsets": ()}, r"offsets must be integers \[num_clips \+ 1\]"),
         ({"labels": [0, 1, 2]}, "one entry per clip. Received: 2 clips, 3 labels, 2 ids"),
         ({"labels": np.zeros((2, 1, 1))}, r"labels must be integers .* float64 \(2, 1, 1\)"),
         ({"ids": ["a"]}, "one entry per clip. Received: 2 clips, 2 labels, 1 ids"),

@@ -53,23 +53,6 @@ def test_there_are_as_many_batches_as_the_classes_can_fill(drawn):
     assert not can_fill(order.num_batches + 1)
 
 
-def test_every_item_and_every_pair_of_classes_has_its_turn():
-    labels = np.arange(103) % 10
-    order = BalancedOrder(labels, 8, 4)
-    epochs = [order.draw(0, epoch) for epoch in range(60)]
-    assert set(np.concatenate(epochs).tolist()) == set(range(103))
-    pairs = {tuple(sorted(set(labels[batch]))) for rows in epochs for batch in rows.reshape(-1, 8)}
-    assert len(pairs) == 45
-
-
-def test_an_order_depends_on_seed_and_epoch_alone():
-    labels = np.arange(80) % 4
-    order, again = (BalancedOrder(labels, 8, 2) for _ in range(2))
-    np.testing.assert_array_equal(order.draw(3, 5), again.draw(3, 5))
-    for seed, epoch in ((3, 6), (4, 5)):
-        assert not np.array_equal(order.draw(3, 5), order.draw(seed, epoch))
-
-
 def test_training_batches_are_balanced_wherever_the_stream_begins(rng):
     images = ImageArrays(rng.integers(0, 9, (50, 4, 4, 3), np.uint8), np.arange(50) % 5)
     batches = TrainingBatches(images, 6, seed=1, samples_per_class=3)

@@ -64,18 +64,6 @@ def test_each_label_has_its_number_of_images_and_no_query_is_searched_or_learned
     assert load(name).describe() == splits.describe()
 
 
-def test_an_id_names_the_same_image_in_every_protocol(load: Callable[[str], Splits]) -> None:
-    everything = load("cifar10-10kq").database
-    image_of = dict(zip(everything.ids.tolist(), everything.images, strict=True))
-    test_images = load("cifar10-full").database
-    shared = [i for i, id_ in enumerate(test_images.ids.tolist()) if id_ in image_of][:200]
-    assert shared
-    for position in shared:
-        np.testing.assert_array_equal(
-            test_images.images[position], image_of[int(test_images.ids[position])]
-        )
-
-
 def test_the_file_holds_what_was_prepared_in_the_same_order(
     load: Callable[[str], Splits], data_dir: Path, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfpqn.datasets import load_protocol, protocol_names
+from tfpqn.datasets import load_protocol
 
 BESIDE_THE_CHECKOUT = Path(__file__).parents[2].parent / "shared" / "data" / "tfds"
 CLIP_NAMES = {"moving-digits": 8, "msr-action3d": 16, "ucf101-1": 16, "hmdb51-1": 16}
@@ -35,12 +35,6 @@ def write_msr(folder: Path) -> None:
         subject=np.arange(1, 11),
         class_names=np.array(["wave", "throw"]),
     )
-
-
-def test_clip_protocols_name_their_number_of_frames() -> None:
-    assert set(protocol_names()) > set(CLIP_NAMES)
-    for name in protocol_names():
-        assert load_protocol(name).num_frames == CLIP_NAMES.get(name)
 
 
 def test_number_of_frames_of_images_is_refused() -> None:

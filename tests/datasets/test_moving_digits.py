@@ -43,13 +43,6 @@ def test_sizes_are_those_of_the_description(splits: Splits) -> None:
     np.testing.assert_array_equal(ids, np.arange(1800))
 
 
-def test_clips_are_the_same_every_time(splits: Splits) -> None:
-    again = load_protocol("moving-digits").load(num_frames=5)
-    assert again.describe() == splits.describe()
-    assert again.query.num_frames == 5
-    np.testing.assert_array_equal(again.query.frames, splits.query.frames)
-
-
 def test_digits_move_from_corner_to_corner(splits: Splits) -> None:
     centres = centres_of(frames_of(splits.query))
     names = np.array(splits.query.label_names)[splits.query.labels]

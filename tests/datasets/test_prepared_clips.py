@@ -108,12 +108,6 @@ def test_only_the_frames_that_a_seed_draws_are_decoded(
     assert len(decoded) == 12
 
 
-def test_stored_frames_have_a_shorter_side_of_240(data_dir: Path) -> None:
-    source = tfds.builder("hmdb51/split_1", data_dir=data_dir).as_data_source(split="test")
-    stored = [frame for example in source for frame in example["video"]]
-    assert {frame.shape for frame in stored} == {(240, 320, 3)}
-
-
 def test_set_without_random_access_is_refused_with_the_remedy(manual: Path, tmp_path: Path) -> None:
     prepare(manual, tmp_path, "tfrecord")
     with pytest.raises(FileNotFoundError, match="lies as tfrecord") as caught:

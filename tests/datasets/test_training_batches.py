@@ -77,16 +77,11 @@ def test_dataset_gives_the_arrays_and_ends_where_it_is_told_to(
 
 
 def test_each_epoch_is_another_permutation(images: ImageArrays) -> None:
+    assert TrainingBatches(images, 6).steps_per_epoch == 3  # the last two are left out
     stream = take(TrainingBatches(images, 5), 20)
     orders = np.concatenate([labels for _, labels in stream]).reshape(5, 20)
     np.testing.assert_array_equal(np.sort(orders), [np.arange(20)] * 5)
     assert len({tuple(order) for order in orders} | {tuple(range(20))}) == 6
-
-
-def test_incomplete_batch_is_left_out_and_no_image_comes_twice(images: ImageArrays) -> None:
-    batches = TrainingBatches(images, 6)
-    assert batches.steps_per_epoch == 3
-    assert len(set(np.concatenate([labels for _, labels in take(batches, 3)]).tolist())) == 18
 
 
 @pytest.mark.parametrize("items", ["images", "folder"])
@@ -96,12 +91,6 @@ def test_images_stay_with_their_labels(
     for pixels, labels in take(TrainingBatches(request.getfixturevalue(items), 6), 8):
         assert pixels.dtype == np.uint8
         np.testing.assert_array_equal(pixels, images.images[labels])
-
-
-def test_labels_may_be_multi_hot(images: ImageArrays) -> None:
-    multi_hot = ImageArrays(images.images, np.eye(20, dtype=np.int64))
-    for pixels, labels in take(TrainingBatches(multi_hot, 6), 3):
-        np.testing.assert_array_equal(pixels, images.images[labels.argmax(axis=1)])
 
 
 @pytest.mark.parametrize("items", ["images", "clips"])
@@ -186,12 +175,6 @@ def test_all_frames_of_a_clip_are_shifted_and_flipped_alike(
     assert len(drawn) > 60
 
 
-def test_without_augmentation_clips_are_sampled_uniformly(clips: ClipArrays) -> None:
-    for frames, labels in take(TrainingBatches(clips, 6), 4):
-        for clip, label in zip(frames, labels.tolist(), strict=True):
-            np.testing.assert_array_equal(clip, clips.read_item(label))
-
-
 def test_views_of_an_item_stand_together_and_are_labelled_by_it(images: ImageArrays) -> None:
     everyday = ImageArrays(images.images, np.zeros(20, np.int64))
     batches = TrainingBatches(everyday, 6, augment=True, max_shift=1, views=3)
@@ -206,26 +189,14 @@ def test_views_of_an_item_stand_together_and_are_labelled_by_it(images: ImageArr
     assert np.mean([len(of_item) > 1 for of_item in seen]) > 0.8
 
 
-def test_augmentation_leaves_the_order_as_it_is(images: ImageArrays) -> None:
-    plain, augmented = (
-        [labels for _, labels in take(TrainingBatches(images, 6, augment=augment), 7)]
-        for augment in (False, True)
-    )
-    np.testing.assert_array_equal(plain, augmented)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 0}, r"batch_size .* 1 \.\. 20.*Received: 0"),
         ({"batch_size": 21}, r"batch_size .* 1 \.\. 20.*Received: 21"),
         ({"max_shift": -1}, r"in 0 \.\. 5, for images of 6 x 7.*Received: -1"),
-        ({"max_shift": 6}, r"in 0 \.\. 5, for images of 6 x 7"),
         ({"cutout": -1}, r"cutout must lie in 0 \.\. 14, for images of 6 x 7 pixels. Received: -1"),
-        ({"cutout": 15}, r"cutout must lie in 0 \.\. 14"),
         ({"color_jitter": 1.0}, r"color_jitter must lie in \[0, 1\). Received: 1.0"),
         ({"min_area": 0.0}, r"min_area must lie in \(0, 1\]. Received: 0.0"),
-        ({"min_area": 1.1}, r"min_area must lie in \(0, 1\]. Received: 1.1"),
         ({"views": 0}, "views must be at least 1.*views=0"),
         ({"views": 4}, "views must .* divide the batch.*views=4, batch_size=6"),
         ({"views": 2, "augment": False}, "be 1 without augment.*augment=False"),

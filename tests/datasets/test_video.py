@@ -1,7 +1,6 @@
 """Laws of reading videos: the wanted frames, from any container, and a sentence when it fails."""
 
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +59,6 @@ def test_frames_beyond_the_limit_of_pixels_are_refused(monkeypatch: pytest.Monke
         read_frames(encode_video(2), 1)
 
 
-def test_path_and_bytes_give_the_same_frames(tmp_path: Path) -> None:
-    path = tmp_path / "a b.mp4"
-    path.write_bytes(encode_video(6))
-    for source in (path, str(path)):
-        np.testing.assert_array_equal(read_frames(source, 3), read_frames(path.read_bytes(), 3))
-
-
 @pytest.mark.parametrize("name", ["mkv", "gif"])
 def test_of_a_truncated_video_the_frames_that_came_are_sampled(name: str) -> None:
     whole = encode_video(12, name)
@@ -115,14 +107,3 @@ def test_what_is_no_video_is_refused_in_a_sentence(
             read_frames(source, 3)
         assert len(str(caught.value).splitlines()) == 1
     assert capfd.readouterr() == ("", "")
-
-
-def test_all_frames_come_in_order() -> None:
-    assert numbers(list(read_all_frames(encode_video(9)))) == list(range(9))
-
-
-def test_without_pyav_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encode_video(3)
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImportError, match=r"pip install 'tfpqn\[video\]'"):
-        read_frames(data, 2)

@@ -9,15 +9,12 @@ import pytest
 from tests.training.tiny import (
     LABEL_NAMES,
     fill_weights_with_nan,
-    make_clips,
     make_images,
     make_network,
-    make_network_with,
 )
 from tfpqn.datasets import ImageArrays, ImageFolder
 from tfpqn.export import Searcher
 from tfpqn.index import CodeIndex, Growth, add_to_index, build_index, network_layout
-from tfpqn.layers import TemporalProductQuantization
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +77,6 @@ def test_labels_without_names_are_numbers_and_multi_hot_ones_are_left_out(
     assert CodeIndex.load(tmp_path / "index").metadata.column_names == columns
 
 
-@pytest.mark.parametrize("ids", [np.arange(30, dtype=np.int32), [f"ü/{i}.png" for i in range(30)]])
-def test_ids_are_integers_or_strings(
-    network: Any, images: ImageArrays, tmp_path: Path, ids: Any
-) -> None:
-    build_index(network, ImageArrays(images.images, images.labels, ids), tmp_path / "index")
-    index = CodeIndex.load(tmp_path / "index")
-    assert index.ids.tolist() == list(ids)
-
-
 def test_folder_is_coded_file_by_file_and_broken_files_are_left_out(
     network: Any, images: ImageArrays, tmp_path: Path
 ) -> None:
@@ -104,19 +92,6 @@ def test_folder_is_coded_file_by_file_and_broken_files_are_left_out(
         "loose.png": (None, -1),
     }
     np.testing.assert_array_equal(index.codes, network.encode(images.images[[1, 0, 2]]))
-
-
-def test_existing_path_is_replaced_only_when_told_to(
-    network: Any, images: ImageArrays, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fewer = images.subset(np.array([4, 2]))
-    with monkeypatch.context() as patch:
-        patch.setattr(network, "predict_on_batch", refuse_to_code)
-        with pytest.raises(FileExistsError):
-            build_index(network, fewer, path)
-    assert len(CodeIndex.load(path)) == 20
-    assert build_index(network, fewer, path, overwrite=True) == 2
-    assert CodeIndex.load(path).ids.tolist() == [4, 2]
 
 
 @pytest.mark.parametrize("values", [np.nan, np.inf, 0.0])
@@ -173,20 +148,6 @@ def test_grown_index_equals_that_of_all_items(
     CodeIndex.verify(path)
 
 
-def test_known_item_gets_the_codes_of_its_new_image_in_its_place(
-    network: Any, images: ImageArrays, path: Path
-) -> None:
-    before = CodeIndex.load(path)
-    changed = ImageArrays(images.images[[25, 26]], [3, 3], np.array([4, 11]), LABEL_NAMES)
-    assert add_to_index(network, changed, path) == Growth(num_added=0, num_updated=2)
-    after = CodeIndex.load(path)
-    np.testing.assert_array_equal(after.ids, before.ids)
-    np.testing.assert_array_equal(after.codes[[4, 11]], network.encode(changed.images))
-    others = np.setdiff1d(np.arange(20), [4, 11])
-    np.testing.assert_array_equal(after.codes[others], before.codes[others])
-    assert rows_of(after)[4] == (LABEL_NAMES[3], 3)
-
-
 def test_labels_of_a_folder_get_the_numbers_that_their_names_have_in_the_index(
     network: Any, images: ImageArrays, tmp_path: Path
 ) -> None:
@@ -202,16 +163,6 @@ def test_labels_of_a_folder_get_the_numbers_that_their_names_have_in_the_index(
         "dog/2.png": ("dog", 1),
         "loose.png": (None, -1),
     }
-
-
-def test_clips_are_added_like_images(tmp_path: Path) -> None:
-    network = make_network_with(TemporalProductQuantization(2, 2, 16))
-    clips = make_clips(12)
-    build_index(network, clips.subset(np.arange(8)), tmp_path / "index")
-    assert add_to_index(network, clips.subset(np.arange(4, 12)), tmp_path / "index") == (4, 4)
-    build_index(network, clips, tmp_path / "all")
-    grown, together = (CodeIndex.load(tmp_path / name) for name in ("index", "all"))
-    assert grown.table.equals(together.table)
 
 
 def refuse_to_code(*_: Any) -> None:
@@ -232,6 +183,8 @@ def test_what_does_not_fit_is_refused_before_any_work(
     words = ImageArrays(images.images, images.labels, np.array([f"{n}" for n in range(30)]))
     with pytest.raises(TypeError, match="ids must hold values of type int64. Received: string"):
         add_to_index(network, words, path)
+    with pytest.raises(FileExistsError):
+        build_index(network, images, path)
     double = ImageArrays(images.images, images.labels, np.arange(30) // 2)
     for write in (add_to_index, lambda *given: build_index(*given, overwrite=True)):
         with pytest.raises(ValueError, match="ids must be unique. Received: the id 0 2 times"):

@@ -1,6 +1,5 @@
 """Laws of damage: an index on disk is whole, or the error names what is wrong with it."""
 
-import errno
 import subprocess
 import sys
 import textwrap
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import tfpqn.index
@@ -88,24 +86,6 @@ def test_kill_leaves_one_whole_version(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "new"]
 
 
-@pytest.mark.parametrize("method", ["write_table", "close"])
-def test_full_disk_leaves_the_former_index_and_no_trace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    former = make_index(5)
-    former.save(tmp_path / "index")
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pq.ParquetWriter, method, fail)
-        with pytest.raises(OSError, match="No space left"):
-            make_index(7).save(tmp_path / "index", overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["index"]
-    assert_same(CodeIndex.load(tmp_path / "index"), former)
-
-
 def truncate(part: Path) -> None:
     part.write_bytes(part.read_bytes()[:-100])
 
@@ -120,13 +100,6 @@ def remove(part: Path) -> None:
     part.unlink()
 
 
-def swap_with_another_index(part: Path) -> None:
-    other = part.parent.parent / "other"
-    with CodeIndexWriter(other, LAYOUT, rows_per_part=4) as writer:
-        writer.append(make_index(10, seed=5).codes, np.arange(10))
-    part.write_bytes((other / part.name).read_bytes())
-
-
 @READERS
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
@@ -134,7 +107,6 @@ def swap_with_another_index(part: Path) -> None:
         (truncate, ValueError, "is torn, changed or of another index: the manifest says bytes"),
         (flip_a_byte, ValueError, "is torn, changed or of another index: the manifest says sha256"),
         (remove, FileNotFoundError, "is missing"),
-        (swap_with_another_index, ValueError, "of another index"),
     ],
 )
 def test_damaged_part_is_named(
@@ -172,15 +144,11 @@ def test_part_that_the_manifest_does_not_name_is_foreign(
         ({"num_codewords": 257}, "expected code_dtype 'uint16', not 'uint8'"),
         ({"code_length": 0}, "code_length must be from 1"),
         ({"id_type": "int32"}, "expected id_type to be one of .*, not 'int32'"),
-        ({"fingerprint": "torn"}, "fingerprint must be a digest"),
-        ({"parts": None}, "parts=None, which is not list"),
         ({"parts": [{}]}, "KeyError 'name'"),
         ({"code_length": 2**31 - 1, "num_codewords": 2**31}, "less than 2\\*\\*31 bytes"),
-        ({"code_length": 10**30}, "code_length must be from 1"),
         ({"metadata_columns": {"label": "int65"}}, "No type alias for int65"),
         ({"metadata_columns": {"label": 1}}, "expected metadata columns and their types"),
         ({"metadata_columns": {"id": "int64"}}, "expected metadata columns and their types"),
-        ({"metadata_columns": {"label": "date32"}}, "must hold bool"),
     ],
 )
 def test_manifest_that_contradicts_is_refused(
@@ -192,8 +160,8 @@ def test_manifest_that_contradicts_is_refused(
         CodeIndex.load(tmp_path / "index")
 
 
-@pytest.mark.parametrize("name", ["../index/" + PART, "/etc/passwd", "part-00001-of-00001.parquet"])
-def test_manifest_can_name_nothing_but_its_parts(tmp_path: Path, name: str) -> None:
+def test_manifest_can_name_nothing_but_its_parts(tmp_path: Path) -> None:
+    name = "../index/" + PART
     make_index().save(tmp_path / "index")
     edit_manifest(tmp_path / "index", lambda fields: fields["parts"][0].update(name=name))
     with pytest.raises(ValueError, match=f"expected name '{PART}', not '{name}'"):
@@ -237,7 +205,6 @@ def test_part_of_another_engine_is_read(tmp_path: Path) -> None:
         ({"code": pa.array([b"\x00\x00", b"\x00"])}, "widths must match"),
         ({"code": pa.array([b"\x00\x00", None])}, "must have a code. Received: 1 without"),
         ({"code": pa.array([b"\x00" * 3] * 2, pa.binary(3))}, "must have the columns"),
-        ({"code": pa.array(["a", "b"])}, "must have the columns"),
         ({"id": pa.array(["a", "b"])}, "must have the columns"),
         ({"id": pa.array([1, None])}, "must have an id. Received: 1 missing"),
         ({"label": pa.array([1, 2])}, "must have the columns"),

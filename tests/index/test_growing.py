@@ -132,10 +132,6 @@ def test_changes_on_disk_that_do_not_fit_are_refused_and_change_nothing(tmp_path
         update_index(path, index_of([Item("a", (1, 2), 3, [])], "string"))
     with pytest.raises(TypeError, match="'label' must hold values of type int64. Received: string"):
         update_index(path, CodeIndex(LAYOUT, [[1, 2]], [9], {"label": ["a"]}))
-    (path / "mine.txt").touch()
-    with pytest.raises(FileExistsError, match=r"also holds 'mine\.txt'"):
-        compact_index(path)
-    (path / "mine.txt").unlink()
     assert items_of(CodeIndex.load(path)) == items
     assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
 

@@ -1,6 +1,5 @@
 """Laws of an index that several use at once: a reader gets one state, no update is lost."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.index.plain_lists import LAYOUT, write_items
+from tests.index.plain_lists import LAYOUT
 from tfpqn.index import (
     CodeIndex,
     CodeIndexWriter,
@@ -103,38 +102,3 @@ def test_second_writer_is_refused_by_name_and_the_first_goes_on(
     assert CodeIndex.load(path).ids.tolist() == [*IDS.tolist(), 100]
     second(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
-
-
-def test_writers_at_the_same_instant_lose_nothing_that_they_say_is_done(tmp_path: Path) -> None:
-    path = tmp_path / "index"
-    write_index(path, 1)
-    start, done = threading.Barrier(4), []
-
-    def grow(number: int) -> None:
-        start.wait()
-        try:
-            update_index(path, CodeIndex(LAYOUT, [[9, 9]], [number], {"label": [0]}))
-        except BlockingIOError:
-            return
-        done.append(number)
-
-    threads = [threading.Thread(target=grow, args=(100 + number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert done
-    assert set(CodeIndex.load(path).ids.tolist()) == {*IDS.tolist(), *done}
-
-
-@pytest.mark.parametrize("new_id", [1, 100])
-def test_rewriting_keeps_the_permissions_of_an_index(tmp_path: Path, new_id: int) -> None:
-    path = tmp_path / "index"
-    write_items(path, [], "int64")
-    write_index(path, 1)
-    path.chmod(0o770)
-    for file in path.iterdir():
-        file.chmod(0o640)
-    update_index(path, CodeIndex(LAYOUT, [[9, 9]], [new_id], {"label": [0]}))
-    assert path.stat().st_mode & 0o777 == 0o770
-    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o640}

@@ -18,15 +18,16 @@ from tfpqn.items import MAX_PIXELS as MAX_PIXELS
 
 IMAGE_SUFFIXES = tuple(".avif .bmp .gif .jpeg .jpg .png .tif .tiff .webp".split())
 # First bytes of a file and what opens it; not `Image.open`, which warns of a limit of its own.
-_DECODED = {
+_OPENERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\xff\xd8\xff": JpegImageFile,
     b"\x89PNG": PngImageFile,
     b"GIF8": GifImageFile,
     b"BM": BmpImageFile,
     b"RIFF": WebPImageFile,
+    b"II*\0": TiffImageFile,
+    b"MM\0*": TiffImageFile,
+    b"ftypavi": AvifImageFile,
 }
-# The graph cannot decode these.
-_CONVERTED = {b"II*\0": TiffImageFile, b"MM\0*": TiffImageFile, b"ftypavi": AvifImageFile}
 
 
 def make_plain(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -43,8 +44,7 @@ def make_plain(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
     Raises:
         ValueError: The bytes are no such file, or its header names more pixels.
     """
-    kinds = "JPEG, PNG, GIF, WebP, BMP, TIFF or AVIF"
-    image = _open(data, kinds, _DECODED | _CONVERTED, max_pixels)
+    image = _open(data, max_pixels)
     if _is_plain(data):
         return data
     try:
@@ -70,14 +70,15 @@ def _is_plain(data: bytes) -> bool:
     return data.startswith((b"\xff\xd8\xff", b"\x89PNG"))
 
 
-def _open(
-    data: bytes, kinds: str, openers: dict[bytes, type[ImageFile.ImageFile]], max_pixels: int
-) -> ImageFile.ImageFile:
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     """The image, of which only the header has been read."""
     start = data[4:16] if data[4:8] == b"ftyp" else data
-    opener = next((opener for first, opener in openers.items() if start.startswith(first)), None)
+    opener = next((opener for first, opener in _OPENERS.items() if start.startswith(first)), None)
     if opener is None:
-        raise ValueError(f"expected the bytes of a {kinds} file. Received {len(data)} other bytes")
+        raise ValueError(
+            "expected the bytes of a JPEG, PNG, GIF, WebP, BMP, TIFF or AVIF file. "
+            f"Received {len(data)} other bytes"
+        )
     try:
         image = opener(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -68,16 +67,9 @@ class PreparedImages:
         """Write the file into the folder in which tensorflow-datasets has prepared the images.
 
         They keep their order, so that the splits of all protocols are the same.
-
-        Returns:
-            Path of the file.
-
-        Raises:
-            FileNotFoundError: The folder does not hold them, or tensorflow-datasets is missing.
         """
         content = io.BytesIO()
-        arrays: dict[str, Any] = self._read_prepared(Path(data_dir))
-        np.savez(content, **arrays)
+        np.savez(content, **self._read_prepared(Path(data_dir)))  # type: ignore[arg-type]
         path = Path(data_dir) / self.file_name
         write_file_atomically(path, content.getvalue())
         return path
@@ -111,7 +103,16 @@ class PreparedImages:
 
     def _read_prepared(self, data_dir: Path | None) -> dict[str, np.ndarray]:
         """The same arrays as tensorflow-datasets has prepared them."""
-        tfds = self._import_tfds(data_dir)
+        try:
+            import tensorflow_datasets as tfds
+        except ImportError as error:
+            raise FileNotFoundError(
+                f"{self.name} must lie in the data directory as {self.file_name} where "
+                "tensorflow-datasets is not installed. Write it elsewhere with `python -c "
+                f'"from tfpqn.datasets.prepared_images import {self.name.upper()}; '
+                f"{self.name.upper()}.write_file('DIR')\"`, DIR being the prepared one, and pass "
+                f"`--data-dir DIR`. Received: {data_dir!s}, and {error}"
+            ) from error
         builder = tfds.builder(self.name, data_dir=data_dir)
         if not (builder.data_path / "dataset_info.json").exists():
             raise FileNotFoundError(
@@ -126,20 +127,6 @@ class PreparedImages:
             items = tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1))
             arrays |= {f"x_{part}": items["image"], f"y_{part}": items["label"]}
         return arrays
-
-    def _import_tfds(self, data_dir: Path | None) -> Any:
-        try:
-            import tensorflow_datasets
-
-            return tensorflow_datasets
-        except ImportError as error:
-            raise FileNotFoundError(
-                f"{self.name} must lie in the data directory as {self.file_name} where "
-                "tensorflow-datasets is not installed. Write it elsewhere with `python -c "
-                f'"from tfpqn.datasets.prepared_images import {self.name.upper()}; '
-                f"{self.name.upper()}.write_file('DIR')\"`, DIR being the prepared one, and pass "
-                f"`--data-dir DIR`. Received: {data_dir!s}, and {error}"
-            ) from error
 
 
 CIFAR10 = PreparedImages(

@@ -102,12 +102,10 @@ def to_ids(ids: Any, id_type: IdType | None = None) -> pa.ChunkedArray:
 
 
 def _infer_id_type(column: pa.ChunkedArray, dtype: Any) -> IdType:
-    if pa.types.is_integer(column.type):
-        return "int64"
-    if len(column) == 0 and not _is_text(column.type):
-        return "string" if dtype == np.object_ else "int64"
-    if _is_text(column.type):
+    if _is_text(column.type) or len(column) == 0 and dtype == np.object_:
         return "string"
+    if pa.types.is_integer(column.type) or len(column) == 0:
+        return "int64"
     raise TypeError(f"ids must be all integers or all strings. Received: {column.type}")
 
 
@@ -156,16 +154,13 @@ def to_column(values: Any, name: str, kind: pa.DataType | None = None) -> pa.Chu
     if kind is None:
         is_open = pa.types.is_null(column.type) and not len(column)
         kind = pa.string() if is_open else metadata_type(column.type, name)
-    if not _fits(column.type, kind):
-        # Arrow itself would cut 1.5 to 1 and take "ab" for the list of its letters.
-        raise TypeError(
-            f"{name} must hold values of type {type_name(kind)}. Received: {type_name(column.type)}"
-        )
     try:
+        if not _fits(column.type, kind):
+            raise TypeError(type_name(column.type))
         return column.cast(kind)
     except _CONVERSION_ERRORS as error:
         raise TypeError(
-            f"{name} must hold values of type {type_name(kind)}. Received others: {error}"
+            f"{name} must hold values of type {type_name(kind)}. Received: {error}"
         ) from error
 
 
@@ -248,16 +243,18 @@ def type_named(name: str) -> pa.DataType:
 
 
 def _fits(given: pa.DataType, wanted: pa.DataType) -> bool:
+    """Arrow itself would cut 1.5 to 1 and take "ab" for the list of its letters."""
     if pa.types.is_null(given):
         return True
+    is_integer, is_float = pa.types.is_integer, pa.types.is_floating
     known, wanted = _normal_type(given), _normal_type(wanted)
-    if known is None or wanted is None:
-        return False
-    if pa.types.is_integer(wanted):
-        return pa.types.is_integer(known)
-    if pa.types.is_floating(wanted):
-        return pa.types.is_floating(known) or pa.types.is_integer(known)
-    return known == wanted
+    if known is None or wanted is None or known == wanted:
+        return known is not None
+    return (
+        is_integer(known)
+        and is_integer(wanted)
+        or (is_float(wanted) and (is_float(known) or is_integer(known)))
+    )
 
 
 def _normal_type(kind: pa.DataType) -> pa.DataType | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,10 +73,7 @@ class ClipArrays(ClipSet):
         clips: Sequence[np.ndarray],
         labels: np.ndarray,
         ids: np.ndarray | None = None,
-        label_names: Sequence[str] = (),
-        *,
-        num_frames: int,
-        mirrors_alike: bool = True,
+        **options: Any,
     ) -> ClipArrays:
         """From one array per clip: uint8 `[num_frames_i, height, width, channels]`.
 
@@ -93,15 +91,7 @@ class ClipArrays(ClipSet):
                     f"Received: clip {number} with frames of {array.shape[1:]}"
                 )
         offsets = np.cumsum([0, *(len(array) for array in arrays)])
-        return cls(
-            np.concatenate(arrays),
-            offsets,
-            labels,
-            ids,
-            label_names,
-            num_frames=num_frames,
-            mirrors_alike=mirrors_alike,
-        )
+        return cls(np.concatenate(arrays), offsets, labels, ids, **options)
 
     @classmethod
     def from_npz(
@@ -114,16 +104,12 @@ class ClipArrays(ClipSet):
             ValueError: The file is no `.npz` of plain arrays, or lacks one of these; or what
                 `ClipArrays` refuses.
         """
-        arrays = read_npz(path, ("frames", "offsets", "label"), ("class_names", "id"))
-        return cls(
-            arrays["frames"],
-            arrays["offsets"],
-            arrays["label"],
-            arrays.get("id"),
-            arrays.get("class_names", np.array([], dtype=str)).astype(str).tolist(),
-            num_frames=num_frames,
-            mirrors_alike=mirrors_alike,
-        )
+        needed = ("frames", "offsets", "label")
+        arrays = read_npz(path, needed, ("class_names", "id"))
+        names = arrays.get("class_names", np.array([])).astype(str).tolist()
+        frames, offsets, labels = (arrays[name] for name in needed)
+        options = {"num_frames": num_frames, "mirrors_alike": mirrors_alike}
+        return cls(frames, offsets, labels, arrays.get("id"), names, **options)  # type: ignore[arg-type]
 
     def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
         chosen = choose_frames(int(self.lengths[position]), self.num_frames, seed)
