@@ -180,6 +180,21 @@ def number_names(labels: Any, label_names: Sequence[str]) -> tuple[np.ndarray, t
     return np.array([numbers[name] for name in labels.tolist()], np.int64), names
 
 
+def number_items(ids: Any, labels: np.ndarray, num_items: int, kind: str) -> np.ndarray:
+    """The ids as an array; 0, 1, 2, .. without any.
+
+    Raises:
+        ValueError: There is not one of the ids and one of the labels an item.
+    """
+    ids = np.arange(num_items) if ids is None else np.asarray(ids)
+    if len(labels) != num_items or len(ids) != num_items:
+        raise ValueError(
+            f"labels and ids must have one entry per {kind}. Received: "
+            f"{num_items} {kind}s, {len(labels)} labels, {len(ids)} ids"
+        )
+    return ids
+
+
 def fingerprint(ids: np.ndarray) -> str:
     """Short digest of a split: which items, in which order."""
     return hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest()[:16]

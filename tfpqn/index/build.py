@@ -89,12 +89,7 @@ def add_to_index(
     names, the items' labels get the numbers that their names have there; new names get new numbers.
     Memory grows with the codes of `items` alone.
 
-    Args:
-        network: The `ProductQuantizationNetwork` whose codebooks the index was built with.
-        items: An `ImageSet` or `ClipSet`; what cannot be read is left out, as in `build_index`.
-        path: The index folder.
-        batch_size: Images, or frames of clips, coded at once.
-        progress: Called after each batch with the number of items done.
+    The arguments are those of `build_index`.
 
     Returns:
         How many items were added and updated.
@@ -102,8 +97,7 @@ def add_to_index(
     Raises:
         FileNotFoundError: There is no index at `path`.
         TypeError: The index has ids or metadata of other types.
-        ValueError: The index was built with other codebooks, no item could be read, an embedding is
-            not finite, an id occurs twice, or the items have another shape than the network's. The
+        ValueError: The index was built with other codebooks, or what `build_index` refuses. The
             index is then as it was.
     """
     with locked_index(path):  # from the start: hours of coding should not end in a refusal

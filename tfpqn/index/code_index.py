@@ -15,10 +15,11 @@ from tfpqn.index.code_index_writer import CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout
 from tfpqn.index.manifest import Manifest
 from tfpqn.index.parts import read_all_tables, require_parts
-from tfpqn.index.reading import read_one_state, verify_index
+from tfpqn.index.reading import read_one_state
 from tfpqn.index.schema import (
     CODE_COLUMN,
     ID_COLUMN,
+    ID_TYPES,
     IdType,
     Metadata,
     ids_to_numpy,
@@ -141,7 +142,16 @@ class CodeIndex:
             ValueError: A part is torn, truncated, changed or foreign, or an id is double; the
                 message names it.
         """
-        return verify_index(Path(path))
+        folder = Path(path)
+
+        def verify(manifest: Manifest) -> Manifest:
+            ids: list[pa.Array] = []
+            for table in read_all_tables(folder, manifest, manifest.schema.names):
+                ids.extend(table[ID_COLUMN].chunks)
+            require_unique(pa.chunked_array(ids, ID_TYPES[manifest.id_type]))
+            return manifest
+
+        return read_one_state(folder, verify)
 
 
 def _choose_columns(manifest: Manifest, columns: Sequence[str] | None) -> list[str]:

@@ -138,13 +138,13 @@ def _size_in_memory(footer: pq.FileMetaData, bytes_per_code: int) -> int:
 
 
 def _decoded_size(column: pa.ChunkedArray) -> int:
-    return sum(map(_decoded_size_of_chunk, column.chunks))
-
-
-def _decoded_size_of_chunk(chunk: pa.Array) -> int:
-    if pa.types.is_list(chunk.type) or pa.types.is_large_list(chunk.type):
-        chunk = chunk.flatten()
-    if not pa.types.is_dictionary(chunk.type):
-        return int(chunk.nbytes)
-    lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
-    return pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    size = 0
+    for chunk in column.chunks:
+        if pa.types.is_list(chunk.type) or pa.types.is_large_list(chunk.type):
+            chunk = chunk.flatten()
+        if pa.types.is_dictionary(chunk.type):
+            lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+            size += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+        else:
+            size += chunk.nbytes
+    return size

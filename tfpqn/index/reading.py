@@ -7,11 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import pyarrow as pa
-
 from tfpqn.index.manifest import MANIFEST_NAME, Manifest, describe_index
 from tfpqn.index.parts import read_all_tables
-from tfpqn.index.schema import ID_COLUMN, ID_TYPES, require_unique
 
 _MAX_TRIES = 10
 
@@ -49,19 +46,6 @@ def _stamp(folder: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def verify_index(folder: Path) -> Manifest:
-    """Read everything once, one row group at a time, and keep nothing but the ids."""
-
-    def verify(manifest: Manifest) -> Manifest:
-        ids: list[pa.Array] = []
-        for table in read_all_tables(folder, manifest, manifest.schema.names):
-            ids.extend(table[ID_COLUMN].chunks)
-        require_unique(pa.chunked_array(ids, ID_TYPES[manifest.id_type]))
-        return manifest
-
-    return read_one_state(folder, verify)
 
 
 def read_labels(folder: Path) -> dict[str, int]:

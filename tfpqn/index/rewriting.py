@@ -1,8 +1,9 @@
 """Changing an index on disk in one step; parts that hold nothing of a change are not read.
 
-Memory does not grow with the index, but for the ids where two items might have the same. There is
-one writer at a time: another is refused with a BlockingIOError that names the index. Readers get
-the former index or the new one.
+Each function takes the folder of an index and the most rows that one part of it may have. Memory
+does not grow with the index. There is one writer at a time: another is refused with a
+BlockingIOError that names the index. Readers get the former index or the new one; where a change
+fails, since a part is missing, torn or foreign for instance, the index is as it was.
 """
 
 from __future__ import annotations
@@ -44,17 +45,8 @@ def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> Manifes
 
     Contents and order stay as they are.
 
-    Args:
-        path: The folder of the index.
-        rows_per_part: Most rows in one part.
-
     Returns:
         The manifest of the index as it is now.
-
-    Raises:
-        FileExistsError: The folder holds other things than an index.
-        FileNotFoundError: The folder is no index, or a part is missing.
-        ValueError: A part is torn, changed or foreign. The index is then as it was.
     """
     with locked_index(path):
         with _rewriting(path, rows_per_part) as (manifest, parts):
@@ -66,19 +58,12 @@ def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> Manifes
 def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PART) -> Manifest:
     """Rewrite the parts that hold items of these ids, without them; the others keep their order.
 
-    Args:
-        path: The folder of the index.
-        ids: Ids of the index's type.
-        rows_per_part: Most rows in one part.
-
     Returns:
         The manifest of the index as it is now.
 
     Raises:
-        FileNotFoundError: The folder is no index, or a part is missing.
         TypeError: The ids are not of the index's type.
-        ValueError: The index has no item of an id (it is then as it was), or a part that is read
-            is torn, changed or foreign.
+        ValueError: The index has no item of an id.
     """
 
     def remove(table: pa.Table) -> pa.Table:
@@ -103,14 +88,9 @@ def update_index(path: _Path, items: CodeIndex, *, rows_per_part: int = ROWS_PER
         items: Known items, and further ones, which come last in their own order.
         rows_per_part: Most rows in one part.
 
-    Returns:
-        How many items were added, and how many updated.
-
     Raises:
-        FileNotFoundError: The folder is no index, or a part is missing.
         TypeError: Ids or metadata are not of the index's types.
-        ValueError: The items are of another layout, or a part that is read is torn, changed or
-            foreign. The index is then as it was.
+        ValueError: The items are of another layout.
     """
     with locked_index(path):
         return update_locked(path, items, rows_per_part)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfpqn.datasets.clips.clip_set import ClipSet
 from tfpqn.datasets.clips.frame_sampling import check_num_frames, choose_frames
-from tfpqn.datasets.image_set import number_names
+from tfpqn.datasets.image_set import number_items, number_names
 from tfpqn.files.npz import read_npz
 
 
@@ -51,12 +51,7 @@ class ClipArrays(ClipSet):
         offsets = _check_offsets(np.asarray(offsets), len(self.frames))
         self.starts, self.lengths = offsets[:-1], np.diff(offsets)
         self.labels, self.label_names = number_names(labels, label_names)
-        self.ids = np.arange(len(self.starts)) if ids is None else np.asarray(ids)
-        if len(self.labels) != len(self.starts) or len(self.ids) != len(self.starts):
-            raise ValueError(
-                "labels and ids must have one entry per clip. Received: "
-                f"{len(self.starts)} clips, {len(self.labels)} labels, {len(self.ids)} ids"
-            )
+        self.ids = number_items(ids, self.labels, len(self.starts), "clip")
         if self.labels.ndim not in (1, 2) or not np.issubdtype(self.labels.dtype, np.number):
             raise ValueError(
                 "labels must be integers [num_clips] or multi-hot rows [num_clips, num_labels]. "

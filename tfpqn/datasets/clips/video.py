@@ -50,8 +50,7 @@ def read_frames(
         if len(kept) == len(set(chosen.tolist())):
             return [kept[number] for number in chosen.tolist()]
         num_available = num_decoded
-    name = "The video" if isinstance(source, bytes) else Path(source).name
-    raise ValueError(_sentence(name, "none can be decoded"))
+    raise _refusal(source, "none can be decoded")
 
 
 def read_all_frames(source: str | Path | bytes) -> Iterator[np.ndarray]:
@@ -132,25 +131,27 @@ def _open(source: str | Path | bytes) -> Iterator[Any]:
     av = import_av()
     av.logging.set_level(None)  # or libav writes to stderr past Python
     # Never a name for libav to open: it would fetch what looks like an address.
-    name = "The video" if isinstance(source, bytes) else Path(source).name
     with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
         try:
             container = av.open(file, options=FILES_ONLY)
         except (av.FFmpegError, OSError) as error:
-            raise ValueError(_sentence(name, error.strerror or "no video")) from None
+            raise _refusal(source, error.strerror or "no video") from None
         with container:
             if not container.streams.video:
-                raise ValueError(_sentence(name, "no video stream"))
+                raise _refusal(source, "no video stream")
             codec = container.streams.video[0].codec_context
             num_pixels = codec.width * codec.height if codec else 0
             if num_pixels > MAX_PIXELS:
                 reason = f"frames of {num_pixels} pixels, which is more than {MAX_PIXELS}"
-                raise ValueError(_sentence(name, reason))
+                raise _refusal(source, reason)
             yield container
 
 
-def _sentence(name: str, reason: str) -> str:
-    return f"{name} must be a video with a frame that can be decoded. Received: {reason}"
+def _refusal(source: str | Path | bytes, reason: str) -> ValueError:
+    name = "The video" if isinstance(source, bytes) else Path(source).name
+    return ValueError(
+        f"{name} must be a video with a frame that can be decoded. Received: {reason}"
+    )
 
 
 def import_av() -> ModuleType:

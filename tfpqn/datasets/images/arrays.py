@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfpqn.datasets.image_set import ImageBatch, ImageSet, number_names
+from tfpqn.datasets.image_set import ImageBatch, ImageSet, number_items, number_names
 from tfpqn.datasets.plain_images import encode_png
 
 
@@ -43,15 +43,9 @@ class ImageArrays(ImageSet):
                 "images must be uint8 [num_images, height, width, channels]. "
                 f"Received: {images.dtype} {images.shape}"
             )
-        ids = np.arange(len(images)) if ids is None else np.asarray(ids)
-        if len(labels) != len(images) or len(ids) != len(images):
-            raise ValueError(
-                "labels and ids must have one entry per image. Received: "
-                f"{len(images)} images, {len(labels)} labels, {len(ids)} ids"
-            )
         self.images = images
         self.labels = labels
-        self.ids = ids
+        self.ids = number_items(ids, labels, len(images), "image")
         self.image_shape = images.shape[1:]
         self.label_names = label_names
         self.mirrors_alike = mirrors_alike
