@@ -15,7 +15,7 @@ from tfpqn.files.atomic import atomic_directory, sha256_of_file, write_file_atom
 def any_rename(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a test with renameat2 and as on a system that has none."""
     if request.param == "two renames":
-        monkeypatch.setattr(files, "_rename_with_flag", lambda *_: False)
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
 
 
 def write_version(path: Path, text: str, overwrite: bool = False) -> None:
@@ -141,7 +141,7 @@ def test_failing_second_rename_brings_the_former_back(
             raise OSError(errno.EIO, "Input/output error")
         rename(source, target)
 
-    monkeypatch.setattr(files, "_rename_with_flag", lambda *_: False)
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
     monkeypatch.setattr(os, "rename", fail_into_place)
     with pytest.raises(OSError, match="Input/output"):
         write_version(tmp_path / "folder", "new", overwrite=True)

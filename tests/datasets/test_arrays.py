@@ -22,8 +22,9 @@ def pixels(rng: np.random.Generator) -> np.ndarray:
 @pytest.fixture
 def clips(rng: np.random.Generator) -> ClipArrays:
     """Random clips of several lengths, the second without any frame."""
-    frames = [rng.integers(0, 256, (length, 4, 5, 3), dtype=np.uint8) for length in LENGTHS]
-    return ClipArrays.from_clips(frames, np.arange(5), np.array(list("vwxyz")), num_frames=6)
+    frames = rng.integers(0, 256, (sum(LENGTHS), 4, 5, 3), dtype=np.uint8)
+    offsets, ids = np.cumsum([0, *LENGTHS]), np.array(list("vwxyz"))
+    return ClipArrays(frames, offsets, np.arange(5), ids, num_frames=6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -141,13 +142,6 @@ def make(frames: np.ndarray = FRAMES, offsets: Any = (0, 3, 10), **changes: Any)
     return ClipArrays(frames, offsets, **{"labels": [0, 1], "num_frames": 3, **changes})
 
 
-def test_clips_given_one_by_one_equal_those_given_by_offsets() -> None:
-    clips = ClipArrays.from_clips([FRAMES[:3], FRAMES[3:]], [0, 1], num_frames=3)
-    for position in (0, 1):
-        np.testing.assert_array_equal(clips.read_item(position), make().read_item(position))
-    assert make(FRAMES[..., 0]).image_shape == (4, 5, 1)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -164,14 +158,6 @@ def test_clips_given_one_by_one_equal_those_given_by_offsets() -> None:
 def test_clips_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**changes)
-
-
-def test_clips_of_several_sizes_and_no_clips_are_refused() -> None:
-    clips = [FRAMES, FRAMES, FRAMES[:, :3], FRAMES[:, :2]]
-    with pytest.raises(ValueError, match=r"\(4, 5, 3\). Received: clip 2 with frames of \(3, 5, 3"):
-        ClipArrays.from_clips(clips, np.arange(4), num_frames=3)
-    with pytest.raises(ValueError, match="at least one clip. Received: none"):
-        ClipArrays.from_clips([], [], num_frames=3)
 
 
 ARRAYS = {"frames": FRAMES, "offsets": [0, 3, 10], "label": [1, 0]}

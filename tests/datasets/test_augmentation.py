@@ -76,14 +76,6 @@ def test_a_crop_is_a_rectangle_brought_back_to_size(
         assert np.abs(result - cropped(image, min_area, drawn)).max() <= 1.01
 
 
-def test_a_crop_of_all_leaves_an_item_as_it_is(rng: np.random.Generator) -> None:
-    images = rng.integers(0, 256, (2, 7, 5, 3), dtype=np.uint8)
-    assert crop(images, 1.0, rng) is images
-    # The largest area, a square: nothing is left out.
-    draws = np.array([[1.0, 1.0], [0.5, 0.5], [0.3, 0.9], [0.3, 0.9]])
-    np.testing.assert_array_equal(crop(images, 0.5, Given(draws)), images)
-
-
 @pytest.mark.parametrize("side", [1, 3])
 def test_cutout_greys_one_square_around_any_pixel(rng: np.random.Generator, side: int) -> None:
     images = rng.integers(0, 100, (400, 4, 5, 3), dtype=np.uint8)

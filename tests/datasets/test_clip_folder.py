@@ -34,17 +34,6 @@ def broken(folder: Path) -> Path:
     return folder
 
 
-def test_ids_labels_and_names_follow_the_paths(folder: Path) -> None:
-    (folder / "ant" / "notes.txt").touch()
-    clips = ClipFolder(folder, SHAPE, 4)
-    assert sorted(clips.ids) == sorted(LENGTHS)
-    assert clips.label_names == ("ant", "bee")
-    labels = dict(zip(clips.ids, clips.labels.tolist(), strict=True))
-    assert labels == {"ant/1.avi": 0, "ant/old/2.MP4": 0, "bee/3.gif": 1, "bee/4.mkv": 1} | {
-        "loose.mp4": -1
-    }
-
-
 @pytest.mark.parametrize("shape", [SHAPE, (40, 8, 1)])
 def test_batches_hold_the_uniformly_sampled_frames_in_order_and_shape(
     folder: Path, shape: tuple[int, int, int]
@@ -70,8 +59,6 @@ def test_folder_without_videos_or_frames_is_refused(folder: Path, tmp_path: Path
     (tmp_path / "none").mkdir()
     with pytest.raises(FileNotFoundError, match=r"must hold videos .*\.mp4.*holds none"):
         ClipFolder(tmp_path / "none", SHAPE, 4)
-    with pytest.raises(FileNotFoundError, match="video folder must exist"):
-        ClipFolder(tmp_path / "nowhere", SHAPE, 4)
     with pytest.raises(ValueError, match="num_frames must be at least 1. Received: 0"):
         ClipFolder(folder, SHAPE, 0)
 
@@ -85,9 +72,8 @@ def test_missing_pyav_is_noted_before_the_first_batch(
 
 
 def test_folder_can_be_split_and_trained_on(folder: Path) -> None:
-    splits = split_folder(ClipFolder(folder, SHAPE, 4, mirrors_alike=False).readable())
+    splits = split_folder(ClipFolder(folder, SHAPE, 4).readable())
     assert len(splits.query) == len(splits.database) == 2
-    assert not splits.train.mirrors_alike
     batches = TrainingBatches(splits.train, 2, augment=True)
     (first, labels), _ = batches.dataset().take(2).as_numpy_iterator()
     assert first.shape == (2, 4, *SHAPE)

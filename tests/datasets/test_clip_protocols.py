@@ -9,7 +9,6 @@ import pytest
 from tfpqn.datasets import load_protocol
 
 BESIDE_THE_CHECKOUT = Path(__file__).parents[2].parent / "shared" / "data" / "tfds"
-CLIP_NAMES = {"moving-digits": 8, "msr-action3d": 16, "ucf101-1": 16, "hmdb51-1": 16}
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +22,18 @@ def clips_dir() -> Path:
     return folder
 
 
-def write_msr(folder: Path) -> None:
+def write_msr(folder: Path, **changes: np.ndarray) -> None:
     """A file like that of MSR-Action3D: ten subjects with one clip each."""
     lengths = np.arange(3, 13)
-    np.savez(
-        folder / "msr_action3d_depth64.npz",
-        frames=np.repeat(np.arange(10), lengths).astype(np.uint8)[:, None, None]
-        * np.ones((64, 64), np.uint8),
-        offsets=np.cumsum([0, *lengths]),
-        label=np.arange(10) % 2,
-        subject=np.arange(1, 11),
-        class_names=np.array(["wave", "throw"]),
-    )
+    numbers = np.repeat(np.arange(10), lengths).astype(np.uint8)
+    arrays = {
+        "frames": numbers[:, None, None] * np.ones((64, 64), np.uint8),
+        "offsets": np.cumsum([0, *lengths]),
+        "label": np.arange(10) % 2,
+        "subject": np.arange(1, 11),
+        "class_names": np.array(["wave", "throw"]),
+    }
+    np.savez(folder / "msr_action3d_depth64.npz", **{**arrays, **changes})
 
 
 def test_number_of_frames_of_images_is_refused() -> None:
@@ -47,21 +46,15 @@ def test_number_of_frames_of_images_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"subject": np.array(["a", "b"])}, "must hold an integer subject for each of 2 clips"),
+        ({"subject": np.array(["a"] * 10)}, "must hold an integer subject for each of 10 clips"),
         ({"subject": np.array([1])}, r"an integer subject .* Received: int64 \(1,\)"),
-        ({"frames": np.zeros((9, 5, 4), np.uint8)}, "of even height and width.*Received: 5 x 4"),
+        ({"frames": np.zeros((75, 5, 4), np.uint8)}, "of even height and width.*Received: 5 x 4"),
     ],
 )
 def test_an_msr_action3d_file_of_other_kinds_is_refused(
     tmp_path: Path, changes: dict[str, np.ndarray], message: str
 ) -> None:
-    arrays = {
-        "frames": np.zeros((9, 4, 4), np.uint8),
-        "offsets": np.array([0, 4, 9]),
-        "label": np.array([0, 1]),
-        "subject": np.array([1, 2]),
-    }
-    np.savez(tmp_path / "msr_action3d_depth64.npz", **{**arrays, **changes})
+    write_msr(tmp_path, **changes)
     with pytest.raises(ValueError, match=message):
         load_protocol("msr-action3d").load(tmp_path, num_frames=4)
 

@@ -59,14 +59,6 @@ def test_ids_and_labels_follow_the_paths_below_the_folder(folder: Path) -> None:
     assert (images.label_names, images.labels.tolist()) == (("ant", "bee"), [0, 0, 1, 1, 1, -1])
 
 
-def test_label_names_fix_the_numbers_over_several_folders(folder: Path) -> None:
-    images = ImageFolder(str(folder), SHAPE, label_names=("cat", "bee", "ant"))
-    assert images.labels.tolist() == [2, 2, 1, 1, 1, -1]
-    assert images.label_names == ("cat", "bee", "ant")
-    with pytest.raises(ValueError, match=r"labels \['cat', 'ant'\]. Received: \['bee'\]"):
-        ImageFolder(folder, SHAPE, label_names=("cat", "ant"))
-
-
 def test_names_that_are_not_utf8_give_ids_that_are(tmp_path: Path) -> None:
     """Such names come from old disks; reports and indexes hold UTF-8 alone."""
     names = [b"caf\xe9/1.png", b"caf\xe9/\xfc.png", b"caf\xe9/\xff.png"]

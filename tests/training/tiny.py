@@ -43,7 +43,8 @@ def make_clips(num_clips: int = 32, seed: int = 0, empty: tuple[int, ...] = ()) 
         frames = first + times * (last - first)
         noisy = np.clip(frames + rng.normal(0, 40, frames.shape), 0, 255).astype(np.uint8)
         clips.append(noisy[:0] if position in empty else noisy)
-    return ClipArrays.from_clips(clips, labels, label_names=LABEL_NAMES, num_frames=NUM_FRAMES)
+    frames, offsets = np.concatenate(clips), np.cumsum([0, *map(len, clips)])
+    return ClipArrays(frames, offsets, labels, label_names=LABEL_NAMES, num_frames=NUM_FRAMES)
 
 
 def make_clip_splits() -> Splits:

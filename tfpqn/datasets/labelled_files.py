@@ -24,7 +24,7 @@ class LabelledFiles(NamedTuple):
         paths: The files: array `[num_files]` of `Path`.
         ids: Paths relative to the folder, with forward slashes: string array `[num_files]`.
         labels: int64 `[num_files]`; -1 for a file directly in the folder.
-        label_names: Name of each label value.
+        label_names: Name of each label value: the sorted names of the subfolders.
         passed_over: What else there is: suffix of the files -> how many; so are broken links and
             folders that cannot be read.
     """
@@ -36,9 +36,7 @@ class LabelledFiles(NamedTuple):
     passed_over: Mapping[str, int]
 
 
-def find_labelled_files(
-    folder: Path, kind: str, suffixes: tuple[str, ...], label_names: tuple[str, ...] | None
-) -> LabelledFiles:
+def find_labelled_files(folder: Path, kind: str, suffixes: tuple[str, ...]) -> LabelledFiles:
     """All files below the folder that have one of the suffixes, sorted.
 
     Hidden files and folders are left out: names with a dot in front, and those that systems make.
@@ -49,11 +47,9 @@ def find_labelled_files(
         folder: The folder.
         kind: What the files are, in the singular, for the messages.
         suffixes: Suffixes in lower case, with their dots.
-        label_names: Names that fix the label numbers; the sorted names of the subfolders if None.
 
     Raises:
         FileNotFoundError: The folder does not exist, or holds no such file.
-        ValueError: A subfolder is not among `label_names`.
     """
     paths, passed_over = _find_files(folder, kind, suffixes)
     # A name that is not UTF-8 (old disks have such) could not be written into any report.
@@ -62,15 +58,9 @@ def find_labelled_files(
         for path in paths
     ]
     names = [id_.split("/")[0] if "/" in id_ else None for id_ in ids]
-    if label_names is None:
-        label_names = tuple(sorted({name for name in names if name is not None}))
-    unknown = sorted({name for name in names if name is not None} - set(label_names))
-    if unknown:
-        raise ValueError(
-            f"Subfolders must be among the labels {list(label_names)}. Received: {unknown}"
-        )
-    numbers = {name: number for number, name in enumerate(label_names)}
-    labels = np.array([numbers.get(n, -1) if n else -1 for n in names], dtype=np.int64)
+    label_names = tuple(sorted({name for name in names if name is not None}))
+    numbers: dict[str | None, int] = {name: number for number, name in enumerate(label_names)}
+    labels = np.array([numbers.get(name, -1) for name in names], dtype=np.int64)
     return LabelledFiles(
         np.array(paths, object), np.array(ids, object), labels, label_names, passed_over
     )

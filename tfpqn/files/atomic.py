@@ -27,7 +27,6 @@ __all__ = ["atomic_directory", "sha256_of", "sha256_of_file", "write_file_atomic
 
 _HASH_BLOCK_BYTES = 1 << 20
 _AT_FDCWD = -100
-_RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _NOT_SUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
@@ -128,18 +127,17 @@ def _require_replaceable(target: Path, overwrite: bool) -> None:
 
 def _put_in_place(temporary: Path, target: Path, overwrite: bool) -> None:
     _require_replaceable(target, overwrite)
-    if overwrite and target.exists():
+    if target.exists():
         _keep_access(temporary, target)
-        _exchange(temporary, target)
-    elif not _rename_with_flag(temporary, target, _RENAME_NOREPLACE):
+        if not _exchange(temporary, target):
+            _move_aside(temporary, target)
+    else:
         os.rename(temporary, target)
     _sync(target.parent)
 
 
-def _exchange(temporary: Path, target: Path) -> None:
-    """Swaps two folders; where that takes two renames, a failing second one is rolled back."""
-    if _rename_with_flag(temporary, target, _RENAME_EXCHANGE):
-        return
+def _move_aside(temporary: Path, target: Path) -> None:
+    """Replaces a folder by two renames, the first of which is undone if the second fails."""
     former = sibling(target, "former")
     os.rename(target, former)
     try:
@@ -150,20 +148,21 @@ def _exchange(temporary: Path, target: Path) -> None:
     remove(former)
 
 
-def _rename_with_flag(source: Path, target: Path, flag: int) -> bool:
-    """Calls Linux' renameat2, or returns False where system or file system do not have it."""
+def _exchange(temporary: Path, target: Path) -> bool:
+    """Swaps two folders by Linux' renameat2; False where system or file system do not have it."""
     if not sys.platform.startswith("linux"):
         return False
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False
-    names = os.fsencode(source), os.fsencode(target)
-    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], ctypes.c_uint(flag)) == 0:
+    names = os.fsencode(temporary), os.fsencode(target)
+    flag = ctypes.c_uint(_RENAME_EXCHANGE)
+    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], flag) == 0:
         return True
     code = ctypes.get_errno()
     if code in _NOT_SUPPORTED:
         return False
-    raise OSError(code, os.strerror(code), str(source), None, str(target))
+    raise OSError(code, os.strerror(code), str(temporary), None, str(target))
 
 
 def _sync_tree(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -61,32 +60,6 @@ class ClipArrays(ClipSet):
         self.num_frames = num_frames
         self.mirrors_alike = mirrors_alike
         self.skipped = {}
-
-    @classmethod
-    def from_clips(
-        cls,
-        clips: Sequence[np.ndarray],
-        labels: np.ndarray,
-        ids: np.ndarray | None = None,
-        **options: Any,
-    ) -> ClipArrays:
-        """From one array per clip: uint8 `[num_frames_i, height, width, channels]`.
-
-        Raises:
-            ValueError: There is no clip, or one differs from the first in the size of its frames,
-                or what `ClipArrays` refuses.
-        """
-        arrays = [_check_frames(np.asarray(clip)) for clip in clips]
-        if not arrays:
-            raise ValueError("clips must hold at least one clip. Received: none")
-        for number, array in enumerate(arrays):
-            if array.shape[1:] != arrays[0].shape[1:]:
-                raise ValueError(
-                    f"All frames must have the size of the first clip's, {arrays[0].shape[1:]}. "
-                    f"Received: clip {number} with frames of {array.shape[1:]}"
-                )
-        offsets = np.cumsum([0, *(len(array) for array in arrays)])
-        return cls(np.concatenate(arrays), offsets, labels, ids, **options)
 
     @classmethod
     def from_npz(

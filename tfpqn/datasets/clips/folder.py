@@ -27,35 +27,23 @@ class ClipFolder(ClipSet):
         folder: The folder. If videos lie in it directly they get the label -1 ("unlabelled").
         image_shape: `(height, width, channels)` to which frames are brought.
         num_frames: Frames that are sampled from each video.
-        label_names: Names that fix the label numbers, so that several folders agree; the sorted
-            names of the subfolders by default.
-        mirrors_alike: Whether a mirrored video keeps its label.
 
     Raises:
         FileNotFoundError: The folder does not exist, or holds no video.
         ImportError: PyAV is not installed.
-        ValueError: A subfolder is not among `label_names`, or `num_frames` is below one.
+        ValueError: `num_frames` is below one.
     """
 
     fields = ("files", "labels", "ids")
 
-    def __init__(
-        self,
-        folder: str | Path,
-        image_shape: ImageShape,
-        num_frames: int,
-        label_names: tuple[str, ...] | None = None,
-        *,
-        mirrors_alike: bool = True,
-    ) -> None:
+    def __init__(self, folder: str | Path, image_shape: ImageShape, num_frames: int) -> None:
         check_num_frames(num_frames)
         import_av()  # or it would be missed in the middle of the first batch
         self.folder = Path(folder)
-        found = find_labelled_files(self.folder, "video", VIDEO_SUFFIXES, label_names)
+        found = find_labelled_files(self.folder, "video", VIDEO_SUFFIXES)
         self.files, self.ids, self.labels, self.label_names, self.passed_over = found
         self.image_shape = image_shape
         self.num_frames = num_frames
-        self.mirrors_alike = mirrors_alike
         self.skipped = {}
 
     def read_item(self, position: int, seed: int | None = None) -> np.ndarray:

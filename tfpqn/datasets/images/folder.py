@@ -25,24 +25,16 @@ class ImageFolder(ImageSet):
     Args:
         folder: The folder. If images lie in it directly they get the label -1 ("unlabelled").
         image_shape: `(height, width, channels)` to decode to.
-        label_names: Names that fix the label numbers, so that several folders agree; the sorted
-            names of the subfolders by default.
 
     Raises:
         FileNotFoundError: The folder does not exist, or holds no image.
-        ValueError: A subfolder is not among `label_names`.
     """
 
     fields = ("files", "labels", "ids")
 
-    def __init__(
-        self,
-        folder: str | Path,
-        image_shape: ImageShape,
-        label_names: tuple[str, ...] | None = None,
-    ) -> None:
+    def __init__(self, folder: str | Path, image_shape: ImageShape) -> None:
         self.folder = Path(folder)
-        found = find_labelled_files(self.folder, "image", IMAGE_SUFFIXES, label_names)
+        found = find_labelled_files(self.folder, "image", IMAGE_SUFFIXES)
         self.files, self.ids, self.labels, self.label_names, self.passed_over = found
         self.image_shape = image_shape
         self.skipped = {}
