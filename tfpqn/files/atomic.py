@@ -132,7 +132,11 @@ def _put_in_place(temporary: Path, target: Path, overwrite: bool) -> None:
         if not _exchange(temporary, target):
             _move_aside(temporary, target)
     else:
-        os.rename(temporary, target)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            _require_replaceable(target, overwrite)  # another writer was faster
+            raise
     _sync(target.parent)
 
 
