@@ -212,20 +212,17 @@ def test_id_given_twice_to_the_writer_is_named_on_reading(tmp_path: Path) -> Non
             read(tmp_path / "index")
 
 
-def test_existing_index_is_replaced_only_on_demand(tmp_path: Path) -> None:
-    make_index().save(tmp_path / "index")
+def test_existing_index_is_replaced_only_on_demand_and_other_things_never(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    make_index().save(path)
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        make_index(3).save(tmp_path / "index")
-    make_index(3).save(tmp_path / "index", overwrite=True)
-    assert len(CodeIndex.load(tmp_path / "index")) == 3
-
-
-def test_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
-    (tmp_path / "photographs").mkdir()
-    (tmp_path / "photographs" / "bird.jpg").touch()
+        make_index(3).save(path)
+    make_index(3).save(path, overwrite=True)
+    assert len(CodeIndex.load(path)) == 3
+    (path / "bird.jpg").touch()
     with pytest.raises(FileExistsError, match=r"also holds 'bird\.jpg'"):
-        make_index().save(tmp_path / "photographs", overwrite=True)
-    assert (tmp_path / "photographs" / "bird.jpg").exists()
+        make_index().save(path, overwrite=True)
+    assert (path / "bird.jpg").exists()
 
 
 def test_codes_and_ids_are_taken_without_a_copy_and_cannot_be_written() -> None:
@@ -316,7 +313,7 @@ def test_index_of_another_network_is_refused() -> None:
         ((4, 2**31 + 1, "ab"), ValueError, "num_codewords must be from 1"),
         ((4.0, 256, "ab"), TypeError, r"code_length must be an integer. Received: 4\.0"),
         ((4, 256, "network"), ValueError, "Received: 'network'"),
-        ((4, 256, b"ab"), TypeError, "Received: b'ab' of type bytes"),
+        ((4, 256, b"ab"), ValueError, "lower-case hex digits. Received: b'ab'"),
     ],
 )
 def test_layout_that_cannot_be_is_refused(

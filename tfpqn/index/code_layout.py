@@ -24,7 +24,7 @@ class CodeLayout:
         fingerprint: Digest of the codebooks, lower-case hex digits.
 
     Raises:
-        TypeError: An argument has the wrong type.
+        TypeError: A size is no integer.
         ValueError: A size is out of range or the fingerprint is no hex digest.
     """
 
@@ -36,12 +36,7 @@ class CodeLayout:
         for name, limit in (("code_length", 2**31 - 1), ("num_codewords", _MAX_CODEWORDS)):
             size = _checked_size(name, getattr(self, name), limit)
             object.__setattr__(self, name, size)
-        if not isinstance(self.fingerprint, str):
-            raise TypeError(
-                "fingerprint must be a string of hex digits. "
-                f"Received: {self.fingerprint!r} of type {type(self.fingerprint).__name__}"
-            )
-        if not re.fullmatch("[0-9a-f]+", self.fingerprint):
+        if not isinstance(self.fingerprint, str) or not re.fullmatch("[0-9a-f]+", self.fingerprint):
             raise ValueError(
                 "fingerprint must be a digest written in lower-case hex digits. "
                 f"Received: {self.fingerprint!r}"
