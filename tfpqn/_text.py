@@ -6,11 +6,19 @@ import re
 
 
 def plain_sentence(message: str) -> str:
-    """TensorFlow's message of an error without its marks of nodes and ops."""
+    """TensorFlow's message of an error without its marks of nodes and ops.
+
+    Of an error in the graph of a loaded model the cause alone is left, the last of its lines.
+    """
+    message = message.rpartition("<stack traces unavailable>")[2].partition("\n\t [[")[0]
     # What is not ASCII comes as the octal numbers of its UTF-8 bytes.
     message = re.sub(r"(?:\\[23][0-7]{2})+", _read_octal, message)
-    marks = r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]( name:)?|assertion failed:"
-    return " ".join(re.sub(marks, "", message).split())
+    marks = r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]( name:)?"
+    before, is_assertion, after = re.sub(marks, "", message).partition("assertion failed:")
+    if not is_assertion:
+        return " ".join(before.split())
+    # Each part of an assertion's message stands in brackets.
+    return " ".join(before.split() + after.strip()[1:-1].replace("] [", " ").split())
 
 
 def _read_octal(digits: re.Match[str]) -> str:

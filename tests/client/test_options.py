@@ -105,4 +105,4 @@ def test_refusals_say_what_to_do():
     assert "`tfpqn serve`" in str(read_refusal("UNAVAILABLE", "", "localhost:1"))
     assert "longer timeout" in str(read_refusal("DEADLINE_EXCEEDED", "", "localhost:1"))
     error = read_refusal("INVALID_ARGUMENT", "assertion failed: [images: bad] [[{{node a}}]]", "a")
-    assert error.message == "[images: bad]"
+    assert error.message == "images: bad"

@@ -81,7 +81,10 @@ def _find_files(
     folder: Path, kind: str, suffixes: tuple[str, ...]
 ) -> tuple[list[Path], Mapping[str, int]]:
     if not folder.is_dir():
-        raise FileNotFoundError(f"The {kind} folder must exist. Received: {str(folder)!r}")
+        received = "a file" if folder.exists() else "which does not exist"
+        raise FileNotFoundError(
+            f"The {kind} folder must exist. Received: {str(folder)!r}, {received}"
+        )
     passed_over: Counter[str] = Counter()
     files = []
     for file in _walk(folder, passed_over):

@@ -122,9 +122,11 @@ def _require_two_of_each(images: ImageSet, labelled: bool) -> None:
     if len(labels) < 2 or counts.min() < 2:
         known = dict(enumerate(images.label_names))
         names = [known.get(label, label) for label in labels.tolist()]
+        found = dict(zip(names, counts.tolist(), strict=True))
+        without = int(np.sum(images.labels < 0)) or len(images) * (not found)
         raise ValueError(
-            "Training needs at least two labels (subfolders) with two readable items each. "
-            f"Received: {dict(zip(names, counts.tolist(), strict=True))} items by label"
+            "Training needs at least two labels (subfolders) with two readable items each; without "
+            f"labels it takes views=2. Received: {found or f'{without} items without a label'}"
         )
 
 
