@@ -72,7 +72,6 @@ setup(
         "httpx>=0.27",
         "starlette>=1.3.1",  # CVE-2025-54121, CVE-2025-62727, CVE-2026-48710
         "uvicorn>=0.30",
-        "uvloop>=0.19; sys_platform != 'win32'",
         "tensorboard>=2.19",  # tf.summary writes through it; tensorflow no longer brings it
         "numpy>=1.26",
         "pillow>=12.3",  # reads AVIF; CVE-2025-48379, CVE-2026-25990, -40192, -42309, -59199

@@ -5,7 +5,6 @@
     python benchmarks/search.py --run-dir RUN --data-dir DIR   # the collections of CIFAR-10 too
     python benchmarks/search.py --scann-python PYTHON    # ScaNN too: see scann_server.py
     python benchmarks/search.py --profile                # the stages of one request
-    python benchmarks/search.py --xla                    # with XLA enabled
     python benchmarks/search.py --docs                   # page and pictures from the JSON
 
 Each scenario and size is written into the JSON when it is done; what is there of others stays.
@@ -31,7 +30,6 @@ from search_engines import disable_xla
 from search_figures import watch_memory
 from search_profile import profile_request
 from search_report import write_docs
-from search_xla import measure_xla
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "search.json"
@@ -66,7 +64,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="where the data of the run lies")
     parser.add_argument("--scann-python", type=Path, help="of an environment with scann[tf]")
     parser.add_argument("--profile", action="store_true", help="only the stages of one request")
-    parser.add_argument("--xla", action="store_true", help="only the search compiled by XLA")
     parser.add_argument("--work-dir", type=Path, help="where folders are exported to; not kept")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="the JSON file")
     parser.add_argument("--docs", type=Path, nargs="?", const=DOCS, help="only write this folder")
@@ -89,8 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = str(arguments.threads)
     faiss.omp_set_num_threads(arguments.threads)
-    if not arguments.xla:
-        disable_xla()
+    disable_xla()
     counts = {name: getattr(arguments, name) for name in COUNTS}
     settings = Settings(
         **counts,
@@ -105,15 +101,12 @@ def run(arguments: argparse.Namespace) -> None:
         "settings": {**counts, "lists": settings.lists},
     }
     content = read_content(arguments.output)
-    extras = {"profile": profile_request, "xla": measure_xla}
-    wanted = [name for name in extras if getattr(arguments, name)]
-    for name in wanted:
+    if arguments.profile:
         num_items = (arguments.sizes or DEFAULT_SIZES)[0]
         about["machine"] = describe_machine(LIBRARIES)
         with tempfile.TemporaryDirectory(dir=arguments.work_dir) as folder:
-            content[name] = {**about, **extras[name](num_items, Path(folder), settings)}
+            content["profile"] = {**about, **profile_request(num_items, Path(folder), settings)}
         write_content(content, arguments.output)
-    if wanted:
         return
     for name in arguments.scenarios or list_scenarios(arguments.run_dir):
         for num_items in arguments.sizes or SIZES.get(name, DEFAULT_SIZES):
@@ -139,7 +132,7 @@ def describe_command(arguments: argparse.Namespace) -> str:
         if value is not None:
             values = value if isinstance(value, list) else [value]
             words += ["--" + name.replace("_", "-"), *map(str, values)]
-    words += ["--profile"] * arguments.profile + ["--xla"] * arguments.xla
+    words += ["--profile"] * arguments.profile
     words += ["--run-dir RUN"] * (arguments.run_dir is not None)
     words += ["--data-dir DIR"] * (arguments.data_dir is not None)
     words += ["--scann-python PYTHON"] * (arguments.scann_python is not None)

@@ -106,7 +106,7 @@ def open_bench(
     """Open all engines and let them answer all queries once."""
     opened = {way: engines.open_session(stack, export.path) for way, export in exports.items()}
     if name == "random":
-        native = NativeLoader(exports[EXHAUSTIVE].path, disable_xla=True)
+        native = NativeLoader(exports[EXHAUSTIVE].path)
         opened["ours-c-api"] = engines.serve(stack.enter_context(native))
     opened["faiss-pq"] = engines.make_faiss_pq(collection, settings.top_k)
     not_measured: dict[str, str] = {}

@@ -233,7 +233,7 @@ def measure_memory(path: Path, queries: np.ndarray) -> float:
 def watch_memory(path: Path, file: Path) -> float:
     """What that process does."""
     queries = np.load(file)
-    with NativeLoader(path, disable_xla=True) as model:
+    with NativeLoader(path) as model:
         before = reset_peak()
         for _ in range(MEMORY_TURNS):
             model.run("search_by_embedding", {"embeddings": queries})

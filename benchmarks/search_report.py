@@ -13,7 +13,6 @@ TITLES = {
     "ours-partitioned": "tfpqn, lists",
     "ours-exhaustive": "tfpqn, all items",
     "ours-c-api": "tfpqn, all items, C API",
-    "ours-xla": "tfpqn, all items, XLA",
     "faiss-ivfpq": "FAISS IVFPQ",
     "faiss-pq": "FAISS PQ",
     "faiss-fastscan": "FAISS PQ fast scan, 16 x 4 bits",
@@ -76,8 +75,6 @@ def write_docs(content: dict[str, Any], folder: Path) -> None:
             parts.append(format_case(name, case))
     if "profile" in content:
         parts.append(format_profile(content["profile"]))
-    if "xla" in content:
-        parts.append(format_xla(content["xla"]))
     (folder / PAGE_NAME).write_text("\n".join(parts))
 
 
@@ -180,25 +177,6 @@ def format_profile(profile: dict[str, Any]) -> str:
         lower, median, upper = map(format_ms, quartiles)
         lines.append(f"| `{name}` | {median} ({lower}-{upper}) |")
     return "\n".join([*lines, "", format_place(profile)])
-
-
-def format_xla(measured: dict[str, Any]) -> str:
-    """A section on the flavour for servers with XLA enabled."""
-    lines = [
-        f"## With XLA, {measured['items']:,} items",
-        "",
-        'The collection "random", exported as usual and with `xla=True`, in a process that does '
-        "not disable XLA.",
-        "",
-        "| queries | engine | median ms (quartiles) | first |",
-        "|---:|---|---:|---:|",
-    ]
-    for batch_size, engines in measured["times"].items():
-        for way in (way for way in TITLES if way in engines):
-            lower, median, upper = map(format_ms, engines[way]["quartiles_ms"])
-            first = format_ms(engines[way]["first_quartiles_ms"][1])
-            lines.append(f"| {batch_size} | {TITLES[way]} | {median} ({lower}-{upper}) | {first} |")
-    return "\n".join([*lines, "", format_place(measured)])
 
 
 def format_place(measured: dict[str, Any]) -> str:

@@ -38,20 +38,7 @@ _MODULE_OF = {
     "verify_version": "model.verify",
 }
 
-__all__ = [
-    "BatchingParameters",
-    "SavedSearcher",
-    "SearchResult",
-    "Searcher",
-    "StatusError",
-    "VerifyReport",
-    "check_ops",
-    "default_batching",
-    "load_searcher",
-    "require_new_version",
-    "save_searcher",
-    "verify_version",
-]
+__all__ = list(_MODULE_OF)
 
 
 def __getattr__(name: str) -> _Any:

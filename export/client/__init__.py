@@ -7,6 +7,5 @@ from ..interface.version_status import VersionStatus as VersionStatus
 from .async_client import AsyncSearchClient as AsyncSearchClient
 from .client import SearchClient as SearchClient
 from .errors import ServingError as ServingError
-from .options import TlsOptions as TlsOptions
 
-__all__ = ["AsyncSearchClient", "SearchClient", "ServingError", "TlsOptions", "VersionStatus"]
+__all__ = ["AsyncSearchClient", "SearchClient", "ServingError", "VersionStatus"]

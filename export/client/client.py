@@ -49,15 +49,13 @@ class SearchClient:
         version_label: Label of the version to ask, in place of its number.
         timeout: Seconds for a whole call: all attempts and pauses, all parts.
         max_attempts: How often each request is sent at most, 1 to 5.
-        token: Sent with each request as `authorization: Bearer TOKEN`.
+        token: Sent with each request as `authorization: Bearer TOKEN`; to other machines with TLS
+            alone.
         metadata: Further names (lower case) and values that are sent with each request.
-        tls: True to trust the system's authorities, or `TlsOptions`.
+        tls: True to trust the system's authorities, or a PEM file of those to trust.
         max_message_bytes: Largest request and answer. Parts are kept below half of it.
         rest: Whether to speak REST rather than gRPC.
         chunk_size: Most items in one request; no more than the server takes.
-        keepalive_seconds: How long a connection of gRPC may be silent during a call before it is
-            tested. Stock servers break off clients that test oftener than every five minutes.
-        allow_insecure_token: Whether a token may leave this machine unencrypted.
 
     Raises:
         ValueError: An argument is not as described.

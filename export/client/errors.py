@@ -90,11 +90,7 @@ def reading_answer() -> Iterator[None]:
 
 
 class Deadline:
-    """The end of a call, all attempts and pauses included.
-
-    Args:
-        timeout: Seconds from now.
-    """
+    """The end of a call in so many seconds, all attempts and pauses included."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout

@@ -15,7 +15,7 @@ from ..interface.signatures import Arrays, Signature
 from ..interface.tensor_protos import from_proto, read_signatures, to_proto
 from ..interface.version_status import VersionStatus
 from .errors import read_refusal, reading_answer
-from .options import ClientOptions, TlsOptions
+from .options import ClientOptions
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _GET_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -111,9 +111,10 @@ def _open_channel(library: Any, options: ClientOptions) -> Any:
     arguments = _channel_arguments(options)
     if not options.is_encrypted:
         return library.insecure_channel(options.address, options=arguments)
-    return library.secure_channel(
-        options.address, _read_credentials(options.tls_options), options=arguments
-    )
+    ca_file = options.ca_file or ssl.get_default_verify_paths().cafile
+    trusted = Path(ca_file).read_bytes() if ca_file else None
+    credentials = grpc.ssl_channel_credentials(trusted)
+    return library.secure_channel(options.address, credentials, options=arguments)
 
 
 def _channel_arguments(options: ClientOptions) -> list[tuple[str, Any]]:
@@ -122,7 +123,7 @@ def _channel_arguments(options: ClientOptions) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", options.max_message_bytes),
         # Also makes the system give up a connection whose other end has vanished. A stock server
         # breaks off clients that ping oftener than every five minutes, or without a call.
-        ("grpc.keepalive_time_ms", int(options.keepalive_seconds * 1000)),
+        ("grpc.keepalive_time_ms", 300_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 0),
         ("grpc.enable_retries", int(options.max_attempts > 1)),
@@ -137,8 +138,6 @@ def _channel_arguments(options: ClientOptions) -> list[tuple[str, Any]]:
     ]
     if options.max_attempts > 1:
         arguments.append(("grpc.service_config", _retry_policy(options.max_attempts)))
-    if options.is_encrypted and options.tls_options.server_name:
-        arguments.append(("grpc.ssl_target_name_override", options.tls_options.server_name))
     return arguments
 
 
@@ -152,14 +151,3 @@ def _retry_policy(max_attempts: int) -> str:
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
     return json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
-
-
-def _read_credentials(tls: TlsOptions) -> Any:
-    ca_file = tls.ca_file or ssl.get_default_verify_paths().cafile
-    return grpc.ssl_channel_credentials(
-        _read(ca_file), _read(tls.key_file), _read(tls.certificate_file)
-    )
-
-
-def _read(path: str | None) -> bytes | None:
-    return Path(path).read_bytes() if path else None

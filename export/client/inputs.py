@@ -19,11 +19,7 @@ _WIDTHS = (16, 64, 256, 1024)
 
 
 def choose_signature(k: Any, exclude_ids: Any, allow_tags: Any, deny_tags: Any) -> str:
-    """Name of the signature that takes these arguments of a search.
-
-    Raises:
-        ValueError: None takes them together.
-    """
+    """Name of the signature that takes these arguments of a search."""
     wanted = {
         "search_k": k is not None,
         "search_with_exclusions": exclude_ids is not None,
@@ -63,12 +59,7 @@ def pack_search(
 
 
 def pack_queries(items: Sequence[Any], signature: Signature) -> Arrays:
-    """Images or clips, whichever the signature takes, as its input: each as `make_plain` makes it.
-
-    Raises:
-        TypeError: An item is of the wrong kind.
-        ValueError: An item is no image file, or too large, or a clip has no frame.
-    """
+    """Images or clips, whichever the signature takes, as its input, made plain."""
     spec = items_of_inputs(signature.inputs)
     name, packed = spec.input_name, spec.pack(items)
     for position, data in np.ndenumerate(packed):
@@ -91,11 +82,7 @@ def _make_plain(data: bytes, name: str, row: int) -> bytes:
 
 
 def pack_embeddings(embeddings: Any, info: TensorInfo) -> np.ndarray:
-    """Embeddings `[batch, embedding_dim]` as float32.
-
-    Raises:
-        ValueError: Not of that shape, or not finite.
-    """
+    """Embeddings `[batch, embedding_dim]` as float32."""
     with np.errstate(over="ignore"):
         array = np.asarray(embeddings, np.float32)
     _require_width("embeddings", array, info)
@@ -109,11 +96,7 @@ def pack_embeddings(embeddings: Any, info: TensorInfo) -> np.ndarray:
 
 
 def pack_codes(codes: Any, info: TensorInfo) -> np.ndarray:
-    """Codes `[batch, code_length]` as int32.
-
-    Raises:
-        ValueError: Not of that shape, or no whole numbers of int32.
-    """
+    """Codes `[batch, code_length]` as int32."""
     array = np.asarray(codes)
     if array.size and array.dtype.kind not in "iu":
         raise ValueError(f"codes: expected whole numbers. Received: {array.dtype}")
@@ -133,18 +116,10 @@ def _require_width(name: str, array: np.ndarray, info: TensorInfo) -> None:
 
 
 def pack_lists(name: str, lists: Any, num_rows: int, info: TensorInfo, most: int) -> np.ndarray:
-    """Lists of ids or tags, one for each item or one for all, filled up: `[batch, width]`.
+    """Lists of ids or tags, filled up: `[num_rows, width]`.
 
-    Args:
-        name: Of the input.
-        lists: A list of lists, or one list for all items, or None for empty ones.
-        num_rows: Number of items.
-        info: The input's dtype.
-        most: Longest list that the model takes.
-
-    Raises:
-        TypeError: A value is of another type than the input.
-        ValueError: Not as many lists as items, or too long ones.
+    One list is for all items, a list of lists has one for each, and None is an empty one. A list
+    may hold `most` values.
     """
     rows = [pack_ids(name, row, info.dtype) for row in _to_rows(name, lists, num_rows)]
     longest = max(map(len, rows), default=0)

@@ -12,38 +12,9 @@ _HOST = r"\[[0-9A-Fa-f:.%]+\]|[^\s:/?#@\[\]]+"
 _TARGET = re.compile(rf"(?:dns:///)?(?P<host>{_HOST}):(?P<port>\d{{1,5}})")
 _URL = re.compile(rf"(?P<scheme>https?)://(?P<host>{_HOST})(?::\d{{1,5}})?(?:/[^\s?#]*)?")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-_NAME = re.compile(r"[0-9a-z_.-]+")
-_VALUE = re.compile(r"[\x20-\x7e]*")
 _LARGEST = 2**31 - 1
 # No more in gRPC's own policy.
 MAX_ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class TlsOptions:
-    """How to talk over TLS.
-
-    Attributes:
-        ca_file: PEM file of the authorities to trust; those of the system if None.
-        certificate_file: PEM file of the client's own certificate and its chain.
-        key_file: PEM file of the certificate's private key.
-        server_name: Name that the server's certificate must have, if not the address's host.
-
-    Raises:
-        ValueError: A certificate without key, or the other way round.
-    """
-
-    ca_file: str | None = None
-    certificate_file: str | None = None
-    key_file: str | None = None
-    server_name: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError(
-                "The client's certificate_file and key_file must be given together. Received: "
-                f"certificate_file={self.certificate_file!r}, key_file={self.key_file!r}"
-            )
 
 
 @dataclass(frozen=True)
@@ -59,12 +30,10 @@ class ClientOptions:
     max_attempts: int = MAX_ATTEMPTS
     token: str | None = field(default=None, repr=False)
     metadata: Sequence[tuple[str, str]] = field(default=(), repr=False)
-    tls: bool | TlsOptions = False
+    tls: bool | str = False
     max_message_bytes: int = 64 * 2**20
     rest: bool = False
     chunk_size: int = 64
-    keepalive_seconds: float = 300.0
-    allow_insecure_token: bool = False
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -87,7 +56,6 @@ class ClientOptions:
             ("max_attempts", 1, MAX_ATTEMPTS),
             ("chunk_size", 1, _LARGEST),
             ("max_message_bytes", 1024, _LARGEST),
-            ("keepalive_seconds", 1, _LARGEST),
         ):
             value = getattr(self, name)
             if not least <= value <= most:
@@ -106,21 +74,10 @@ class ClientOptions:
     def _check_metadata(self) -> None:
         if self.token is not None and not _TOKEN.fullmatch(self.token):
             raise ValueError("token must be printable ASCII without spaces. Received: another one")
-        for name, value in self.metadata:
-            if not _NAME.fullmatch(name) or name.startswith(":") or name.endswith("-bin"):
-                raise ValueError(
-                    "A name in metadata must be of lower-case letters, digits, '_', '.' and '-', "
-                    f"and not end with '-bin'. Received: {name!r}"
-                )
-            if not _VALUE.fullmatch(value):
-                raise ValueError(
-                    f"A value in metadata must be printable ASCII. Received: another one, {name!r}"
-                )
-        is_secret = any(name == "authorization" for name, _ in self.headers)
-        if is_secret and not (self.is_encrypted or self.is_local or self.allow_insecure_token):
+        is_secret = any(name.lower() == "authorization" for name, _ in self.headers)
+        if is_secret and not (self.is_encrypted or self.is_local):
             raise ValueError(
-                "A token must travel encrypted: set tls, or allow_insecure_token=True if the "
-                f"network is trusted. Received: {self.address!r} without TLS"
+                f"A token must travel encrypted: set tls. Received: {self.address!r} without TLS"
             )
 
     @cached_property
@@ -134,8 +91,8 @@ class ClientOptions:
         return bool(self.tls) or self.address.startswith("https://")
 
     @property
-    def tls_options(self) -> TlsOptions:
-        return self.tls if isinstance(self.tls, TlsOptions) else TlsOptions()
+    def ca_file(self) -> str | None:
+        return self.tls if isinstance(self.tls, str) else None
 
     @property
     def url(self) -> str:

@@ -7,6 +7,7 @@ import json
 import random
 import ssl
 import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -123,20 +124,17 @@ class RestTransport:
     ) -> bytes:
         """The body of one answer; ServingError if it is a refusal, or none comes."""
         timeout = deadline.remaining()
-        name = self._options.tls_options.server_name if self._options.is_encrypted else None
         request = self._client.build_request(
             method,
             self._url + path,
             content=body,
             headers={"content-type": "application/json"} if body else {},
             timeout=timeout,
-            extensions={"sni_hostname": name} if name else {},
         )
         try:
-            if self._is_async:
-                status, data = await asyncio.wait_for(self._receive_async(request), timeout)
-            else:
-                status, data = self._receive(request, deadline)
+            receiving = self._receive(request, deadline)
+            waiting = asyncio.wait_for(receiving, timeout) if self._is_async else receiving
+            status, data = await waiting
         except _FAILURES as error:
             code, details = _code_of_failure(error), str(error) or type(error).__name__
             raise read_refusal(code, details, self._options.url) from error
@@ -145,27 +143,18 @@ class RestTransport:
             raise read_refusal(code_of_http_status(status), reason, self._options.address)
         return data
 
-    def _receive(self, request: httpx.Request, deadline: Deadline) -> tuple[int, bytes]:
+    async def _receive(self, request: httpx.Request, deadline: Deadline) -> tuple[int, bytes]:
         response = self._client.send(request, stream=True)
+        response = await response if self._is_async else response
         data = bytearray()
         try:
-            for part in response.iter_bytes():
+            parts = response.aiter_bytes() if self._is_async else _walk(response.iter_bytes())
+            async for part in parts:
                 deadline.remaining()
                 self._require_size("an answer", len(data) + len(part))
                 data += part
         finally:
-            response.close()
-        return response.status_code, bytes(data)
-
-    async def _receive_async(self, request: httpx.Request) -> tuple[int, bytes]:
-        response = await self._client.send(request, stream=True)
-        data = bytearray()
-        try:
-            async for part in response.aiter_bytes():
-                self._require_size("an answer", len(data) + len(part))
-                data += part
-        finally:
-            await response.aclose()
+            await response.aclose() if self._is_async else response.close()
         return response.status_code, bytes(data)
 
     def _require_size(self, name: str, num_bytes: int) -> None:
@@ -180,6 +169,11 @@ class RestTransport:
             await asyncio.sleep(seconds)
         else:
             time.sleep(seconds)
+
+
+async def _walk(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
 
 
 def _make_url(options: ClientOptions) -> str:
@@ -214,8 +208,4 @@ def _make_context(options: ClientOptions) -> ssl.SSLContext:
     if not options.is_encrypted:
         # Trusts nobody; to read the system's authorities for nothing takes long.
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls = options.tls_options
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if tls.certificate_file:
-        context.load_cert_chain(tls.certificate_file, tls.key_file)
-    return context
+    return ssl.create_default_context(cafile=options.ca_file)

@@ -30,11 +30,7 @@ def _encode_bytes(value: bytes) -> Any:
 
 
 def from_json(values: Any, info: TensorInfo) -> np.ndarray:
-    """The array of nested lists, of the dtype that the signature names; strings as bytes.
-
-    Raises:
-        ValueError: The values are of another kind, out of range, or in lists of unequal lengths.
-    """
+    """The array of nested lists, of the dtype that the signature names; strings as bytes."""
     dtype = numpy_dtype(info.dtype)
     array = _read_strings(values) if info.dtype == "string" else _read_numbers(values, dtype)
     if array.size == 0 and info.shape is not None and array.ndim < len(info.shape):

@@ -1,4 +1,4 @@
-"""The few messages of TensorFlow Serving that a client sends and reads.
+"""The few messages of TensorFlow Serving that a client, or an export, writes and reads.
 
 The generated modules of tensorflow-serving-api import all of TensorFlow. A message on the wire is
 numbers and values, so the fields that matter here are declared again, with the same numbers. They
@@ -35,6 +35,14 @@ _MESSAGES = {
     "SignatureDef": "map TensorInfo inputs = 1, map TensorInfo outputs = 2, string method_name = 3",
     "SignatureDefMap": "map SignatureDef signature_def = 1",
     "Int64Value": "int64 value = 1",
+    "StringValue": "string value = 1",
+    # Of `session_bundle_config.proto`, which tensorflow-serving-api does not bring.
+    "BatchingParameters": (
+        "Int64Value max_batch_size = 1, Int64Value batch_timeout_micros = 2, "
+        "Int64Value max_enqueued_batches = 3, Int64Value num_batch_threads = 4, "
+        "StringValue thread_pool_name = 5, int64* allowed_batch_sizes = 6, "
+        "bool pad_variable_length_inputs = 7"
+    ),
     "ModelSpec": (
         "string name = 1, Int64Value version = 2, string signature_name = 3, "
         "string version_label = 4"
@@ -95,6 +103,7 @@ def _add_field(message: Any, kind: str, name: str, number: int, is_repeated: boo
 
 
 _CLASS_OF = _make_messages()
+BatchingParameters = _CLASS_OF["BatchingParameters"]
 GetModelMetadataRequest = _CLASS_OF["GetModelMetadataRequest"]
 GetModelMetadataResponse = _CLASS_OF["GetModelMetadataResponse"]
 GetModelStatusRequest = _CLASS_OF["GetModelStatusRequest"]

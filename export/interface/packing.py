@@ -9,19 +9,10 @@ import numpy as np
 
 
 def pack_ids(name: str, ids: Iterable[Any], id_type: str) -> np.ndarray:
-    """Ids of a model's type as an array `[batch]`; text as UTF-8.
+    """Ids, "int64" or "string", as an array `[batch]` for the input of this name; text as UTF-8.
 
     Every way into a search takes ids through here: a number that int64 does not hold would
     otherwise name another item.
-
-    Args:
-        name: Of the input.
-        ids: Whole numbers or strings.
-        id_type: "int64" or "string".
-
-    Raises:
-        TypeError: An id is of another type.
-        ValueError: An id does not fit int64, or cannot be written as UTF-8.
     """
     if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
         raise TypeError(f"{name} must be a list of ids. Received: {type(ids).__name__}")

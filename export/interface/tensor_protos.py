@@ -64,11 +64,7 @@ def dtype_name(proto: Any) -> str:
 
 
 def tensor_shape(proto: Any) -> tuple[int, ...]:
-    """Sizes of a proto's axes.
-
-    Raises:
-        ValueError: The rank or a size is left open.
-    """
+    """Sizes of a proto's axes; ValueError if the rank or a size is left open."""
     sizes = tuple(axis.size for axis in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
         raise ValueError(f"A tensor must have a whole shape. Received: {list(sizes)}")
@@ -76,11 +72,7 @@ def tensor_shape(proto: Any) -> tuple[int, ...]:
 
 
 def from_proto(proto: Any) -> np.ndarray:
-    """The array of a proto, strings as an object array of bytes.
-
-    Raises:
-        ValueError: The dtype is none of a search's, or values and shape do not fit.
-    """
+    """The array of a proto, strings as an object array of bytes; ValueError if it holds none."""
     name = dtype_name(proto)
     numpy_dtype(name)
     shape = tensor_shape(proto)

@@ -52,16 +52,16 @@ _TYPES = {"v": None, "p": c_void_p, "s": c_char_p, "i": c_int, "l": c_int64, "z"
 
 
 class NativeLoader(ServedModel):
-    """A SavedModel through `TF_LoadSessionFromSavedModel` and `TF_SessionRun`.
+    """A SavedModel through `TF_LoadSessionFromSavedModel` and `TF_SessionRun`, with XLA disabled.
+
+    XLA compilation is forbidden as in the stock server: a graph with a must-compile mark fails when
+    run. That holds for the whole process and cannot be undone, so use a process of its own.
 
     Nothing compares shapes with the signature before the graph does. A graph that keeps a string
     input beyond the call, such as one that assigns it to a variable, is not supported.
 
     Args:
         folder: folder of the SavedModel.
-        disable_xla: forbid XLA compilation first, as the stock server does; a graph with a
-            must-compile mark then fails when run. The switch holds for the whole process and cannot
-            be undone, so use a process of its own.
 
     Raises:
         FileNotFoundError: `saved_model.pb` or TensorFlow's C library is missing.
@@ -69,11 +69,10 @@ class NativeLoader(ServedModel):
         ValueError: a signature has a sparse or composite tensor.
     """
 
-    def __init__(self, folder: Folder, disable_xla: bool = False) -> None:
+    def __init__(self, folder: Folder) -> None:
         path = find_saved_model(folder).parent
         self._library = _open_library()
-        if disable_xla:
-            getattr(self._library, DISABLE_XLA)()
+        getattr(self._library, DISABLE_XLA)()
         self._graph = self._library.TF_NewGraph()
         # Runs once: at `close`, when the loader is dropped, or when Python ends.
         self._handles = ExitStack()
@@ -87,7 +86,7 @@ class NativeLoader(ServedModel):
             raise
 
     def _run(self, signature_name: str, arrays: Arrays) -> Arrays:
-        definition = self._definitions[signature_name]
+        definition = self.signature_definitions[signature_name]
         names = sorted(definition.outputs)
         feeds = self._find_outputs([definition.inputs[name].name for name in arrays])
         fetches = self._find_outputs([definition.outputs[name].name for name in names])

@@ -41,12 +41,11 @@ def list_ops(model: SavedModel) -> list[str]:
     return sorted({node.op for node in _walk(model) if node.op is not None})
 
 
-def check_ops(model: Folder | SavedModel, allow_xla: bool = False) -> None:
+def check_ops(model: Folder | SavedModel) -> None:
     """Accept only graphs that the stock server runs.
 
     Args:
         model: Folder of a SavedModel, or the proto.
-        allow_xla: Accept what XLA must compile, for a server that has it enabled.
 
     Raises:
         ValueError: The graph holds an op outside the stock server's set, an op that calls Python,
@@ -62,7 +61,7 @@ def check_ops(model: Folder | SavedModel, allow_xla: bool = False) -> None:
             faults.setdefault(node.op, f"op {node.op!r}, which calls Python, in {node.name}")
         elif node.op is not None and node.op not in serving_ops():
             faults.setdefault(node.op, f"op {node.op!r}, which the server lacks, in {node.name}")
-        for mark in () if allow_xla else XLA_MARKS:
+        for mark in XLA_MARKS:
             if mark in node.proto.attr and node.proto.attr[mark].b:
                 faults[mark + node.name] = f"mark {mark!r} on {node.name}"
     if not faults:

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from google.protobuf import (
-    descriptor_pb2,
-    descriptor_pool,
-    json_format,
-    message_factory,
-    text_format,
-    wrappers_pb2,
-)
+from google.protobuf import text_format
+
+from ..interface import messages
 
 _LARGEST = 2**31 - 1
 _LEAST = {
@@ -24,19 +17,6 @@ _LEAST = {
     "max_enqueued_batches": 1,
     "num_batch_threads": 1,
 }
-_WRAPPED = dict.fromkeys(_LEAST, ".google.protobuf.Int64Value")
-_WRAPPED["thread_pool_name"] = ".google.protobuf.StringValue"
-# Fields of `tensorflow.serving.BatchingParameters` in `session_bundle_config.proto`, which
-# tensorflow-serving-api does not bring. Labels and types are protobuf's numbers for optional and
-# repeated, and for int64, bool and messages.
-_FIELDS: list[dict[str, Any]] = [
-    *(
-        {"name": name, "number": number, "label": 1, "type": 11, "type_name": kind}
-        for number, (name, kind) in enumerate(_WRAPPED.items(), start=1)
-    ),
-    {"name": "allowed_batch_sizes", "number": 6, "label": 3, "type": 3},
-    {"name": "pad_variable_length_inputs", "number": 7, "label": 1, "type": 8},
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +67,7 @@ class BatchingParameters:
             FileNotFoundError: There is no such file.
             ValueError: It cannot be parsed, or a value is out of range.
         """
-        message = _message_class()()
+        message = messages.BatchingParameters()
         try:
             text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
         except (text_format.ParseError, UnicodeDecodeError) as error:
@@ -104,20 +84,10 @@ class BatchingParameters:
 
     def to_text(self) -> str:
         """The text proto that TensorFlow Serving's `--batching_parameters_file` names."""
-        message = json_format.ParseDict(dataclasses.asdict(self), _message_class()())
+        message = messages.BatchingParameters(
+            allowed_batch_sizes=self.allowed_batch_sizes,
+            pad_variable_length_inputs=self.pad_variable_length_inputs,
+        )
+        for name in _LEAST:
+            getattr(message, name).value = getattr(self, name)
         return text_format.MessageToString(message)
-
-
-@lru_cache(maxsize=1)
-def _message_class() -> Any:
-    """The message's class, made in a pool of its own."""
-    file = {
-        "name": "tfpqn/batching_parameters.proto",
-        "syntax": "proto3",
-        "dependency": [wrappers_pb2.DESCRIPTOR.name],
-        "message_type": [{"name": "BatchingParameters", "field": _FIELDS}],
-    }
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(json_format.ParseDict(file, descriptor_pb2.FileDescriptorProto()))
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("BatchingParameters"))

@@ -45,7 +45,7 @@ Ask it (port 8501 is REST, 8500 gRPC):
 
 Signatures: $signatures.
 
-${xla}Batching merges requests only where all but the first axis are equal: send exclude_ids and
+Batching merges requests only where all but the first axis are equal: send exclude_ids and
 tags in lists of one length (fill up with $no_id and ""), clips with one number of frames. A request
 merged with a bad one fails with it; tfpqn's client and local server check requests before.
 search_k and search_with_probes have an input without batch axis: send them to a server without
@@ -54,12 +54,6 @@ batching.
 Check the folder: tfpqn verify $name/$version
 A SavedModel is a program: load only what comes from people you trust.
 """)
-
-XLA_NOTE = """\
-This model needs a server started with --xla_cpu_compilation_enabled=true; the stock server leaves
-XLA off, and each request then fails with "XLA compilation disabled".
-
-"""
 
 
 def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
@@ -82,7 +76,6 @@ def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
         no_id='""' if is_text else "-1",
         example=items.example,
         lists=_describe_lists(manifest["storage"]),
-        xla=XLA_NOTE if manifest["xla"] else "",
         signatures=", ".join(sorted(manifest["signatures"])),
     )
 

@@ -18,16 +18,10 @@ def items_spec(network: Any) -> tf.TensorSpec:
 
 
 def embed_items(network: Any, items: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Check, decode and embed items.
+    """Check, decode and embed items: float32 `[batch, embedding_dim]`.
 
-    Args:
-        network: A built `ProductQuantizationNetwork`.
-        items: Encoded images string `[batch]`, or of clips frames string `[batch, num_frames]`
-            among which empty strings are no frames.
-        max_pixels: Largest width times height; larger images are refused undecoded.
-
-    Returns:
-        Embeddings float32 `[batch, embedding_dim]`.
+    Images are string `[batch]`, clips frames string `[batch, num_frames]` among which empty strings
+    are no frames. What has more than `max_pixels` is refused undecoded.
     """
     return _EMBED[network.items.input_name](network, items, max_pixels)
 

@@ -17,7 +17,8 @@ from tfpqn import __version__
 from tfpqn.files.atomic import atomic_directory
 from tfpqn.items import items_of_inputs
 
-from ..loading.loaders import SavedModelLoader, read_signatures
+from ..interface.tensor_protos import read_signatures
+from ..loading.loaders import SavedModelLoader
 from ..loading.op_check import check_ops, list_ops, read_saved_model
 from .batching_parameters import BatchingParameters
 from .folder_readme import write_readme
@@ -77,7 +78,7 @@ def save_searcher(
     model_name = path.resolve().parent.name
     with atomic_directory(path, overwrite=overwrite) as folder:
         tf.saved_model.save(searcher, str(folder), signatures=searcher.signatures)
-        check_ops(folder, allow_xla=searcher.xla)
+        check_ops(folder)
         write_warmup_requests(searcher, folder, model_name, _warmup_sizes(batching))
         (folder / BATCHING_FILE).write_text(batching.to_text(), encoding="utf-8")
         manifest = _describe(searcher, folder, metrics)
@@ -110,12 +111,10 @@ def default_batching(searcher: Searcher) -> BatchingParameters:
     """Parameters for a server's batching that suit the searcher.
 
     Lists of ids and tags may be padded to one length, since a server pads by repetition; frames of
-    clips may not. What XLA compiles it compiles for each batch size, so these are few then.
+    clips may not.
     """
-    largest = searcher.items.server_batch
     return BatchingParameters(
-        max_batch_size=largest,
-        allowed_batch_sizes=(1, 8, largest)[: 3 if largest > 8 else 2] if searcher.xla else (),
+        max_batch_size=searcher.items.server_batch,
         pad_variable_length_inputs=searcher.items.encoded_rank == 1,
     )
 
@@ -167,7 +166,6 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
         "image_shape": list(searcher.image_shape),
         "num_frames": searcher.num_frames,
         "max_pixels": searcher.max_pixels,
-        "xla": searcher.xla,
         "tag_columns": list(searcher.tag_columns),
         "calibration": searcher.calibration,
         "signatures": describe_signatures(read_signatures(model.meta_graphs[0])),

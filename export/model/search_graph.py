@@ -21,7 +21,7 @@ from ..search.input_checks import (
     check_known,
     check_width,
 )
-from ..search.item_ids import ItemIds
+from ..search.item_ids import ItemIds, are_among
 from ..search.item_labels import ItemLabels
 from ..search.neighbours import FLOOR_SCORE, NO_POSITION, Neighbours
 from ..search.storages.storage import Queries, Storage
@@ -121,9 +121,8 @@ class SearchGraph:
         # So many more that enough are left, whatever is excluded.
         top_k = self.top_k + tf.shape(exclude_ids)[1]
         found = self._find_best(self._embed(items), top_k)
-        ids = self.ids.at(found.positions)
-        is_excluded = tf.equal(ids[:, :, tf.newaxis], exclude_ids[:, tf.newaxis, :])
-        return self._answer(self._without(found, tf.reduce_any(is_excluded, axis=2)))
+        is_excluded = are_among(self.ids.at(found.positions), exclude_ids)
+        return self._answer(self._without(found, is_excluded))
 
     def _with_probes(self, items: tf.Tensor, num_probes: tf.Tensor) -> Outputs:
         num_probes = check_count(num_probes, self.storage.num_lists or 1, "num_probes")

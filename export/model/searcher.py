@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfpqn.index import CodeIndex, network_layout
 
-from ..interface.bounds import MAX_K, MAX_PIXELS
 from ..search.codebooks import Codebooks
 from ..search.filters import TagFilter, make_tag_sets
 from ..search.item_ids import ItemIds
 from ..search.item_labels import ItemLabels
-from ..search.storages.choice import Progress, make_storage
+from ..search.storages.choice import make_storage
 from .item_embedding import embed_items, items_spec
 from .search_graph import Function, SearchGraph
 from .search_methods import SearchMethods
-from .search_options import (
-    checked_calibration,
-    checked_count,
-    checked_partitioning,
-    checked_second_stage,
-)
+from .search_options import SearchOptions
 
 
 class Searcher(tf.Module, SearchMethods):
@@ -58,12 +51,7 @@ class Searcher(tf.Module, SearchMethods):
             held-out ones; reconstructions of items if None, which are found more easily.
         progress: Is told the step of parting, and how many of how many items it has done.
         first_levels: Residual levels that candidates are found with; all levels rank them then.
-        embeddings: Embeddings `[num_items, embedding_dim]` of the items, which rank the candidates
-            that the codes find; kept in half precision, two bytes a number.
-        num_candidates: Candidates of each query where there is such a second stage; ten times
-            `top_k` if None.
-        xla: Have XLA compile the search over all items. Only servers with XLA enabled can run the
-            exported model; the stock server disables it unless told otherwise.
+        num_candidates: Candidates of each query with `first_levels`; ten times `top_k` if None.
 
     Raises:
         ValueError: The index was built with other codebooks, the calibration is that of others,
@@ -77,85 +65,15 @@ class Searcher(tf.Module, SearchMethods):
     ((1, 3), (1, 3))
     """
 
-    def __init__(
-        self,
-        network: Any,
-        index: CodeIndex,
-        *,
-        num_levels: int | None = None,
-        top_k: int = 10,
-        tag_columns: Sequence[str] = (),
-        label_column: str | None = None,
-        calibration: Mapping[str, Any] | None = None,
-        max_pixels: int = MAX_PIXELS,
-        partition: int | Literal["auto"] | None = None,
-        num_probes: int | None = None,
-        exact: bool = False,
-        agreement: float = 0.99,
-        tuning_queries: np.ndarray | None = None,
-        progress: Progress | None = None,
-        first_levels: int | None = None,
-        embeddings: np.ndarray | None = None,
-        num_candidates: int | None = None,
-        xla: bool = False,
-    ) -> None:
+    def __init__(self, network: Any, index: CodeIndex, **options: Any) -> None:
         super().__init__(name="searcher")
-        if xla and partition is not None:
-            raise ValueError("xla is for a search over all items. Received: partition as well")
-        self.xla = xla
-        self.top_k = checked_count("top_k", top_k, MAX_K)
-        self.max_pixels = checked_count("max_pixels", max_pixels)
+        chosen = SearchOptions(**options)
         index.require_layout(network_layout(network))
-        self.num_items = index.num_items
-        self.id_type = index.id_type
-        self.layout = index.layout
-        self.items = network.items
-        self.image_shape = network.image_shape
-        self.num_frames = network.num_frames
-        self.embedding_dim = network.quantizer.embedding_dim
-        self.quantizer_kind = type(network.quantizer).__name__
-        quantizer = _copy_quantizer(network.quantizer, num_levels)
-        self.num_levels = quantizer.num_levels
-        self.code_length = quantizer.code_length
-        self.calibration = checked_calibration(calibration, index, self.num_levels)
-        codes = index.codes[:, : self.code_length]
-        partitioning = checked_partitioning(
-            quantizer,
-            codes,
-            partition=partition,
-            num_probes=num_probes,
-            exact=exact,
-            agreement=agreement,
-            tuning_queries=tuning_queries,
-            progress=progress,
-        )
-        second_stage = checked_second_stage(
-            quantizer,
-            self.num_items,
-            top_k=self.top_k,
-            first_levels=first_levels,
-            embeddings=embeddings,
-            num_candidates=num_candidates,
-            calibration=calibration,
-        )
+        quantizer = _copy_quantizer(network.quantizer, chosen.num_levels)
+        chosen.require_calibration_of(index, quantizer.num_levels)
+        self._keep_facts(network, index, quantizer, chosen)
         self._track_variables(network, quantizer)
-        self.codebooks = Codebooks(self.quantizer_variables[0], self.embedding_dim)
-        self.ids = ItemIds(index.ids, index.id_type)
-        self.labels = ItemLabels(index.metadata, label_column) if label_column else None
-        self.tag_columns = tuple(dict.fromkeys(tag_columns))
-        # Tags take memory, so only where there are some.
-        tag_sets = make_tag_sets(index.metadata, self.tag_columns) if tag_columns else None
-        self.storage, tag_sets = make_storage(
-            self.codebooks,
-            codes,
-            tag_sets,
-            top_k=self.top_k,
-            partitioning=partitioning,
-            second_stage=second_stage,
-            xla=xla,
-        )
-        self.num_lists = self.storage.num_lists
-        self.tag_filter = None if tag_sets is None else TagFilter(tag_sets)
+        self._add_collection(index, quantizer, chosen)
         self._functions = SearchGraph(
             items=items_spec(network),
             embed=lambda items: embed_items(network, items, self.max_pixels),
@@ -169,6 +87,39 @@ class Searcher(tf.Module, SearchMethods):
             top_k=self.top_k,
             score_threshold=(self.calibration or {}).get("score_threshold"),
         ).make_functions()
+
+    def _keep_facts(
+        self, network: Any, index: CodeIndex, quantizer: Any, chosen: SearchOptions
+    ) -> None:
+        """What callers and the manifest are told."""
+        self.top_k, self.max_pixels = int(chosen.top_k), int(chosen.max_pixels)
+        self.tag_columns = tuple(dict.fromkeys(chosen.tag_columns))
+        self.calibration = None if chosen.calibration is None else dict(chosen.calibration)
+        self.num_items, self.id_type, self.layout = index.num_items, index.id_type, index.layout
+        self.items, self.image_shape = network.items, network.image_shape
+        self.num_frames = network.num_frames
+        self.quantizer_kind = type(network.quantizer).__name__
+        self.embedding_dim = quantizer.embedding_dim
+        self.num_levels, self.code_length = quantizer.num_levels, quantizer.code_length
+
+    def _add_collection(self, index: CodeIndex, quantizer: Any, chosen: SearchOptions) -> None:
+        """Codes, ids, labels and tags; the latter take memory, so only where there are some."""
+        codes = index.codes[:, : self.code_length]
+        self.codebooks = Codebooks(self.quantizer_variables[0], self.embedding_dim)
+        self.ids = ItemIds(index.ids, index.id_type)
+        label_column = chosen.label_column
+        self.labels = ItemLabels(index.metadata, label_column) if label_column else None
+        tag_sets = make_tag_sets(index.metadata, self.tag_columns) if self.tag_columns else None
+        self.storage, tag_sets = make_storage(
+            self.codebooks,
+            codes,
+            tag_sets,
+            top_k=self.top_k,
+            partitioning=chosen.choose_partitioning(quantizer, codes),
+            candidates=chosen.choose_candidates(quantizer),
+        )
+        self.num_lists = self.storage.num_lists
+        self.tag_filter = None if tag_sets is None else TagFilter(tag_sets)
 
     @property
     def signatures(self) -> dict[str, Function]:

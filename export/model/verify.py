@@ -65,8 +65,8 @@ def verify_version(path: str | os.PathLike[str]) -> VerifyReport:
     """Check a version folder: files, sizes, codebooks, ops, signatures, warm-up, three readers.
 
     The folder is loaded by `tf.saved_model.load`, by a TensorFlow 1 session, and by TensorFlow's C
-    API in a process of its own, with XLA disabled as the stock server has it, unless the model was
-    exported for servers that enable it; all must give the same answers to the warm-up requests.
+    API in a process of its own, with XLA disabled as the stock server has it. All must give the
+    same answers to the warm-up requests.
 
     Args:
         path: The version folder, `MODEL/NUMBER`.
@@ -91,7 +91,7 @@ def verify_version(path: str | os.PathLike[str]) -> VerifyReport:
 
 def _verify(folder: Path, manifest: Mapping[str, Any]) -> VerifyReport:
     num_files = _check_files(folder, manifest)
-    check_ops(folder, allow_xla=manifest["xla"])
+    check_ops(folder)
     _require_equal("ops", manifest["ops"], list_ops(read_saved_model(folder)))
     _check_variables(folder, manifest)
     BatchingParameters.read(folder / BATCHING_FILE)
@@ -101,19 +101,18 @@ def _verify(folder: Path, manifest: Mapping[str, Any]) -> VerifyReport:
         expected = _replay(model, requests)
     with SessionLoader(folder) as session:
         _require_same_answers("a TensorFlow 1 session", _replay(session, requests), expected)
-    _require_same_answers("the C API", _replay_in_own_process(folder, manifest["xla"]), expected)
-    c_api = "C API with XLA" if manifest["xla"] else "C API without XLA"
-    readers = ("tf.saved_model.load", "TensorFlow 1 session", c_api)
+    _require_same_answers("the C API", _replay_in_own_process(folder), expected)
+    readers = ("tf.saved_model.load", "TensorFlow 1 session", "C API without XLA")
     return VerifyReport(
         num_files, manifest["num_items"], len(manifest["ops"]), len(requests), readers
     )
 
 
-def replay_natively(folder: str, output: str, xla: str) -> None:
+def replay_natively(folder: str, output: str) -> None:
     """Answer the warm-up requests through the C API; write the answers as prediction logs."""
     from ..loading.native_loader import NativeLoader
 
-    with NativeLoader(folder, disable_xla=not xla) as model, tf.io.TFRecordWriter(output) as writer:
+    with NativeLoader(folder) as model, tf.io.TFRecordWriter(output) as writer:
         for answer in _replay(model, list(read_warmup_requests(Path(folder)))):
             log = PredictionLog()
             for name, values in answer.items():
@@ -182,19 +181,18 @@ def _replay(model: ServedModel, requests: list[tuple[str, dict[str, np.ndarray]]
     return answers
 
 
-def _replay_in_own_process(folder: Path, xla: bool) -> Answers:
+def _replay_in_own_process(folder: Path) -> Answers:
     with tempfile.TemporaryDirectory() as temporary:
         output = str(Path(temporary) / "answers")
-        command = own_python(NATIVE_PROGRAM, str(folder), output, "xla" if xla else "")
+        command = own_python(NATIVE_PROGRAM, str(folder), output)
         process = subprocess.run(
             command, capture_output=True, text=True, timeout=NATIVE_SECONDS, check=False
         )
         if process.returncode != 0:
             reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
-            state = "enabled" if xla else "disabled, as the stock server has it"
             raise ValueError(
-                f"The folder must load and answer through TensorFlow's C API, with XLA {state}. "
-                f"Received: {reason}"
+                "The folder must load and answer through TensorFlow's C API, with XLA disabled as "
+                f"the stock server has it. Received: {reason}"
             )
         records = tf.data.TFRecordDataset(output).as_numpy_iterator()
         logs = [PredictionLog.FromString(record).predict_log.response.outputs for record in records]

@@ -28,12 +28,7 @@ VERSION = re.compile("0|[1-9][0-9]{0,17}")
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The manifest of a version folder.
-
-    Raises:
-        FileNotFoundError: The folder holds none.
-        ValueError: It is torn, or of another format.
-    """
+    """The manifest of a version folder; ValueError if it is torn, or of another format."""
     manifest = Path(path) / MANIFEST_FILE
     if not manifest.is_file():
         raise FileNotFoundError(
@@ -80,11 +75,7 @@ def find_files(folder: Path) -> list[str]:
 
 
 def check_files(folder: Path, files: Mapping[str, Any]) -> None:
-    """Compare files with the sizes and checksums that a manifest gives for them.
-
-    Raises:
-        ValueError: A file is missing, changed, or leads out of the model's folder; it is named.
-    """
+    """Compare files with the sizes and checksums that a manifest gives for them."""
     for name, expected in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(
@@ -106,11 +97,7 @@ def _describe_file(path: Path) -> dict[str, Any]:
 
 
 def read_warmup_records(folder: Path) -> Iterator[Any]:
-    """The warm-up requests as `PredictRequest` protos; nothing where there is no file.
-
-    Raises:
-        ValueError: The file is torn, holds something else than predict requests, or too many.
-    """
+    """The warm-up requests as `PredictRequest` protos; nothing where there is no file."""
     path = folder / WARMUP_FILE
     if not path.is_file():
         return

@@ -140,14 +140,7 @@ def _group(pairs: np.ndarray, num_items: int, names: np.ndarray) -> TagSets:
 
 
 class TagFilter(tf.Module):
-    """Says in the graph which items a query's allowed and denied tags admit.
-
-    Args:
-        tag_sets: The collection's tags.
-
-    Raises:
-        ValueError: Two tags cannot be told apart by their 63-bit hashes.
-    """
+    """Says in the graph which items a query's allowed and denied tags admit."""
 
     def __init__(self, tag_sets: TagSets) -> None:
         super().__init__(name="tag_filter")
@@ -184,15 +177,10 @@ class TagFilter(tf.Module):
         )
 
     def admitted_sets(self, allow_tags: tf.Tensor, deny_tags: tf.Tensor) -> tf.Tensor:
-        """Which tag sets each query admits.
+        """Which tag sets each query admits, bool `[num_sets, queries]`.
 
-        Args:
-            allow_tags: string `[queries, n]`; an item needs one of them, unless there is none.
-            deny_tags: string `[queries, m]`; an item may have none of them. The empty string is no
-                tag, and a tag that no item has is one that no item has.
-
-        Returns:
-            bool `[num_sets, queries]`.
+        An item needs one of the allowed tags string `[queries, n]`, unless there is none, and may
+        have none of the denied ones `[queries, m]`. The empty string is no tag.
         """
         allows_some = tf.reduce_any(tf.not_equal(allow_tags, ""), axis=1)
         is_allowed = self._sets_with(allow_tags) | ~allows_some

@@ -55,3 +55,18 @@ def first_positions(values: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
         fn_output_signature=tf.TensorSpec([], tf.int64),
     )
     return tf.cast(positions, tf.int32)
+
+
+def are_among(ids: tf.Tensor, lists: tf.Tensor) -> tf.Tensor:
+    """Which of each query's ids `[queries, n]` are in its list `[queries, m]`: bool `[queries, n]`.
+
+    By bisection: a comparison of each id with each of the list would take much memory.
+    """
+    flat = tf.concat([tf.reshape(ids, [-1]), tf.reshape(lists, [-1])], axis=0)
+    numbers = tf.unique(flat).idx
+    wanted = tf.reshape(numbers[: tf.size(ids)], tf.shape(ids))
+    ordered = tf.sort(tf.reshape(numbers[tf.size(ids) :], tf.shape(lists)), axis=1)
+    # A last number that no id has: no list is empty, and bisection ends within it.
+    ordered = tf.pad(ordered, [[0, 0], [0, 1]], constant_values=tf.int32.max)
+    places = tf.searchsorted(ordered, wanted)
+    return tf.equal(tf.gather(ordered, places, batch_dims=1), wanted)

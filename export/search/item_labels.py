@@ -12,13 +12,7 @@ from .filters import to_texts, values_of
 class ItemLabels(tf.Module):
     """Translates positions into labels; each label's text is held once, an item's is a number.
 
-    Args:
-        metadata: One row an item.
-        column: Where the labels are; of the numbers in `label` the names in `label_name` are
-            taken, if there are some. Several labels of an item are joined by "|".
-
-    Raises:
-        ValueError: There is no such column.
+    Several labels of an item are joined by "|"; for the column see `values_of`.
     """
 
     def __init__(self, metadata: pa.Table, column: str) -> None:

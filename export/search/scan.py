@@ -6,8 +6,6 @@ neighbouring items the best score alone, finds the best groups, and scores their
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +25,6 @@ MAX_FUSED_ENTRIES = 2**16
 # Sums in another order round otherwise: so many more groups than needed are scored again.
 SPARE_GROUPS = 8
 
-
-GroupMaxima = Callable[[tf.Tensor], tf.Tensor]
 ScoreBlock = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -37,8 +33,6 @@ def search_codes(
     codes: Any,
     top_k: int | tf.Tensor,
     admits: Admits | None = None,
-    compiled: GroupMaxima | None = None,
-    rows_per_block: int = ROWS_PER_BLOCK,
 ) -> Neighbours:
     """Find the items with the largest sums of table entries.
 
@@ -52,8 +46,6 @@ def search_codes(
         top_k: Number of items to find, at least 1; a scalar tensor if it is not known yet.
         admits: Says which items may be found: for positions `[rows]` bool `[rows, queries]`. All
             may if None.
-        compiled: `compile_group_maxima(codes)`, to use in place of standard ops.
-        rows_per_block: Items scored at once, at most.
 
     Returns:
         The best items. Scores are summed in the order of the code positions, like
@@ -64,35 +56,10 @@ def search_codes(
     tables = tf.pad(tables, [[0, tf.cast(tf.equal(num_queries, 0), tf.int32)], [0, 0], [0, 0]])
     if admits is not None:
         admits = _pad_queries(admits)
-    num_items = tf.shape(codes)[1]
-    if compiled is not None and admits is None:
-        maxima = compiled(tables)
-        count = tf.minimum(top_k + SPARE_GROUPS, tf.shape(maxima)[1])
-        groups = tf.sort(tf.math.top_k(maxima, count).indices, axis=1)
-    else:
-        groups = _find_groups(tables, codes, top_k, rows_per_block, admits)
-
-    def find_items(query: tf.Tensor) -> Neighbours:
-        rows = groups[query][:, tf.newaxis] * ROWS_PER_GROUP + tf.range(ROWS_PER_GROUP)
-        rows = tf.reshape(rows, [-1])
-        # The last group may be a short one.
-        rows = tf.boolean_mask(rows, rows < num_items)
-        own_codes = tf.cast(tf.gather(codes, rows, axis=1), tf.int32)
-        scores = score_positions(tables[query], own_codes)
-        if admits is not None:
-            scores = tf.where(admits(rows, query)[:, 0], scores, FLOOR_SCORE)
-        scores, order = tf.math.top_k(scores, tf.minimum(top_k, tf.shape(rows)[0]))
-        # Items that are not admitted fill up where too few are.
-        positions = tf.where(scores > FLOOR_SCORE, tf.gather(rows, order), NO_POSITION)
-        missing = [[0, top_k - tf.shape(scores)[0]]]
-        return Neighbours(
-            tf.pad(scores, missing, constant_values=FLOOR_SCORE),
-            tf.pad(positions, missing, constant_values=NO_POSITION),
-        )
-
+    groups = _find_groups(tables, codes, top_k, admits)
     width = None if tf.is_tensor(top_k) else top_k
     found = tf.map_fn(
-        find_items,
+        lambda query: _find_items(tables[query], groups[query], codes, top_k, admits, query),
         tf.range(tf.shape(tables)[0]),
         fn_output_signature=Neighbours(
             tf.TensorSpec([width], tf.float32), tf.TensorSpec([width], tf.int32)
@@ -101,31 +68,29 @@ def search_codes(
     return Neighbours(found.scores[:num_queries], found.positions[:num_queries])
 
 
-def compile_group_maxima(codes: tf.Variable, num_codewords: int) -> GroupMaxima:
-    """The best score of each group, in one pass that XLA compiles.
-
-    No score is written to memory but the maxima: float32 `[queries, num_groups]` for lookup tables
-    `[queries, code_length, num_codewords]`. Compiled anew for each number of queries.
-    """
-    code_length, num_items = codes.shape
-    end = num_items // ROWS_PER_GROUP * ROWS_PER_GROUP
-
-    def score(tables: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
-        entries = [
-            tf.gather(tables[:, p], tf.cast(block[p], tf.int32), axis=1) for p in range(code_length)
-        ]
-        return functools.reduce(operator.add, entries)
-
-    def find_maxima(tables: tf.Tensor) -> tf.Tensor:
-        blocks = tf.reshape(codes[:, :end], [code_length, -1, ROWS_PER_GROUP])
-        maxima = [tf.reduce_max(score(tables, blocks), axis=2)]
-        if end < num_items:
-            rest = tf.reduce_max(score(tables, codes[:, end:]), axis=1, keepdims=True)
-            maxima.append(rest)
-        return tf.concat(maxima, axis=1)
-
-    tables = tf.TensorSpec([None, code_length, num_codewords], tf.float32)
-    return tf.function(find_maxima, [tables], autograph=False, jit_compile=True)
+def _find_items(
+    table: tf.Tensor,
+    groups: tf.Tensor,
+    codes: Any,
+    top_k: int | tf.Tensor,
+    admits: Admits | None,
+    query: tf.Tensor,
+) -> Neighbours:
+    """The best items `[top_k]` of one query's groups `[count]`."""
+    rows = tf.reshape(groups[:, tf.newaxis] * ROWS_PER_GROUP + tf.range(ROWS_PER_GROUP), [-1])
+    # The last group may be a short one.
+    rows = tf.boolean_mask(rows, rows < tf.shape(codes)[1])
+    scores = score_positions(table, tf.cast(tf.gather(codes, rows, axis=1), tf.int32))
+    if admits is not None:
+        scores = tf.where(admits(rows, query)[:, 0], scores, FLOOR_SCORE)
+    scores, order = tf.math.top_k(scores, tf.minimum(top_k, tf.shape(rows)[0]))
+    # Items that are not admitted fill up where too few are.
+    positions = tf.where(scores > FLOOR_SCORE, tf.gather(rows, order), NO_POSITION)
+    missing = [[0, top_k - tf.shape(scores)[0]]]
+    return Neighbours(
+        tf.pad(scores, missing, constant_values=FLOOR_SCORE),
+        tf.pad(positions, missing, constant_values=NO_POSITION),
+    )
 
 
 def _pad_queries(admits: Admits) -> Admits:
@@ -143,7 +108,6 @@ def _find_groups(
     tables: tf.Tensor,
     codes: Any,
     top_k: int | tf.Tensor,
-    rows_per_block: int,
     admits: Admits | None,
 ) -> tf.Tensor:
     """Numbers `[queries, count]` of the groups that hold the best items, ascending.
@@ -151,40 +115,13 @@ def _find_groups(
     The `top_k` best items lie in the `top_k` groups whose best items are best: whatever lies in
     another group is beaten by an item of each of these, or equal to it and behind it.
     """
-    num_items = tf.shape(codes)[1]
     num_queries = tf.shape(tables)[0]
-    num_groups = -(-num_items // ROWS_PER_GROUP)
-    num_wanted = tf.minimum(top_k + SPARE_GROUPS, num_groups)
-    rows = tf.minimum(rows_per_block, SCORES_PER_BLOCK // tf.maximum(num_queries, 1))
+    num_wanted = tf.minimum(top_k + SPARE_GROUPS, -(-tf.shape(codes)[1] // ROWS_PER_GROUP))
+    rows = tf.minimum(ROWS_PER_BLOCK, SCORES_PER_BLOCK // tf.maximum(num_queries, 1))
     rows = tf.maximum(rows // ROWS_PER_GROUP, 1) * ROWS_PER_GROUP
 
     def scan(score_block: ScoreBlock) -> tf.Tensor:
-        def add_block(start: tf.Tensor, best: Neighbours) -> tuple[tf.Tensor, Neighbours]:
-            scores = score_block(codes[:, start : start + rows])
-            if admits is not None:
-                positions = start + tf.range(tf.shape(scores)[0])
-                scores = tf.where(admits(positions), scores, FLOOR_SCORE)
-            maxima = tf.transpose(_group_maxima(scores))
-            numbers = start // ROWS_PER_GROUP + tf.range(tf.shape(maxima)[1])
-            # What is found first stands first: `top_k` prefers the earlier of equals.
-            maxima = tf.concat([best.scores, maxima], axis=1)
-            numbers = tf.broadcast_to(numbers, [num_queries, tf.shape(numbers)[0]])
-            numbers = tf.concat([best.positions, numbers], axis=1)
-            scores, order = tf.math.top_k(maxima, tf.minimum(num_wanted, tf.shape(maxima)[1]))
-            found = Neighbours(scores, tf.gather(numbers, order, batch_dims=1))
-            return start + rows, found
-
-        nothing = Neighbours(tf.zeros([num_queries, 0]), tf.zeros([num_queries, 0], tf.int32))
-        any_width = tf.TensorShape([None, None])
-        _, best = tf.while_loop(
-            lambda start, best: start < num_items,
-            add_block,
-            (tf.constant(0), nothing),
-            shape_invariants=(tf.TensorShape([]), Neighbours(any_width, any_width)),
-            # Blocks in parallel would each hold their scores.
-            parallel_iterations=1,
-        )
-        return tf.sort(best.positions, axis=1)
+        return _scan_blocks(score_block, codes, rows, num_queries, num_wanted, admits)
 
     return tf.case(
         [
@@ -193,6 +130,43 @@ def _find_groups(
         ],
         default=lambda: scan(_score_by_rows(tables, rows)),
     )
+
+
+def _scan_blocks(
+    score_block: ScoreBlock,
+    codes: Any,
+    rows: tf.Tensor,
+    num_queries: tf.Tensor,
+    num_wanted: tf.Tensor,
+    admits: Admits | None,
+) -> tf.Tensor:
+    """The numbers that `_find_groups` returns, found block by block of so many rows."""
+
+    def add_block(start: tf.Tensor, best: Neighbours) -> tuple[tf.Tensor, Neighbours]:
+        scores = score_block(codes[:, start : start + rows])
+        if admits is not None:
+            positions = start + tf.range(tf.shape(scores)[0])
+            scores = tf.where(admits(positions), scores, FLOOR_SCORE)
+        maxima = tf.transpose(_group_maxima(scores))
+        numbers = start // ROWS_PER_GROUP + tf.range(tf.shape(maxima)[1])
+        # What is found first stands first: `top_k` prefers the earlier of equals.
+        maxima = tf.concat([best.scores, maxima], axis=1)
+        numbers = tf.broadcast_to(numbers, [num_queries, tf.shape(numbers)[0]])
+        numbers = tf.concat([best.positions, numbers], axis=1)
+        scores, order = tf.math.top_k(maxima, tf.minimum(num_wanted, tf.shape(maxima)[1]))
+        return start + rows, Neighbours(scores, tf.gather(numbers, order, batch_dims=1))
+
+    nothing = Neighbours(tf.zeros([num_queries, 0]), tf.zeros([num_queries, 0], tf.int32))
+    any_width = tf.TensorShape([None, None])
+    _, best = tf.while_loop(
+        lambda start, best: start < tf.shape(codes)[1],
+        add_block,
+        (tf.constant(0), nothing),
+        shape_invariants=(tf.TensorShape([]), Neighbours(any_width, any_width)),
+        # Blocks in parallel would each hold their scores.
+        parallel_iterations=1,
+    )
+    return tf.sort(best.positions, axis=1)
 
 
 def _group_maxima(scores: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,6 @@ loopback address. Production is the stock TensorFlow Serving image behind a prox
 """
 
 from .server import ModelServer as ModelServer
-from .server import run_event_loop as run_event_loop
 from .server import running_server as running_server
 
-__all__ = ["ModelServer", "run_event_loop", "running_server"]
+__all__ = ["ModelServer", "running_server"]

@@ -1,9 +1,9 @@
 """Dynamic batching: small requests that arrive together run as one.
 
 The parameters are TensorFlow Serving's. Only requests for one signature of one version and of one
-form (all axes but the first) are merged, so that `pad_variable_length_inputs` has nothing to do
-here. A batch is ready when it is full or when its first request has waited for
-`batch_timeout_micros`; until a thread is free, it goes on filling.
+form (all axes but the first) are merged, and no batch is padded. A batch is ready when it is full
+or when its first request has waited for `batch_timeout_micros`; until a thread is free, it goes on
+filling.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from ..interface.signatures import Arrays
 from ..model.batching_parameters import BatchingParameters
 from .errors import ServingError
 from .model_version import ModelVersion
-
-__all__ = ["QUEUE_FULL", "Batcher", "run_merged"]
 
 Answer: TypeAlias = "Arrays | Exception"
 
@@ -61,11 +59,7 @@ class Batcher:
         self._idle_threads = asyncio.Semaphore(parameters.num_batch_threads)
 
     async def run(self, version: ModelVersion, name: str, arrays: Arrays, rows: int) -> Arrays:
-        """Run a checked request of at most `max_batch_size` rows, merged with others.
-
-        Raises:
-            ServingError: UNAVAILABLE if too many batches wait already; or TensorFlow's refusal.
-        """
+        """Run a checked request of at most `max_batch_size` rows, merged with others."""
         form = tuple((key, array.shape[1:]) for key, array in sorted(arrays.items()))
         batch = self._find_batch((version, name, form), rows)
         request = _Request(arrays, rows, asyncio.get_running_loop().create_future())
@@ -108,10 +102,8 @@ class Batcher:
 
     async def _answer(self, version: ModelVersion, name: str, requests: list[_Request]) -> None:
         arrays, rows = [r.arrays for r in requests], [r.rows for r in requests]
-        sizes = self.parameters.allowed_batch_sizes
         answers: Sequence[Answer] = await self._run(
-            version,
-            lambda: run_merged(lambda merged: version.run(name, merged), arrays, rows, sizes),
+            version, lambda: run_merged(lambda merged: version.run(name, merged), arrays, rows)
         )
         for request, answer in zip(requests, answers, strict=True):
             if request.answer.done():
@@ -123,51 +115,30 @@ class Batcher:
 
 
 def run_merged(
-    run: Callable[[Arrays], Arrays],
-    requests: Sequence[Arrays],
-    rows: Sequence[int],
-    allowed_batch_sizes: Sequence[int] = (),
+    run: Callable[[Arrays], Arrays], requests: Sequence[Arrays], rows: Sequence[int]
 ) -> list[Answer]:
-    """Run requests as one batch; if that fails, each alone.
-
-    Args:
-        run: What runs the signature.
-        requests: Arrays by input name, of one form.
-        rows: Rows of each request.
-        allowed_batch_sizes: Sizes to which the batch is padded with copies of its last row,
-            ascending; any size if empty or if the batch is larger than all of them.
-
-    Returns:
-        For each request its outputs, or the exception that it caused.
-    """
-    total = sum(rows)
-    size = next((size for size in allowed_batch_sizes if size >= total), total)
+    """Run requests of one form as one batch; if that fails, each alone: outputs or exceptions."""
     try:
-        return _split(run(_merge(requests, size - total)), rows, size)
+        return _split(run(_merge(requests)), rows)
     except Exception as error:
         if len(requests) == 1:
             return [error]
     pairs = zip(requests, rows, strict=True)
-    return [run_merged(run, [one], [number], allowed_batch_sizes)[0] for one, number in pairs]
+    return [run_merged(run, [one], [number])[0] for one, number in pairs]
 
 
-def _merge(requests: Sequence[Arrays], num_padding: int) -> Arrays:
-    if len(requests) == 1 and not num_padding:
+def _merge(requests: Sequence[Arrays]) -> Arrays:
+    if len(requests) == 1:
         return requests[0]
-    merged = {}
-    for name in requests[0]:
-        parts = [arrays[name] for arrays in requests]
-        padding = np.repeat(parts[-1][-1:], num_padding, axis=0)
-        merged[name] = np.concatenate([*parts, padding])
-    return merged
+    return {name: np.concatenate([arrays[name] for arrays in requests]) for name in requests[0]}
 
 
-def _split(outputs: Arrays, rows: Sequence[int], size: int) -> list[Answer]:
+def _split(outputs: Arrays, rows: Sequence[int]) -> list[Answer]:
     for name, output in outputs.items():
-        if not output.ndim or len(output) != size:
+        if not output.ndim or len(output) != sum(rows):
             raise ServingError(
                 "FAILED_PRECONDITION",
-                f"the output {name} must have as many rows as the batch, {size}. "
+                f"the output {name} must have as many rows as the batch, {sum(rows)}. "
                 f"Received: shape {list(output.shape)}",
             )
     ends = np.cumsum(rows).tolist()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from tfpqn._text import plain_sentence
 
-__all__ = ["ServingError", "bad_request", "not_found"]
-
 # The mapping of TensorFlow Serving's `http_server.cc`.
 _HTTP_STATUS_OF = {
     "CANCELLED": 499,

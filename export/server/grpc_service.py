@@ -29,8 +29,6 @@ from .errors import ServingError, bad_request
 from .model_version import read_protos
 from .predictor import ModelSpec, Predictor
 
-__all__ = ["SIGNATURE_DEF", "Health", "add_services", "make_grpc_server", "make_metadata"]
-
 logger = logging.getLogger(__name__)
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -108,20 +106,7 @@ class _Service:
         """Run one signature."""
         spec = request.model_spec
         with self._predictor.using(_read_spec(spec)) as version:
-            try:
-                name, signature = version.find_signature(spec.signature_name)
-            except KeyError:
-                raise ServingError(
-                    "FAILED_PRECONDITION",
-                    f'Serving signature key "{spec.signature_name}" not found. '
-                    f"Expected one of {sorted(version.model.signatures)}",
-                ) from None
-            wanted = list(request.output_filter) or list(signature.outputs)
-            if not signature.outputs.keys() >= set(wanted) or len(set(wanted)) < len(wanted):
-                raise bad_request(
-                    f"output_filter must name outputs of {sorted(signature.outputs)}, each once. "
-                    f"Received: {wanted}"
-                )
+            name, signature = version.find_signature(spec.signature_name)
             if request.ByteSize() < _LARGE_BYTES:
                 arrays = read_protos(request.inputs, name, signature)
             else:
@@ -130,8 +115,8 @@ class _Service:
         response = PredictResponse()
         _write_spec(response.model_spec, spec.name, version.number)
         response.model_spec.signature_name = name
-        for key in wanted:
-            write_values(outputs[key], response.outputs[key])
+        for key, values in outputs.items():
+            write_values(values, response.outputs[key])
         return response
 
     async def get_metadata(self, request: Any) -> Any:
@@ -166,11 +151,7 @@ class Health:
 
 
 def make_metadata(predictor: Predictor, spec: ModelSpec) -> tuple[int, Any]:
-    """Number of the version that is asked for, and its signatures as a `SignatureDefMap`.
-
-    Raises:
-        ServingError: The version is not there.
-    """
+    """Number of the version that is asked for, and its signatures as a `SignatureDefMap`."""
     version = predictor.find(spec)
     signatures = SignatureDefMap()
     for name, definition in version.model.signature_definitions.items():
@@ -179,11 +160,7 @@ def make_metadata(predictor: Predictor, spec: ModelSpec) -> tuple[int, Any]:
 
 
 def make_status(predictor: Predictor, spec: ModelSpec) -> Any:
-    """Where the versions stand as a `GetModelStatusResponse`.
-
-    Raises:
-        ServingError: The model or the version is unknown.
-    """
+    """Where the versions stand as a `GetModelStatusResponse`."""
     predictor.require_model(spec.name, f"Could not find any versions of model {spec.name}")
     response = GetModelStatusResponse()
     for status in predictor.versions.statuses(spec.number, spec.label):

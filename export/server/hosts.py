@@ -14,18 +14,13 @@ from starlette.datastructures import Headers
 
 from .errors import ServingError
 
-__all__ = ["HostCheck", "is_loopback"]
-
 
 class HostCheck:
     """Accepts requests that name this machine, and pages that come from it.
 
     Args:
         bound_host: Address or name that the server listens on.
-        allowed_hosts: Further names or addresses as in a URL, without ports.
-
-    Raises:
-        ValueError: An allowed host is not a name or an address.
+        allowed_hosts: Further names or addresses as in a URL; ValueError if they are none.
     """
 
     def __init__(self, bound_host: str, allowed_hosts: Sequence[str] = ()) -> None:

@@ -20,8 +20,6 @@ from ..interface.signatures import Arrays, Signature
 from .errors import bad_request
 from .model_version import read_inputs
 
-__all__ = ["Body", "parse_body", "read_arrays", "write_outputs"]
-
 
 class Body(NamedTuple):
     """A parsed request.
@@ -38,11 +36,7 @@ class Body(NamedTuple):
 
 
 def parse_body(data: bytes) -> Body:
-    """Parse a request's body.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT.
-    """
+    """Parse a request's body."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -66,11 +60,7 @@ def parse_body(data: bytes) -> Body:
 
 
 def read_arrays(body: Body, name: str, signature: Signature) -> Arrays:
-    """Arrays of a body's values for a signature.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT, naming the input.
-    """
+    """Arrays of a body's values for a signature."""
     columns = _columns_of_rows(body.values) if body.is_rows else body.values
     if not isinstance(columns, dict) or is_bytes(columns):
         if len(signature.inputs) != 1:
@@ -94,15 +84,7 @@ def _columns_of_rows(rows: list[Any]) -> Any:
 
 
 def write_outputs(outputs: Arrays, is_rows: bool) -> bytes:
-    """Write outputs as the JSON of an answer.
-
-    Args:
-        outputs: Arrays by output name.
-        is_rows: Whether the request came in row format.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT if rows are wanted and the outputs have none in common.
-    """
+    """The JSON of an answer; a refusal if rows are wanted and the outputs have none in common."""
     values = {name: _to_values(name, array) for name, array in sorted(outputs.items())}
     if not is_rows:
         return _write("outputs", _without_only_name(values))

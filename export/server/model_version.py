@@ -1,4 +1,4 @@
-"""A loaded version: a session whose signatures are prepared once, and the checks of requests."""
+"""A loaded version that is served, and the checks of requests."""
 
 from __future__ import annotations
 
@@ -6,107 +6,27 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
 
 from ..interface.signatures import Arrays, Signature, TensorInfo
 from ..interface.tensor_protos import dtype_name, from_proto, tensor_shape
-from ..loading.loaders import Folder, ServedModel, StatusError
-from ..loading.op_check import check_ops, find_saved_model
+from ..loading.loaders import SessionLoader, StatusError
+from ..loading.op_check import check_ops
 from ..model.version_folder import check_files, read_manifest, read_warmup_records
 from .errors import ServingError, bad_request
-
-__all__ = ["MAX_ROWS", "ModelVersion"]
 
 DEFAULT_SIGNATURE = "serving_default"
 # Rows of one request; a larger search belongs into several requests.
 MAX_ROWS = 1024
-_IN_CALLERS_THREAD = -1
-
-
-class _Prepared(NamedTuple):
-    """A prepared signature; inputs and outputs come in the order of the names."""
-
-    call: Any
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-class SessionModel(ServedModel):
-    """A loaded SavedModel that runs checked arrays from any thread, with little overhead.
-
-    Args:
-        folder: Folder of the SavedModel.
-
-    Attributes:
-        signature_definitions: `SignatureDef` protos by name.
-
-    Raises:
-        FileNotFoundError: There is no SavedModel.
-        StatusError: TensorFlow cannot load it.
-    """
-
-    def __init__(self, folder: Folder) -> None:
-        path = find_saved_model(folder).parent
-        self._prepared: dict[str, _Prepared] = {}
-        # Graph optimizers go over the whole graph for each signature: without them a version is
-        # loaded in a tenth of the time beside live requests. Searches gain nothing from them.
-        config = ConfigProto()
-        config.graph_options.rewrite_options.disable_meta_optimizer = True
-        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
-        try:
-            with self._session.graph.as_default(), _status_errors():
-                meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
-                self._read_signatures(meta_graph)
-                self.signature_definitions = dict(self._definitions)
-                self._prepared = {name: self._prepare(name) for name in self._definitions}
-        except BaseException:
-            self.close()
-            raise
-
-    def _prepare(self, signature_name: str) -> _Prepared:
-        definition = self._definitions[signature_name]
-        inputs, outputs = sorted(definition.inputs), sorted(definition.outputs)
-        options = CallableOptions(
-            feed=[definition.inputs[name].name for name in inputs],
-            fetch=[definition.outputs[name].name for name in outputs],
-        )
-        # Images are decoded side by side; all else is too little work to hand to other threads.
-        if all(info.dtype != tf.string for info in definition.inputs.values()):
-            options.run_options.inter_op_thread_pool = _IN_CALLERS_THREAD
-        call = self._session._make_callable_from_options(options)
-        return _Prepared(call, tuple(inputs), tuple(outputs))
-
-    def _run(self, signature_name: str, arrays: Arrays) -> Arrays:
-        return self.run_checked(signature_name, arrays)
-
-    def run_checked(self, signature_name: str, arrays: Arrays) -> Arrays:
-        """Run one signature on arrays that have its names, dtypes and shapes."""
-        call, inputs, outputs = self._prepared[signature_name]
-        with _status_errors():
-            values = call(*[arrays[name] for name in inputs])
-        return dict(zip(outputs, map(np.asarray, values), strict=True))
-
-    def _release(self) -> None:
-        self._prepared.clear()
-        self._session.close()
 
 
 class ModelVersion:
-    """A version that is served, counted by its users.
+    """A version that is served, counted by its users, all of them in the event loop's thread."""
 
-    `in_use` and `wait_until_unused` belong to the event loop's thread.
-
-    Args:
-        number: The version's number.
-        model: The loaded SavedModel.
-    """
-
-    def __init__(self, number: int, model: SessionModel) -> None:
+    def __init__(self, number: int, model: SessionLoader) -> None:
         self.number = number
         self.model = model
         self._num_users = 0
@@ -114,14 +34,10 @@ class ModelVersion:
 
     @classmethod
     def load(cls, number: int, folder: Path) -> ModelVersion:
-        """Check, load and warm up a version folder; blocks, so belongs into a thread.
-
-        Raises:
-            Exception: Whatever is wrong with it; the model is closed again.
-        """
+        """Check, load and warm up a version folder; blocks. If that fails the model is closed."""
         check_files(folder, read_manifest(folder).get("files", {}))
         check_ops(folder)
-        version = cls(number, SessionModel(folder))
+        version = cls(number, SessionLoader(folder))
         try:
             version._warm_up(folder)
         except BaseException:
@@ -130,12 +46,14 @@ class ModelVersion:
         return version
 
     def find_signature(self, name: str) -> tuple[str, Signature]:
-        """Name and description of a signature, of the default one for an empty name.
-
-        Raises:
-            KeyError: There is none of this name.
-        """
+        """Name and description of a signature, of the default one for an empty name."""
         name = name or DEFAULT_SIGNATURE
+        if name not in self.model.signatures:
+            raise ServingError(
+                "FAILED_PRECONDITION",
+                f'Serving signature key "{name}" not found. '
+                f"Expected one of {sorted(self.model.signatures)}",
+            )
         return name, self.model.signatures[name]
 
     def has_batch_axis(self, signature_name: str) -> bool:
@@ -143,11 +61,7 @@ class ModelVersion:
         return all(map(_has_batch_axis, self.model.signatures[signature_name].inputs.values()))
 
     def run(self, signature_name: str, arrays: Arrays) -> Arrays:
-        """Run a signature on checked arrays; blocks.
-
-        Raises:
-            ServingError: TensorFlow refused the input.
-        """
+        """Run a signature on checked arrays; blocks."""
         try:
             return self.model.run_checked(signature_name, arrays)
         except StatusError as error:
@@ -176,16 +90,12 @@ class ModelVersion:
                 name, signature = self.find_signature(request.model_spec.signature_name)
                 arrays = read_protos(request.inputs, name, signature)
                 self.run(name, arrays)
-        except (DecodeError, KeyError, ServingError, ValueError) as error:
+        except (DecodeError, ServingError, ValueError) as error:
             raise ValueError(f"The warm-up requests must be answered. Received: {error}") from error
 
 
 def read_protos(protos: Mapping[str, Any], name: str, signature: Signature) -> Arrays:
-    """A request's tensors as arrays, checked before the values are read.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT, naming the input.
-    """
+    """A request's tensors as arrays, checked before the values are read."""
 
     def read(key: str, info: TensorInfo) -> np.ndarray:
         proto = protos[key]
@@ -205,14 +115,7 @@ def read_inputs(
 ) -> Arrays:
     """Arrays by input name, of the shapes that the signature wants and of equally many rows.
 
-    Args:
-        values: What came, by name.
-        name: The signature's.
-        signature: Its inputs and outputs.
-        read: Makes an array of the input of a name; ValueError if it cannot.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT, naming the input.
+    `read` makes an array of the input of a name; where it raises ValueError, the refusal names it.
     """
     if values.keys() != signature.inputs.keys():
         raise bad_request(
@@ -247,12 +150,3 @@ def _check_shape(shape: tuple[int, ...], info: TensorInfo) -> None:
 
 def _has_batch_axis(info: TensorInfo) -> bool:
     return bool(info.shape) and info.shape is not None and info.shape[0] is None
-
-
-@contextlib.contextmanager
-def _status_errors() -> Iterator[None]:
-    """Raise TensorFlow's own errors as `StatusError`."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        raise StatusError(int(error.error_code), str(error.message)) from error

@@ -16,8 +16,6 @@ from .errors import bad_request, not_found
 from .model_version import ModelVersion
 from .versions import ModelVersions
 
-__all__ = ["ModelSpec", "Predictor"]
-
 Result = TypeVar("Result")
 
 
@@ -36,15 +34,7 @@ class ModelSpec(NamedTuple):
 
 
 class Predictor:
-    """Runs checked requests in threads, merged or alone.
-
-    Args:
-        versions: The model's versions.
-        batching: How requests are merged; None to run each alone.
-
-    Attributes:
-        max_message_bytes: Largest request.
-    """
+    """Runs checked requests in threads, merged or alone."""
 
     def __init__(
         self,
@@ -60,11 +50,7 @@ class Predictor:
         self._batcher = Batcher(batching, self.run_in_thread) if batching else None
 
     def find(self, spec: ModelSpec) -> ModelVersion:
-        """The version that a request asks for.
-
-        Raises:
-            ServingError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
-        """
+        """The version that a request asks for."""
         self.require_model(spec.name, f"Servable not found for request: Latest({spec.name})")
         return self.versions.find(spec.number, spec.label)
 
@@ -83,11 +69,7 @@ class Predictor:
             yield version
 
     async def predict(self, version: ModelVersion, signature_name: str, arrays: Arrays) -> Arrays:
-        """Run a checked request on a version that is held.
-
-        Raises:
-            ServingError: UNAVAILABLE if too many requests wait; or TensorFlow's refusal.
-        """
+        """Run a checked request on a version that is held; UNAVAILABLE if too many wait."""
         if self._batcher and version.has_batch_axis(signature_name):
             rows = len(next(iter(arrays.values())))
             if rows <= self._batcher.parameters.max_batch_size:

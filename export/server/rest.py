@@ -17,23 +17,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..interface.signatures import Arrays
-from .errors import ServingError, bad_request
+from .errors import ServingError
 from .grpc_service import SIGNATURE_DEF, make_metadata, make_status
 from .hosts import HostCheck
 from .json_bodies import Body, parse_body, read_arrays, write_outputs
 from .model_version import ModelVersion
 from .predictor import ModelSpec, Predictor
 
-__all__ = ["RestServer", "make_app"]
-
 
 def make_app(predictor: Predictor, hosts: HostCheck) -> ASGIApp:
-    """The ASGI application.
-
-    Args:
-        predictor: What answers.
-        hosts: Names that requests may have for the server.
-    """
+    """The ASGI application."""
     api = _RestApi(predictor)
     routes = []
     for version in ("", "/versions/{number:int}", "/labels/{label}"):
@@ -113,13 +106,7 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
 
 def _read_request(data: bytes, version: ModelVersion) -> tuple[Body, str, Arrays]:
     body = parse_body(data)
-    try:
-        name, signature = version.find_signature(body.signature_name)
-    except KeyError:
-        raise bad_request(
-            f'Serving signature name: "{body.signature_name}" not found in signature def. '
-            f"Expected one of {sorted(version.model.signatures)}"
-        ) from None
+    name, signature = version.find_signature(body.signature_name)
     return body, name, read_arrays(body, name, signature)
 
 
@@ -141,16 +128,8 @@ def _refuse(status: int, message: str) -> Response:
 class RestServer:
     """uvicorn in the event loop that runs already, on a socket that is bound at once.
 
-    Args:
-        app: What answers.
-        host: Address to listen on.
-        port: Port; 0 for any free one.
-
     Attributes:
-        port: The port that it is bound to.
-
-    Raises:
-        OSError: The port is in use.
+        port: The port that it is bound to; 0 asks for any free one.
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from .hosts import HostCheck, is_loopback
 from .predictor import Predictor
 from .rest import RestServer, make_app
 from .versions import ModelVersions
-
-__all__ = ["ModelServer", "run_event_loop", "running_server"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +79,7 @@ class ModelServer:
         self._wanted_ports = port, rest_api_port
         self.port: int | None = None
         self.rest_port: int | None = None
-        self._batching = batching and _leave_a_core(batching)
+        self._batching = batching
         self._hosts = HostCheck(host, allowed_hosts)
         self._max_message_bytes = max_message_bytes
         self._health = Health()
@@ -206,7 +203,7 @@ def running_server(*arguments: Any, **options: Any) -> Iterator[ModelServer]:
 
     def run() -> None:
         try:
-            run_event_loop(serve())
+            asyncio.run(serve())
         except BaseException as error:
             if started.done():
                 raise
@@ -220,25 +217,6 @@ def running_server(*arguments: Any, **options: Any) -> Iterator[ModelServer]:
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
-
-
-def run_event_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end, in uvloop where there is one.
-
-    uvloop is written in C, so a request costs less of the cores that search too.
-    """
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
-
-
-def _leave_a_core(batching: BatchingParameters) -> BatchingParameters:
-    """Requests are read and answered in one thread, which needs a core besides the batches."""
-    cores = max((os.cpu_count() or 1) - 1, 1)
-    return dataclasses.replace(batching, num_batch_threads=min(batching.num_batch_threads, cores))
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

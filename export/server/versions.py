@@ -20,8 +20,6 @@ from ..model.version_folder import VERSION
 from .errors import ServingError, bad_request, not_found
 from .model_version import ModelVersion
 
-__all__ = ["ModelVersions"]
-
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -30,14 +28,9 @@ Stamp: TypeAlias = "list[tuple[str, int, int]]"
 
 
 class ModelVersions:
-    """The versions of one model.
+    """The versions of one model; see `ModelServer` for its arguments.
 
-    Args:
-        name: The model's name.
-        base_path: Its folder of numbered versions.
-        labels: Version numbers by label.
-        poll_seconds: Time between two looks at the folder.
-        on_change: Called with the numbers of the available versions whenever they change.
+    `on_change` is called with the numbers of the available versions whenever they change.
     """
 
     def __init__(
@@ -83,12 +76,7 @@ class ModelVersions:
         self._thread.shutdown()
 
     def find(self, number: int | None = None, label: str | None = None) -> ModelVersion:
-        """The available version that a request asks for, the newest by default.
-
-        Raises:
-            ServingError: As TensorFlow Serving has it, INVALID_ARGUMENT for an unknown label and
-                NOT_FOUND for a version that is not available.
-        """
+        """The available version that a request asks for, the newest by default."""
         if label:
             if label not in self._labels:
                 raise bad_request(f"Unrecognized servable version label: {label}")
@@ -101,11 +89,7 @@ class ModelVersions:
         raise not_found(f"Servable not found for request: {wanted}")
 
     def statuses(self, number: int | None = None, label: str | None = None) -> list[VersionStatus]:
-        """Where the versions stand, newest first; of one if a number or a label is given.
-
-        Raises:
-            ServingError: NOT_FOUND or INVALID_ARGUMENT, as `find`.
-        """
+        """Where the versions stand, newest first; of one if a number or a label is given."""
         if label:
             number = self._labels.get(label)
             if number is None:
@@ -135,20 +119,11 @@ class ModelVersions:
             await asyncio.sleep(self._poll_seconds)
             try:
                 await self.poll()
-            except Exception as error:
-                # What is loaded goes on serving, whatever became of the folder. One failure is
-                # told once, not at every look.
-                if failure != (failure := f"{type(error).__name__}: {error}"):
-                    logger.error(
-                        "The folder of model %r cannot be read (%s); what is loaded serves on",
-                        self.name,
-                        failure,
-                        exc_info=not isinstance(error, OSError),
-                    )
-            else:
-                if failure:
-                    logger.info("The folder of model %r can be read again", self.name)
                 failure = ""
+            except Exception as error:
+                # What is loaded serves on. One failure is told once, not at every look.
+                if failure != (failure := f"{type(error).__name__}: {error}"):
+                    logger.error("The folder of model %r cannot be read (%s)", self.name, failure)
 
     async def _load(self, number: int, folder: Path) -> bool:
         """Make a version available; False if it is refused."""

@@ -6,11 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tfpqn.export.client.inputs import (
-    pack_codes,
-    pack_embeddings,
-    pack_k,
     pack_lists,
-    pack_tags,
     split_rows,
 )
 from tfpqn.export.interface.packing import pack_ids
@@ -74,40 +70,6 @@ def test_one_list_is_for_all_items(lists, expected):
 def test_wrong_lists_are_refused_by_name(lists, info, error, words):
     with pytest.raises(error, match=f"exclude_ids.*{words}"):
         pack_lists("exclude_ids", lists, 2, info, 32)
-
-
-def test_a_tag_has_a_column_and_a_value():
-    assert pack_tags("allow_tags", ["label="], 1, TEXTS)[0, 0] == b"label="
-    with pytest.raises(ValueError, match="deny_tags: expected tags.*Received: 'cat'"):
-        pack_tags("deny_tags", ["label=dog", "cat"], 1, TEXTS)
-
-
-@pytest.mark.parametrize("k", [1, 10_000, np.int64(7)])
-def test_k_is_a_scalar_of_int32(k):
-    assert (pack_k(k), pack_k(k).dtype, pack_k(k).shape) == (k, np.int32, ())
-
-
-@pytest.mark.parametrize(("k", "error"), [(0, ValueError), (10_001, ValueError), (1.0, TypeError)])
-def test_other_values_of_k_are_refused(k, error):
-    with pytest.raises(error, match="k must be"):
-        pack_k(k)
-
-
-def test_embeddings_of_any_number_type_become_float32():
-    info = TensorInfo("float32", (None, 2))
-    assert pack_embeddings([[1, 2]], info).dtype == np.float32
-    with pytest.raises(ValueError, match=r"finite.*rows concerned: \[1\]"):
-        pack_embeddings([[0.0, 0.0], [1e300, 0.0]], info)
-    with pytest.raises(ValueError, match=r"\[batch, 2\]. Received: \[2\]"):
-        pack_embeddings([1.0, 2.0], info)
-
-
-def test_codes_keep_their_values():
-    info = TensorInfo("int32", (None, 2))
-    assert pack_codes(np.array([[255, 0]], np.uint8), info).tolist() == [[255, 0]]
-    for codes in ([[2**40, 0]], [[0.5, 1.0]], [[1, 2, 3]]):
-        with pytest.raises(ValueError, match="codes: expected"):
-            pack_codes(codes, info)
 
 
 @hypothesis.given(

@@ -106,7 +106,6 @@ def test_a_token_is_read_from_its_file(files, fakes):
         (["0.png", "--k", "0"], ValueError, "k must be in"),
         (["0.png", "--ca-file", "none.pem"], FileNotFoundError, "PEM file must exist"),
         (["0.png", "--ca-file", "0.png"], ValueError, "must be in PEM format"),
-        (["0.png", "--certificate", "0.png"], ValueError, "must be given together"),
         (["0.png", "--token-file", "none"], FileNotFoundError, "--token-file must be a file"),
     ],
 )

@@ -58,7 +58,7 @@ def answers(exported: Callable[[str], Path]) -> Callable[[str], dict[str, Answer
                     found = {
                         "saved model": answer(saved, calls),
                         "session": answer(session, calls),
-                        "C API": answer_natively([(path, calls, True)], path.parent)[0],
+                        "C API": answer_natively([(path, calls)], path.parent)[0],
                     }
                 kept.write_bytes(pickle.dumps(found))
             return pickle.loads(kept.read_bytes())

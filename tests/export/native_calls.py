@@ -55,11 +55,11 @@ def _answer(model: ServedModel, call: Call) -> dict[str, np.ndarray] | Refusal:
 
 
 def answer_natively(
-    models: Sequence[tuple[Any, dict[Any, Call], bool]], work_folder: Path
+    models: Sequence[tuple[Any, dict[Any, Call]]], work_folder: Path
 ) -> list[Answers]:
-    """Answer calls of folders, in one process of its own, XLA disabled from where the flag says."""
+    """Answer calls of folders, in one process of its own."""
     requests, answers = work_folder / "requests", work_folder / "answers"
-    requests.write_bytes(pickle.dumps([(str(path), *rest) for path, *rest in models]))
+    requests.write_bytes(pickle.dumps([(str(path), calls) for path, calls in models]))
     process = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(requests), str(answers)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -75,7 +75,7 @@ def answer_natively(
 def main(requests: str, answers: str) -> None:
     """What the process of its own does."""
     results = []
-    for folder, calls, disable_xla in pickle.loads(Path(requests).read_bytes()):
-        with NativeLoader(folder, disable_xla=disable_xla) as model:
+    for folder, calls in pickle.loads(Path(requests).read_bytes()):
+        with NativeLoader(folder) as model:
             results.append(answer(model, calls))
     Path(answers).write_bytes(pickle.dumps(results))

@@ -1,6 +1,5 @@
 """Laws of searching with clips: frames in time, of any number."""
 
-import json
 from typing import Any
 
 import keras
@@ -8,20 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export import zoo
 from tests.export.tiny import (
     IMAGE_SHAPE,
-    TOP_K,
     Reference,
     assert_found,
     make_images,
     make_index,
     make_searcher,
 )
-from tests.export.tiny_levels import embed_clips, encode_clips, make_clip_network, make_clips
-from tfpqn.export import load_searcher
+from tests.export.tiny_levels import encode_clips, make_clip_network, make_clips
 from tfpqn.index import CodeIndex, network_layout
-from tfpqn.items import CLIPS, IMAGES
+from tfpqn.items import IMAGES
 
 LENGTHS = (4, 7, 1, 2)
 WHOLE_CLIP_LENGTH = 3
@@ -36,18 +32,6 @@ def network() -> Any:
 @pytest.fixture(scope="module")
 def searcher(network) -> Any:
     return make_searcher(network, make_index(network, "string"))
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"levels": 2}, {"share_codebooks": True}, {"levels": 2, "share_codebooks": True}],
-    ids=str,
-)
-def test_clips_of_any_length_find_what_a_loop_over_their_frames_finds(settings):
-    network = make_clip_network(**settings)
-    index, slow, clips = make_index(network, "string"), Reference(network), make_clips(*LENGTHS)
-    found = make_searcher(network, index)(encode_clips(clips))
-    assert_found(found, slow.search(embed_clips(slow, clips), index))
 
 
 @pytest.mark.parametrize("positions", [(0,), (3,), (1, 2, 2), (0, 1, 2, 3)], ids=str)
@@ -70,23 +54,6 @@ def test_a_clip_is_found_by_any_number_of_its_frames(network):
     found = find(slower)
     np.testing.assert_array_equal(found.ids[:, 0], index.ids)
     assert_found(found, find(encode_clips(clips)))
-
-
-def test_a_batch_without_clips_has_an_answer_without_rows(searcher):
-    found = searcher([])
-    assert found.ids.shape == found.scores.shape == (0, TOP_K)
-
-
-@pytest.mark.slow
-def test_the_manifest_says_that_the_items_are_clips(exported):
-    path = exported("tpqn")
-    manifest = json.loads((path / "manifest.json").read_text())
-    assert manifest["items"] == "clips"
-    assert manifest["quantizer"]["kind"] == "TemporalProductQuantization"
-    loaded = load_searcher(path)
-    assert loaded.items is CLIPS
-    clips = encode_clips(make_clips(*LENGTHS))
-    assert_found(loaded(clips), zoo.make_zoo_searcher("tpqn")(clips))
 
 
 @pytest.fixture(scope="module")

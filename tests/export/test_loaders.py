@@ -10,7 +10,7 @@ from tfpqn.export.loading.loaders import SavedModelLoader, SessionLoader
 from tfpqn.export.loading.op_check import check_ops
 
 LOADERS = pytest.mark.parametrize("loader", [SavedModelLoader, SessionLoader])
-WAYS = pytest.mark.parametrize("way", ["saved model", "session", "C API", "C API without XLA"])
+WAYS = pytest.mark.parametrize("way", ["saved model", "session", "C API"])
 DTYPES = ("float32", "float16", "int32", "int64", "uint8", "uint16", "bool", "string")
 SHAPES = ((), (2,), (2, 3), (2, 1, 3), (1, 2, 0, 2))
 IMAGES = {"images": np.array([b"", b"a\0b\0", b"z" * 100, "é".encode()], object)}
@@ -112,13 +112,8 @@ def models(tmp_path_factory):
 def answers(models) -> dict[str, dict[str, Answers]]:
     """What each way answers, by model; the C API in one process."""
     names = ("texts", "echo", "compiled")
-    native = answer_natively(
-        [(models / name, CALLS[name], off) for off in (False, True) for name in names], models
-    )
-    found = {
-        "C API": dict(zip(names, native[:3], strict=True)),
-        "C API without XLA": dict(zip(names, native[3:], strict=True)),
-    }
+    native = answer_natively([(models / name, CALLS[name]) for name in names], models)
+    found = {"C API": dict(zip(names, native, strict=True))}
     for way, loader in (("saved model", SavedModelLoader), ("session", SessionLoader)):
         found[way] = {}
         for name in ("texts", "echo"):
@@ -176,10 +171,8 @@ def test_unknown_names_are_refused_with_the_known_ones(answers, way):
     assert "Expected one of ['serving_default']" in results["wrong signature"].message
 
 
-def test_what_xla_must_compile_is_refused_once_xla_is_disabled_and_by_the_op_check(answers, models):
-    compiled = answers["C API"]["compiled"].results["serving_default"]
-    np.testing.assert_allclose(compiled["y"], 2.0 * np.sin([0.0, 1.0, 2.0]), rtol=1e-6)
-    for refusal in answers["C API without XLA"]["compiled"].results.values():
+def test_what_xla_must_compile_is_refused_by_the_c_api_and_by_the_op_check(answers, models):
+    for refusal in answers["C API"]["compiled"].results.values():
         assert "XLA compilation disabled" in refusal.message
     with pytest.raises(ValueError, match="mark '_Xla.*'_XlaCompile'"):
         check_ops(models / "compiled")

@@ -72,7 +72,6 @@ def test_an_xla_mark_is_refused_on_node_and_on_function_but_not_if_false(mark):
     owners = {"node 'my_Sin'": graph.node[0], "function 'helper'": graph.library.function[0]}
     for place, owner in owners.items():
         owner.attr[mark].b = True
-        check_ops(model, allow_xla=True)
         with pytest.raises(ValueError, match=f"mark '{mark}' on {place}"):
             check_ops(model)
         owner.attr[mark].b = False

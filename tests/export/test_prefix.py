@@ -75,15 +75,6 @@ def test_the_first_levels_find_what_a_loop_over_the_first_positions_finds(
     np.testing.assert_allclose(decoded, slow.decode(encoded.numpy()), rtol=0, atol=1e-5)
 
 
-def test_all_levels_are_what_none_stands_for(networks):
-    embeddings = make_embeddings(4)
-    for network, number in ((networks["images"], 2), (make_network(), 1)):
-        named, unnamed = (make_searcher(network, num_levels=levels) for levels in (number, None))
-        assert named.num_levels == unnamed.num_levels == number
-        found = named.search_by_embedding(embeddings)
-        assert_found(found, unnamed.search_by_embedding(embeddings), tolerance=0)
-
-
 @pytest.mark.parametrize("num_levels", [0, 3, "1", 1.0, True])
 def test_levels_that_the_quantizer_has_not_are_refused(networks, num_levels):
     for network in networks.values():

@@ -3,11 +3,7 @@
 import errno
 import hashlib
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from typing import Any
 
 import keras
@@ -31,7 +27,7 @@ from tests.export.tiny import (
     make_network,
     make_searcher,
 )
-from tfpqn.export import Searcher, StatusError, load_searcher, save_searcher
+from tfpqn.export import Searcher, load_searcher, save_searcher
 from tfpqn.index import CodeIndex, network_layout
 
 
@@ -55,12 +51,6 @@ def test_what_is_loaded_answers_as_what_was_saved(searcher, loaded, num_queries)
         (loaded.search_by_id(ids), searcher.search_by_id(ids)),
     ):
         assert_found(found, expected, tolerance=0)
-
-
-def test_a_searcher_that_was_loaded_can_be_asked_after_bad_input(loaded, searcher):
-    with pytest.raises(StatusError, match="images: expected the bytes of a"):
-        loaded([b"no image"])
-    assert_found(loaded(make_images(2)), searcher(make_images(2)), tolerance=0)
 
 
 @pytest.mark.parametrize("way", ["searcher", "loaded", "signature"])
@@ -230,35 +220,6 @@ def test_an_export_that_fails_leaves_no_trace(searcher, tmp_path, monkeypatch, p
     with pytest.raises(type(error)):
         save_searcher(searcher, tmp_path / "1")
     assert not list(tmp_path.iterdir())
-
-
-KILLED_PROGRAM = """
-import os, signal, sys
-from tests.export.tiny import make_network, make_searcher
-from tfpqn.export.model import saved_model
-saved_model.check_ops = lambda folder, **options: os.kill(os.getpid(), signal.SIGKILL)
-saved_model.save_searcher(make_searcher(make_network()), sys.argv[1])
-"""
-
-
-@pytest.mark.slow
-def test_a_kill_during_the_export_leaves_no_version_and_the_next_export_tidies_up(
-    searcher, tmp_path
-):
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_PROGRAM, str(tmp_path / "1")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
-    (left,) = tmp_path.iterdir()
-    assert (left / "saved_model.pb").is_file()
-    assert left.name.startswith("."), "a server would take it for a version"
-    save_searcher(searcher, tmp_path / "1")
-    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 def test_a_folder_without_a_manifest_or_a_saved_model_is_named(tmp_path):

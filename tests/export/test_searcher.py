@@ -14,7 +14,6 @@ from tests.export.tiny import (
     FLOOR_SCORE,
     NUM_SUBSPACES,
     TOP_K,
-    Reference,
     assert_found,
     make_codes,
     make_embeddings,
@@ -45,14 +44,6 @@ def network() -> Any:
 @pytest.fixture(scope="module")
 def searcher(network) -> Searcher:
     return make_searcher(network)
-
-
-@ID_TYPES
-def test_images_and_embeddings_find_what_a_loop_over_weights_and_codes_finds(network, id_type):
-    index, slow = make_index(network, id_type), Reference(network)
-    searcher, embeddings = make_searcher(network, index), make_embeddings(5)
-    assert_found(searcher(make_images(5)), slow.search(slow.embed(make_pixels(5)), index))
-    assert_found(searcher.search_by_embedding(embeddings), slow.search(embeddings, index))
 
 
 def test_pictures_of_all_kinds_have_the_embeddings_with_which_they_are_indexed(
@@ -125,13 +116,6 @@ def test_places_that_no_item_fills_have_no_id_and_a_finite_score(network, id_typ
         assert (found.scores[:, :num_items] > -NUM_SUBSPACES - 1e-5).all()
 
 
-def test_a_batch_without_rows_has_an_answer_without_rows(searcher):
-    found = searcher.search_by_embedding(np.zeros((0, EMBEDDING_DIM)))
-    assert found.ids.shape == found.scores.shape == (0, TOP_K)
-    found = searcher([])
-    assert found.ids.shape == found.scores.shape == (0, TOP_K)
-
-
 def test_an_index_of_another_network_is_refused(network):
     foreign = make_index(make_network(seed=8))
     with pytest.raises(ValueError, match="built with other codebooks"):
@@ -174,16 +158,6 @@ def test_labels_have_their_names_and_are_empty_where_an_item_has_none():
         assert labels == [[text.encode() for text in expected]]
     with pytest.raises(ValueError, match="label_column must name metadata columns"):
         ItemLabels(pa.table(names), "name")
-
-
-def test_an_item_is_found_by_its_id_as_by_its_reconstruction(network, searcher):
-    index = make_index(network)
-    larger = make_searcher(network, index, top_k=TOP_K + 1)
-    decoded = np.asarray(network.quantizer.decode(index.codes[:5]))
-    by_id, by_embedding = searcher.search_by_id(index.ids[:5]), larger.search_by_embedding(decoded)
-    for row, id_ in enumerate(index.ids[:5]):
-        others = [other for other in by_embedding.ids[row] if other != id_][:TOP_K]
-        assert by_id.ids[row].tolist() == others
 
 
 def test_columns_that_are_not_there_are_refused(network):

@@ -187,14 +187,10 @@ def _has_tag(item: int, tag: str) -> bool:
 
 
 class BadInput(NamedTuple):
-    """A call that must be refused as INVALID_ARGUMENT, and the words that the message must hold.
-
-    A TensorFlow 1 session refuses a wrong shape before the graph does, with a ValueError.
-    """
+    """A call that must be refused as INVALID_ARGUMENT, and the words that the message must hold."""
 
     call: Call
     words: str
-    has_wrong_shape: bool = False
 
 
 def bad_inputs(model: Model) -> dict[str, BadInput]:
@@ -248,12 +244,10 @@ def bad_inputs(model: Model) -> dict[str, BadInput]:
         "short embeddings": (
             Call("search_by_embedding", {"embeddings": make_embeddings(2)[:, :-1]}),
             rf"embeddings: expected width {EMBEDDING_DIM}. Received width:\] \[15\]",
-            True,
         ),
         "long codes": (
             Call("decode", {"codes": np.zeros((2, NUM_SUBSPACES + 1), np.int32)}),
             rf"codes: expected width {NUM_SUBSPACES}. Received width:\] \[5\]",
-            True,
         ),
     }
     if "frames" in model.items:

@@ -53,9 +53,7 @@ def batched(models):
     """Clips, with batching."""
     from tfpqn.export import BatchingParameters
 
-    parameters = BatchingParameters(
-        max_batch_size=16, batch_timeout_micros=5000, allowed_batch_sizes=(2, 4, 8, 16)
-    )
+    parameters = BatchingParameters(max_batch_size=16, batch_timeout_micros=5000)
     yield from serve(models["clips"], batching=parameters)
 
 

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
-import tensorflow as tf
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tests.serving.calls import TIMEOUT, assert_same, call_rest, make_request, to_json
@@ -67,28 +66,6 @@ def test_the_default_signature_and_the_names_come_back(plain):
     spec = plain.caller.prediction.Predict(make_request(plain.name, "", images), TIMEOUT).model_spec
     received = (spec.name, spec.version.value, spec.signature_name)
     assert received == (plain.name, 1, "serving_default")
-
-
-def test_an_output_filter_leaves_the_other_outputs_out(plain):
-    request = make_request(plain.name, BY_EMBEDDING, make_inputs(plain.model, BY_EMBEDDING, 1))
-    request.output_filter.append("ids")
-    assert set(plain.caller.prediction.Predict(request, TIMEOUT).outputs) == {"ids"}
-    request.output_filter[:] = ["distances"]
-    with pytest.raises(grpc.RpcError, match="output_filter must name") as caught:
-        plain.caller.prediction.Predict(request, TIMEOUT)
-    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-
-
-def test_values_in_tensor_content_and_in_typed_fields_mean_the_same(plain):
-    inputs = make_inputs(plain.model, BY_EMBEDDING, 2)
-    request = make_request(plain.name, BY_EMBEDDING, inputs)
-    proto = request.inputs["embeddings"]
-    assert proto.tensor_content
-    proto.tensor_content = b""
-    proto.float_val.extend(inputs["embeddings"].ravel().tolist())
-    response = plain.caller.prediction.Predict(request, TIMEOUT)
-    received = {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
-    assert_same(received, expect(plain, BY_EMBEDDING, inputs))
 
 
 def test_metadata_names_the_signatures(plain):

@@ -63,7 +63,6 @@ def test_the_command_serves_until_a_signal_and_ends_with_status_0(own_folder, tm
         ({"version_label": ["stable"]}, ValueError, "--version-label must be LABEL=NUMBER"),
         ({"batching_parameters_file": Path("x")}, ValueError, "come with --enable-batching"),
         ({"allowed_host": ["birds:80"]}, ValueError, "An allowed host must be a name"),
-        ({"port": 70000}, ValueError, "port must be in"),
     ],
 )
 def test_wrong_options_are_one_error(tmp_path, options, error, words):

@@ -86,7 +86,7 @@ def rest_body(**changes):
         ("/v1/models/fish:predict", rest_body(), 404, "Servable not found"),
         ("/v1/models/NAME/versions/7:predict", rest_body(), 404, "Specific"),
         ("/v1/models/NAME/labels/new:predict", rest_body(), 400, "version label: new"),
-        ("/v1/models/NAME:predict", rest_body(signature_name="fly"), 400, "not found in signature"),
+        ("/v1/models/NAME:predict", rest_body(signature_name="fly"), 400, '"fly" not found'),
         ("/v1/models/NAME:predict", rest_body(signature_name=3), 400, "must be a string"),
         ("/v1/models/NAME:predict", rest_body(inputs=[1]), 400, "either"),
         ("/v1/models/NAME:predict", rest_body(instances=[]), 400, "not empty"),

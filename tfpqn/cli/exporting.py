@@ -54,9 +54,6 @@ def export(
     num_candidates: Annotated[
         int | None, typer.Option(min=1, help="Candidates of --first-levels: 10 x --top-k.")
     ] = None,
-    xla: Annotated[
-        bool, typer.Option("--xla", help="For servers with XLA enabled, which is not the default.")
-    ] = False,
     data_dir: DataDir = None,
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Largest width x height of an image: 33 million.")
@@ -104,7 +101,6 @@ def export(
             progress=progress,
             first_levels=first_levels,
             num_candidates=num_candidates,
-            xla=xla,
             **{name: value for name, value in defaulted.items() if value is not None},
         )
     batching = default_batching(searcher)

@@ -12,7 +12,7 @@ from tfpqn.cli.queries import read_query
 from tfpqn.cli.shared import console
 
 if TYPE_CHECKING:
-    from tfpqn.export.client import SearchClient, TlsOptions
+    from tfpqn.export.client import SearchClient
 
 
 def query(
@@ -43,14 +43,7 @@ def query(
     ca_file: Annotated[
         Path | None, typer.Option(help="PEM file of authorities, in place of the system's.")
     ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option(help="PEM file of the client's own certificate.")
-    ] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM file of that certificate's key.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="File that holds a token.")] = None,
-    allow_insecure_token: Annotated[
-        bool, typer.Option("--allow-insecure-token", help="Send the token without encryption.")
-    ] = False,
     num_frames: Annotated[
         int, typer.Option(min=1, help="Frames taken of a video file, best as in training.")
     ] = 16,
@@ -66,9 +59,8 @@ def query(
             version_label=label,
             timeout=timeout,
             token=_read_token(token_file),
-            tls=_choose_tls(tls, ca_file, certificate, key),
+            tls=_choose_tls(tls, ca_file),
             rest=rest,
-            allow_insecure_token=allow_insecure_token,
         ) as client:
             arguments = {
                 "k": k,
@@ -122,17 +114,11 @@ def _read_token(file: Path | None) -> str | None:
     return file.read_text(encoding="utf-8").strip()
 
 
-def _choose_tls(
-    tls: bool, ca_file: Path | None, certificate: Path | None, key: Path | None
-) -> bool | TlsOptions:
-    from tfpqn.export.client import TlsOptions
-
-    files = [str(file) if file else None for file in (ca_file, certificate, key)]
-    for file in filter(None, files):
-        if not Path(file).is_file():
-            raise FileNotFoundError(f"The PEM file must exist. Received: {file!r}")
-    options = TlsOptions(*files) if any(files) else tls
-    for file in filter(None, files):
-        if b"-----BEGIN" not in Path(file).read_bytes():
-            raise ValueError(f"The file must be in PEM format. Received: {file!r}")
-    return options
+def _choose_tls(tls: bool, ca_file: Path | None) -> bool | str:
+    if ca_file is None:
+        return tls
+    if not ca_file.is_file():
+        raise FileNotFoundError(f"The PEM file must exist. Received: {str(ca_file)!r}")
+    if b"-----BEGIN" not in ca_file.read_bytes():
+        raise ValueError(f"The file must be in PEM format. Received: {str(ca_file)!r}")
+    return str(ca_file)

@@ -51,7 +51,7 @@ def serve(
         typer.Option(help="Another name that REST may be asked by; may be repeated."),
     ] = None,
 ) -> None:
-    from tfpqn.export.server import ModelServer, run_event_loop
+    from tfpqn.export.server import ModelServer
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("tfpqn").setLevel(logging.INFO)
@@ -68,7 +68,7 @@ def serve(
         max_message_bytes=max_message_bytes,
         allowed_hosts=allowed_host or (),
     )
-    run_event_loop(_serve(server, host))
+    asyncio.run(_serve(server, host))
 
 
 async def _serve(server: ModelServer, host: str) -> None:

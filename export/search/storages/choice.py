@@ -15,7 +15,7 @@ from .flat_codes import FlatCodes
 from .partition import Partition, build_partition
 from .partition_tuning import choose_list_counts, tune_partition
 from .partitioned_codes import PartitionedCodes
-from .reranking import EmbeddingReranking, LevelReranking
+from .reranking import RerankedCodes
 from .storage import Queries, Storage
 
 # Codes are scored once each where there are so many times more items.
@@ -49,18 +49,16 @@ class Partitioning(NamedTuple):
     progress: Progress
 
 
-class SecondStage(NamedTuple):
-    """How candidates are ranked.
+class Candidates(NamedTuple):
+    """What a first stage finds for the whole codes to rank.
 
     Attributes:
         num_candidates: Number of candidates of each query.
-        num_first: Code positions that find them; the whole code ranks them. None for all.
-        embeddings: float16 `[num_items, embedding_dim]`, which rank them in place of the code.
+        num_first: Code positions that find them.
     """
 
     num_candidates: int
-    num_first: int | None = None
-    embeddings: np.ndarray | None = None
+    num_first: int
 
 
 def make_storage(
@@ -70,28 +68,19 @@ def make_storage(
     *,
     top_k: int,
     partitioning: Partitioning | None = None,
-    second_stage: SecondStage | None = None,
-    xla: bool = False,
+    candidates: Candidates | None = None,
 ) -> tuple[Storage, TagSets | None]:
     """The storage of a collection, and the tag sets of its rows."""
-    num_first = codes.shape[1]
-    if second_stage is not None and second_stage.num_first is not None:
-        num_first = second_stage.num_first
-    coarse = codes[:, :num_first]
+    coarse = codes if candidates is None else codes[:, : candidates.num_first]
     storage: Storage
     if partitioning is not None:
         storage = _part(codebooks, coarse, partitioning, top_k)
-    elif xla:
-        storage = FlatCodes(coarse, codebooks.num_codewords)
     else:
         storage, tag_sets = _make_whole(coarse, tag_sets)
     # Where there are no items, there are none to rank.
-    if second_stage is None or not len(codes):
-        return storage, tag_sets
-    count, _, embeddings = second_stage
-    if embeddings is None:
-        return LevelReranking(storage, codes, num_first, count), tag_sets
-    return EmbeddingReranking(storage, embeddings, count), tag_sets
+    if candidates is not None and len(codes):
+        storage = RerankedCodes(storage, codes, candidates.num_first, candidates.num_candidates)
+    return storage, tag_sets
 
 
 def _make_whole(codes: np.ndarray, tag_sets: TagSets | None) -> tuple[Storage, TagSets | None]:

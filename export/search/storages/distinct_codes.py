@@ -32,12 +32,7 @@ class CodeGroups(NamedTuple):
 
 
 def group_codes(codes: np.ndarray, tag_sets: np.ndarray | None = None) -> CodeGroups:
-    """Group items with equal codes, and equal tag sets.
-
-    Args:
-        codes: Integers `[num_items, code_length]`.
-        tag_sets: Integers `[num_items]`, the tag set of each item.
-    """
+    """Group items with equal codes, and equal tag sets `[num_items]`."""
     columns = [codes] if tag_sets is None else [codes, tag_sets[:, np.newaxis]]
     rows = [np.ascontiguousarray(column).view(np.uint8) for column in columns]
     data = np.concatenate(rows, axis=1)

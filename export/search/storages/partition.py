@@ -79,25 +79,19 @@ def build_partition(
 ) -> Partition:
     """Part a collection by k-means.
 
+    There may be more lists than `num_lists` in the end, as long ones are cut, or fewer, as empty
+    ones are left out.
+
     Args:
         vectors: What each codeword adds, see `Codebooks.vectors`.
         codes: Integers `[num_items, code_length]`.
-        num_lists: Lists to make, at most as many as items. There may be more in the end: long ones
-            are cut; or fewer: empty ones are left out.
+        num_lists: Lists to make, at most as many as items.
         seed: Of what k-means learns from, and begins with.
         progress: Is told how many items have their list.
-
-    Raises:
-        ValueError: `num_lists` is out of range.
     """
-    num_items = len(codes)
-    if not 1 <= num_lists <= num_items:
-        raise ValueError(
-            f"num_lists must lie in 1 .. {num_items}, the number of items. Received: {num_lists}"
-        )
     centres, projected = _train(vectors, codes, num_lists, seed)
-    list_of_item = np.empty(num_items, np.int32)
-    for rows in _blocks(num_items):
+    list_of_item = np.empty(len(codes), np.int32)
+    for rows in _blocks(len(codes)):
         points = _sum_vectors(projected, codes[rows])
         list_of_item[rows] = _nearest(points, centres)
         if progress:

@@ -59,13 +59,13 @@ def tune_partition(
     Args:
         build: Makes a partition of so many lists.
         list_counts: Numbers of lists to try.
-        queries: float32 `[queries, embedding_dim]`, in the form that search compares.
+        queries: See `Partitioning`.
         best_positions: `[queries, top_k]`, what a full search finds; -1 where there is no item.
         code_length: Number of code positions.
-        agreement: Wanted mean share of them that are found.
+        agreement: See `Partitioning`.
     """
-    chosen: Tuning | None = None
-    lowest, curve = np.inf, []
+    curve: list[dict[str, Any]] = []
+    tunings: list[tuple[float, Tuning]] = []
     for count in list_counts:
         partition = build(count)
         measured = measure_partition(partition, queries, best_positions)
@@ -73,12 +73,9 @@ def tune_partition(
         enough = next(point for point in measured if point["agreement"] >= agreement)
         cost = enough["items"] * code_length
         cost += partition.centroids.size / MULTIPLICATIONS_PER_LOOKUP
-        if cost < lowest:
-            lowest = cost
-            chosen = Tuning(partition, enough["num_probes"], enough["agreement"], curve)
-    if chosen is None:
-        raise ValueError("list_counts must name a number of lists. Received: none")
-    return chosen
+        tuning = Tuning(partition, enough["num_probes"], enough["agreement"], curve)
+        tunings.append((cost, tuning))
+    return min(tunings, key=lambda pair: pair[0])[1]
 
 
 def measure_partition(
