@@ -41,11 +41,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "average over the clip": {"model": "tpqn", "num_segments": (1,)},
     "2 segments": {"model": "tpqn", "num_segments": (2,)},
     "4 segments": {"model": "tpqn", "num_segments": (4,)},
-    "2 segments, shared codebooks": {
-        "model": "tpqn",
-        "num_segments": (2,),
-        "share_codebooks": True,
-    },
     "2 segments, 2 levels": {"model": "tpqn", "num_segments": (2,), "num_levels": 2},
 }
 

@@ -216,14 +216,6 @@ def adc_scores(tables, codes):
     return scores
 
 
-def search(scores, k):
-    """`[queries, k]`: positions of the best items, best first; ties in ascending position."""
-    rankings = [
-        sorted(range(len(row)), key=lambda position: (-row[position], position)) for row in scores
-    ]
-    return np.array([ranking[:k] for ranking in rankings])
-
-
 FORMS = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softplus": lambda x: np.log(1 + np.exp(x)),

@@ -73,9 +73,9 @@ def calibrate(
     require_labels(query.labels, database.labels)
     chosen, held_out = _halves(len(query.labels), seed)
     quantizer = network.quantizer
-    pairs = _nearest_pairs(quantizer, _take(query, chosen), database, top_k)
+    pairs = _nearest_pairs(quantizer, query.take(chosen), database, top_k)
     threshold = find_threshold(pairs, precision)
-    others = _nearest_pairs(quantizer, _take(query, held_out), database, top_k)
+    others = _nearest_pairs(quantizer, query.take(held_out), database, top_k)
     # Each level adds to the same subvectors, which have unit length.
     num_subvectors = quantizer.code_length // quantizer.num_levels
     return {
@@ -150,10 +150,6 @@ def _halves(num_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.random.default_rng(seed).permutation(num_queries)
     middle = (num_queries + 1) // 2
     return order[:middle], order[middle:]
-
-
-def _take(encoded: Encoded, rows: np.ndarray) -> Encoded:
-    return Encoded(*(field[rows] for field in encoded))
 
 
 def _nearest_pairs(quantizer: Any, query: Encoded, database: Encoded, top_k: int) -> Pairs:

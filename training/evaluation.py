@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
 
+from tfpqn.codebooks.levels import apply_in_chunks
 from tfpqn.datasets import ImageSet, Splits
 from tfpqn.metrics import rank_items
 from tfpqn.ops import adc_scores, label_relevance
@@ -16,8 +17,8 @@ TIES = "expected value over the orders of equally scored items"
 
 # Scores held at once, as queries times items.
 SCORES_PER_BLOCK = 1 << 24
-# Items reconstructed softly at once.
-SOFT_BLOCK = 1024
+# From a slice of the queries to their scores `[queries, items]`.
+Scores = Callable[[slice], np.ndarray]
 
 
 class Encoded(NamedTuple):
@@ -32,6 +33,10 @@ class Encoded(NamedTuple):
     embeddings: np.ndarray
     codes: np.ndarray
     labels: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Encoded:
+        """The items at some positions."""
+        return Encoded(*(field[rows] for field in self))
 
 
 def evaluate(
@@ -73,18 +78,14 @@ def evaluate(
     database = encode_set(network, splits.database, batch_size)
     quantizer = network.quantizer
     tables = ops.convert_to_numpy(quantizer.lookup_tables(query.embeddings))
-
-    def code_scores(rows: slice) -> np.ndarray:
-        return score_codes(tables[rows], database.codes)
-
-    def raw_scores(rows: slice) -> np.ndarray:
-        return query.embeddings[rows] @ database.embeddings.T
-
+    labels = query.labels, database.labels
+    by_codes = _score_codes(tables, database.codes)
+    by_embeddings = _score_embeddings(query.embeddings, database.embeddings)
     return {
         "ranking": "full ranking, raw query against hard codes, inner product",
         "ties": TIES,
-        **_measure(code_scores, query.labels, database.labels, cutoffs, recall_ks),
-        "raw_embeddings": _measure(raw_scores, query.labels, database.labels, cutoffs, recall_ks),
+        **_measure(by_codes, *labels, cutoffs, recall_ks),
+        "raw_embeddings": _measure(by_embeddings, *labels, cutoffs, recall_ks),
         "soft_items": {"mAP": _measure_soft(quantizer, query, database)},
         "coded_queries": {"mAP": _measure_coded(quantizer, query, database)},
         "prefixes": _measure_prefixes(quantizer, tables, query.labels, database),
@@ -103,8 +104,7 @@ def score_codes(tables: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def keep_labelled(query: Encoded) -> Encoded:
     """The items that have a label."""
-    rows = np.flatnonzero(_has_label(query.labels))
-    return Encoded(*(field[rows] for field in query))
+    return query.take(np.flatnonzero(_has_label(query.labels)))
 
 
 def find_label_gap(query_labels: np.ndarray, database_labels: np.ndarray) -> str | None:
@@ -135,17 +135,11 @@ def _has_label(labels: np.ndarray) -> np.ndarray:
 
 def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float | None:
     """mAP against items that are reconstructed as in training."""
-    blocks = np.array_split(database.embeddings, -(-len(database.embeddings) // SOFT_BLOCK))
-    items = np.concatenate(
-        [
-            ops.convert_to_numpy(quantizer.quantize_embeddings(block, training=True).reconstruction)
-            for block in blocks
-        ]
+    items = apply_in_chunks(
+        lambda chunk: quantizer.quantize_embeddings(chunk, training=True).reconstruction,
+        database.embeddings,
     )
-
-    def scores(rows: slice) -> np.ndarray:
-        return query.embeddings[rows] @ items.T
-
+    scores = _score_embeddings(query.embeddings, items)
     return _measure(scores, query.labels, database.labels, (), ())["mAP"]
 
 
@@ -201,10 +195,15 @@ def mean_average_precision(
     None where labels tell nothing.
     """
 
-    def scores(rows: slice) -> np.ndarray:
-        return score_codes(tables[rows], codes)
+    return _measure(_score_codes(tables, codes), query_labels, labels, (), ())["mAP"]
 
-    return _measure(scores, query_labels, labels, (), ())["mAP"]
+
+def _score_codes(tables: np.ndarray, codes: np.ndarray) -> Scores:
+    return lambda rows: score_codes(tables[rows], codes)
+
+
+def _score_embeddings(queries: np.ndarray, items: np.ndarray) -> Scores:
+    return lambda rows: np.asarray(queries[rows] @ items.T)
 
 
 def relevance_blocks(
@@ -219,13 +218,13 @@ def relevance_blocks(
 
 
 def _measure(
-    scores: Any,
+    scores: Scores,
     query_labels: np.ndarray,
     database_labels: np.ndarray,
     cutoffs: Sequence[int],
     recall_ks: Sequence[int],
 ) -> dict[str, Any]:
-    """The figures of one way to score; `scores` maps a slice of queries to `[queries, items]`."""
+    """The figures of one way to score."""
     if find_label_gap(query_labels, database_labels):
         return {"mAP": None, "mAP@R": {}, "recall@k": {}}
     sums = np.zeros(1 + len(cutoffs) + len(recall_ks))

@@ -1,9 +1,14 @@
-"""Tables of the rows that a user would train with."""
+"""Tables of the rows that a user would train with, and of what they are compared with."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from research.table import Table
-from tfpqn.training.recipes import RECIPES
+from tfpqn.training.recipes import RECIPES, Recipe
+from tfpqn.training.recipes.cifar10_p1 import BITS, PQ_SIZES, PROTOCOL, SCHEDULES
+from tfpqn.training.recipes.small_images import settings_of
+from tfpqn.training.settings.run_config import RunConfig
 
 TEXT = """\
 The 3-conv net has the published layer sizes, and batch normalisation; shifted, mirrored and cut
@@ -29,12 +34,67 @@ length.
 """
 FROM_IMAGENET = "From a backbone trained on ImageNet.\n"
 
+# As far as the paper and the net that it took are known: no classifier, centring or sharpening.
+PUBLISHED: dict[str, Any] = {
+    "protocol": PROTOCOL,
+    "embedding_dim": 500,
+    "normalization": "local_response",
+    "center_embeddings": False,
+    "loss_form": "sigmoid",
+    "loss_scale": 1.0,
+    "augment": True,
+    "max_shift": 0,
+    "learning_rate": 1e-3,
+    "epochs": 20,
+}
+
+
+def _coded_afterwards(start: Recipe, title: str, tuning: dict[str, Any]) -> list[Recipe]:
+    """Rows without a quantizer in training: the start tuned as PQN is, then k-means."""
+    settings = {**settings_of(start), **tuning}
+    tuned = Recipe(f"{start.name}-tuned", None, RunConfig.plain(**settings), start=start.name)
+    settings.update(epochs=0, warmup_epochs=0.0, unit_codewords=False, loss_sides="asymmetric")
+    group = f"embedding, then k-means PQ, {title}"
+    coded = [
+        Recipe(
+            f"{start.name}-pq-{bits}",
+            group,
+            RunConfig.plain(bits=bits, **settings, **PQ_SIZES.get(bits, {})),
+            start=tuned.name,
+        )
+        for bits in BITS
+    ]
+    return [tuned, *coded]
+
+
+def _published_rows() -> list[Recipe]:
+    title = "PQN, the paper's net and loss, trained by us"
+    return [
+        Recipe(f"published-{bits}", title, RunConfig.plain(bits=bits, **PUBLISHED)) for bits in BITS
+    ]
+
+
+def _cifar10_rows() -> tuple[Recipe, ...]:
+    """The recipes, and after those of each net what they are compared with."""
+    recipes = RECIPES["cifar10-p1"]
+    starts = [row for row in recipes if row.start is None]
+    compared = [
+        _coded_afterwards(start, title, SCHEDULES[start.config.model.backbone][1])
+        for start, title in zip(starts, ("3-conv net", "ResNet-9"), strict=True)
+    ]
+    second = recipes.index(starts[1])
+    return (
+        *(*recipes[:second], *compared[0], *_published_rows()),
+        *(*recipes[second:], *compared[1]),
+    )
+
+
 CIFAR10_P1 = Table(
     "cifar10-p1",
     "CIFAR-10, all training images",
     TEXT,
     ("cifar10-full", "cifar10-test", "cifar10-train"),
-    RECIPES["cifar10-p1"],
+    _cifar10_rows(),
 )
 
 

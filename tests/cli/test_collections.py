@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import run_command, succeed
-from tests.training.tiny import make_images, make_network
-from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout, build_index
+from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout
 from tfpqn.training import Run
 
 LAYOUT = CodeLayout(2, 256, "ab" * 32)
@@ -77,12 +76,3 @@ def test_calibration_is_printed_and_kept(folder: Path, tmp_path: Path) -> None:
     assert f"{kept['held_out']['recall']:.4f}" in output
     assert json.loads(succeed(*calibrate, 0.05, "--json").output)["top_k"] == 10
     assert "above 0 and at most 1. Received: 2" in run_command(*calibrate, 2).error
-
-
-def test_grown_index_can_be_shrunk_again(tmp_path: Path) -> None:
-    images = make_images(12)
-    build_index(make_network(), images, tmp_path / "index")
-    succeed("remove", "--index", tmp_path / "index", *range(6, 12))
-    index = CodeIndex.load(tmp_path / "index")
-    assert index.ids.tolist() == list(range(6))
-    assert index.metadata["label"].to_pylist() == images.labels[:6].tolist()

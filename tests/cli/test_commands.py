@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.cli.conftest import SMALL, run_command, succeed
+from tests.cli.conftest import run_command, succeed
 from tfpqn import __version__
 from tfpqn.cli import main
 from tfpqn.datasets import load_protocol
@@ -32,44 +32,16 @@ def test_the_road_from_training_to_a_search(folder):
     assert "rank" in table and "score" in table
 
 
-def test_training_again_with_the_same_settings_keeps_the_network(folder, tmp_path):
-    run = shutil.copytree(folder / "run", tmp_path / "run")
-    before = (run / "network.keras").read_bytes()
-    succeed("train", *SMALL, "--run-dir", run)
-    assert (run / "network.keras").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("options", "settings"),
-    [
-        ((), {}),
-        (("--optimizer", "sgd", "--weight-decay", 0.01, "--cutout", 4, "--no-augment"), None),
-        (("--classification-weight", 1, "--no-center-embeddings", "--classified", "both"), None),
-        (
-            ("--model", "tpqn", "--num-segments", "1,2,5", "--bits", 8, "--share-codebooks"),
-            {"model": "tpqn", "num_segments": (1, 2, 5), "bits": 8, "share_codebooks": True},
-        ),
-    ],
-)
-def test_options_are_the_settings_of_a_run(tmp_path, monkeypatch, options, settings):
+def test_options_are_the_settings_of_a_run(tmp_path, monkeypatch):
     from tfpqn.training import Run, RunConfig
-    from tfpqn.training.runs import run as module
-
-    class Stopped(ValueError):
-        pass
 
     def stop(*_):
-        raise Stopped
+        raise ValueError("stopped")
 
-    monkeypatch.setattr(module.Run, "load_splits", stop)
-    if settings is None and "sgd" in options:
-        # What does not fit is refused as in Python.
-        result = run_command("train", *options, "--run-dir", tmp_path)
-        assert "cutout must be 0 without augment. Received: 4" in result.error
-        return
-    if settings is None:
-        settings = {"classification_weight": 1.0, "center_embeddings": False, "classified": "both"}
-    assert run_command("train", *options, "--run-dir", tmp_path).status == 2
+    monkeypatch.setattr(Run, "load_splits", stop)
+    options = ("--model", "tpqn", "--num-segments", "1,2,5", "--bits", 8, "--no-center-embeddings")
+    assert run_command("train", *options, "--run-dir", tmp_path).error.endswith("stopped\n")
+    settings = {"model": "tpqn", "num_segments": (1, 2, 5), "bits": 8, "center_embeddings": False}
     assert Run.open(tmp_path).config == RunConfig.of(**settings)
 
 
@@ -97,7 +69,7 @@ def test_a_recipe_trains_as_its_row_says(tmp_path, monkeypatch):
 
 
 TRAIN = ("train", "--run-dir", "{new}")
-PUBLISHED = (*TRAIN, "--recipe", "cifar10-p1/published-24")
+RECIPE = (*TRAIN, "--recipe", "cifar10-p1/embedding")
 EXPORT = ("export", "--run-dir", "{folder}/run", "--index", "{folder}/index", "--output")
 MODEL = "{folder}/models/1"
 
@@ -107,20 +79,15 @@ MODEL = "{folder}/models/1"
     [
         (["train"], "Missing option '--run-dir'"),
         ([*TRAIN, "--bits", "23"], "bits must be a positive multiple"),
-        ([*TRAIN, "--backbone", "foo"], "Expected one of ['conv3', "),
-        ([*TRAIN, "--protocol", "foo"], "Expected one of ['digits', "),
-        ([*TRAIN, "--model", "foo"], "model must be one of ['pqn', 'rpqn', 'tpqn']"),
         ([*TRAIN, "--num-segments", "a"], "as in 1,2,4. Received: a"),
-        ([*TRAIN, "--images", "{new}-photos"], "image folder must exist"),
         ([*TRAIN, "--protocol", "cifar10-5k", "--data-dir", "{new}"], "Get it once with"),
         ([*TRAIN, "--evaluate-every", "0"], "evaluate-every"),
         ([*TRAIN, "--initial-run", "{folder}/none"], "The run folder must hold run.json"),
         (["train", "--run-dir", "{folder}/run", "--bits", "8"], "bits=16 -> 8"),
-        ([*PUBLISHED, "--bits", "12"], "--recipe settles all settings. Received: --bits as well"),
-        ([*PUBLISHED, "--initial-run", "a"], "needs no --initial-run"),
-        ([*PUBLISHED, "--weights", "a"], "starts from no weights. Received: 'a'"),
-        ([*TRAIN, "--recipe", "cifar10-p1/embedding-pq-24"], "a run of 'embedding-tuned'"),
-        ([*TRAIN, "--recipe", "pqn-24"], "must be named TABLE/ROW"),
+        ([*RECIPE, "--bits", "12"], "--recipe settles all settings. Received: --bits as well"),
+        ([*RECIPE, "--initial-run", "a"], "needs no --initial-run"),
+        ([*RECIPE, "--weights", "a"], "starts from no weights. Received: 'a'"),
+        ([*TRAIN, "--recipe", "cifar10-p1/pqn-24"], "a run of 'embedding'"),
         ([*TRAIN, "--recipe", "cifar/pqn-24"], "Unknown table. Expected one of ['cifar10-p1', "),
         ([*TRAIN, "--recipe", "cifar10-p1/pqn"], "Unknown row of cifar10-p1"),
         (["evaluate", "--run-dir", "{new}"], "The run folder must hold run.json"),
@@ -130,9 +97,7 @@ MODEL = "{folder}/models/1"
         ([*EXPORT, MODEL], "must be a new version"),
         ([*EXPORT, "{new}/1", "--partition", "many"], "number of lists, or auto. Received: 'many'"),
         ([*EXPORT, "{new}/1", "--exact"], "need lists: give partition"),
-        (["search", "--model", MODEL, "{folder}/none.png"], "A query must be an image file"),
         (["search", "--model", "{folder}/models/2", "{folder}/digit.png"], "version folder"),
-        (["search", "--model", MODEL, "{folder}/text.png"], "text.png: expected the bytes of a"),
     ],
 )
 def test_a_user_error_is_one_line_and_status_2(folder, tmp_path, arguments, sentence):
@@ -252,3 +217,14 @@ def test_right_neighbours_are_framed_green_and_wrong_ones_red(tmp_path):
     assert count(True, RIGHT_COLOUR) > 100
     assert count(True, WRONG_COLOUR) == 0
     assert count(False, WRONG_COLOUR) > 100
+
+
+def test_files_that_cannot_be_searched_with_are_named_and_the_others_answered(folder):
+    files = [folder / name for name in ("none.png", "digit.png", "text.png")]
+    result = run_command("search", "--model", folder / "models" / "1", "--json", *files)
+    assert result.status == 2
+    (answer,) = json.loads(result.output)
+    assert answer["file"] == str(files[1]) and len(answer["neighbours"]) == 4
+    first, last = result.error.splitlines()
+    assert first.startswith("tfpqn: error: A query must be an image file") and "none.png" in first
+    assert last.startswith("tfpqn: error: ") and "text.png: expected the bytes of a" in last

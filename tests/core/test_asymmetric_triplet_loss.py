@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from keras import ops
 
 from tests import reference
 from tests.core.backend import (
@@ -21,8 +20,6 @@ from tfpqn.losses.asymmetric_triplet_loss import POSITIVES_PER_BLOCK
 
 FORMS = ("sigmoid", "softplus", "hinge")
 EMBEDDING_DIM = 4
-
-every_form = pytest.mark.parametrize("form", FORMS)
 
 
 def draw_pairs(rng, batch):
@@ -71,35 +68,21 @@ def test_each_anchor_has_the_weighted_mean_over_its_triplets(
     assert_close(losses, loop(labels, pairs, **options))
 
 
-@pytest.mark.parametrize("positives", [POSITIVES_PER_BLOCK + more for more in (-1, 0, 1, 9)])
-def test_any_number_of_positives_matches_the_loop_in_value_and_gradient(rng, positives):
+@pytest.mark.parametrize(
+    ("form", "more"), [("sigmoid", -1), ("softplus", 0), ("hinge", 1), ("softplus", 9)]
+)
+def test_any_number_of_positives_matches_the_loop_in_value_and_gradient(rng, form, more):
     """An anchor of the second class has one; the blocks of the first are cut across for it."""
-    labels = rng.permutation([0] * (positives + 1) + [1, 1, 2])
+    labels = rng.permutation([0] * (POSITIVES_PER_BLOCK + more + 1) + [1, 1, 2])
     pairs = draw_pairs(rng, len(labels))
 
-    loss = AsymmetricTripletLoss("softplus", hardness=2.0)
-    assert_close(loss(labels, pairs), loop(labels, pairs, form="softplus", hardness=2.0).mean())
-    loss = AsymmetricTripletLoss("softplus")
-    (found,) = gradients(lambda x: loss(labels, x), pairs)
-    expected = numeric_gradient(lambda x: loop(labels, x, form="softplus").mean(), pairs)
-    assert_close(found, expected, 1e-4)
-
-
-@every_form
-def test_gradients_match_finite_differences_of_the_loop(rng, form):
-    labels, pairs = [0, 1, 0, 2, 1, 0, 3], draw_pairs(rng, 7)
-    weights = rng.uniform(0.5, 2.0, size=7).astype("float32")
+    loss = AsymmetricTripletLoss(form, hardness=2.0)
+    assert_close(loss(labels, pairs), loop(labels, pairs, form=form, hardness=2.0).mean())
     options = {"form": form, "scale": 3.0, "margin": 0.2}
-    relevance = relevance_of(labels)
-
-    def total(embeddings, quantized):
-        losses = asymmetric_triplet_loss(relevance, embeddings, quantized, **options)
-        return ops.sum(ops.multiply(weights, losses))
-
-    found = gradients(total, pairs[:, 0], pairs[:, 1])
-    expected = numeric_gradient(lambda x: weights @ loop(labels, x, **options), pairs)
-    assert_close(found[0], expected[:, 0], 1e-4)
-    assert_close(found[1], expected[:, 1], 1e-4)
+    loss = AsymmetricTripletLoss(**options)
+    (found,) = gradients(lambda x: loss(labels, x), pairs)
+    expected = numeric_gradient(lambda x: loop(labels, x, **options).mean(), pairs)
+    assert_close(found, expected, 1e-4)
 
 
 @pytest.mark.parametrize(
@@ -169,15 +152,6 @@ def test_zero_embeddings_and_huge_scales_stay_finite(rng):
         assert np.isfinite(float(loss(labels, pairs)))
         (gradient,) = gradients(lambda x, loss=loss: loss(labels, x), pairs)
         assert np.isfinite(gradient).all()
-
-
-def test_the_class_is_the_mean_of_the_function_over_the_batch(rng):
-    labels, pairs = rng.integers(0, 3, size=10), draw_pairs(rng, 10)
-    options = {"form": "sigmoid", "scale": 4.0, "margin": 0.1}
-    loss = AsymmetricTripletLoss(**options)(labels, pairs)
-    assert float(loss) == pytest.approx(loop(labels, pairs, **options).mean(), rel=1e-5)
-    total = AsymmetricTripletLoss(**options, reduction="sum")(labels, pairs)
-    assert float(total) == pytest.approx(loop(labels, pairs, **options).sum(), rel=1e-5)
 
 
 def test_sample_weights_weigh_anchors_alone(rng):

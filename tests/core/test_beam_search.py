@@ -90,12 +90,6 @@ def test_codes_of_a_wider_beam_are_nearer_to_what_they_stand_for(embeddings):
     assert errors[0] > errors[1] > errors[2]
 
 
-def test_training_sees_no_beam(embeddings):
-    narrow, wide = build(), build(beam_size=8)
-    wide.set_weights(narrow.get_weights())
-    assert_close(wide(embeddings, training=True), narrow(embeddings, training=True))
-
-
 def test_codes_by_any_beam_are_of_one_kind(embeddings):
     narrow, wide = build(), build(beam_size=8)
     wide.set_weights(narrow.get_weights())

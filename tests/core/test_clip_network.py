@@ -156,14 +156,6 @@ def test_a_mask_is_refused_by_a_backbone_of_clips(padded):
         network(padded)
 
 
-def test_without_an_embedding_the_averaged_features_are_the_embedding(clips_and_labels):
-    clips, _ = clips_and_labels
-    bare = make_clip_network(embedding_dim=None, center_embeddings=False)
-    features = to_numpy(bare.backbone(clips.reshape(48, *IMAGE_SHAPE))).mean(axis=(1, 2))
-    pooled = reference.pool_clips(features.reshape(12, 4, 4), (2,))
-    assert_close(bare.embed(clips), reference.intra_normalize(pooled, 4), 1e-4)
-
-
 def test_clips_with_fewer_frames_than_segments_are_refused(rng):
     clips, labels = make_clips(rng, 4, 3)
     message = "at least 4 frames, one for each segment. Received: num_frames=3"

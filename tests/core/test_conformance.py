@@ -64,16 +64,9 @@ ROWS = (
     Row("temporal", temporal(2, 2, 16), 20),
     Row("temporal-pyramid-of-own-lengths", temporal((1, 2), 1, 8, **OWN_LENGTHS), 12),
     Row("temporal-residual", temporal(2, 2, 16, levels=2), 20),
-    Row("temporal-shared", temporal(3, 2, 8, share_codebooks=True), 12),
-    Row("temporal-residual-shared", temporal(2, 2, 16, levels=2, share_codebooks=True), 20),
 )
 # What differs little from another row is checked where minutes do not matter.
-SLOW_ROWS = {
-    "residual-of-own-lengths",
-    "temporal-pyramid-of-own-lengths",
-    "temporal-residual",
-    "temporal-shared",
-}
+SLOW_ROWS = {"residual-of-own-lengths", "temporal-pyramid-of-own-lengths", "temporal"}
 CLASSES = (ProductQuantization, ResidualProductQuantization, TemporalProductQuantization)
 
 
@@ -348,29 +341,6 @@ def test_codes_that_cannot_be_are_refused(quantizer):
             quantizer.decode(codes)
 
 
-def test_fitted_codebooks_quantize_better_than_random_ones(quantizer, row, rng):
-    # Fewer embeddings than codewords, also where several segments share them: each is a centre.
-    embeddings = rng.normal(size=(quantizer.num_codewords // 4, row.embedding_dim))
-
-    def error():
-        gap = to_numpy(quantizer.normalize(embeddings)) - to_numpy(quantizer(embeddings))
-        return np.square(gap).sum(axis=1).mean()
-
-    before = error()
-    fit_codebooks(quantizer, embeddings, first_vectors)
-    assert error() < 0.5 * before
-
-
-def test_nothing_changes_when_no_codeword_is_dead(row, quantizer, rng):
-    embeddings = rng.normal(size=(quantizer.num_codewords * 40, row.embedding_dim))
-    for _ in range(20):
-        if not revive_codewords(quantizer, embeddings, rng):
-            break
-    codebooks = to_numpy(quantizer.codebooks).copy()
-    assert revive_codewords(quantizer, embeddings, rng) == 0
-    assert_same(quantizer.codebooks, codebooks)
-
-
 def test_fitting_needs_finite_embeddings_of_the_right_shape(row, quantizer, rng):
     bad = np.full((3, row.embedding_dim), np.nan, "float32")
     codebooks = to_numpy(quantizer.codebooks).copy()
@@ -457,7 +427,11 @@ def test_a_configuration_of_an_earlier_version_is_read_where_it_means_the_same(m
     levels = "num_levels" if make is ResidualProductQuantization else "levels"
     config[levels] = 2
     kept = {"residuals": "reconstructions", "straight_through": None}
+    removed = [{"residuals": "embeddings"}, {"straight_through": "all"}]
+    if make is TemporalProductQuantization:
+        kept["share_codebooks"] = False
+        removed.append({"share_codebooks": True})
     assert make.from_config({**config, **kept}).get_config() == config
-    for gone in ({"residuals": "embeddings"}, {"straight_through": "all"}):
+    for gone in removed:
         with pytest.raises(ValueError, match="is no longer an argument.*train the network anew"):
             make.from_config({**config, **kept, **gone})

@@ -102,6 +102,9 @@ def test_weights_of_other_shapes_or_missing_ones_are_refused_by_name(arrays, tmp
         build_backbone("efficientnet_lite0", SHAPE, weights=str(tmp_path / "part.npz"))
 
 
-def test_grey_images_are_refused():
+@pytest.mark.parametrize("name", ["alexnet", "efficientnet_lite0"])
+def test_grey_images_and_weights_from_imagenet_are_refused(name):
     with pytest.raises(ValueError, match="takes images of 3 channels. Received: 1 channels"):
-        build_backbone("efficientnet_lite0", (32, 32, 1))
+        build_backbone(name, (32, 32, 1))
+    with pytest.raises(FileNotFoundError, match="imagenet"):
+        build_backbone("efficientnet_lite0", SHAPE, weights="imagenet")

@@ -93,57 +93,18 @@ def test_evaluation_reports_the_loss_of_hard_codes_and_the_health_of_codebooks(i
     assert 1.0 <= figures["codebook_perplexity"] <= 8.0
 
 
-def test_the_health_of_codebooks_starts_anew_with_every_epoch(images_and_labels):
-    images, labels = images_and_labels
-    network = compiled_network()
-    logs = []
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, log: logs.append(dict(log)))
-    network.fit(images, labels, epochs=2, batch_size=12, callbacks=[callback], verbose=0)
-    assert all(log.keys() == {"loss", *HEALTH} for log in logs)
-    # Two batches of twelve were counted, and not the four of both epochs.
-    for metric in network.codebook_metrics:
-        np.testing.assert_array_equal(to_numpy(metric.counts).sum(axis=1), [24, 24])
-    assert {metric.name for metric in network.metrics} == {"loss", *HEALTH}
-
-
-def test_every_trainable_weight_moves(images_and_labels):
-    images, labels = images_and_labels
-    network = compiled_network()
-    before = {weight.path: to_numpy(weight).copy() for weight in network.trainable_weights}
-    network.fit(images, labels, batch_size=24, verbose=0)
-    assert len(before) == 4  # convolution and its bias, embedding without bias, codebooks
-    for weight in network.trainable_weights:
-        assert not np.array_equal(to_numpy(weight), before[weight.path]), weight.path
-
-
-def test_labels_beyond_32_bits_train_like_small_ones_however_they_come(images_and_labels):
+def test_labels_beyond_32_bits_train_like_small_ones(images_and_labels):
     images, labels = images_and_labels
     wide = 2**32 * labels
 
-    def train(x, y, validation):
+    def train(labels):
         keras.utils.set_random_seed(1)
-        network = compiled_network()
-        options = {"epochs": 2, "steps_per_epoch": 1, "batch_size": None if y is None else 24}
-        logs = network.fit(
-            x, y, **options, shuffle=False, verbose=0, validation_data=validation
-        ).history
+        options = {"epochs": 2, "batch_size": 24, "shuffle": False, "verbose": 0}
+        data = (images, np.array(labels))
+        logs = compiled_network().fit(images, labels, validation_data=data, **options).history
         return [*logs["loss"], *logs["val_loss"]]
 
-    def stream(x, y):
-        yield from [(x, y)] * 3
-
-    def dataset(x, y):
-        import tensorflow as tf
-
-        return tf.data.Dataset.from_tensor_slices((x, y)).batch(24).repeat(3)
-
-    expected = train(images, labels, (images, labels))
-    assert train(images, wide, (images, wide)) == pytest.approx(expected, rel=1e-4)
-    assert train(images, wide.tolist(), (images, labels)) == pytest.approx(expected, rel=1e-4)
-    assert train(stream(images, wide), None, (images, labels)) == pytest.approx(expected, rel=1e-4)
-    assert train(dataset(images, wide), None, dataset(images, wide).take(1)) == pytest.approx(
-        expected, rel=1e-4
-    )
+    assert train(wide.tolist()) == pytest.approx(train(labels), rel=1e-4)
 
 
 def test_labels_that_are_names_are_refused_in_one_sentence(images_and_labels):

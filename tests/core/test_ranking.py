@@ -45,16 +45,6 @@ def test_recall_is_the_share_of_orders_with_a_hit(ranking, k):
     assert found == pytest.approx(reference.recall_at_k(scores, relevance, k), abs=1e-12)
 
 
-def test_without_ties_it_is_the_textbook_figure():
-    scores = np.array([[0.9, 0.1, 0.8, 0.4, 0.3]])
-    relevance = np.array([[1, 1, 0, 0, 1]])
-    assert average_precision(scores, relevance) == pytest.approx((1 / 1 + 2 / 4 + 3 / 5) / 3)
-    assert average_precision(scores, relevance, 4) == pytest.approx((1 / 1 + 2 / 4) / 2)
-    assert average_precision(-scores, relevance) == pytest.approx((1 / 1 + 2 / 2 + 3 / 5) / 3)
-    assert recall_at_k(scores, ~relevance.astype(bool), 1) == pytest.approx(0.0)
-    assert recall_at_k(scores, ~relevance.astype(bool), 2) == pytest.approx(1.0)
-
-
 def test_when_all_items_tie_it_is_what_chance_gives(rng):
     """Means over random orders, of a group as large as short codes make them."""
     relevance = np.arange(400) < 40

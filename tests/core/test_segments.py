@@ -1,7 +1,6 @@
 """Laws of the averages over a clip's segments, against frames cut into slivers."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
@@ -42,16 +41,6 @@ def test_a_masked_clip_is_the_shorter_clip_wherever_the_padding_stands(mask, num
     found = average_segments(clip[None], num_segments, mask[None])[0]
     assert_close(found, average_segments(clip[mask][None], num_segments)[0], 1e-6)
     assert_close(found, reference.average_segments(clip[mask], num_segments))
-
-
-@pytest.mark.parametrize(("num_frames", "num_segments"), [(1, 3), (5, 3), (64, 7), (4096, 96)])
-def test_the_weights_of_a_segment_sum_to_one_and_those_of_frames_are_equal(
-    num_frames, num_segments
-):
-    weights = to_numpy(segment_weights(all_frames(num_frames), num_segments))[0]
-    assert (weights >= 0.0).all()
-    assert_close(weights.sum(axis=1), np.ones(num_segments))
-    assert_close(weights.sum(axis=0), np.full(num_frames, num_segments / num_frames))
 
 
 def test_a_clip_without_frames_is_zero_and_passes_a_zero_gradient():

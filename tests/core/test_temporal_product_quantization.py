@@ -11,13 +11,11 @@ from tests import reference
 from tests.core.backend import (
     assert_close,
     assert_same,
-    compiled,
     few_examples,
     gradients,
     to_numpy,
 )
 from tfpqn.layers import (
-    ResidualProductQuantization,
     TemporalProductQuantization,
 )
 
@@ -26,17 +24,6 @@ def build(num_segments, num_subspaces, num_codewords, frame_dim, **options):
     layer = TemporalProductQuantization(num_segments, num_subspaces, num_codewords, **options)
     layer.build((None, None, frame_dim))
     return layer
-
-
-def residual_of(layer, codebooks):
-    """The residual quantizer of these codebooks, `[num_levels, num_subspaces, ..]`."""
-    num_levels, num_subspaces, num_codewords, subvector_dim = codebooks.shape
-    residual = ResidualProductQuantization(
-        num_levels, num_subspaces, num_codewords, alpha=layer.alpha
-    )
-    residual.build((None, num_subspaces * subvector_dim))
-    residual.codebooks.assign(codebooks)
-    return residual
 
 
 def draw_clips(rng, *shape):
@@ -78,15 +65,10 @@ def test_the_order_of_events_counts_from_two_segments_on(rng):
     one, two = build(1, 2, 16, 8), build(2, 2, 16, 8)
     assert_same(one.encode(reversed_clips), one.encode(clips))
     assert (to_numpy(two.encode(reversed_clips)) != to_numpy(two.encode(clips))).any(axis=1).all()
-    # Codebooks that the segments share tell the time backwards.
-    shared = build(2, 2, 16, 8, share_codebooks=True)
-    codes = to_numpy(shared.encode(clips)).reshape(20, 2, 2)
-    assert_same(shared.encode(reversed_clips), codes[:, ::-1].reshape(20, 4))
 
 
-@pytest.mark.parametrize(("num_segments", "share_codebooks"), [(2, False), ((1, 2, 3), True)])
-def test_a_masked_clip_is_the_shorter_clip(rng, num_segments, share_codebooks):
-    layer = build(num_segments, 2, 8, 4, levels=2, share_codebooks=share_codebooks)
+def test_a_masked_clip_is_the_shorter_clip(rng):
+    layer = build((1, 2, 3), 2, 8, 4, levels=2)
     lengths = (6, 4, 3)
     clips, mask = draw_clips(rng, 3, 6, 4), draw_mask(*lengths)
     clips[~mask] = np.nan
@@ -111,9 +93,8 @@ def test_a_clip_without_frames_is_a_zero_embedding(rng):
     assert_same(gradient, np.zeros(clips.shape))
 
 
-@pytest.mark.parametrize("share_codebooks", [False, True])
-def test_pooled_clips_are_taken_as_the_clips_themselves(rng, share_codebooks):
-    layer = build((1, 2), 2, 8, 4, levels=2, share_codebooks=share_codebooks)
+def test_pooled_clips_are_taken_as_the_clips_themselves(rng):
+    layer = build((1, 2), 2, 8, 4, levels=2)
     clips = draw_clips(rng, 10, 5, 4)
     segments = to_numpy(layer.pool_frames(clips))
     assert segments.shape == (10, 3, 4)
@@ -122,30 +103,6 @@ def test_pooled_clips_are_taken_as_the_clips_themselves(rng, share_codebooks):
         assert_same(layer.encode(pooled), layer.encode(clips))
         assert_close(layer.lookup_tables(pooled), layer.lookup_tables(clips))
         assert_close(layer(pooled, training=True), layer(clips, training=True))
-
-
-@pytest.mark.parametrize("levels", [1, 2])
-def test_shared_codebooks_quantize_each_segment_on_its_own(rng, levels):
-    layer = build((1, 2), 2, 8, 4, levels=levels, share_codebooks=True)
-    assert layer.codebooks.shape == (levels, 2, 8, 2)
-    alone = residual_of(layer, to_numpy(layer.codebooks))
-    clips = draw_clips(rng, 10, 5, 4)
-    segments = to_numpy(layer.pool_frames(clips))
-    # Level by level, in each level segment by segment.
-    codes = to_numpy(layer.encode(clips)).reshape(10, levels, 3, 2)
-    tables = to_numpy(layer.lookup_tables(clips)).reshape(10, levels, 3, 2, 8)
-    trained = to_numpy(layer.quantize_embeddings(clips, training=True).codes).reshape(10, 3, 2)
-    for segment in range(3):
-        vectors = segments[:, segment]
-        assert_same(codes[:, :, segment].reshape(10, -1), alone.encode(vectors))
-        own_tables = tables[:, :, segment].reshape(10, levels * 2, 8)
-        assert_close(own_tables, alone.lookup_tables(vectors))
-        values = slice(4 * segment, 4 * segment + 4)
-        for training in (False, True):
-            found, own = (x(y, training=training) for x, y in ((layer, clips), (alone, vectors)))
-            assert_close(to_numpy(found)[:, values], own)
-        own = alone.quantize_embeddings(vectors, training=True)
-        assert_same(trained[:, segment], own.codes)
 
 
 def test_the_gradient_reaches_every_frame_and_its_codebooks(rng):
@@ -162,13 +119,6 @@ def test_the_gradient_reaches_every_frame_and_its_codebooks(rng):
     assert (np.abs(by_clips[mask]).max(axis=-1) > 1e-6).all()
     assert_same(by_clips[~mask], np.zeros((5, 4)))
     assert (np.abs(by_codebooks).max(axis=(2, 3)) > 1e-6).all()
-
-
-def test_the_shape_of_the_output_is_known_before_the_layer_is_built():
-    layer = TemporalProductQuantization((1, 2), 2, 8)
-    assert layer.compute_output_shape((None, None, 4)) == (None, 12)
-    assert layer.compute_output_shape((5, 7, 4)) == (5, 12)
-    assert layer.compute_output_shape((5, 12)) == (5, 12)
 
 
 def clip_model(layer, frame_dim):
@@ -198,26 +148,6 @@ def test_the_mask_that_a_keras_layer_attaches_is_used(rng):
     assert_close(model(clips), layer(clips, mask=mask), 1e-6)
 
 
-@pytest.mark.parametrize("share_codebooks", [False, True])
-def test_it_compiles_for_an_unknown_number_of_frames(rng, share_codebooks):
-    layer = build((1, 2), 2, 8, 4, levels=2, share_codebooks=share_codebooks)
-    # The compiled function is not told the length of the first axis, which here is time.
-    clips = draw_clips(rng, 3, 6, 4)
-    for function in (
-        layer,
-        lambda x: layer(x, training=True),
-        lambda x: ops.cast(layer.encode(x), "int32"),
-        layer.lookup_tables,
-    ):
-        fast = compiled(
-            lambda frames, function=function: function(ops.swapaxes(frames, 0, 1)),
-            clips.swapaxes(0, 1),
-        )
-        for num_frames in (6, 2):
-            shorter = clips[:, :num_frames]
-            assert_close(fast(shorter.swapaxes(0, 1)), function(shorter))
-
-
 def test_frames_must_be_finite_but_padding_need_not_be(rng):
     layer = build(2, 2, 8, 4)
     clips, mask = draw_clips(rng, 3, 5, 4), draw_mask(5, 3, 2)
@@ -226,25 +156,6 @@ def test_frames_must_be_finite_but_padding_need_not_be(rng):
     for method in (layer.encode, layer.lookup_tables):
         with pytest.raises(ValueError, match="finite.* in 1 of 3 rows, the first at row 1"):
             method(clips)
-
-
-def test_too_few_frames_are_refused(rng):
-    layer = build((1, 4), 2, 8, 4)
-    clips = draw_clips(rng, 2, 3, 4)
-    message = "at least 4 frames, one for each segment. Received: num_frames=3"
-    for method in (
-        layer,
-        layer.encode,
-        layer.lookup_tables,
-        layer.normalize,
-        layer.pool_frames,
-        TemporalProductQuantization((1, 4), 2, 8),
-        TemporalProductQuantization((1, 4), 2, 8).encode,
-    ):
-        with pytest.raises(ValueError, match=message):
-            method(clips)
-    with pytest.raises(ValueError, match=message):
-        keras.Sequential([keras.Input((3, 4)), TemporalProductQuantization((1, 4), 2, 8)])
 
 
 def test_clips_of_the_wrong_shape_are_refused(rng):
@@ -259,10 +170,8 @@ def test_clips_of_the_wrong_shape_are_refused(rng):
 def test_a_length_that_does_not_divide_is_refused():
     message = "embedding_dim=15, num_subspaces=2, 3 segments"
     for shape in ((None, None, 5), (None, 15)):
-        for share_codebooks in (False, True):
-            layer = TemporalProductQuantization(3, 2, 8, share_codebooks=share_codebooks)
-            with pytest.raises(ValueError, match=message):
-                layer.build(shape)
+        with pytest.raises(ValueError, match=message):
+            TemporalProductQuantization(3, 2, 8).build(shape)
     with pytest.raises(ValueError, match=r"or \[batch, embedding_dim\]. Received: \(2, 3, 4, 5\)"):
         TemporalProductQuantization(3, 2, 8).build((2, 3, 4, 5))
 
@@ -292,12 +201,11 @@ def test_the_fingerprint_is_the_same_everywhere_and_for_ever():
     assert layer.codebook_fingerprint() == digest
 
 
-def test_the_fingerprint_tells_pyramids_and_sharing_apart():
+def test_the_fingerprint_tells_pyramids_apart():
     prints = set()
     for num_segments in (7, (7,), (1, 2, 4), (4, 2, 1)):
-        for share_codebooks in (False, True):
-            layer = build(num_segments, 1, 3, 2, share_codebooks=share_codebooks)
-            layer.codebooks.assign(np.ones(layer.codebooks.shape))
-            prints.add(layer.codebook_fingerprint())
+        layer = build(num_segments, 1, 3, 2)
+        layer.codebooks.assign(np.ones(layer.codebooks.shape))
+        prints.add(layer.codebook_fingerprint())
     # 7 segments are the same however they are written.
-    assert len(prints) == 6
+    assert len(prints) == 3

@@ -43,7 +43,6 @@ def networks() -> dict[str, Any]:
     return {
         "images": make_level_network(),
         "clips": make_clip_network(levels=2),
-        "clips, shared codebooks": make_clip_network(levels=2, share_codebooks=True),
     }
 
 
@@ -51,7 +50,7 @@ def networks() -> dict[str, Any]:
     ("kind", "num_levels"),
     [
         ("images", 1),
-        ("clips, shared codebooks", 2),
+        ("clips", 2),
         pytest.param("images", 2, marks=pytest.mark.slow),
         pytest.param("clips", 1, marks=pytest.mark.slow),
     ],

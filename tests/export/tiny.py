@@ -119,8 +119,6 @@ class Reference:
         self.variance = np.asarray(centering.moving_variance, np.float64) + centering.epsilon
         codebooks = np.asarray(network.quantizer.codebooks, np.float64)
         codebooks = codebooks[np.newaxis] if codebooks.ndim == 3 else codebooks
-        if getattr(network.quantizer, "share_codebooks", False):
-            codebooks = np.concatenate([codebooks] * network.quantizer.total_segments, axis=1)
         # Only the first level's codewords are used as directions.
         self.levels = [reference.unit(codebooks[0]), *codebooks[1:]][:num_levels]
         self.per_level = len(self.levels[0])

@@ -27,13 +27,11 @@ def make_level_network(seed: int = 7) -> Any:
     return make_network_with(quantizer, seed=seed)
 
 
-def make_clip_network(
-    levels: int = 1, share_codebooks: bool = False, backbone: Any = None, seed: int = 7
-) -> Any:
+def make_clip_network(levels: int = 1, backbone: Any = None, seed: int = 7) -> Any:
     """A network of clips whose codes have four positions in all."""
     keras.utils.set_random_seed(seed)
     quantizer = tfpqn.layers.TemporalProductQuantization(
-        NUM_SEGMENTS, 2 // levels, NUM_CODEWORDS, levels, share_codebooks=share_codebooks
+        NUM_SEGMENTS, 2 // levels, NUM_CODEWORDS, levels
     )
     return make_network_with(quantizer, EMBEDDING_DIM // NUM_SEGMENTS, backbone, seed)
 

@@ -1,6 +1,6 @@
 """Laws of the calibration: the threshold is the smallest that holds what is asked of it."""
 
-import contextlib
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.tiny import (
-    fill_weights_with_nan,
     make_clip_splits,
     make_images,
     make_network,
@@ -170,19 +169,10 @@ def test_halves_follow_from_the_seed(network: Any) -> None:
     assert first["calibration"]["pairs"] == first["held_out"]["pairs"] == 60
 
 
-def test_precision_that_cannot_be_had_is_refused_with_the_best_one(network: Any) -> None:
-    splits = make_splits()
-    strangers = ImageArrays(splits.query.images, np.full(12, 77))
-    alone = Splits(train=splits.train, database=splits.database, query=strangers)
-    with pytest.raises(ValueError, match="must be at most 0, the best.*60 pairs.*Received: 0.9"):
-        calibrate(network, alone, precision=0.9)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"precision": 0}, "above 0 and at most 1. Received: 0"),
-        ({"precision": 1.01}, "above 0 and at most 1. Received: 1.01"),
         ({"precision": float("nan")}, "above 0 and at most 1. Received: nan"),
         ({"precision": 0.5, "top_k": 0}, "top_k must be at least 1. Received: 0"),
     ],
@@ -196,11 +186,14 @@ def test_argument_out_of_range_is_refused(
 
 def test_data_that_cannot_be_calibrated_on_is_refused(network: Any) -> None:
     splits = make_splits()
-    single = Splits(splits.train, splits.database, splits.query.subset(np.array([0])))
-    with pytest.raises(ValueError, match="at least two queries.*Received: 1"):
-        calibrate(network, single, precision=0.5)
-    with pytest.raises(ValueError, match="must be finite"):
-        calibrate(fill_weights_with_nan(make_network()), splits, precision=0.5)
+    single = dataclasses.replace(splits, query=splits.query.subset(np.array([0])))
+    strangers = ImageArrays(splits.query.images, np.full(12, 77))
+    for data, message in (
+        (single, "at least two queries.*Received: 1"),
+        (dataclasses.replace(splits, query=strangers), "at most 0, the best.*Received: 0.9"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            calibrate(network, data, precision=0.9)
 
 
 def test_calibration_of_a_changed_file_or_of_another_network_is_refused_by_name(
@@ -213,22 +206,15 @@ def test_calibration_of_a_changed_file_or_of_another_network_is_refused_by_name(
     figures = calibrate(network, make_splits(), precision=0.3, top_k=4)
     assert result == {"protocol": "digits", **figures} == run.read_calibration()
     file = tmp_path / "calibration.json"
-    whole = file.read_bytes()
-    # Each digit of each number and hash, and letters of names.
-    for place in [i for i, byte in enumerate(whole) if chr(byte).isalnum()]:
-        other = b"8" if whole[place : place + 1] == b"7" else b"7"
-        changed = whole[:place] + other + whole[place + 1 :]
-        file.write_bytes(changed)
-        with contextlib.suppress(ValueError):
-            if json.loads(changed) == json.loads(whole):
-                continue  # The last of many digits.
-        with pytest.raises(ValueError, match=r"calibration\.json' must be the calibration"):
-            run.read_calibration()
-    del (former := json.loads(whole))["checksum"]
-    file.write_text(json.dumps(former))
-    with pytest.raises(ValueError, match="its checksum does not fit; calibrate again"):
-        run.read_calibration()
-    file.write_bytes(whole)
+    whole = file.read_text()
+    content = json.loads(whole)
+    for name in content:
+        rest = {key: value for key, value in content.items() if key != name}
+        for changed in (rest, {**content, name: "other"}):
+            file.write_text(json.dumps(changed))
+            with pytest.raises(ValueError, match=r"calibration\.json' must be .*calibrate again"):
+                run.read_calibration()
+    file.write_text(whole)
     assert run.read_calibration() == result
     make_network(num_codewords=8).save(tmp_path / "network.keras")
     with pytest.raises(ValueError, match="of another network; calibrate again"):

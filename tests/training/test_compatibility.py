@@ -33,10 +33,8 @@ def slow_mean(asking: Any, coding: Any, splits: Splits) -> float:
     """mAP of one network's queries on another's codes, by inner products with decoded items."""
     queries = np.array(asking.embed(splits.query.images))
     codes = np.array(coding.encode(splits.database.images))
-    scores = np.zeros((len(queries), len(codes)))
-    for code in np.unique(codes, axis=0):  # equal codes tie exactly
-        item = np.array(asking.quantizer.decode(code[None]))[0]
-        scores[:, (codes == code).all(axis=1)] = (queries @ item)[:, None]
+    # Rounded, so that equal codes tie exactly.
+    scores = (queries @ np.array(asking.quantizer.decode(codes)).T).round(5)
     relevance = splits.query.labels[:, None] == splits.database.labels[None]
     return float(average_precision(scores, relevance).mean())
 
@@ -81,16 +79,11 @@ def test_other_codebooks_make_old_codes_meaningless_whatever_the_figure(old: Any
     assert report["fingerprints"]["old"] != report["fingerprints"]["new"]
 
 
-@pytest.mark.parametrize("sizes", [(2, 16), (4, 8)])
-def test_codes_of_another_shape_have_no_figure(old: Any, sizes: tuple[int, int]) -> None:
-    other = make_network_with(ProductQuantization(*sizes))
+def test_codes_of_another_shape_have_no_figure(old: Any) -> None:
+    other = make_network_with(ProductQuantization(2, 16))
     report = compare_networks(old, other, make_splits())
-    assert report["mAP"]["new_queries_old_codes"] is None
-    assert (report["loss"], report["same_codebooks"], report["reencoding_due"]) == (
-        None,
-        False,
-        True,
-    )
+    assert report["mAP"]["new_queries_old_codes"] is report["loss"] is None
+    assert not report["same_codebooks"] and report["reencoding_due"]
 
 
 @pytest.mark.parametrize(

@@ -1,49 +1,22 @@
 """Laws of the evaluation: each figure equals its definition, worked out ranking by ranking."""
 
-import itertools
 import json
-from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests import reference
 from tests.training.tiny import fill_weights_with_nan, make_images, make_network, make_splits
 from tfpqn.datasets import ImageArrays, ImageFolder, Splits
 from tfpqn.training import EvaluateRetrieval, calibrate, compare_networks, evaluate, evaluation
 
 
-def orders(scores: np.ndarray) -> Iterator[list[int]]:
-    """Every order of the items by falling score: the equal ones in all ways."""
-    groups = [np.flatnonzero(scores == score) for score in np.unique(scores)[::-1]]
-    for ways in itertools.product(*map(itertools.permutations, groups)):
-        yield [int(item) for way in ways for item in way]
-
-
-def average_precision(relevant: list[bool]) -> Fraction:
-    """Of one ranking: the precision at each relevant item, averaged over the relevant items."""
-    precisions = [
-        Fraction(sum(relevant[: rank + 1]), rank + 1) for rank, hit in enumerate(relevant) if hit
-    ]
-    return sum(precisions, Fraction(0)) / max(1, len(precisions))
-
-
-def brute_force(
-    scores: np.ndarray, relevance: np.ndarray, cutoff: int, k: int
-) -> tuple[float, float, float]:
-    """mAP, mAP@cutoff and recall@k, each the mean over every order of tied items."""
-    per_query = []
-    for row, relevant in zip(scores, relevance, strict=True):
-        rankings = [[bool(relevant[item]) for item in order] for order in orders(row)]
-        figures = [
-            (average_precision(r), average_precision(r[:cutoff]), Fraction(any(r[:k])))
-            for r in rankings
-        ]
-        per_query.append([sum(column) / len(rankings) for column in zip(*figures, strict=True)])
-    means = (sum(column) / len(per_query) for column in zip(*per_query, strict=True))
-    return tuple(map(float, means))
+def mean_of(figure: Any, scores: np.ndarray, relevance: np.ndarray, *cut: Any) -> float:
+    """Mean over the queries; each figure is the mean over every order of tied items."""
+    rows = zip(scores, relevance, strict=True)
+    return float(np.mean([figure(*row, *cut) for row in rows]))
 
 
 def pair(database: ImageArrays, query: ImageArrays) -> Splits:
@@ -89,19 +62,15 @@ def test_figures_are_the_means_over_every_order_of_tied_items(
     queries = np.array(coarse.embed(splits.query.images))
     items = np.array(coarse.embed(splits.database.images))
     codes = np.array(coarse.encode(splits.database.images))
-    codebooks = np.array(coarse.quantizer.codebooks)
-    codebooks /= np.linalg.norm(codebooks, axis=-1, keepdims=True)
-    # Of each distinct code one score, so that equal codes tie exactly.
-    scores = np.zeros((len(queries), len(items)))
-    for code in np.unique(codes, axis=0):
-        reconstruction = np.concatenate([codebooks[m, k] for m, k in enumerate(code)])
-        scores[:, (codes == code).all(axis=1)] = (queries @ reconstruction)[:, None]
+    # Rounded, so that equal codes tie exactly.
+    scores = (queries @ reference.decode(codes, coarse.quantizer.codebooks).T).round(5)
     assert len(np.unique(codes, axis=0)) < len(codes)
 
     relevance = are_relevant(splits.query.labels, splits.database.labels)
     assert relevance.any() and not relevance.all()
     for measured, ranked in ((figures, scores), (figures["raw_embeddings"], queries @ items.T)):
-        mean, at_3, recall = brute_force(ranked, relevance, cutoff=3, k=2)
+        mean, at_3 = (mean_of(reference.average_precision, ranked, relevance, r) for r in (None, 3))
+        recall = mean_of(reference.recall_at_k, ranked, relevance, 2)
         assert measured["mAP"] == pytest.approx(mean, rel=1e-9)
         assert measured["mAP@R"] == {"3": pytest.approx(at_3, rel=1e-9)}
         assert measured["recall@k"] == {"2": pytest.approx(recall, rel=1e-9)}
@@ -110,21 +79,14 @@ def test_figures_are_the_means_over_every_order_of_tied_items(
 def test_coded_queries_are_ranked_by_their_own_reconstructions() -> None:
     network = make_network()
     splits = pair(make_images(7, seed=4), make_images(5, seed=5))
-    codebooks = np.array(network.quantizer.codebooks)
-    codebooks /= np.linalg.norm(codebooks, axis=-1, keepdims=True)
     queries, items = (
-        np.array(
-            [
-                np.concatenate([codebooks[m, k] for m, k in enumerate(code)])
-                for code in np.array(network.encode(part.images))
-            ]
-        )
+        reference.decode(np.array(network.encode(part.images)), network.quantizer.codebooks)
         for part in (splits.query, splits.database)
     )
     # Rounded, so that equal codes tie exactly.
     scores = (queries @ items.T).round(5)
     relevance = are_relevant(splits.query.labels, splits.database.labels)
-    mean, *_ = brute_force(scores, relevance, cutoff=3, k=2)
+    mean = mean_of(reference.average_precision, scores, relevance)
     figures = evaluate(network, splits)
     assert figures["coded_queries"]["mAP"] == pytest.approx(mean, rel=1e-9)
     assert figures["coded_queries"]["mAP"] != pytest.approx(figures["mAP"], rel=1e-3)

@@ -98,7 +98,7 @@ def test_initial_weights_are_taken_once_and_not_after_a_checkpoint(
 
 
 @pytest.mark.parametrize(
-    ("settings", "part"), [({"embedding_dim": 24}, "embedding"), ({"backbone": "resnet20"}, "back")]
+    ("settings", "part"), [({"embedding_dim": 24}, "embedding"), ({"backbone": "resnet9"}, "back")]
 )
 def test_initial_run_of_another_network_is_refused_by_its_shapes(
     source: Run, tmp_path: Path, settings: dict[str, Any], part: str
@@ -160,7 +160,7 @@ def test_quantizer_of_another_kind_is_refused_though_its_codebooks_have_the_same
         copy_weights(*networks, with_codebooks=True)
 
 
-def test_plain_keras_leaves_frozen_codebooks_alone(tmp_path: Path) -> None:
+def test_plain_keras_leaves_frozen_codebooks_alone() -> None:
     network = make_network_with(TemporalProductQuantization(2, 2, 16))
     network.quantizer.trainable = False
     network.compile("adam", AsymmetricTripletLoss())
@@ -169,10 +169,3 @@ def test_plain_keras_leaves_frozen_codebooks_alone(tmp_path: Path) -> None:
     before = codebooks_of(network)
     network.fit(images, items.labels[:32], batch_size=16, verbose=0)
     np.testing.assert_array_equal(codebooks_of(network), before)
-    # Saved and loaded, with its optimizer, it is still frozen.
-    network.save(tmp_path / "network.keras")
-    loaded = keras.saving.load_model(tmp_path / "network.keras")
-    embedding = arrays_of(loaded.embedding.weights)
-    loaded.fit(images, items.labels[:32], batch_size=16, verbose=0)
-    np.testing.assert_array_equal(codebooks_of(loaded), before)
-    assert not np.array_equal(arrays_of(loaded.embedding.weights)[0], embedding[0])

@@ -7,7 +7,6 @@ import pytest
 
 from tests.training.tiny import (
     arrays_of,
-    make_float_network,
     make_images,
     make_network,
     make_network_with,
@@ -82,14 +81,6 @@ def test_only_codebooks_and_moving_statistics_change() -> None:
     assert changed == [network.quantizer.codebooks.path]
 
 
-def test_with_fewer_images_than_codewords_each_image_has_its_own() -> None:
-    network, images = make_network(), make_images(5).images
-    former = unit_codebooks(network)
-    initialize_codebooks(network, [images])
-    assert quantization_error(network, images) == pytest.approx(0, abs=1e-6)
-    np.testing.assert_allclose(unit_codebooks(network)[:, 5:], former[:, 5:], rtol=1e-5)
-
-
 def test_images_that_are_all_equal_leave_finite_codebooks() -> None:
     network = make_network()
     initialize_codebooks(network, [np.full((30, 8, 8, 1), 9, np.uint8)])
@@ -102,16 +93,6 @@ def test_large_codebooks_are_clustered_too() -> None:
     before = quantization_error(network, images)
     initialize_codebooks(network, [images])
     assert quantization_error(network, images) < before / 2
-
-
-def test_embedding_that_is_not_finite_is_an_error() -> None:
-    images = np.zeros((20, 8, 8, 1), np.float32)
-    images[3, 2, 1] = np.nan
-    network = make_float_network()
-    former = np.array(network.quantizer.codebooks)
-    with pytest.raises(ValueError, match="embeddings must be finite"):
-        initialize_codebooks(network, [images])
-    np.testing.assert_array_equal(network.quantizer.codebooks, former)
 
 
 def _no_cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:

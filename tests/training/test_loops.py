@@ -21,6 +21,7 @@ from tests.training.tiny import (
     make_schedule,
 )
 from tfpqn.training import fit
+from tfpqn.training.loops.checkpoint import Schedule
 from tfpqn.training.loops.keras_loop import train_by_epochs
 from tfpqn.training.loops.tensorflow_loop import train_by_steps
 
@@ -38,8 +39,8 @@ def train(loop: str, network: Any, dataset: Any = None, **settings: Any) -> list
     train_network, convert = LOOPS[loop]
     dataset = dataset or make_batches().dataset
     settings = {"epochs": EPOCHS, "steps_per_epoch": STEPS_PER_EPOCH, **settings}
-    options = {"progress": False, **settings}
-    return train_network(network, lambda step: convert(dataset(step)), **options)
+    schedule = Schedule(**{"progress": False, **settings})
+    return train_network(network, lambda step: convert(dataset(step)), schedule)
 
 
 class Recorder(keras.callbacks.Callback):
@@ -105,13 +106,6 @@ def test_epochs_give_the_losses_metrics_weights_and_calls_of_keras(
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4, err_msg=mine.path)
     assert ours.calls == keras_own.calls
     assert len(ours.calls) == 2 + 2 * EPOCHS * (1 + STEPS_PER_EPOCH)
-
-
-def test_training_lowers_the_loss_and_moves_the_codebooks(ours: Trained) -> None:
-    losses = [epoch["loss"] for epoch in ours.history]
-    assert losses[-1] < losses[0]
-    former = make_network().quantizer.codebooks
-    assert not np.array_equal(ours.network.quantizer.codebooks, former)
 
 
 def test_history_names_epoch_loss_metrics_learning_rate_and_time(ours: Trained) -> None:

@@ -8,22 +8,23 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import pytest
 
 import tfpqn
-from tests.training.outcomes import Outcome, assert_same_outcome, outcome_of, without_times
 from tests.training.tiny import (
     STEPS_PER_EPOCH,
+    arrays_of,
     assert_bit_equal,
     make_batches,
     make_images,
     make_network,
 )
 from tfpqn.training import ReviveCodewords
+from tfpqn.training.loops.checkpoint import Schedule
 from tfpqn.training.loops.keras_loop import train_by_epochs
 from tfpqn.training.loops.tensorflow_loop import train_by_steps
 
@@ -34,6 +35,29 @@ LOOPS: dict[str, Any] = {
     "tensorflow": (train_by_steps, "dataset"),
     "keras": (train_by_epochs, "arrays"),
 }
+
+
+class Outcome(NamedTuple):
+    """All that must be the same in the end."""
+
+    weights: list[np.ndarray]
+    optimizer: list[np.ndarray]
+    history: list[dict[str, float]]
+
+
+def outcome_of(network: Any, history: list[dict[str, float]]) -> Outcome:
+    optimizer = network.optimizer.variables
+    return Outcome(arrays_of(network.variables), arrays_of(optimizer), without_times(history))
+
+
+def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: epoch[name] for name in epoch if name != "seconds"} for epoch in history]
+
+
+def assert_same_outcome(first: Outcome, second: Outcome) -> None:
+    assert first.history == second.history
+    assert_bit_equal(first.weights, second.weights)
+    assert_bit_equal(first.optimizer, second.optimizer)
 
 
 class StopAt(keras.callbacks.Callback):
@@ -67,13 +91,15 @@ def run(
     history = train(
         network,
         getattr(make_batches(augment=True), form),
-        epochs=EPOCHS,
-        steps_per_epoch=STEPS_PER_EPOCH,
-        checkpoint_dir=folder,
-        checkpoint_every=every,
-        # The stop comes first: what it prevents must be made up for.
-        callbacks=[stop, revive] if stop else [revive],
-        progress=False,
+        Schedule(
+            EPOCHS,
+            STEPS_PER_EPOCH,
+            folder,
+            every,
+            # The stop comes first: what it prevents must be made up for.
+            callbacks=[stop, revive] if stop else [revive],
+            progress=False,
+        ),
     )
     return outcome_of(network, history)
 
@@ -119,7 +145,7 @@ def test_stopped_training_goes_on_as_if_it_had_not_been_stopped(
 def train_one_step(network: Any, folder: Path, loop: str = "tensorflow") -> None:
     train, form = LOOPS[loop]
     batches = getattr(make_batches(), form)
-    train(network, batches, epochs=1, steps_per_epoch=1, checkpoint_dir=folder, progress=False)
+    train(network, batches, Schedule(1, 1, folder, progress=False))
 
 
 @pytest.fixture(scope="module")

@@ -250,16 +250,6 @@ def test_figures_are_written_with_protocol_and_settings(
     assert run.read_metrics() == other
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(5, [4, 1]), (500, [4] * 16)])
-def test_sample_is_spread_evenly_over_the_set(count: int, sizes: list[int]) -> None:
-    images = make_images()
-    batches = list(run_training.sample_batches(images, count, batch_size=4))
-    assert [len(batch) for batch in batches] == sizes
-    step = 63 / (min(count, 64) - 1)
-    for place, image in enumerate(np.concatenate(batches)):
-        np.testing.assert_array_equal(image, images.images[int(place * step + 1e-9)])
-
-
 def test_codewords_without_unit_length_are_settled_once_training_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

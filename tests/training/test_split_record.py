@@ -97,7 +97,7 @@ def test_a_folder_that_has_moved_is_named_and_gives_the_same_split(run: Run, pho
     with pytest.raises(FileNotFoundError, match="place now be given .*--images of"):
         run.load_splits()
     assert run.load_splits(images=moved).describe() == before
-    with pytest.raises(ValueError, match="One of protocol, images and videos.*digits, "):
+    with pytest.raises(ValueError, match="needs one of protocol, images, videos.*digits.*moved"):
         run.load_splits(protocol="digits", images=moved)
     shutil.rmtree(moved)
 

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import rich.console
 import rich.table
 import typer
+
+from tfpqn.cli.shared import console, error_console
+
+
+def answer_files(files: list[Path], search: Callable[[Path], Any], as_json: bool) -> None:
+    """Search with each file and print what is found.
+
+    Args:
+        files: What to search with.
+        search: From a file to a `SearchResult`.
+        as_json: Whether to print JSON rather than tables.
+
+    Raises:
+        OSError, TypeError, ValueError: A file cannot be searched with. The others are answered
+            first; of several such files all but the last are named on stderr.
+    """
+    answers: list[dict[str, Any]] = []
+    errors: list[Exception] = []
+    for file in files:
+        try:
+            answers.append(describe_answer(file, search(file)))
+        except (OSError, TypeError, ValueError) as error:
+            errors.append(error)
+    if answers:
+        print_answers(answers, as_json, console)
+    for earlier in errors[:-1]:
+        error_console.print(f"tfpqn: error: {earlier}")
+    if errors:
+        raise errors[-1]
 
 
 def describe_answer(file: Path, result: Any) -> dict[str, Any]:

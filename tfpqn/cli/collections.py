@@ -18,7 +18,6 @@ from tfpqn.cli.shared import (
     console,
     report_skipped,
 )
-from tfpqn.items import CLIPS, IMAGES
 
 if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet
@@ -45,7 +44,6 @@ def index(
 ) -> None:
     from tfpqn.index import build_index
     from tfpqn.training import Run
-    from tfpqn.training.settings.data_settings import open_items
 
     if add and overwrite:
         raise ValueError("Either add to the index or replace it. Received: --add and --overwrite")
@@ -56,14 +54,9 @@ def index(
         )
     run = Run.open(run_dir)
     network = run.load_network()
-    folders = {IMAGES: images, CLIPS: videos}
-    given = {items: folder for items, folder in folders.items() if folder}
-    if len(given) + bool(protocol) > 1:
-        raise ValueError("Index one of --protocol, --images and --videos. Received: several")
-    if given:
-        ((items, folder),) = given.items()
-        frames = num_frames or run.config.data.num_frames
-        collection = open_items(items, folder, network.image_shape, frames)
+    if images or videos:
+        data = run.choose_data(protocol, images, videos)
+        collection = data.open_folder(num_frames, network.image_shape)
     else:
         collection = run.load_splits(data_dir, protocol, num_frames).database
     network.require_item_shape(collection.item_shape)

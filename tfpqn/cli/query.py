@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfpqn.cli.answers import describe_answer, print_answers
+from tfpqn.cli.answers import answer_files
 from tfpqn.cli.queries import read_query
-from tfpqn.cli.shared import console
+from tfpqn.cli.shared import AsJson, NumFrames, QueryFiles
 
 if TYPE_CHECKING:
     from tfpqn.export.client import SearchClient
 
 
 def query(
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="Image files; of clips video files, or folders of frames."),
-    ],
+    files: QueryFiles,
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
     address: Annotated[
         str, typer.Option(help="HOST:PORT of gRPC; with --rest of REST, or a URL.")
@@ -44,10 +41,8 @@ def query(
         Path | None, typer.Option(help="PEM file of authorities, in place of the system's.")
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File that holds a token.")] = None,
-    num_frames: Annotated[
-        int, typer.Option(min=1, help="Frames taken of a video file, best as in training.")
-    ] = 16,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    num_frames: NumFrames = 16,
+    as_json: AsJson = False,
 ) -> None:
     from tfpqn.export.client import SearchClient, ServingError
 
@@ -68,29 +63,25 @@ def query(
                 "allow_tags": allow or None,
                 "deny_tags": deny or None,
             }
-            answers = _ask(client, files, num_frames, arguments)
+            items = client.items()
+
+            def find(file: Path) -> Any:
+                """One request a file, so that an error can name the file."""
+                item = read_query(file, items, num_frames)
+                try:
+                    return client.search([item], **arguments)
+                except ServingError as error:
+                    named = f"{file}: {error.message}"
+                    # Another server would say the same of this file, and of no other.
+                    if error.code == "INVALID_ARGUMENT":
+                        raise ValueError(named) from error
+                    raise ServingError(error.code, named) from error
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{file}: {error}") from error
+
+            answer_files(files, find, as_json)
     except ServingError as error:
         raise ValueError(error.message) from error
-    print_answers(answers, as_json, console)
-
-
-def _ask(
-    client: SearchClient, files: list[Path], num_frames: int, arguments: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """One request a file, so that an error can name the file."""
-    from tfpqn.export.client import ServingError
-
-    items = client.items()
-    queries = [read_query(file, items, num_frames) for file in files]
-    answers = []
-    for file, item in zip(files, queries, strict=True):
-        try:
-            answers.append(describe_answer(file, client.search([item], **arguments)))
-        except ServingError as error:
-            raise ServingError(error.code, f"{file}: {error.message}") from error
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{file}: {error}") from error
-    return answers
 
 
 def _read_ids(client: SearchClient, exclude: list[str] | None) -> list[Any] | None:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from tfpqn.cli.answers import describe_answer, print_answers
-from tfpqn.cli.shared import AsJson, console
+from tfpqn.cli.answers import answer_files
+from tfpqn.cli.shared import AsJson, NumFrames, QueryFiles
 
 
 def search(
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="Image files; of clips video files, or folders of frames."),
-    ],
+    files: QueryFiles,
     model: Annotated[Path, typer.Option(help="Version folder: models/NAME/VERSION.")],
-    num_frames: Annotated[
-        int, typer.Option(min=1, help="Frames taken of a video file, best as in training.")
-    ] = 16,
+    num_frames: NumFrames = 16,
     as_json: AsJson = False,
 ) -> None:
     from tfpqn.cli.queries import read_query
@@ -27,11 +22,12 @@ def search(
     from tfpqn.export import StatusError, load_searcher
 
     searcher = load_searcher(model)
-    queries = [read_query(file, searcher.items, num_frames) for file in files]
-    answers = []
-    for file, item in zip(files, queries, strict=True):
+
+    def find(file: Path) -> Any:
+        item = read_query(file, searcher.items, num_frames)
         try:
-            answers.append(describe_answer(file, searcher([item])))
+            return searcher([item])
         except StatusError as error:
             raise ValueError(f"{file}: {plain_sentence(error.message)}") from error
-    print_answers(answers, as_json, console)
+
+    answer_files(files, find, as_json)

@@ -26,6 +26,12 @@ console = PlainConsole()
 error_console = PlainConsole(stderr=True, soft_wrap=True, highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+QueryFiles = Annotated[
+    list[Path], typer.Argument(help="Image files; of clips video files, or folders of frames.")
+]
+NumFrames = Annotated[
+    int, typer.Option(min=1, help="Frames taken of a video file, best as in training.")
+]
 RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
 DataDir = Annotated[
     Path | None,

@@ -29,12 +29,9 @@ class ResidualProductQuantization(ProductQuantization):
 
     Args:
         num_levels: Number of levels. One level equals `ProductQuantization`.
-        num_subspaces: Number of slices in each level, each with a codebook of its own. It must
-            divide the embedding's length.
-        num_codewords: Size of each codebook, at least 2. A code takes
+        num_subspaces, num_codewords: Of each level, as in `ProductQuantization`. A code takes
             `num_levels * num_subspaces * log2(num_codewords)` bits.
-        alpha: Hardness of the soft assignment, as in `ProductQuantization`.
-        unit_codewords: As in `ProductQuantization`, of the first level.
+        alpha, unit_codewords: As in `ProductQuantization`, of the first level.
         beam_size: Sums of codewords that encoding follows from level to level. With 1 each level's
             codeword is the nearest to what the levels before it have left. More bring codes nearer
             to what they stand for, and take `beam_size` times as long; training is the same. The
@@ -44,15 +41,7 @@ class ResidualProductQuantization(ProductQuantization):
             values of level t are scaled to codewords of length about `0.5 ** t`.
         **kwargs: Passed to `keras.layers.Layer`.
 
-    Call arguments:
-        embeddings: Float tensor `[batch, embedding_dim]`; it need not be normalised.
-        training: Whether to reconstruct softly (True) or by the chosen codewords (False).
-
-    Returns:
-        Reconstructions `[batch, embedding_dim]`.
-
-    Raises:
-        ValueError: An argument is out of range, or `num_subspaces` does not divide the length.
+    Call arguments, result and errors are those of `ProductQuantization`.
 
     Example:
 

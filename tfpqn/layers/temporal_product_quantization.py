@@ -9,7 +9,13 @@ import keras
 from keras import ops
 
 from tfpqn.items import CLIPS
-from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_at_least
+from tfpqn.layers.quantizer import (
+    Quantization,
+    Quantizer,
+    Tensor,
+    require_at_least,
+    without_removed,
+)
 from tfpqn.layers.residual_product_quantization import (
     ResidualProductQuantization,
     without_removed_training,
@@ -38,7 +44,6 @@ class TemporalProductQuantization(Quantizer):
         num_codewords: Size of each codebook, at least 2.
         levels: Number of residual levels, see `ResidualProductQuantization`.
         alpha, unit_codewords, codebooks_initializer: As in `ResidualProductQuantization`.
-        share_codebooks: Whether all segments use the same codebooks.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -79,7 +84,6 @@ class TemporalProductQuantization(Quantizer):
         levels: int = 1,
         alpha: float = 5.0,
         *,
-        share_codebooks: bool = False,
         unit_codewords: bool = True,
         codebooks_initializer: Any = None,
         **kwargs: Any,
@@ -94,13 +98,10 @@ class TemporalProductQuantization(Quantizer):
         self.num_codewords = num_codewords
         self.levels = self.num_levels = levels
         self.alpha = alpha
-        self.share_codebooks = share_codebooks
-        # With shared codebooks each segment is an item of its own; without, the segments' subspaces
-        # stand side by side in one.
-        self._items_per_clip = self.total_segments if share_codebooks else 1
+        # The segments' subspaces stand side by side.
         self.quantizer = ResidualProductQuantization(
             levels,
-            num_subspaces * self.total_segments // self._items_per_clip,
+            num_subspaces * self.total_segments,
             num_codewords,
             alpha,
             unit_codewords=unit_codewords,
@@ -126,7 +127,7 @@ class TemporalProductQuantization(Quantizer):
     @property
     def embedding_dim(self) -> int:
         self._require_built("embedding_dim")
-        return self._items_per_clip * self.quantizer.embedding_dim
+        return self.quantizer.embedding_dim
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         embedding_dim = self._pooled_dim(tuple(input_shape))
@@ -137,7 +138,7 @@ class TemporalProductQuantization(Quantizer):
                 f"embedding_dim={embedding_dim}, num_subspaces={self.num_subspaces}, "
                 f"{self.total_segments} segments"
             )
-        self.quantizer.build((None, embedding_dim // self._items_per_clip))
+        self.quantizer.build((None, embedding_dim))
         self.built = True
 
     def pool_frames(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -170,15 +171,12 @@ class TemporalProductQuantization(Quantizer):
         return (batch, self.total_segments, dim)
 
     def normalize(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
-        pooled = self._pool(embeddings, mask)
-        return self._merge(self.quantizer.normalize(self._items(pooled)))
+        return self.quantizer.normalize(self._pool(embeddings, mask))
 
     def quantize_embeddings(
         self, embeddings: Tensor, training: bool = False, mask: Tensor | None = None
     ) -> Quantization:
-        items = self._items(self._pool(embeddings, mask))
-        inner = self.quantizer.quantize_embeddings(items, training)
-        return Quantization(self._merge(inner.reconstruction), self._positions(inner.codes))
+        return self.quantizer.quantize_embeddings(self._pool(embeddings, mask), training)
 
     def call(
         self, embeddings: Tensor, training: bool = False, mask: Tensor | None = None
@@ -194,19 +192,17 @@ class TemporalProductQuantization(Quantizer):
         return self.quantizer.decoded_codebooks(level)
 
     def decode(self, codes: Tensor) -> Tensor:
-        codes = self._checked_codes(codes)
-        shape = (-1, self.levels, self._items_per_clip, self.quantizer.num_subspaces)
-        by_item = ops.swapaxes(ops.reshape(codes, shape), 1, 2)
-        return self._merge(self.quantizer.decode(ops.reshape(by_item, (-1, shape[1] * shape[3]))))
+        self._require_built("decode")
+        return self.quantizer.decode(codes)
 
     def lookup_tables(self, queries: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self._positions(self.quantizer.lookup_tables(self.product_embeddings(queries, mask)))
+        return self.quantizer.lookup_tables(self.product_embeddings(queries, mask))
 
     def product_quantizer(self) -> ResidualProductQuantization:
         return self.quantizer
 
     def product_embeddings(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self._items(self._checked_embeddings(embeddings, mask))
+        return self._checked_embeddings(embeddings, mask)
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         """None: what comes out has no time axis any more."""
@@ -222,7 +218,6 @@ class TemporalProductQuantization(Quantizer):
             "num_codewords": self.num_codewords,
             "levels": self.levels,
             "alpha": self.alpha,
-            "share_codebooks": self.share_codebooks,
             "unit_codewords": self.quantizer.unit_codewords,
             "codebooks_initializer": keras.initializers.serialize(
                 self.quantizer.codebooks_initializer
@@ -231,6 +226,7 @@ class TemporalProductQuantization(Quantizer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TemporalProductQuantization:
+        config = without_removed(config, share_codebooks=(False,))
         return cls(**without_removed_training(config, config.get("levels", 1)))
 
     def _variant(self) -> str:
@@ -268,23 +264,6 @@ class TemporalProductQuantization(Quantizer):
         if not self.built:
             self.build(tuple(clips.shape))
         return super()._checked_embeddings(self._pool(clips, mask))
-
-    def _items(self, pooled: Tensor) -> Tensor:
-        """What is one item for the inner quantizer: a clip, or with shared codebooks a segment."""
-        return ops.reshape(pooled, (-1, pooled.shape[-1] // self._items_per_clip))
-
-    def _merge(self, items: Tensor) -> Tensor:
-        return ops.reshape(items, (-1, self._items_per_clip * items.shape[-1]))
-
-    def _positions(self, inner: Tensor) -> Tensor:
-        """Codes or tables of the items, `[items, positions, ..]`, as those of the clips."""
-        if self._items_per_clip == 1:
-            return inner
-        # In training the codes are those of one level.
-        width, rest = self.quantizer.num_subspaces, tuple(inner.shape[2:])
-        shape = (-1, self._items_per_clip, inner.shape[1] // width, width, *rest)
-        by_level = ops.swapaxes(ops.reshape(inner, shape), 1, 2)
-        return ops.reshape(by_level, (-1, self._items_per_clip * inner.shape[1], *rest))
 
 
 def _read_pyramid(num_segments: int | Sequence[int]) -> tuple[int, ...]:

@@ -69,11 +69,7 @@ def asymmetric_triplet_loss(
         relevance: `[batch, batch]`, non-zero where row and column item belong together.
         embeddings: Raw, intra-normalised anchors `[batch, embedding_dim]`.
         quantized: Soft-quantized items `[batch, embedding_dim]`.
-        form: `"sigmoid"`, `"softplus"` or `"hinge"`.
-        scale: Factor on the score difference, positive; larger sharpens.
-        margin: Added to the scaled difference.
-        hardness: Above 0, an anchor's triplets weigh as `exp(hardness * (<x_a, s_n> - <x_a, s_p>))`
-            does instead of all the same; the weights themselves are constants to the gradient.
+        form, scale, margin, hardness: As of `AsymmetricTripletLoss`.
 
     Returns:
         `[batch]`; an anchor without a valid triplet has loss and gradient zero.
@@ -180,7 +176,8 @@ class AsymmetricTripletLoss(keras.losses.Loss):
         scale: Positive factor on the score difference. The paper's form has 1. Larger values
             sharpen the loss, and make its steps larger.
         margin: Added to the scaled difference; the paper's form has none.
-        hardness: See `asymmetric_triplet_loss`; 0 weighs all triplets of an anchor the same.
+        hardness: Above 0, an anchor's triplets weigh as `exp(hardness * (<x_a, s_n> - <x_a, s_p>))`
+            does instead of all the same; the weights themselves are constants to the gradient.
         sides: Which forms of anchor and item are compared: `"asymmetric"` raw and quantized,
             `"quantized"` both quantized, `"raw"` both raw. With the last the loss does not know
             the quantizer: an ordinary triplet loss, to train an embedding alone.

@@ -54,10 +54,7 @@ class _CodewordCounts(keras.metrics.Metric):
 class CodebookUsage(_CodewordCounts):
     """Share of the codewords chosen at least once, between 0 and 1; mean over code positions.
 
-    Args:
-        code_length: Number of code positions.
-        num_codewords: Size of each codebook.
-        name, **kwargs: As in `keras.metrics.Metric`.
+    Its arguments are the `code_length` and `num_codewords` of a quantizer.
     """
 
     def result(self) -> Tensor:
@@ -69,12 +66,7 @@ class CodebookPerplexity(_CodewordCounts):
     """Exponential of the entropy of codeword use, mean over code positions.
 
     It lies between 1 (one codeword does everything) and `num_codewords` (all used alike); 0 before
-    the first update.
-
-    Args:
-        code_length: Number of code positions.
-        num_codewords: Size of each codebook.
-        name, **kwargs: As in `keras.metrics.Metric`.
+    the first update. Its arguments are the `code_length` and `num_codewords` of a quantizer.
     """
 
     def result(self) -> Tensor:

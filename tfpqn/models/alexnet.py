@@ -1,14 +1,13 @@
-"""AlexNet, whose weights come from torchvision: Keras publishes none."""
+"""AlexNet, which takes the weights that torchvision publishes: Keras publishes none."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers
 
-from tfpqn.files.npz import read_npz
+from tfpqn.models.torch_weights import layer_name
 
 # Height and width of the images that it was trained on.
 IMAGE_SIZE = 224
@@ -50,40 +49,12 @@ def alexnet(x: Any) -> Any:
     )(x)
     for filters, size, stride, padding, is_pooled, name in CONVOLUTIONS:
         x = layers.ZeroPadding2D(padding)(x)
-        x = layers.Conv2D(filters, size, stride, activation="relu", name=_layer_name(name))(x)
+        x = layers.Conv2D(filters, size, stride, activation="relu", name=layer_name(name))(x)
         if is_pooled:
             x = layers.MaxPooling2D(3, 2)(x)
     # Channel by channel, as torch flattens.
     x = layers.Flatten()(layers.Permute((3, 1, 2))(x))
     for units, name in DENSE:
         x = layers.Dropout(0.5)(x)
-        x = layers.Dense(units, activation="relu", name=_layer_name(name))(x)
+        x = layers.Dense(units, activation="relu", name=layer_name(name))(x)
     return x
-
-
-def load_alexnet_weights(backbone: keras.Model, path: str) -> None:
-    """Give an AlexNet the weights that torchvision publishes, from an `.npz` of its state dict.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: It is no `.npz` of plain arrays, or has other arrays.
-    """
-    names = [name for *_, name in (*CONVOLUTIONS, *DENSE)]
-    arrays = read_npz(path, [f"{name}.{part}" for name in names for part in ("weight", "bias")])
-    for name in names:
-        kernel, bias = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
-        layer = backbone.get_layer(_layer_name(name))
-        if kernel.ndim == layer.kernel.ndim:
-            # Outputs and inputs come first there, and last in Keras.
-            kernel = kernel.transpose(*range(2, kernel.ndim), 1, 0)
-        expected = [tuple(variable.shape) for variable in layer.weights]
-        if [kernel.shape, bias.shape] != expected:
-            raise ValueError(
-                f"{path} must hold the weights of torchvision's AlexNet: of {name}, with their "
-                f"axes as in Keras, {expected}. Received: {[kernel.shape, bias.shape]}"
-            )
-        layer.set_weights([kernel, bias])
-
-
-def _layer_name(name: str) -> str:
-    return name.replace(".", "_")

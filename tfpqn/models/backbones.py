@@ -10,11 +10,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from tfpqn.models.alexnet import alexnet, load_alexnet_weights
-from tfpqn.models.efficientnet_lite0 import (
-    efficientnet_lite0,
-    load_efficientnet_lite0_weights,
-)
+from tfpqn.models.alexnet import alexnet
+from tfpqn.models.efficientnet_lite0 import efficientnet_lite0
+from tfpqn.models.torch_weights import load_torch_weights
 
 ImageShape = tuple[int, int, int]
 
@@ -29,6 +27,14 @@ def backbone_names() -> list[str]:
     return [*OWN_BACKBONES, *sorted(_application_modules())]
 
 
+def require_backbone(name: str) -> None:
+    """Raises ValueError unless `build_backbone` knows the name; the message lists the known."""
+    if name not in backbone_names():
+        raise ValueError(
+            f"Unknown backbone. Expected one of {backbone_names()}. Received: {name!r}"
+        )
+
+
 def build_backbone(
     name: str,
     image_shape: ImageShape,
@@ -40,7 +46,7 @@ def build_backbone(
     """Build a backbone from pixels to features.
 
     Args:
-        name: `"conv3"`, `"resnet9"`, `"resnet20"`, `"alexnet"`, `"efficientnet_lite0"`, or a model
+        name: `"conv3"`, `"resnet9"`, `"alexnet"`, `"efficientnet_lite0"`, or a model
             of `keras.applications`, such as `"ResNet50"`.
         image_shape: `(height, width, channels)`.
         weights: None for random weights. For `keras.applications` `"imagenet"` (downloads them), or
@@ -56,19 +62,16 @@ def build_backbone(
 
     Raises:
         ConnectionError: Weights cannot be downloaded.
-        FileNotFoundError: There is no file of weights for `"alexnet"`.
+        FileNotFoundError: There is no such file of weights.
         ValueError: The name is unknown (the message lists the known), `weights` is given to a
             backbone that has none, or they do not fit.
     """
+    require_backbone(name)
     modules = _application_modules()
     if name in modules:
         with _policy(dtype):
             return _application(name, modules[name], image_shape, weights, options)
-    if name not in OWN_BACKBONES:
-        raise ValueError(
-            f"Unknown backbone. Expected one of {backbone_names()}. Received: {name!r}"
-        )
-    if weights is not None and name not in WEIGHTS_LOADERS:
+    if weights is not None and name not in FROM_TORCH:
         raise ValueError(
             f"Backbone {name!r} has no published weights; expected weights=None. "
             f"Received: weights={weights!r}"
@@ -78,7 +81,7 @@ def build_backbone(
         scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
         backbone = keras.Model(inputs, OWN_BACKBONES[name](scaled, **options), name=name)
     if weights is not None:
-        WEIGHTS_LOADERS[name](backbone, weights)
+        load_torch_weights(backbone, weights)
     return backbone
 
 
@@ -129,49 +132,29 @@ def _resnet9(x: Any, width: int = 32) -> Any:
 
     With half of its channels.
     """
-    x = _conv_bn(x, width, 1, activation=True)
+    x = _conv_bn(x, width)
     for filters, has_residual in ((2 * width, True), (4 * width, False), (8 * width, True)):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
         x = layers.MaxPooling2D(2, padding="same")(x)
         x = layers.ReLU()(layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
         if has_residual:
-            inner = _conv_bn(x, filters, 1, activation=True)
-            x = layers.Add()([x, _conv_bn(inner, filters, 1, activation=True)])
+            x = layers.Add()([x, _conv_bn(_conv_bn(x, filters), filters)])
     return layers.GlobalMaxPooling2D()(x)
 
 
-def _resnet20(x: Any, width: int = 16) -> Any:
-    """ResNet-20 for 32x32 images (He et al., "Deep Residual Learning", CVPR 2016, section 4.2)."""
-    x = _conv_bn(x, width, 1, activation=True)
-    for stage, filters in enumerate((width, 2 * width, 4 * width)):
-        for block in range(3):
-            stride = 2 if stage and not block else 1
-            shortcut = x if stride == 1 else _conv_bn(x, filters, stride, kernel_size=1)
-            x = _conv_bn(x, filters, stride, activation=True)
-            x = _conv_bn(x, filters, 1)
-            x = layers.ReLU()(layers.Add()([x, shortcut]))
-    return layers.GlobalAveragePooling2D()(x)
-
-
-def _conv_bn(
-    x: Any, filters: int, stride: int, kernel_size: int = 3, activation: bool = False
-) -> Any:
-    x = layers.Conv2D(filters, kernel_size, stride, padding="same", use_bias=False)(x)
-    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
-    return layers.ReLU()(x) if activation else x
+def _conv_bn(x: Any, filters: int) -> Any:
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+    return layers.ReLU()(layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
 
 
 OWN_BACKBONES: dict[str, Callable[..., Any]] = {
     "conv3": _conv3,
     "resnet9": _resnet9,
-    "resnet20": _resnet20,
     "alexnet": alexnet,
     "efficientnet_lite0": efficientnet_lite0,
 }
-WEIGHTS_LOADERS: dict[str, Callable[[keras.Model, str], None]] = {
-    "alexnet": load_alexnet_weights,
-    "efficientnet_lite0": load_efficientnet_lite0_weights,
-}
+# Those whose weights are published, as torch has them.
+FROM_TORCH = ("alexnet", "efficientnet_lite0")
 
 
 def _application_modules() -> dict[str, types.ModuleType]:

@@ -20,15 +20,7 @@ CLASSIFIED = {
 class Classifier(layers.Dense):
     """Logits `[batch, num_classes]` of a network's items, and their loss.
 
-    Args:
-        num_classes: Number of classes, at least 2.
-        classified: `"quantized"` items, `"embeddings"`, or `"both"`.
-        loss_weight: Weight of the cross-entropy, of both the mean.
-        label_smoothing: Share of the target that is spread over all classes.
-        **kwargs: Passed to `keras.layers.Dense`.
-
-    Raises:
-        ValueError: An argument is out of range.
+    The arguments are those of `ProductQuantizationNetwork`.
     """
 
     def __init__(

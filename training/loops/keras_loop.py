@@ -4,51 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Generator
 from typing import Any
 
 import keras
 import rich.progress
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, Schedule
 from .progress import progress_bar, report_epoch, require_finite
 
 Batches = Callable[[int], Any]
 Logs = dict[str, float]
 
 
-def train_by_epochs(
-    network: Any,
-    batches: Batches,
-    *,
-    epochs: int,
-    steps_per_epoch: int,
-    checkpoint_dir: str | Path | None = None,
-    checkpoint_every: int | None = None,
-    log_dir: str | Path | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    progress: bool = True,
-) -> list[Logs]:
+def train_by_epochs(network: Any, batches: Batches, schedule: Schedule) -> list[Logs]:
     """Train by `network.fit`, with a checkpoint at each epoch's end; see `fit`."""
     if not network.built:
         images, *_ = next(iter(batches(0)))
         network(images)
-    checkpoint = Checkpoint(network, checkpoint_dir)
+    checkpoint = Checkpoint(network, schedule.checkpoint_dir)
     _, history = checkpoint.restore()
     first = len(history)
-    if first >= epochs:
+    if first >= schedule.epochs:
         return history
-    stream = _stream(batches, first * steps_per_epoch)
-    with progress_bar(progress) as bar, contextlib.closing(stream):
+    stream = _stream(batches, first * schedule.steps_per_epoch)
+    with progress_bar(schedule.progress) as bar, contextlib.closing(stream):
         # Last, so that it keeps what the other callbacks have done and found.
         record = _Record(history, checkpoint, bar)
         network.fit(
             stream,
-            epochs=epochs,
+            epochs=schedule.epochs,
             initial_epoch=first,
-            steps_per_epoch=steps_per_epoch,
-            callbacks=[*callbacks, record],
+            steps_per_epoch=schedule.steps_per_epoch,
+            callbacks=[*schedule.callbacks, record],
             shuffle=False,
             verbose=0,
         )

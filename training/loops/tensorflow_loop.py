@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +12,27 @@ import keras
 import rich.progress
 import tensorflow as tf
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, Schedule
 from .progress import progress_bar, report_epoch, require_finite
 
 Batches = Callable[[int], tf.data.Dataset]
 Logs = dict[str, float]
 
 
-def train_by_steps(
-    network: Any,
-    batches: Batches,
-    *,
-    epochs: int,
-    steps_per_epoch: int,
-    checkpoint_dir: str | Path | None = None,
-    checkpoint_every: int | None = None,
-    log_dir: str | Path | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    progress: bool = True,
-) -> list[Logs]:
+def train_by_steps(network: Any, batches: Batches, schedule: Schedule) -> list[Logs]:
     """Train with `tf.GradientTape`, with checkpoints between the steps too; see `fit`."""
     _build(network, batches(0).element_spec)
-    checkpoint = Checkpoint(network, checkpoint_dir, within_epochs=True)
+    epochs, steps_per_epoch = schedule.epochs, schedule.steps_per_epoch
+    every = schedule.checkpoint_every
+    checkpoint = Checkpoint(network, schedule.checkpoint_dir, within_epochs=True)
     step, history = checkpoint.restore()
     stream = iter(batches(step))
     epoch_logs = _EpochLogs()
-    hooks = keras.callbacks.CallbackList([*callbacks, epoch_logs], model=network)
+    hooks = keras.callbacks.CallbackList([*schedule.callbacks, epoch_logs], model=network)
     train_step = tf.function(lambda: _train_step(network, next(stream)))
     network.stop_training = False
     hooks.on_train_begin()
-    with progress_bar(progress) as bar, _summary_writer(log_dir) as writer:
+    with progress_bar(schedule.progress) as bar, _summary_writer(schedule.log_dir) as writer:
         while step < epochs * steps_per_epoch and not network.stop_training:
             epoch, first = divmod(step, steps_per_epoch)
             if not first:
@@ -51,7 +42,7 @@ def train_by_steps(
             title = f"epoch {epoch + 1}/{epochs}"
             for position in _track(bar, title, first, steps_per_epoch, network):
                 # An epoch's last step is checkpointed below, after the callbacks have had it.
-                if checkpoint_every and position > first and position % checkpoint_every == 0:
+                if every and position > first and position % every == 0:
                     checkpoint.save(step, history)
                 hooks.on_train_batch_begin(position)
                 logs = train_step()

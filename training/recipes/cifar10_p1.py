@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..settings.run_config import RunConfig
 from .recipe import Recipe
-from .small_images import embedding_row, rows_coded_afterwards, tuned_rows
+from .small_images import embedding_row, tuned_rows
 
 PROTOCOL = "cifar10-full"
 BITS = (12, 24, 36, 48)
@@ -34,19 +33,6 @@ RPQN_SIZES: dict[int, dict[str, Any]] = {
     36: {"num_levels": 4},
     48: {"num_levels": 4},
 }
-# As far as the paper and the net that it took are known: no classifier, centring or sharpening.
-PUBLISHED: dict[str, Any] = {
-    "protocol": PROTOCOL,
-    "embedding_dim": 500,
-    "normalization": "local_response",
-    "center_embeddings": False,
-    "loss_form": "sigmoid",
-    "loss_scale": 1.0,
-    "augment": True,
-    "max_shift": 0,
-    "learning_rate": 1e-3,
-    "epochs": 20,
-}
 
 
 def _rows(backbone: str, title: str, prefix: str = "") -> tuple[Recipe, ...]:
@@ -58,25 +44,7 @@ def _rows(backbone: str, title: str, prefix: str = "") -> tuple[Recipe, ...]:
         start,
         *tuned_rows(start, f"PQN, {title}", BITS, tuning, sizes=PQN_SIZES, published=published),
         *tuned_rows(start, f"RPQN, {title}", BITS, residual, sizes=RPQN_SIZES),
-        *rows_coded_afterwards(
-            start, f"embedding, then k-means PQ, {title}", BITS, tuning, sizes=PQ_SIZES
-        ),
     )
 
 
-def _published_rows() -> tuple[Recipe, ...]:
-    return tuple(
-        Recipe(
-            f"published-{bits}",
-            "PQN, the paper's net and loss, trained by us",
-            RunConfig.plain(bits=bits, **PUBLISHED),
-        )
-        for bits in BITS
-    )
-
-
-CIFAR10_P1 = (
-    *_rows("conv3", "3-conv net"),
-    *_published_rows(),
-    *_rows("resnet9", "ResNet-9", "resnet9-"),
-)
+CIFAR10_P1 = (*_rows("conv3", "3-conv net"), *_rows("resnet9", "ResNet-9", "resnet9-"))

@@ -45,10 +45,10 @@ def tuned_rows(
         published: Bits -> the paper's figure.
     """
     with_quantizer = {"loss_sides": "asymmetric", "classified": "both", "unit_codewords": False}
-    settings = {**_settings_of(start), **with_quantizer, **tuning}
+    settings = {**settings_of(start), **with_quantizer, **tuning}
     return tuple(
         Recipe(
-            f"{_prefix_of(start)}{settings.get('model', 'pqn')}-{bits}",
+            f"{start.name.removesuffix(EMBEDDING)}{settings.get('model', 'pqn')}-{bits}",
             group,
             RunConfig.plain(**{**settings, "bits": bits, **(sizes or {}).get(bits, {})}),
             start=start.name,
@@ -58,44 +58,7 @@ def tuned_rows(
     )
 
 
-def rows_coded_afterwards(
-    start: Recipe,
-    group: str,
-    bits_of_rows: Sequence[int],
-    tuning: Settings,
-    *,
-    sizes: Mapping[int, Settings] | None = None,
-) -> tuple[Recipe, ...]:
-    """Rows without a quantizer in training: the start tuned as it is, then k-means.
-
-    Args:
-        start: From `embedding_row`.
-        group: Title of the rows.
-        bits_of_rows: Bits of each row.
-        tuning: As of `tuned_rows`, with which they are compared.
-        sizes: As of `tuned_rows`.
-    """
-    settings = {**_settings_of(start), **tuning}
-    tuned = Recipe(f"{start.name}-tuned", None, RunConfig.plain(**settings), start=start.name)
-    settings.update(epochs=0, warmup_epochs=0.0, unit_codewords=False, loss_sides="asymmetric")
-    coded = (
-        Recipe(
-            f"{start.name}-pq-{bits}",
-            group,
-            RunConfig.plain(bits=bits, **settings, **(sizes or {}).get(bits, {})),
-            (0,),
-            tuned.name,
-        )
-        for bits in bits_of_rows
-    )
-    return (tuned, *coded)
-
-
-def _prefix_of(start: Recipe) -> str:
-    return start.name.removesuffix(EMBEDDING)
-
-
-def _settings_of(row: Recipe) -> Settings:
+def settings_of(row: Recipe) -> Settings:
     """The settings of a row that do not depend on its code."""
     settings = row.config.flat()
     for name in ("bits", "model", "num_levels", "num_subspaces"):

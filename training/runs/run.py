@@ -14,10 +14,10 @@ from tfpqn.files import locks
 from tfpqn.files.atomic import sha256_of_file
 from tfpqn.files.foreign import read_json, reading
 from tfpqn.files.typed_json import require_types, write_json
-from tfpqn.items import CLIPS, IMAGES
 
 from ..calibration import open_calibration, seal_calibration
 from ..loops.checkpoint import CHECKPOINT_FILE, FORMER_FILE
+from ..settings.data_settings import SOURCES, DataSettings
 from ..settings.run_config import RunConfig
 from ..settings.settings_file import settings_from_json, settings_to_json
 from .network_file import NETWORK_FILE, read_network
@@ -166,6 +166,23 @@ class Run:
             )
         return read_network(self.folder / NETWORK_FILE)
 
+    def choose_data(
+        self,
+        protocol: str | None = None,
+        images: str | Path | None = None,
+        videos: str | Path | None = None,
+    ) -> DataSettings:
+        """The run's data, or with one of the arguments others of the same kind.
+
+        Raises:
+            ValueError: More than one is given, or one of another kind of items.
+        """
+        others = (protocol, images, videos)
+        if not any(others):
+            return self.config.data
+        texts = (str(other) if other else None for other in others)
+        return self.config.replace(**dict(zip(SOURCES, texts, strict=True))).data
+
     def load_splits(
         self,
         data_dir: str | Path | None = None,
@@ -190,23 +207,14 @@ class Run:
             FileNotFoundError: The run's folder is not where it was.
             ValueError: More than one other source is given, or one of another kind of items.
         """
-        others = {IMAGES.source: images, CLIPS.source: videos}
-        given = {name: str(folder) for name, folder in others.items() if folder}
-        if len(given) + bool(protocol) > 1:
-            raise ValueError(
-                "One of protocol, images and videos can take the place of the run's data. "
-                f"Received: {', '.join(filter(None, [protocol, *given.values()]))}"
-            )
-        data = self.config.data
-        shape = load_protocol(data.protocol).image_shape if data.protocol else None
-        if given:
-            data = self.config.replace(**{**dict.fromkeys(("protocol", *others)), **given}).data
-        if protocol or data.protocol:
-            return data.load_splits(data_dir, protocol, num_frames)
-        if not given:
+        data = self.choose_data(protocol, images, videos)
+        if data.protocol:
+            return data.load_splits(data_dir, num_frames)
+        if data is self.config.data:
             self._require_source()
-        items = data.open_folder(num_frames, shape)
-        return self.split_record.split(items, labelled=data.views == 1)
+        own = self.config.data.protocol
+        items = data.open_folder(num_frames, load_protocol(own).image_shape if own else None)
+        return self.split_record.split(items.readable(), labelled=data.views == 1)
 
     def read_history(self) -> list[dict[str, float]]:
         """One dict a finished epoch; empty before the first, and of a run without epochs.

@@ -98,24 +98,20 @@ class DataSettings:
         return next(items for items in KINDS if getattr(self, items.source))
 
     def load_splits(
-        self,
-        data_dir: str | Path | None = None,
-        protocol: str | None = None,
-        num_frames: int | None = None,
+        self, data_dir: str | Path | None = None, num_frames: int | None = None
     ) -> Splits:
-        """The data of these settings, or of another protocol.
+        """The data of these settings.
 
         Args:
             data_dir: Folder of tensorflow-datasets' prepared data sets.
-            protocol: Protocol to take instead.
             num_frames: Frames to take of each clip instead.
         """
         from tfpqn.datasets import load_protocol, split_folder
 
-        name = protocol or self.protocol
-        if name is None:
-            return split_folder(self.open_folder(num_frames), labelled=self.views == 1)
-        chosen = load_protocol(name)
+        if self.protocol is None:
+            items = self.open_folder(num_frames).readable()
+            return split_folder(items, labelled=self.views == 1)
+        chosen = load_protocol(self.protocol)
         if num_frames is None and chosen.num_frames is not None:
             num_frames = self.num_frames
         return chosen.load(data_dir, num_frames)
@@ -123,15 +119,19 @@ class DataSettings:
     def open_folder(
         self, num_frames: int | None = None, image_shape: tuple[int, int, int] | None = None
     ) -> ImageSet:
-        """The readable items of the folder.
+        """The items of the folder.
 
         Args:
             num_frames: Frames to take of each clip instead.
             image_shape: `(height, width, channels)` to bring them to instead.
         """
+        from tfpqn.datasets import ImageFolder, open_clips
+
         image_shape = image_shape or (self.image_size, self.image_size, 3)
-        num_frames = self.num_frames if num_frames is None else num_frames
-        return open_items(self.items, self.folder or "", image_shape, num_frames).readable()
+        if self.items is CLIPS:
+            frames = num_frames or self.num_frames or FOLDER_FRAMES
+            return open_clips(self.folder or "", image_shape, frames)
+        return ImageFolder(self.folder or "", image_shape)
 
     def _check_batch(self) -> None:
         views, samples, size = self.views, self.samples_per_class, self.batch_size
@@ -146,17 +146,3 @@ class DataSettings:
                 f"more, and be 0 with several views. Received: samples_per_class={samples}, "
                 f"batch_size={size}, views={views}"
             )
-
-
-def open_items(
-    items: ItemSpec,
-    folder: str | Path,
-    image_shape: tuple[int, int, int],
-    num_frames: int | None = None,
-) -> ImageSet:
-    """The items of a folder; `num_frames` of each clip, 16 unless told."""
-    from tfpqn.datasets import ImageFolder, open_clips
-
-    if items is CLIPS:
-        return open_clips(folder, image_shape, num_frames or FOLDER_FRAMES)
-    return ImageFolder(folder, image_shape)

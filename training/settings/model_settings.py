@@ -23,7 +23,6 @@ ONLY_FOR: dict[str, tuple[tuple[str, ...], Any]] = {
     "num_levels": (("rpqn", "tpqn"), 1),
     "beam_size": (("rpqn",), 1),
     "num_segments": (("tpqn",), (2,)),
-    "share_codebooks": (("tpqn",), False),
 }
 
 
@@ -54,7 +53,6 @@ class ModelSettings:
     num_segments: tuple[int, ...] = setting(
         (2,), "Segments of a clip; 1,2,4 for a temporal pyramid."
     )
-    share_codebooks: bool = setting(False, "Use the same codebooks in all segments.")
     unit_codewords: bool = setting(
         False, "Whether codewords have unit length, not those of settled codebooks."
     )
@@ -62,11 +60,13 @@ class ModelSettings:
     embedding_dim: int = setting(
         512, "Length of the embedding, of a segment; a multiple of the codebooks.", at_least=1
     )
-    backbone: str = setting(
-        "conv3", "conv3, resnet9, resnet20, alexnet, or one of keras.applications."
-    )
+    backbone: str = setting("conv3", "conv3, resnet9, alexnet, or one of keras.applications.")
     weights: str | None = setting(None, "imagenet, or a file, for a keras.applications model.")
-    normalization: str = setting("batch", "Of conv3: batch, local_response or none.")
+    normalization: str = setting(
+        "batch",
+        "Of conv3: batch, local_response or none.",
+        choices=("batch", "local_response", "none"),
+    )
     precision: str = setting(
         "float32", "Of the backbone's arithmetic: float32 or mixed_bfloat16.", choices=PRECISIONS
     )
@@ -125,7 +125,6 @@ class ModelSettings:
         if self.kind == "rpqn":
             rest["beam_size"] = self.beam_size
             return layers.ResidualProductQuantization(levels, subspaces, size, **rest)
-        rest["share_codebooks"] = self.share_codebooks
         return layers.TemporalProductQuantization(
             self.num_segments, subspaces, size, levels, **rest
         )
@@ -162,17 +161,9 @@ class ModelSettings:
         self.build_quantizer()
 
     def _check_network(self) -> None:
-        from tfpqn.models.backbones import NORMALIZATIONS, backbone_names
+        from tfpqn.models.backbones import require_backbone
 
-        if self.backbone not in backbone_names():
-            raise ValueError(
-                f"Unknown backbone. Expected one of {backbone_names()}. Received: {self.backbone!r}"
-            )
-        if self.normalization not in NORMALIZATIONS:
-            raise ValueError(
-                f"normalization must be one of {list(NORMALIZATIONS)}. "
-                f"Received: {self.normalization!r}"
-            )
+        require_backbone(self.backbone)
         if self.normalization != "batch" and self.backbone != "conv3":
             raise ValueError(
                 "normalization is for the backbone 'conv3'. "
