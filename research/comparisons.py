@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from research.readings import format_mean
+from research.metrics import format_mean
 
 INTRODUCTION = """\
 ## Comparisons

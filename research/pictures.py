@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from research.readings import (
+from research.metrics import (
     AXES,
-    READINGS,
-    compares_readings,
+    METRICS,
+    compares_metrics,
     find_figures,
     group_rows,
     position_of,
@@ -29,7 +29,7 @@ PIXELS_PER_INCH = 110
 
 
 def draw_table(table: Table, records: Sequence[Record], path: Path) -> None:
-    """mAP along the table's axis, one line a group and reading, and beside it mAP by epoch where
+    """mAP along the table's axis, one line a group and metric, and beside it mAP by epoch where
     runs were evaluated between epochs."""
     from matplotlib.figure import Figure
 
@@ -46,15 +46,15 @@ def draw_table(table: Table, records: Sequence[Record], path: Path) -> None:
 
 
 def _draw_results(table: Table, records: Sequence[Record], axes: Any) -> None:
-    if compares_readings(table):
+    if compares_metrics(table):
         _draw_one_position(table, records, axes)
         return
     for group, rows in group_rows(table).items():
-        for reading in table.readings:
-            figures = find_figures(table, rows, records, table.protocols[0], reading)
+        for metric in table.metrics:
+            figures = find_figures(table, rows, records, table.protocols[0], metric)
             means = [(x, sum(values) / len(values)) for x, values in sorted(figures.items())]
             if means:
-                title = title_line(table, group, reading)
+                title = title_line(table, group, metric)
                 axes.plot(*zip(*means, strict=True), marker="o", label=title)
         published = [(position_of(table, row), row.published) for row in rows if row.published]
         if published:
@@ -70,21 +70,21 @@ def _draw_results(table: Table, records: Sequence[Record], axes: Any) -> None:
 
 
 def _draw_one_position(table: Table, records: Sequence[Record], axes: Any) -> None:
-    """One line of points a reading, one point a group, the first group on top."""
+    """One line of points a metric, one point a group, the first group on top."""
     groups = group_rows(table)
-    for reading in table.readings:
+    for metric in table.metrics:
         points = []
         for position, rows in enumerate(groups.values()):
-            found = find_figures(table, rows, records, table.protocols[0], reading)
+            found = find_figures(table, rows, records, table.protocols[0], metric)
             points += [(x, position) for figures in found.values() for x in figures]
         if points:
-            axes.plot(*zip(*points, strict=True), "o", label=READINGS[reading][0])
+            axes.plot(*zip(*points, strict=True), "o", label=METRICS[metric][0])
     axes.set_yticks(range(len(groups)), [textwrap.fill(name, 40) for name in groups], fontsize=7)
     axes.invert_yaxis()
     axes.grid(axis="y", alpha=0.4)
     axes.set(xlabel=f"mAP, {table.protocols[0]}")
     if axes.lines:
-        axes.legend(fontsize=7, ncols=len(table.readings), loc="lower left", bbox_to_anchor=(0, 1))
+        axes.legend(fontsize=7, ncols=len(table.metrics), loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def _draw_growth(table: Table, records: Sequence[Record], axes: Any) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from research.comparisons import format_comparisons
-from research.pictures import draw_table
-from research.readings import (
+from research.metrics import (
     AXES,
-    READINGS,
-    compares_readings,
+    METRICS,
+    compares_metrics,
     find_figures,
     format_mean,
     group_rows,
@@ -20,6 +19,7 @@ from research.readings import (
     positions_of,
     title_line,
 )
+from research.pictures import draw_table
 from research.records import Record, find_changes, read_records
 from research.table import Table
 from tfpqn.files import foreign as foreign_files
@@ -142,19 +142,19 @@ def format_table(table: Table, records: Sequence[Record], picture: str) -> str:
 
 
 def format_overview(table: Table, records: Sequence[Record], protocol: str) -> list[str]:
-    """One line a group and reading, one column a value of the table's axis; several readings at a
+    """One line a group and metric, one column a value of the table's axis; several metrics at a
     single value have a column each."""
     columns = positions_of(table)
-    if compares_readings(table):
-        return _format_readings(table, records, protocol)
+    if compares_metrics(table):
+        return _format_metrics(table, records, protocol)
     title = AXES[table.axis]
     lines = [
         f"| {title} | " + " | ".join(f"{column:g}" for column in columns) + " |",
         "|---|" + "---:|" * len(columns),
     ]
     for group, rows in group_rows(table).items():
-        for reading in table.readings:
-            figures = find_figures(table, rows, records, protocol, reading)
+        for metric in table.metrics:
+            figures = find_figures(table, rows, records, protocol, metric)
             if figures:
                 former = {
                     position_of(table, row) for row in rows if _has_former(table, row, records)
@@ -163,7 +163,7 @@ def format_overview(table: Table, records: Sequence[Record], protocol: str) -> l
                     format_mean(figures.get(column, [])) + FORMER_MARK * (column in former)
                     for column in columns
                 ]
-                lines.append(f"| {title_line(table, group, reading)} | " + " | ".join(cells) + " |")
+                lines.append(f"| {title_line(table, group, metric)} | " + " | ".join(cells) + " |")
         published = {position_of(table, row): row.published for row in rows if row.published}
         if published and protocol == table.protocols[0]:
             cells = [f"{published[c]:.3f}" if c in published else "" for c in columns]
@@ -171,13 +171,13 @@ def format_overview(table: Table, records: Sequence[Record], protocol: str) -> l
     return lines
 
 
-def _format_readings(table: Table, records: Sequence[Record], protocol: str) -> list[str]:
+def _format_metrics(table: Table, records: Sequence[Record], protocol: str) -> list[str]:
     lines = [
-        "| | " + " | ".join(READINGS[reading][0] for reading in table.readings) + " |",
-        "|---|" + "---:|" * len(table.readings),
+        "| | " + " | ".join(METRICS[metric][0] for metric in table.metrics) + " |",
+        "|---|" + "---:|" * len(table.metrics),
     ]
     for group, rows in group_rows(table).items():
-        figures = [find_figures(table, rows, records, protocol, name) for name in table.readings]
+        figures = [find_figures(table, rows, records, protocol, name) for name in table.metrics]
         if any(figures):
             mark = FORMER_MARK * any(_has_former(table, row, records) for row in rows)
             cells = [format_mean([x for xs in one.values() for x in xs]) + mark for one in figures]

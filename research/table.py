@@ -19,7 +19,7 @@ class Table:
         rows: The recipes, starts before those that start from them.
         axis: Name of the setting in which rows of a group differ: "bits", "alpha" or
             "num_subspaces".
-        readings: What is shown of each row; keys of `research.readings.READINGS`.
+        metrics: What is shown of each row; keys of `research.metrics.METRICS`.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Table:
     protocols: tuple[str, ...]
     rows: tuple[Recipe, ...]
     axis: str = "bits"
-    readings: tuple[str, ...] = ("codes",)
+    metrics: tuple[str, ...] = ("codes",)
 
     def __post_init__(self) -> None:
         names: set[str] = set()

@@ -117,7 +117,7 @@ ABLATION_ALPHA = Table(
     ("fashion-mnist",),
     _alphas(),
     axis="alpha",
-    readings=("codes", "soft", "symmetric"),
+    metrics=("codes", "soft", "symmetric"),
 )
 ABLATION_CODEBOOKS = Table(
     "ablation-codebooks",
@@ -127,7 +127,7 @@ ABLATION_CODEBOOKS = Table(
     ("fashion-mnist",),
     _codebooks(),
     axis="num_subspaces",
-    readings=("codes", "soft", "symmetric"),
+    metrics=("codes", "soft", "symmetric"),
 )
 ABLATION_LOSSES = Table(
     "ablation-losses",
@@ -151,5 +151,5 @@ ABLATION_ADDITIONS = Table(
     "it).\n",
     ("fashion-mnist",),
     _additions(),
-    readings=("codes", "soft", "raw"),
+    metrics=("codes", "soft", "raw"),
 )

@@ -45,5 +45,5 @@ CIFAR10_UNLABELLED = Table(
     "start from nothing.\n",
     (PROTOCOL,),
     tuple(row for backbone in BACKBONES for row in _rows(backbone)),
-    readings=("codes", "codes-1000", "soft", "raw"),
+    metrics=("codes", "codes-1000", "soft", "raw"),
 )

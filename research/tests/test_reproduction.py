@@ -292,7 +292,7 @@ def test_a_table_of_one_position_has_a_column_for_each_reading(records, folder):
         dataclasses.replace(row, name="plain", group="PQN"),
         dataclasses.replace(row, name="more", group="PQN and more"),
     )
-    table = Table("one", "One", "", ("digits",), rows, readings=("codes", "raw"))
+    table = Table("one", "One", "", ("digits",), rows, metrics=("codes", "raw"))
     (folder / "results" / "one").mkdir()
     for name, codes, raw in (("plain", 0.5, 0.75), ("more", 0.625, 0.25)):
         record = {**records["embedding-0"], "table": "one", "row": name}
@@ -314,7 +314,7 @@ def test_a_reading_that_no_record_has_is_left_out(records, folder):
     (folder / "results" / "old").mkdir()
     record = {**records["embedding-0"], "table": "old"}
     (folder / "results" / "old" / "embedding-0.json").write_text(json.dumps(record))
-    table = dataclasses.replace(table, readings=("symmetric",))
+    table = dataclasses.replace(table, metrics=("symmetric",))
     del record["metrics"]["digits"]["coded_queries"]
     (folder / "results" / "old" / "embedding-0.json").write_text(json.dumps(record))
     write_report([table], folder / "results", folder / "old.md")

@@ -1,4 +1,4 @@
-"""What a table shows of its records: figures of a reading along the table's axis."""
+"""What a table shows of its records: figures of a metric along the table's axis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from research.table import Table
 from tfpqn.training.recipes import Recipe
 
 # What an evaluation holds, by the name a table gives it: title and where the figure stands.
-READINGS: dict[str, tuple[str, tuple[str, ...]]] = {
+METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "codes": ("codes", ("mAP",)),
     "codes-1000": ("codes, of the best 1,000", ("mAP@R", "1000")),
     "soft": ("soft items", ("soft_items", "mAP")),
@@ -42,26 +42,26 @@ def positions_of(table: Table) -> list[float]:
     return sorted({position_of(table, row) for row in table.rows if row.group is not None})
 
 
-def compares_readings(table: Table) -> bool:
-    """Whether all rows stand at one value of the axis, so that only readings make columns."""
-    return len(positions_of(table)) == 1 and len(table.readings) > 1
+def compares_metrics(table: Table) -> bool:
+    """Whether all rows stand at one value of the axis, so that only metrics make columns."""
+    return len(positions_of(table)) == 1 and len(table.metrics) > 1
 
 
-def title_line(table: Table, group: str, reading: str) -> str:
-    """Of a group, and of the reading where the table has several."""
-    return group if len(table.readings) == 1 else f"{group}: {READINGS[reading][0]}"
+def title_line(table: Table, group: str, metric: str) -> str:
+    """Of a group, and of the metric where the table has several."""
+    return group if len(table.metrics) == 1 else f"{group}: {METRICS[metric][0]}"
 
 
 def find_figures(
-    table: Table, rows: Sequence[Recipe], records: Sequence[Record], protocol: str, reading: str
+    table: Table, rows: Sequence[Recipe], records: Sequence[Record], protocol: str, metric: str
 ) -> dict[float, list[float]]:
     """The figures of a group's seeds, by position on the table's axis; only what is recorded."""
     positions = {row.name: position_of(table, row) for row in rows}
     figures: dict[float, list[float]] = {}
     for record in records:
         figure = record["metrics"].get(protocol)
-        for key in READINGS[reading][1]:
-            # Records from before a reading was taken lack it.
+        for key in METRICS[metric][1]:
+            # Records from before a metric was taken lack it.
             figure = None if figure is None else figure.get(key)
         if record["row"] in positions and figure is not None:
             figures.setdefault(positions[record["row"]], []).append(figure)
