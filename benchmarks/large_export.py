@@ -26,7 +26,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from machine import describe_machine
+from environment import describe_machine
 
 import tfpqn
 from tfpqn.export import Searcher, save_searcher

@@ -23,7 +23,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import faiss
 import keras
-from machine import describe_machine
+from environment import describe_machine
 from search_cases import measure_case
 from search_collections import CODES, Settings
 from search_engines import disable_xla

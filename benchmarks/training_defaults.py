@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe_machine
+from environment import describe_machine
 
 from tfpqn.datasets import ImageArrays, ImageFolder, Splits, load_protocol
 from tfpqn.training import Run, RunConfig, evaluate, train

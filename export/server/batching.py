@@ -17,8 +17,8 @@ import numpy as np
 
 from ..interface.signatures import Arrays
 from ..model.batching_parameters import BatchingParameters
-from .errors import ServingError
 from .model_version import ModelVersion
+from .refusals import ServingError
 
 Answer: TypeAlias = "Arrays | Exception"
 

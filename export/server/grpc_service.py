@@ -25,9 +25,9 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from ..interface.tensor_protos import write_values
-from .errors import ServingError, bad_request
 from .model_version import read_protos
 from .predictor import ModelSpec, Predictor
+from .refusals import ServingError, bad_request
 
 logger = logging.getLogger(__name__)
 

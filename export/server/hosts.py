@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from .errors import ServingError
+from .refusals import ServingError
 
 
 class HostCheck:

@@ -17,8 +17,8 @@ import numpy as np
 
 from ..interface.json_values import from_json, is_bytes, to_json
 from ..interface.signatures import Arrays, Signature
-from .errors import bad_request
 from .model_version import read_inputs
+from .refusals import bad_request
 
 
 class Body(NamedTuple):

@@ -16,7 +16,7 @@ from ..interface.tensor_protos import dtype_name, from_proto, tensor_shape
 from ..loading.loaders import SessionLoader, StatusError
 from ..loading.op_check import check_ops
 from ..model.version_folder import check_files, read_manifest, read_warmup_records
-from .errors import ServingError, bad_request
+from .refusals import ServingError, bad_request
 
 DEFAULT_SIGNATURE = "serving_default"
 # Rows of one request; a larger search belongs into several requests.

@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeVar
 from ..interface.signatures import Arrays
 from ..model.batching_parameters import BatchingParameters
 from .batching import Batcher
-from .errors import bad_request, not_found
 from .model_version import ModelVersion
+from .refusals import bad_request, not_found
 from .versions import ModelVersions
 
 Result = TypeVar("Result")

@@ -17,12 +17,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..interface.signatures import Arrays
-from .errors import ServingError
 from .grpc_service import SIGNATURE_DEF, make_metadata, make_status
 from .hosts import HostCheck
 from .json_bodies import Body, parse_body, read_arrays, write_outputs
 from .model_version import ModelVersion
 from .predictor import ModelSpec, Predictor
+from .refusals import ServingError
 
 
 def make_app(predictor: Predictor, hosts: HostCheck) -> ASGIApp:

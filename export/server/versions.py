@@ -17,8 +17,8 @@ from typing import TypeAlias, TypeVar
 from ..interface.version_status import VersionStatus
 from ..loading.loaders import StatusError
 from ..model.version_folder import VERSION
-from .errors import ServingError, bad_request, not_found
 from .model_version import ModelVersion
+from .refusals import ServingError, bad_request, not_found
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from starlette.datastructures import Headers
 
 from tests.serving.calls import call_rest
 from tfpqn.export.server import ModelServer, running_server
-from tfpqn.export.server.errors import ServingError
 from tfpqn.export.server.hosts import HostCheck, is_loopback
+from tfpqn.export.server.refusals import ServingError
 
 LOCAL = ["localhost", "LOCALHOST:80", "localhost.:80", "127.0.0.1:8501", "127.9.9.9", "[::1]:80"]
 FOREIGN = [

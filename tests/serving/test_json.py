@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as numpy_st
 from tests.serving.calls import to_json as encode
 from tfpqn.export.interface.json_values import from_json, to_json
 from tfpqn.export.interface.signatures import Signature, TensorInfo
-from tfpqn.export.server.errors import ServingError
 from tfpqn.export.server.json_bodies import Body, parse_body, read_arrays, write_outputs
+from tfpqn.export.server.refusals import ServingError
 
 NUMBERS = ("float32", "float64", "int32", "int64", "uint8", "bool")
 FINITE = {"elements": {"allow_nan": False, "allow_infinity": False}}

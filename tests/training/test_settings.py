@@ -62,7 +62,7 @@ def build(**settings: Any) -> Any:
         ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs must be below 2.*Received: 2"),
         ({"earlier_epochs": (30,)}, r"earlier_epochs must rise .*epochs=20. Received: \(30,\)"),
         ({"color_jitter": 0.5, "augment": False}, "color_jitter must be 0.0 without augment"),
-        ({"views": 3}, "views must divide batch_size.*views=3, batch_size=64"),
+        ({"views": 3, "batch_size": 64}, "views must divide batch_size.*views=3, batch_size=64"),
         ({"views": 2, "classification_weight": 1.0}, "views above 1 train without labels"),
         ({"samples_per_class": 64}, "samples_per_class must .* into two or more.*class=64"),
         ({"samples_per_class": 4, "views": 2}, "samples_per_class must .* be 0 with several views"),

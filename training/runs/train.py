@@ -136,7 +136,7 @@ class _Stage(NamedTuple):
         data = self.config.data
         return TrainingBatches(
             self.splits.train,
-            data.batch_size,
+            data.images_per_step,
             seed=self.config.seed,
             augment=data.augment,
             max_shift=data.max_shift or 0,
@@ -209,7 +209,7 @@ def chance_loss(config: RunConfig, labels: np.ndarray) -> float:
         if not data.samples_per_class:
             # An anchor alone with its label in the batch has no triplet.
             others = (counts - 1) / max(counts.sum() - 1, 1)
-            loss *= np.average(1.0 - (1.0 - others) ** (data.batch_size - 1), weights=counts)
+            loss *= np.average(1.0 - (1.0 - others) ** (data.images_per_step - 1), weights=counts)
         loss += (config.loss.classification_weight or 0.0) * math.log(len(counts))
     return float(loss)
 

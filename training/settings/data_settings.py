@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet, Splits
 
 FOLDER_FRAMES = 16
+# Images per step, unless there are fewer.
+BATCH_SIZE = 64
 KINDS = (IMAGES, CLIPS)
 # One of these names the items.
 SOURCES = ("protocol", *(items.source for items in KINDS))
@@ -44,7 +46,9 @@ class DataSettings:
     num_frames: int | None = setting(
         None, "Frames taken of each clip.", default_text="the protocol's number, or 16", at_least=1
     )
-    batch_size: int = setting(64, "Images per step.", at_least=1)
+    batch_size: int | None = setting(
+        None, "Images per step.", default_text="64, or all images if there are fewer", at_least=1
+    )
     augment: bool = setting(
         True, "Shift the images at random, mirror them, and draw the frames of clips."
     )
@@ -82,6 +86,21 @@ class DataSettings:
                     f"{name} must be {value} without augment. Received: {getattr(self, name)}"
                 )
         self._check_batch()
+
+    @property
+    def images_per_step(self) -> int:
+        """The batch size, where it is not left open."""
+        if self.batch_size is None:
+            raise ValueError(
+                "batch_size must be a number by now: give one, or let for_items choose it. "
+                "Received: batch_size=None"
+            )
+        return self.batch_size
+
+    def fitting_batch(self, num_items: int) -> int:
+        """The default batch size for so many items, which views and samples of a label divide."""
+        unit = max(self.views, self.samples_per_class, 1)
+        return max(min(BATCH_SIZE, num_items) // unit, 1) * unit
 
     @property
     def folder(self) -> str | None:
@@ -134,7 +153,8 @@ class DataSettings:
         return ImageFolder(self.folder or "", image_shape)
 
     def _check_batch(self) -> None:
-        views, samples, size = self.views, self.samples_per_class, self.batch_size
+        views, samples = self.views, self.samples_per_class
+        size = self.fitting_batch(BATCH_SIZE) if self.batch_size is None else self.batch_size
         if size % views:
             raise ValueError(
                 f"views must divide batch_size. Received: views={views}, batch_size={size}"

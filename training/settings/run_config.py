@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet
 
 # Settings that `RunConfig.for_items` chooses where they are None.
-LEFT_TO_DATA = ("epochs", "classification_weight", "max_shift")
+LEFT_TO_DATA = ("epochs", "batch_size", "classification_weight", "max_shift")
 # The method by itself: what recipes build on, and what settings of older versions mean where they
 # say nothing. A change of the defaults must reach neither.
 PLAIN: dict[str, Any] = {
@@ -143,8 +143,9 @@ class RunConfig:
     def for_items(self, items: ImageSet) -> RunConfig:
         """These settings with what they leave open chosen for the items.
 
-        So many epochs that training sees 100,000 images or frames, but 20 at least and 100 at most;
-        a classifier where each item has one label; and shifts of at most a sixteenth of a side.
+        Batches of 64, or of all images if there are fewer; so many epochs that training sees
+        100,000 images or frames, but 20 at least and 100 at most; a classifier where each item has
+        one label; and shifts of at most a sixteenth of a side.
 
         Args:
             items: What the network is trained on.
@@ -152,6 +153,7 @@ class RunConfig:
         images = len(items) * math.prod(items.item_shape) // math.prod(items.image_shape)
         has_classes = self.data.views == 1 and items.labels.ndim == 1
         chosen = {
+            "batch_size": self.data.fitting_batch(len(items)),
             "epochs": min(max(round(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS),
             "classification_weight": float(has_classes),
             "max_shift": min(2, min(items.image_shape[:2]) // 16),
