@@ -28,7 +28,7 @@ test-all: $(VENV)/installed-dev
 	$(MAKE) test-jax
 
 test-jax: $(VENV)/installed-dev
-	KERAS_BACKEND=jax $(PYTEST) tests/core tests/training/test_keras_loop.py
+	KERAS_BACKEND=jax $(PYTEST) tests/core tests/training/test_loops.py
 
 test-torch: $(VENV)/installed-dev
 	$(INSTALL) --editable '.[torch]'
