@@ -31,6 +31,11 @@ PackInputs: TypeAlias = Callable[[Signature], Arrays]
 _SEARCH = ("search", "serving_default")
 # JSON writes bytes a third longer, and the answer is not counted: half of what a message may hold.
 _SHARE_OF_MESSAGE = 0.5
+# What gives a model the signatures that not every one has.
+_MADE_BY = {
+    "search_with_filters": ", which `tfpqn export --tags` gives it",
+    "search_with_probes": ", which `tfpqn export --partition` gives it",
+}
 
 
 class _Request(NamedTuple):
@@ -210,8 +215,8 @@ def _find_signature(signatures: Mapping[str, Signature], names: Sequence[str]) -
         if name in signatures:
             return name
     raise ValueError(
-        f"The served model must have the signature {names[0]!r}. Received: a model with "
-        f"{sorted(signatures)}"
+        f"The served model must have the signature {names[0]!r}"
+        f"{_MADE_BY.get(names[0], '')}. Received: a model with {sorted(signatures)}"
     )
 
 

@@ -38,7 +38,7 @@ def build(**settings: Any) -> Any:
         ),
         ({"videos": "films"}, r"model must be one of \['tpqn'\] for 'videos'.*are clips.*'pqn'"),
         ({"num_frames": 8}, "num_frames is for clips alone.*num_frames=8, model='pqn'"),
-        ({"bits": 0}, "bits must be a positive multiple.*bits=0, num_subspaces=4"),
+        ({"bits": 0}, "bits must be a positive multiple.*bits=0, num_levels=1, num_subspaces=4"),
         ({"bits": 18}, "bits must be a positive multiple of the 4 positions.*bits=18"),
         ({**CLIPS, "num_segments": (1, 2, 4)}, "multiple of the 7 positions.*x segments.*bits=16"),
         ({"num_levels": 2}, "num_levels is for model rpqn and tpqn.*num_levels=2, model='pqn'"),

@@ -151,7 +151,8 @@ class ModelSettings:
             raise ValueError(
                 f"bits must be a positive multiple of the {length} positions of a code "
                 f"(num_levels x num_subspaces{by_segment}). "
-                f"Received: bits={self.bits}, num_subspaces={self.num_subspaces}"
+                f"Received: bits={self.bits}, num_levels={self.num_levels}, "
+                f"num_subspaces={self.num_subspaces}"
             )
         if self.embedding_dim % (self.num_subspaces or 1):
             raise ValueError(
