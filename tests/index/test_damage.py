@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import tfpqn.index
@@ -278,6 +279,22 @@ def test_few_bytes_that_stand_for_many_are_refused_before_they_grow(
     with pytest.raises(ValueError, match=f"{PART} must not take more than 100 times"):
         read(tmp_path / "index")
     assert pa.total_allocated_bytes() - before < 2**24
+
+
+def test_list_that_repeats_one_value_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = 2**25
+    tags = pa.DictionaryArray.from_arrays(pa.array(np.zeros(number, np.int32)), ["a"])
+    tags = pa.ListArray.from_arrays(pa.array([0, number], pa.int32()), tags)
+    table = pa.table({"id": [1], "code": pa.array([b"\x00" * 4], pa.binary(4)), "tags": tags})
+    CodeIndex(LAYOUT, CODES, [1, 2]).save(tmp_path / "index")
+    replace_part(tmp_path / "index", table, compression="zstd", store_schema=False)
+    kinds = {"tags": "list<string>"}
+    edit_manifest(tmp_path / "index", lambda fields: fields.update(metadata_columns=kinds))
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", None)
+    with pytest.raises(ValueError, match=f"{PART} must not take more than 100 times"):
+        CodeIndex.load(tmp_path / "index")
 
 
 def test_forged_part_is_read_or_refused_and_never_ends_the_process(tmp_path: Path) -> None:

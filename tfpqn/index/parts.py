@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 from tfpqn.files.atomic import sha256_of
 from tfpqn.files.foreign import reading, require_within
 from tfpqn.index.manifest import Manifest, Part
+from tfpqn.index.parquet_footer import count_values
 from tfpqn.index.schema import CODE_COLUMN, ID_COLUMN, to_column, to_ids, type_name
 
 # Codes are as good as random and ids differ: of real collections the rest is no hundred times more.
 _LARGEST_EXPANSION = 100
 _ALWAYS_BOUNDED = 2**26
 _BYTES_PER_VALUE = 8
+_BYTES_PER_NUMBER = 4
 
 
 def require_parts(folder: Path, manifest: Manifest) -> None:
@@ -89,10 +91,13 @@ def _open_part(folder: Path, part: Part, manifest: Manifest) -> Iterator[pq.Parq
     with reading(path, "a part of an index"), open(path, "rb") as file:
         _require(path, "bytes", part.bytes, os.fstat(file.fileno()).st_size)
         _require(path, "sha256", part.sha256, sha256_of(file))
+        # Numbers in a dictionary, which a list may repeat without end.
+        num_values = count_values(file)
         footer = pq.read_metadata(file)
         _require_columns(path, manifest, footer.schema.to_arrow_schema())
         _require(path, "rows", part.rows, footer.num_rows)
-        _require_bounded(path, part, _size_in_memory(footer, manifest.layout.bytes_per_code))
+        by_groups = _size_in_memory(footer, manifest.layout.bytes_per_code)
+        _require_bounded(path, part, max(by_groups, _BYTES_PER_NUMBER * num_values))
         # Equal strings are read once, and counted before they grow.
         leaves = [footer.schema.column(number) for number in range(len(footer.schema))]
         names = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
