@@ -70,8 +70,7 @@ class _Record(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         loss = (logs or {})["loss"]
         require_finite(loss, self._title)
-        shown = f"{self._title}  loss {loss:.4f}"
-        self._bar.update(self._task, completed=batch + 1, description=shown)
+        self._show(batch + 1, loss)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         summary = {name: float(value) for name, value in (logs or {}).items()}
@@ -80,5 +79,11 @@ class _Record(keras.callbacks.Callback):
         self._history.append(
             {"epoch": epoch + 1, **summary, "learning_rate": rate, "seconds": seconds}
         )
+        # The last step may still be on its way through the other thread.
+        self._show(self.params["steps"], summary["loss"])
         self._checkpoint.save((epoch + 1) * self.params["steps"], self._history)
         report_epoch(self._bar, self._history[-1], self.params["epochs"])
+
+    def _show(self, step: int, loss: float) -> None:
+        description = f"{self._title}  loss {loss:.4f}"
+        self._bar.update(self._task, completed=step, description=description)
