@@ -155,10 +155,10 @@ def write_docs(content: dict[str, Any]) -> None:
             for row in content["rows"]
         ),
         "",
-        f"A step is forward, loss, gradients and Adam on {content['batch']}, the 3-conv backbone, "
-        f"an embedding of {EMBEDDING_DIM}; heads take turns, and a ratio is the median over the "
-        f"rounds. {content['cores']} cores, load {content['load_before']:.1f} before the run; "
-        f"tensorflow {content['tensorflow']}.",
+        f"A step is forward, loss, gradients and Adam. It sees {content['batch']}, through the "
+        f"3-conv backbone and an embedding of {EMBEDDING_DIM}. Heads take turns, and a ratio is "
+        f"the median over the rounds. {content['cores']} cores, load {content['load_before']:.1f} "
+        f"before the run; tensorflow {content['tensorflow']}.",
         "",
     ]
     (ROOT / "docs" / "step_time.md").write_text("\n".join(lines))
