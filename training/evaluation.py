@@ -17,6 +17,10 @@ TIES = "expected value over the orders of equally scored items"
 
 # Scores held at once, as queries times items.
 SCORES_PER_BLOCK = 1 << 24
+# Queries whose exact neighbours are looked for.
+NEIGHBOUR_QUERIES = 1000
+# Numbers of exact neighbours, and of items found among which they are counted.
+NEIGHBOURS = ((1, 1), (1, 10), (1, 100), (10, 10), (100, 100))
 # From a slice of the queries to their scores `[queries, items]`.
 Scores = Callable[[slice], np.ndarray]
 
@@ -64,8 +68,10 @@ def evaluate(
         A dict that JSON can hold: `mAP`, `mAP@R`, `recall@k`, the same under `raw_embeddings`,
         `soft_items` (the mAP against items as in training), `coded_queries` (the mAP of a symmetric
         search: queries are their own codes' reconstructions), `prefixes` (for a residual quantizer
-        the mAP of its first levels alone), `codebook_usage` on the database, sizes of the parts,
-        and how ties were counted. Queries without a label (-1) are left out of the figures and
+        the mAP of its first levels alone), `neighbour_recall` (under `"n@k"` the share of the n
+        items nearest to a raw query, by raw embeddings, that are among the first k found by codes,
+        on at most 1,000 queries), `codebook_usage` on the database, sizes of the parts, and how
+        ties were counted. Queries without a label (-1) are left out of the figures and
         counted as `unlabelled_queries`; items without one are relevant to none. Where labels tell
         nothing, `not_measured` says why, and each mAP is None.
 
@@ -80,19 +86,21 @@ def evaluate(
     tables = ops.convert_to_numpy(quantizer.lookup_tables(query.embeddings))
     labels = query.labels, database.labels
     by_codes = _score_codes(tables, database.codes)
-    by_embeddings = _score_embeddings(query.embeddings, database.embeddings)
+    by_embeddings = _score_embeddings(quantizer, query.embeddings, database.embeddings)
+    gap = find_label_gap(*labels)
     return {
         "ranking": "full ranking, raw query against hard codes, inner product",
         "ties": TIES,
         **_measure(by_codes, *labels, cutoffs, recall_ks),
         "raw_embeddings": _measure(by_embeddings, *labels, cutoffs, recall_ks),
-        "soft_items": {"mAP": _measure_soft(quantizer, query, database)},
-        "coded_queries": {"mAP": _measure_coded(quantizer, query, database)},
+        "soft_items": {"mAP": None if gap else _measure_soft(quantizer, query, database)},
+        "coded_queries": {"mAP": None if gap else _measure_coded(quantizer, query, database)},
         "prefixes": _measure_prefixes(quantizer, tables, query.labels, database),
+        "neighbour_recall": measure_neighbours(quantizer, all_queries.embeddings, database),
         "bits_per_code": quantizer.bits_per_code,
         "codebook_usage": _usage(database.codes, quantizer.num_codewords),
         "unlabelled_queries": len(all_queries.labels) - len(query.labels),
-        "not_measured": find_label_gap(query.labels, database.labels),
+        "not_measured": gap,
         "splits": splits.describe(),
     }
 
@@ -139,7 +147,7 @@ def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float | 
         lambda chunk: quantizer.quantize_embeddings(chunk, training=True).reconstruction,
         database.embeddings,
     )
-    scores = _score_embeddings(query.embeddings, items)
+    scores = _score_embeddings(quantizer, query.embeddings, items)
     return _measure(scores, query.labels, database.labels, (), ())["mAP"]
 
 
@@ -153,7 +161,8 @@ def _measure_prefixes(
     quantizer: Any, tables: np.ndarray, query_labels: np.ndarray, database: Encoded
 ) -> list[dict[str, Any]]:
     """Figures of the first levels alone, one level, two, .. all; none without levels."""
-    if quantizer.num_levels == 1:
+    if quantizer.num_levels == 1 or quantizer.code_length % quantizer.num_levels:
+        # Where the norm has a position of its own, it is that of all levels.
         return []
     per_level = quantizer.code_length // quantizer.num_levels
     figures = []
@@ -202,8 +211,43 @@ def _score_codes(tables: np.ndarray, codes: np.ndarray) -> Scores:
     return lambda rows: score_codes(tables[rows], codes)
 
 
-def _score_embeddings(queries: np.ndarray, items: np.ndarray) -> Scores:
-    return lambda rows: np.asarray(queries[rows] @ items.T)
+def _score_embeddings(quantizer: Any, queries: np.ndarray, items: np.ndarray) -> Scores:
+    """By inner products, or where the quantizer goes by distance, by what ranks alike."""
+    goes_by_distance = getattr(quantizer, "similarity", None) == "l2"
+    offsets = 0.5 * np.square(items).sum(axis=1) if goes_by_distance else np.float32(0.0)
+    return lambda rows: np.asarray(queries[rows] @ items.T - offsets)
+
+
+def measure_neighbours(quantizer: Any, queries: np.ndarray, database: Encoded) -> dict[str, float]:
+    """Share of a query's exact nearest items that a search by codes finds, by `"n@k"`.
+
+    Args:
+        quantizer: What gave the codes.
+        queries: Raw embeddings `[queries, embedding_dim]`; at most 1,000 are asked, evenly spread.
+        database: The items. There may be fewer than n or k.
+    """
+    count = min(len(queries), NEIGHBOUR_QUERIES)
+    queries = queries[np.linspace(0, len(queries) - 1, count).astype(np.int64)]
+    tables = ops.convert_to_numpy(quantizer.lookup_tables(queries))
+    by_codes = _score_codes(tables, database.codes)
+    by_embeddings = _score_embeddings(quantizer, queries, database.embeddings)
+    block = max(1, SCORES_PER_BLOCK // len(database.codes))
+    shares = np.zeros(len(NEIGHBOURS))
+    for start in range(0, count, block):
+        rows = slice(start, start + block)
+        exact, found = (_first(scores(rows)) for scores in (by_embeddings, by_codes))
+        for place, (n, k) in enumerate(NEIGHBOURS):
+            hits = (exact[:, :n, None] == found[:, None, :k]).any(axis=2)
+            shares[place] += hits.mean(axis=1).sum()
+    return {f"{n}@{k}": float(s / count) for (n, k), s in zip(NEIGHBOURS, shares, strict=True)}
+
+
+def _first(scores: np.ndarray) -> np.ndarray:
+    """Positions of the 100 highest scores of each row, best first."""
+    count = min(max(NEIGHBOURS)[1], scores.shape[1])
+    chosen = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(scores, chosen, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, axis=1)
 
 
 def relevance_blocks(

@@ -61,6 +61,8 @@ def pack_search(
 def pack_queries(items: Sequence[Any], signature: Signature) -> Arrays:
     """Images or clips, whichever the signature takes, as its input, made plain."""
     spec = items_of_inputs(signature.inputs)
+    if not spec.has_pixels:
+        return {spec.input_name: pack_embeddings(items, signature.inputs[spec.input_name])}
     name, packed = spec.input_name, spec.pack(items)
     for position, data in np.ndenumerate(packed):
         # In a clip an empty string is no frame.

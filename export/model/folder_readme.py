@@ -11,7 +11,7 @@ from tfpqn.items import ItemSpec, items_of_kind
 IMAGE_TAG = "2.20.0"
 
 TEMPLATE = string.Template("""\
-$name, version $version: a visual search by tfpqn
+$name, version $version: a search by tfpqn
 $underline
 
 $num_items items, codes of $bytes_per_code bytes; the nearest $top_k are answered$lists.
@@ -58,7 +58,7 @@ A SavedModel is a program: load only what comes from people you trust.
 
 def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
     """The text for the version `version` of the model `name`."""
-    title = f"{name}, version {version}: a visual search by tfpqn"
+    title = f"{name}, version {version}: a search by tfpqn"
     items = items_of_kind(manifest["items"])
     is_text = manifest["id_type"] == "string"
     return TEMPLATE.substitute(
@@ -81,9 +81,11 @@ def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
 
 
 def _describe_item(items: ItemSpec) -> str:
-    """A query in JSON, as a shell writes it; a clip is a list of frames."""
+    """A query in JSON, as a shell writes it; a clip is a list of frames, a vector of numbers."""
+    if not items.has_pixels:
+        return "[0.1, 0.2, ...]"
     value = '{\\"b64\\": \\"$(base64 -w0 FILE)\\"}'
-    if items.encoded_rank == 1:
+    if not items.has_frames:
         return value.replace("FILE", items.example)
     return f"[{', '.join(value.replace('FILE', f'frame-{number}.jpg') for number in (1, 2))}]"
 

@@ -1,4 +1,4 @@
-"""From encoded images or clips to embeddings, in the graph."""
+"""From encoded images, clips or vectors to embeddings, in the graph."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ import tensorflow as tf
 
 from tfpqn.datasets import decode_image
 
+from ..search.input_checks import check_embeddings
 from .image_checks import check_frames, check_images, check_pixels, check_whole_clips
 
 
 def items_spec(network: Any) -> tf.TensorSpec:
-    """The input of a network's items: `images` `[batch]` or `frames` `[batch, num_frames]`."""
+    """The input of a network's items.
+
+    It is `images` `[batch]`, `frames` `[batch, num_frames]` or `embeddings` `[batch, dim]`.
+    """
     items = network.items
-    return tf.TensorSpec([None] * items.encoded_rank, tf.string, name=items.input_name)
+    shape = [None] * items.encoded_rank if items.has_pixels else [None, *network.image_shape]
+    return tf.TensorSpec(shape, items.encoded_dtype, name=items.input_name)
 
 
 def embed_items(network: Any, items: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """Check, decode and embed items: float32 `[batch, embedding_dim]`.
 
     Images are string `[batch]`, clips frames string `[batch, num_frames]` among which empty strings
-    are no frames. What has more than `max_pixels` is refused undecoded.
+    are no frames; vectors float32 `[batch, dim]`. What has more than `max_pixels` is refused
+    undecoded.
     """
     return _EMBED[network.items.input_name](network, items, max_pixels)
 
@@ -46,6 +52,10 @@ def _embed_clips(network: Any, frames: tf.Tensor, max_pixels: int) -> tf.Tensor:
     return network.embed({"frames": clips, "mask": is_frame}, training=False)
 
 
+def _embed_vectors(network: Any, vectors: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    return network.embed(check_embeddings(vectors), training=False)
+
+
 def _decode(network: Any, images: tf.Tensor, max_pixels: int) -> tf.Tensor:
     # The decoder's own errors name the input by the node that fails.
     name = items_spec(network).name
@@ -57,4 +67,4 @@ def _decode(network: Any, images: tf.Tensor, max_pixels: int) -> tf.Tensor:
     )
 
 
-_EMBED = {"images": _embed_images, "frames": _embed_clips}
+_EMBED = {"images": _embed_images, "frames": _embed_clips, "embeddings": _embed_vectors}

@@ -115,7 +115,7 @@ def default_batching(searcher: Searcher) -> BatchingParameters:
     """
     return BatchingParameters(
         max_batch_size=searcher.items.server_batch,
-        pad_variable_length_inputs=searcher.items.encoded_rank == 1,
+        pad_variable_length_inputs=not searcher.items.has_frames,
     )
 
 

@@ -28,11 +28,12 @@ class SearchMethods(ABC):
     embedding_dim: int
 
     def __call__(self, items: Sequence[Any]) -> SearchResult:
-        """Search with encoded images, or with a network of clips with clips of encoded frames.
+        """Search with encoded images, clips of encoded frames, or vectors: what the network takes.
 
         Args:
             items: JPEG, PNG, GIF, WebP or BMP bytes, one string an image; of clips a sequence of
-                such strings each, of any number of frames.
+                such strings each, of any number of frames; of vectors numbers `[batch, dim]`, as
+                the other model gives them.
 
         Raises:
             TypeError: `items` is a single string, or an item is of the wrong kind.
@@ -42,7 +43,10 @@ class SearchMethods(ABC):
         return self._search("search", **{self.items.input_name: self.items.pack(items)})
 
     def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
-        """Search with embeddings `[batch, embedding_dim]`, normalised or not.
+        """Search with the network's own embeddings `[batch, embedding_dim]`, as `embed` gives them.
+
+        They may be longer or shorter where lengths do not count. Vectors of another model, of which
+        the network makes its embeddings, go to the searcher itself.
 
         Raises:
             ValueError: They have another shape.

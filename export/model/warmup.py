@@ -76,7 +76,9 @@ def _make_inputs(searcher: Searcher, name: str, size: int) -> dict[str, Any]:
 
 
 def _make_items(searcher: Searcher, size: int) -> np.ndarray:
-    """Grey images `[size]`, or clips `[size, num_frames]` of them."""
+    """Grey images `[size]`, clips `[size, num_frames]` of them, or vectors `[size, dim]`."""
+    if not searcher.items.has_pixels:
+        return np.ones((size, *searcher.image_shape), np.float32)
     height, width, channels = searcher.image_shape
     buffer = io.BytesIO()
     mode = "L" if channels == 1 else "RGB"

@@ -30,7 +30,7 @@ def answer_files(files: list[Path], search: Callable[[Path], Any], as_json: bool
     errors: list[Exception] = []
     for file in files:
         try:
-            answers.append(describe_answer(file, search(file)))
+            answers.extend(describe_answers(file, search(file)))
         except (OSError, TypeError, ValueError) as error:
             errors.append(error)
     if answers:
@@ -41,23 +41,37 @@ def answer_files(files: list[Path], search: Callable[[Path], Any], as_json: bool
         raise errors[-1]
 
 
-def describe_answer(file: Path, result: Any) -> dict[str, Any]:
-    """The items in the first row of a `SearchResult`, under the name of the file it is for."""
-    count = result.num_found[0]
-    columns = {"id": result.ids[0, :count].tolist(), "score": result.scores[0, :count].tolist()}
-    if result.labels is not None:
-        columns["label"] = result.labels[0, :count].tolist()
-    if result.matches is not None:
-        columns["match"] = result.matches[0, :count].tolist()
-    rows = zip(*columns.values(), strict=True)
-    neighbours = [dict(zip(columns, row, strict=True)) for row in rows]
-    return {"file": str(file), "neighbours": neighbours}
+def describe_answers(file: Path, result: Any) -> list[dict[str, Any]]:
+    """The items in each row of a `SearchResult`, under the name of the file it is for.
+
+    Of several rows each has its `row` in the file besides.
+    """
+    numbers = range(len(result.ids))
+    rows = [{"row": row} for row in numbers] if len(numbers) > 1 else [{}]
+    return [
+        {"file": str(file), **place, "neighbours": _neighbours(result, row)}
+        for row, place in zip(numbers, rows, strict=True)
+    ]
+
+
+def _neighbours(result: Any, row: int) -> list[dict[str, Any]]:
+    outputs = {
+        "id": result.ids,
+        "score": result.scores,
+        "label": result.labels,
+        "match": result.matches,
+    }
+    count = result.num_found[row]
+    columns = {
+        name: values[row, :count].tolist() for name, values in outputs.items() if values is not None
+    }
+    return [dict(zip(columns, each, strict=True)) for each in zip(*columns.values(), strict=True)]
 
 
 def print_answers(
     answers: list[dict[str, Any]], as_json: bool, console: rich.console.Console
 ) -> None:
-    """Print answers of `describe_answer`, a table each, or all as one JSON list."""
+    """Print answers of `describe_answers`, a table each, or all as one JSON list."""
     if as_json:
         typer.echo(json.dumps(answers, indent=2))
         return
@@ -65,16 +79,20 @@ def print_answers(
         if answer["neighbours"]:
             console.print(_make_table(answer))
         else:
-            console.print(f"{answer['file']}: 0 items", markup=False, highlight=False)
+            console.print(f"{_title(answer)}: 0 items", markup=False, highlight=False)
 
 
 def _make_table(answer: dict[str, Any]) -> rich.table.Table:
     neighbours = answer["neighbours"]
     columns = list(neighbours[0])
-    table = rich.table.Table("rank", *columns, title=answer["file"])
+    table = rich.table.Table("rank", *columns, title=_title(answer))
     for rank, neighbour in enumerate(neighbours, start=1):
         table.add_row(str(rank), *(_format(neighbour[column]) for column in columns))
     return table
+
+
+def _title(answer: dict[str, Any]) -> str:
+    return answer["file"] + (f", row {answer['row']}" if "row" in answer else "")
 
 
 def _format(value: Any) -> str:

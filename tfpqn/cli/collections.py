@@ -14,6 +14,7 @@ from tfpqn.cli.shared import (
     ImagesFolder,
     ProtocolName,
     RunDir,
+    VectorsFile,
     VideosFolder,
     console,
     report_skipped,
@@ -32,6 +33,7 @@ def index(
     protocol: ProtocolName = None,
     images: ImagesFolder = None,
     videos: VideosFolder = None,
+    vectors: VectorsFile = None,
     num_frames: Annotated[
         int | None, typer.Option(min=1, help="Frames taken of each clip: as in training.")
     ] = None,
@@ -54,8 +56,8 @@ def index(
         )
     run = Run.open(run_dir)
     network = run.load_network()
-    if images or videos:
-        data = run.choose_data(protocol, images, videos)
+    if images or videos or vectors:
+        data = run.choose_data(protocol, images, videos, vectors)
         collection = data.open_folder(num_frames, network.image_shape)
     else:
         collection = run.load_splits(data_dir, protocol, num_frames).database

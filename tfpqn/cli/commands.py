@@ -61,7 +61,7 @@ for command, text in (
     (train, "Train a network; started again after a kill, it goes on where it stopped."),
     (
         index,
-        "Code a collection: the run's own database, a protocol's, or a folder of images or videos.",
+        "Code a collection: the run's own database, a protocol's, or other images, clips, vectors.",
     ),
     (evaluate, "Rank the database for each query; print the figures and write metrics.json."),
     (export, "Write network and index as one SavedModel for TensorFlow Serving."),
@@ -69,12 +69,12 @@ for command, text in (
         verify,
         "Check a version folder: files, ops, codebooks, and that three readers load and answer it.",
     ),
-    (search, "Search an exported model, in plain TensorFlow, with images or clips."),
+    (search, "Search an exported model, in plain TensorFlow, with images, clips or vectors."),
     (
         serve,
         "Serve a model by gRPC and REST as TensorFlow Serving does: for development and tests.",
     ),
-    (query, "Search a served model, by gRPC or REST, with images or clips."),
+    (query, "Search a served model, by gRPC or REST, with images, clips or vectors."),
     (remove, "Remove items from an index; the others keep their order."),
     (
         compact,

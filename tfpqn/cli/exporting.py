@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import rich.console
-import rich.progress
 import typer
 
 from tfpqn.cli.shared import DataDir, RunDir, console
@@ -68,6 +64,7 @@ def export(
     from tfpqn.export.search.filters import columns_to_read
     from tfpqn.index import CodeIndex, describe_index
     from tfpqn.training import Run
+    from tfpqn.training.loops.progress import shown_steps
 
     is_tuned = partition is not None and num_probes is None
     if agreement is not None and not is_tuned:
@@ -84,7 +81,7 @@ def export(
     columns = columns_to_read([*(tags or []), *filter(None, [label_column])], known)
     collection = CodeIndex.load(index, columns=columns)
     defaulted: dict[str, Any] = {"agreement": agreement, "max_pixels": max_pixels}
-    with _shown_steps() as progress:
+    with shown_steps() as progress:
         searcher = Searcher(
             network,
             collection,
@@ -161,22 +158,3 @@ def _embed_queries(run: Run, network: Any, data_dir: Path | None) -> np.ndarray:
     count = min(len(queries), NUM_TUNING_QUERIES)
     positions = np.random.default_rng(0).choice(len(queries), count, replace=False)
     return encode_set(network, queries.subset(np.sort(positions))).embeddings
-
-
-@contextlib.contextmanager
-def _shown_steps() -> Iterator[Callable[[str, int, int], None]]:
-    """Each step a bar of its own; nothing is shown before the first."""
-    bar = rich.progress.Progress(console=rich.console.Console(stderr=True))
-    tasks: dict[str, rich.progress.TaskID] = {}
-
-    def show(step: str, done: int, total: int) -> None:
-        bar.start()
-        if step not in tasks:
-            tasks[step] = bar.add_task(step, total=total)
-        bar.update(tasks[step], completed=done)
-
-    try:
-        yield show
-    finally:
-        if tasks:
-            bar.stop()

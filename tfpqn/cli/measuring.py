@@ -15,6 +15,7 @@ from tfpqn.cli.shared import (
     ImagesFolder,
     ProtocolName,
     RunDir,
+    VectorsFile,
     VideosFolder,
     console,
 )
@@ -25,14 +26,15 @@ def evaluate(
     protocol: ProtocolName = None,
     images: ImagesFolder = None,
     videos: VideosFolder = None,
+    vectors: VectorsFile = None,
     data_dir: DataDir = None,
 ) -> None:
     from tfpqn.training import Run, evaluate_run
 
     run = Run.open(run_dir)
     network = run.load_network()
-    splits = run.load_splits(data_dir, protocol, images=images, videos=videos)
-    metrics = evaluate_run(run, network, splits, protocol, folder=images or videos)
+    splits = run.load_splits(data_dir, protocol, images=images, videos=videos, vectors=vectors)
+    metrics = evaluate_run(run, network, splits, protocol, folder=images or videos or vectors)
     _print_metrics(metrics)
     console.print(f"Written to {run.folder / 'metrics.json'}")
 
@@ -69,6 +71,7 @@ def calibrate(
     protocol: ProtocolName = None,
     images: ImagesFolder = None,
     videos: VideosFolder = None,
+    vectors: VectorsFile = None,
     data_dir: DataDir = None,
     top_k: Annotated[int, typer.Option(min=1, help="Nearest items of each query.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the halves of the queries.")] = 0,
@@ -80,9 +83,9 @@ def calibrate(
     calibration = calibrate_run(
         run,
         run.load_network(),
-        run.load_splits(data_dir, protocol, images=images, videos=videos),
+        run.load_splits(data_dir, protocol, images=images, videos=videos, vectors=vectors),
         protocol,
-        folder=images or videos,
+        folder=images or videos or vectors,
         precision=precision,
         top_k=top_k,
         seed=seed,
@@ -107,14 +110,23 @@ def _format(share: float | None) -> str:
     return "-" if share is None else f"{share:.4f}"
 
 
+def _print_neighbours(metrics: dict[str, Any], bits: str) -> None:
+    """What can be said without labels: how many of the nearest items the codes find."""
+    table = rich.table.Table("nearest by raw embeddings", "among the first", f"codes, {bits}")
+    for name, share in metrics["neighbour_recall"].items():
+        table.add_row(*name.split("@"), _format(share))
+    console.print(table)
+    console.print(
+        f"mAP cannot be given: {metrics['not_measured']}. "
+        f"{metrics['codebook_usage']:.1%} of the codewords are in use.",
+        highlight=False,
+    )
+
+
 def _print_metrics(metrics: dict[str, Any]) -> None:
     bits = f"{metrics['bits_per_code']:g} bits"
     if metrics["not_measured"]:
-        used = f"{metrics['codebook_usage']:.1%} of the codewords are in use"
-        console.print(
-            f"mAP and recall cannot be given: {metrics['not_measured']}. Codes of {bits}: {used}.",
-            highlight=False,
-        )
+        _print_neighbours(metrics, bits)
         return
     raw = metrics["raw_embeddings"]
     title = f"{metrics['protocol']}: {metrics['description']}"

@@ -6,15 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfpqn.items import ItemSpec
 
+# Of one file; a server takes no more rows in one request.
+MOST_VECTORS = 1024
 
-def read_query(path: Path, items: ItemSpec, num_frames: int) -> Any:
-    """The bytes of an image, or the encoded frames of a clip, as `make_plain` makes them.
+
+def read_queries(path: Path, items: ItemSpec, num_frames: int) -> Any:
+    """What a file holds to search with: a list of one image or clip, or vectors `[batch, dim]`.
+
+    Images and frames are encoded, as `make_plain` makes them.
 
     Args:
         path: An image file; of clips a video file, or a folder of images that are its frames in
-            the order of their names.
+            the order of their names; of vectors what `tfpqn.datasets.open_vectors` takes.
         items: What the model searches with.
         num_frames: Frames to take of a video file.
 
@@ -25,25 +32,41 @@ def read_query(path: Path, items: ItemSpec, num_frames: int) -> Any:
     return _READ[items.kind](path, num_frames)
 
 
-def _read_photo(path: Path, num_frames: int) -> bytes:
+def _read_photo(path: Path, num_frames: int) -> list[bytes]:
     _require_file(path, "an image file")
-    return _read_image(path)
+    return [_read_image(path)]
 
 
-def _read_clip(path: Path, num_frames: int) -> list[bytes]:
+def _read_vectors(path: Path, num_frames: int) -> np.ndarray:
+    from tfpqn.datasets import open_vectors
+
+    vectors = open_vectors(path)
+    if len(vectors) > MOST_VECTORS:
+        raise ValueError(
+            f"A file must hold at most {MOST_VECTORS} vectors to search with. "
+            f"Received: {len(vectors)} in {str(path)!r}"
+        )
+    return vectors.read(np.arange(len(vectors))).images
+
+
+def _read_clip(path: Path, num_frames: int) -> list[list[bytes]]:
     from tfpqn.datasets import IMAGE_SUFFIXES, encode_frames, read_frames
 
     if path.is_dir():
-        return _read_folder(path)
+        return [_read_folder(path)]
     _require_file(path, "a video file or a folder of frames")
     if path.suffix.lower() in IMAGE_SUFFIXES and path.suffix.lower() != ".gif":
         raise ValueError(
             f"A clip must be a video file or a folder of frames. Received: {str(path)!r}, an image"
         )
-    return encode_frames(read_frames(path, num_frames))
+    return [encode_frames(read_frames(path, num_frames))]
 
 
-_READ: dict[str, Callable[[Path, int], Any]] = {"images": _read_photo, "clips": _read_clip}
+_READ: dict[str, Callable[[Path, int], Any]] = {
+    "images": _read_photo,
+    "clips": _read_clip,
+    "vectors": _read_vectors,
+}
 
 
 def _require_file(path: Path, kind: str) -> None:

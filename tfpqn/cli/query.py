@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tfpqn.cli.answers import answer_files
-from tfpqn.cli.queries import read_query
+from tfpqn.cli.queries import read_queries
 from tfpqn.cli.shared import AsJson, NumFrames, QueryFiles
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def query(
 
             def find(file: Path) -> Any:
                 """One request a file, so that an error can name the file."""
-                item = read_query(file, items, num_frames)
+                queries = read_queries(file, items, num_frames)
                 try:
-                    return client.search([item], **arguments)
+                    return client.search(queries, **arguments)
                 except ServingError as error:
                     named = f"{file}: {error.message}"
                     # Another server would say the same of this file, and of no other.

@@ -17,16 +17,16 @@ def search(
     num_frames: NumFrames = 16,
     as_json: AsJson = False,
 ) -> None:
-    from tfpqn.cli.queries import read_query
+    from tfpqn.cli.queries import read_queries
     from tfpqn.datasets import plain_sentence
     from tfpqn.export import StatusError, load_searcher
 
     searcher = load_searcher(model)
 
     def find(file: Path) -> Any:
-        item = read_query(file, searcher.items, num_frames)
+        queries = read_queries(file, searcher.items, num_frames)
         try:
-            return searcher([item])
+            return searcher(queries)
         except StatusError as error:
             raise ValueError(f"{file}: {plain_sentence(error.message)}") from error
 

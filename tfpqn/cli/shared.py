@@ -27,7 +27,10 @@ error_console = PlainConsole(stderr=True, soft_wrap=True, highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QueryFiles = Annotated[
-    list[Path], typer.Argument(help="Image files; of clips video files, or folders of frames.")
+    list[Path],
+    typer.Argument(
+        help="Image files; of clips video files, or folders of frames; of vectors .npy files."
+    ),
 ]
 NumFrames = Annotated[
     int, typer.Option(min=1, help="Frames taken of a video file, best as in training.")
@@ -43,6 +46,9 @@ ImagesFolder = Annotated[
 ]
 VideosFolder = Annotated[
     Path | None, typer.Option(help="Folder of videos, one subfolder per label; or .npz set.")
+]
+VectorsFile = Annotated[
+    Path | None, typer.Option(help="File of vectors of another model: .npy, .npz, .parquet.")
 ]
 
 

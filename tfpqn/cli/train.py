@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -91,18 +92,24 @@ def _make_option(field: dataclasses.Field[Any], hint: Any, panel: str) -> Any:
             help=field.metadata["help"],
             show_default=False if shown is None else str(shown),
             rich_help_panel=panel,
-            parser=_read_numbers if is_list else None,
+            parser=_read_list(typing.get_args(hint)[0]) if is_list else None,
         ),
     ]
 
 
-def _read_numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"must be a number, or several with commas between them, as in 1,2,4. Received: {text}"
-        ) from None
+def _read_list(kind: type) -> Callable[[str], tuple[Any, ...]]:
+    """What reads values with commas between them."""
+
+    def read(text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(part) for part in text.split(","))
+        except ValueError:
+            raise typer.BadParameter(
+                "must be a number, or several with commas between them, as in 1,2,4. "
+                f"Received: {text}"
+            ) from None
+
+    return read
 
 
 def _read_recipe(path: str, given: dict[str, Any]) -> RunConfig:

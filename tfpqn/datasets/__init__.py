@@ -1,4 +1,4 @@
-"""Collections of images and clips: protocols by name, folders, arrays, prepared data sets.
+"""Collections of images, clips and vectors: protocols by name, folders, arrays, prepared data sets.
 
 Each name is imported when it is first asked for: `make_plain` needs Pillow alone.
 """
@@ -28,6 +28,8 @@ if _TYPE_CHECKING:
     from tfpqn.datasets.splits import Splits as Splits
     from tfpqn.datasets.splits import split_folder as split_folder
     from tfpqn.datasets.training.training_batches import TrainingBatches as TrainingBatches
+    from tfpqn.datasets.vectors.files import open_vectors as open_vectors
+    from tfpqn.datasets.vectors.vector_set import VectorSet as VectorSet
 
 _MODULES = {
     "clips.arrays": ["ClipArrays"],
@@ -42,6 +44,8 @@ _MODULES = {
     "protocols": ["Protocol", "load_protocol", "protocol_names"],
     "splits": ["Splits", "split_folder"],
     "training.training_batches": ["TrainingBatches"],
+    "vectors.files": ["open_vectors"],
+    "vectors.vector_set": ["VectorSet"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_MODULE_OF)

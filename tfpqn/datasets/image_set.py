@@ -12,8 +12,9 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from tfpqn.datasets.read_ahead import item_threads, map_ahead
+from tfpqn.items import IMAGES, ItemSpec
 
-ImageShape = tuple[int, int, int]
+ImageShape = tuple[int, ...]
 # Batches that are read ahead of their use.
 BATCHES_AHEAD = 2
 
@@ -25,7 +26,7 @@ class ImageBatch(NamedTuple):
 
     Attributes:
         images: uint8 `[batch, height, width, channels]`; of clips
-            `[batch, num_frames, height, width, channels]`.
+            `[batch, num_frames, height, width, channels]`; of vectors float32 `[batch, dim]`.
         positions: int64 `[batch]`, rows of the set's `labels` and `ids`.
     """
 
@@ -34,15 +35,18 @@ class ImageBatch(NamedTuple):
 
 
 class ImageSet:
-    """Base of the collections: an item is an image, or (in a `ClipSet`) a clip.
+    """Base of the collections: an item is an image, or a clip (`ClipSet`) or vector (`VectorSet`).
 
     A new kind of set needs `read_item`, or `read` if it has a faster way to read many items.
 
     Attributes:
         labels: int64 `[num_images]`, -1 without a label; or multi-hot `[num_images, num_labels]`.
         ids: int64 or string array `[num_images]`: the external name of each image.
-        image_shape: `(height, width, channels)`.
+        image_shape: `(height, width, channels)`; of vectors `(dim,)`.
+        items: What the items are.
+        item_dtype: Dtype of an item.
         label_names: Name of each label value, or empty.
+        metadata: Further columns that an index keeps: name -> one value per item.
         skipped: What could not be read so far: id -> reason.
         passed_over: Files of a folder that are no items: their kind -> how many.
         mirrors_alike: Whether a mirrored item keeps its label.
@@ -50,12 +54,15 @@ class ImageSet:
         fields: Names of the arrays that have one entry an item; `subset` chooses among these.
     """
 
+    items: ClassVar[ItemSpec] = IMAGES
+    item_dtype: ClassVar[str] = "uint8"
     mirrors_alike: bool = True
+    metadata: Mapping[str, np.ndarray] = MappingProxyType({})
     in_memory: ClassVar[bool] = False
     fields: ClassVar[tuple[str, ...]] = ("labels", "ids")
     labels: np.ndarray
     ids: np.ndarray
-    image_shape: ImageShape
+    image_shape: tuple[int, ...]
     label_names: tuple[str, ...]
     skipped: dict[Any, str]
     passed_over: Mapping[str, int] = MappingProxyType({})
@@ -98,7 +105,7 @@ class ImageSet:
         each = map if self.in_memory else item_threads().map
         items = list(each(self._try_item, *given))
         is_read = np.array([item is not None for item in items], bool)
-        images = np.empty((np.count_nonzero(is_read), *self.item_shape), np.uint8)
+        images = np.empty((np.count_nonzero(is_read), *self.item_shape), self.item_dtype)
         for row, item in zip(images, (item for item in items if item is not None), strict=True):
             row[...] = item
         return ImageBatch(images, positions[is_read])
@@ -140,6 +147,11 @@ class ImageSet:
         once they are decoded; else the set as it is. What cannot be read is left out."""
         return self
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether any item has a label."""
+        return bool((self.labels >= 0).any() if self.labels.ndim == 1 else self.labels.any())
+
     def items_per_batch(self, num_images: int) -> int:
         """Items that weigh as much as so many images: of clips fewer, at least one."""
         return max(1, num_images * math.prod(self.image_shape) // math.prod(self.item_shape))
@@ -150,6 +162,10 @@ class ImageSet:
         for field in self.fields:
             setattr(part, field, getattr(self, field)[positions])
         return part
+
+    def stamp(self, position: int) -> Any:
+        """What changes when the item on disk does; of items in memory None."""
+        return None
 
     def encoded_image(self, position: int) -> bytes:
         """One image as PNG or in its file's own encoding: what a search request carries."""

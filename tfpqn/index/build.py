@@ -137,13 +137,14 @@ def _code_batches(
 
 def _metadata(images: Any, rows: np.ndarray) -> dict[str, Any]:
     labels = images.labels[rows]
+    others = {name: values[rows] for name, values in images.metadata.items()}
     if labels.ndim != 1:
-        return {}
+        return others
     if not images.label_names:
-        return {"label": labels}
+        return {"label": labels, **others}
     names = [images.label_names[label] if label >= 0 else None for label in labels]
     # Strings, even if no item has a name.
-    return {"label": labels, "label_name": pa.array(names, pa.string())}
+    return {"label": labels, "label_name": pa.array(names, pa.string()), **others}
 
 
 def _counts_labels(columns: dict[str, str]) -> bool:

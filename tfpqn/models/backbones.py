@@ -10,11 +10,15 @@ from typing import Any
 import keras
 from keras import layers
 
+from tfpqn.files.npz import read_npz
 from tfpqn.models.alexnet import alexnet
 from tfpqn.models.efficientnet_lite0 import efficientnet_lite0
 from tfpqn.models.torch_weights import load_torch_weights
 
-ImageShape = tuple[int, int, int]
+ImageShape = tuple[int, ...]
+
+# Trained at 224, but the features of photos are no better there, at twice the time.
+_IMAGE_SIZES = {"efficientnet_lite0": 160}
 
 NORMALIZATIONS = ("batch", "local_response", "none")
 
@@ -33,6 +37,30 @@ def require_backbone(name: str) -> None:
         raise ValueError(
             f"Unknown backbone. Expected one of {backbone_names()}. Received: {name!r}"
         )
+
+
+def backbone_of_weights(weights: str | None) -> str:
+    """The backbone that is taken where none is named: the one that the weights are of.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is of no backbone that is known by its arrays.
+    """
+    if weights in (None, "imagenet"):
+        return "EfficientNetV2B0" if weights else "conv3"
+    if str(weights).endswith(".npz"):
+        present = read_npz(str(weights), (), list(FROM_TORCH.values()))
+        for name, array in FROM_TORCH.items():
+            if array in present:
+                return name
+    raise ValueError(
+        f"backbone must be named: the one that the weights are of. Received: weights={weights!r}"
+    )
+
+
+def image_size_of(name: str) -> int:
+    """Height and width of the images that a backbone's published weights suit."""
+    return _IMAGE_SIZES.get(name, 224)
 
 
 def build_backbone(
@@ -153,8 +181,8 @@ OWN_BACKBONES: dict[str, Callable[..., Any]] = {
     "alexnet": alexnet,
     "efficientnet_lite0": efficientnet_lite0,
 }
-# Those whose weights are published, as torch has them.
-FROM_TORCH = ("alexnet", "efficientnet_lite0")
+# Those whose weights are published as torch has them -> an array that only theirs have.
+FROM_TORCH = {"alexnet": "features.0.bias", "efficientnet_lite0": "_conv_stem.weight"}
 
 
 def _application_modules() -> dict[str, types.ModuleType]:

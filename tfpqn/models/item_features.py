@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from tfpqn.items import IMAGES, VECTORS
 from tfpqn.models.backbones import BATCH_NORM_MOMENTUM
 
 Tensor = Any
@@ -14,6 +15,8 @@ Shape = tuple[int | None, ...]
 
 # Rank of a batch of images, which a backbone takes unless it says otherwise.
 IMAGES_RANK = 4
+# Name of the layer that turns embeddings.
+ROTATION = "rotation"
 
 
 class ItemFeatures:
@@ -25,20 +28,32 @@ class ItemFeatures:
     segment is taken away, which all clips share.
 
     Args:
-        backbone: Layer or model from images, or from whole clips, to features.
+        backbone: Layer or model from images, from whole clips or from vectors to features; None
+            takes vectors as features.
         quantizer: The network's quantizer.
 
     Attributes:
+        items: What the network takes: vectors, or what the quantizer is for.
         folds_frames: Whether the backbone is given all frames of all clips as one batch of images.
+
+    Raises:
+        ValueError: The quantizer is for clips, and the backbone takes vectors.
     """
 
-    def __init__(self, backbone: keras.layers.Layer, quantizer: Any) -> None:
+    def __init__(self, backbone: keras.layers.Layer | None, quantizer: Any) -> None:
         self.backbone = backbone
         self.quantizer = quantizer
         known = known_input_shape(backbone)
+        takes_vectors = backbone is None or (known is not None and len(known) == 2)
+        self.items = VECTORS if takes_vectors else quantizer.items
+        if takes_vectors and quantizer.items is not IMAGES:
+            raise ValueError(
+                "A network of vectors needs a quantizer of single items, such as "
+                f"ProductQuantization. Received: {type(quantizer).__name__}"
+            )
         backbone_rank = IMAGES_RANK if known is None else len(known)
-        self.folds_frames = backbone_rank < quantizer.items.batch_rank
-        self._has_time = quantizer.items.batch_rank > IMAGES_RANK
+        self.folds_frames = not takes_vectors and backbone_rank < self.items.batch_rank
+        self._has_time = self.items.batch_rank > IMAGES_RANK
         keeps_time = self._has_time and not self.folds_frames
         self._axes = "batch, time" if keeps_time else "batch"
         self._vectors_rank = 3 if keeps_time else 2
@@ -50,6 +65,8 @@ class ItemFeatures:
             ValueError: The backbone gives something else than features, or clips have too few
                 frames.
         """
+        if self.backbone is None:
+            return shape
         backbone_input = shape[:1] + shape[2:] if self.folds_frames else shape
         if not self.backbone.built:
             self.backbone.build(backbone_input)
@@ -70,11 +87,10 @@ class ItemFeatures:
 
         Before a backbone meets a wrong batch: its own message would not name the cause.
         """
-        items = self.quantizer.items
-        if rank != items.batch_rank:
-            axes = ", ".join(items.batch_axes)
+        if rank != self.items.batch_rank:
+            axes = ", ".join(self.items.batch_axes)
             raise ValueError(
-                f"The network takes {items.kind} [{axes}]. Received: a batch of rank {rank}"
+                f"The network takes {self.items.kind} [{axes}]. Received: a batch of rank {rank}"
             )
 
     def __call__(self, batch: Tensor, mask: Tensor | None, training: bool) -> Tensor:
@@ -84,6 +100,8 @@ class ItemFeatures:
                 "A mask needs a backbone of single frames; clips of different lengths cannot be "
                 "masked in a backbone's own time axis. Received: a mask"
             )
+        if self.backbone is None:
+            return batch
         images = ops.reshape(batch, (-1, *batch.shape[2:])) if self.folds_frames else batch
         features = self.backbone(images, training=training)
         if self._has_time and len(features.shape) > self._vectors_rank:
@@ -94,7 +112,13 @@ class ItemFeatures:
 
 
 def embedding_layers(
-    features_shape: Shape, embedding_dim: int | None, center: bool
+    features_shape: Shape,
+    embedding_dim: int | None,
+    *,
+    center: bool,
+    scale_features: bool = False,
+    dropout: float = 0.0,
+    rotation: bool = False,
 ) -> list[layers.Layer]:
     """Layers from features to embeddings.
 
@@ -103,8 +127,16 @@ def embedding_layers(
         embedding_dim: Length of the embedding, of each segment for clips; None for the features
             themselves.
         center: Whether each coordinate is brought to mean 0 and variance 1.
+        scale_features: Whether features are brought to one length, the root of their number.
+        dropout: Share of the features that training leaves out.
+        rotation: Whether an orthogonal matrix turns the embedding.
     """
     chosen = [layers.GlobalAveragePooling2D()] if len(features_shape) == 4 else []
+    if scale_features:
+        length = float(features_shape[-1] or 1) ** 0.5
+        chosen += [layers.UnitNormalization(), layers.Rescaling(length)]
+    if dropout:
+        chosen.append(layers.Dropout(dropout))
     if embedding_dim is not None:
         # Centring takes the bias away again.
         chosen.append(layers.Dense(embedding_dim, use_bias=not center))
@@ -113,12 +145,17 @@ def embedding_layers(
     if center:
         options = {"momentum": BATCH_NORM_MOMENTUM, "center": False, "scale": False}
         chosen.append(layers.BatchNormalization(**options, name="centering"))
+    if rotation:
+        dim = embedding_dim or features_shape[-1]
+        rotate = layers.Dense(dim, use_bias=False, kernel_initializer="identity", name=ROTATION)
+        chosen.append(rotate)
     return chosen or [layers.Identity()]
 
 
-def known_input_shape(backbone: keras.layers.Layer) -> Any:
+def known_input_shape(backbone: keras.layers.Layer | None) -> Any:
     """The shape of batches that a backbone is built for; None if it does not know."""
-    return getattr(backbone, "input_shape", None) if backbone.built else None
+    is_built = backbone is not None and backbone.built
+    return getattr(backbone, "input_shape", None) if is_built else None
 
 
 def read_batch(batch: Any) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""Backbone, embedding and quantizer as one Keras model, for images and for clips."""
+"""Backbone, embedding and quantizer as one Keras model, for images, clips and vectors."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tfpqn.items import ItemSpec
+from tfpqn.items import VECTORS, ItemSpec
 from tfpqn.layers import Quantizer
 from tfpqn.layers.quantizer import without_removed
 from tfpqn.metrics import CodebookPerplexity, CodebookUsage
 from tfpqn.models.classifier import Classifier
-from tfpqn.models.item_features import ItemFeatures, embedding_layers, known_input_shape, read_batch
+from tfpqn.models.item_features import (
+    IMAGES_RANK,
+    ROTATION,
+    ItemFeatures,
+    embedding_layers,
+    known_input_shape,
+    read_batch,
+)
 from tfpqn.models.label_numbers import ModelOfAnyLabels
 
 Tensor = Any
@@ -21,7 +28,7 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable(package="tfpqn")
 class ProductQuantizationNetwork(ModelOfAnyLabels):
-    """A network from images, or with a temporal quantizer from clips, to embeddings and codes.
+    """A network from images, clips (with a temporal quantizer) or vectors to embeddings and codes.
 
     `compile`, `fit`, `evaluate`, `predict`, `save` and `keras.saving.load_model` work as for any
     Keras model; the loss is `tfpqn.losses.AsymmetricTripletLoss`. Codebook usage and perplexity are
@@ -32,13 +39,19 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
         backbone: Keras model or layer from images to features `[batch, num_features]` or feature
             maps `[batch, height, width, num_features]` (averaged over height and width). With a
             temporal quantizer it is given all frames of all clips as one batch of images, or, built
-            for clips, the clips; it then keeps a time axis before the others.
+            for clips, the clips; it then keeps a time axis before the others. None for vectors of
+            another model, `[batch, dim]`, which are the features.
         quantizer: A quantizer of `tfpqn.layers`.
         embedding_dim: Length of the embedding (of each segment, for clips), a linear layer over
             the features. None takes the features themselves as the embedding.
         center_embeddings: Whether each embedding coordinate is brought to mean 0 and variance 1
             over the batch before normalisation (batch normalisation without scale and offset).
-            Off-centre embeddings all point the same way and train slowly.
+            Off-centre embeddings all point the same way and train slowly. None centres all but
+            vectors that are the embeddings themselves, whose similarities it would change.
+        scale_features: Whether the features are brought to one length, the root of their number.
+        dropout: Share of the features that training leaves out.
+        rotation: Whether an orthogonal matrix turns the embeddings, which changes no similarity of
+            whole vectors, and lets codebooks fit better; `tfpqn.codebooks` fits it.
         num_classes: Number of classes of a linear classifier, which trains beside the compiled loss
             and takes no part in a search; None for no classifier.
         classified: What it classifies: `"quantized"` items, `"embeddings"`, or `"both"`.
@@ -49,7 +62,8 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
     Call arguments:
         images: `[batch, height, width, channels]`, pixels 0 .. 255 for the package's backbones;
             clips `[batch, num_frames, height, width, channels]`, or for clips of different lengths
-            a dict of padded `frames` and a boolean `mask` `[batch, num_frames]`.
+            a dict of padded `frames` and a boolean `mask` `[batch, num_frames]`; vectors
+            `[batch, dim]`.
         training: Whether to quantize softly.
 
     Returns:
@@ -77,11 +91,14 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
 
     def __init__(
         self,
-        backbone: keras.layers.Layer,
+        backbone: keras.layers.Layer | None,
         quantizer: Quantizer,
         embedding_dim: int | None = 512,
         *,
-        center_embeddings: bool = True,
+        center_embeddings: bool | None = None,
+        scale_features: bool = False,
+        dropout: float = 0.0,
+        rotation: bool = False,
         num_classes: int | None = None,
         classified: str = "quantized",
         classification_weight: float = 1.0,
@@ -99,7 +116,13 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
         self.backbone = backbone
         self.quantizer = quantizer
         self.embedding_dim = embedding_dim
-        self.center_embeddings = center_embeddings
+        is_vector_itself = backbone is None and embedding_dim is None
+        self.center_embeddings = (
+            not is_vector_itself if center_embeddings is None else center_embeddings
+        )
+        self.scale_features = scale_features
+        self.dropout = dropout
+        self.has_rotation = rotation
         self.num_classes = num_classes
         self.classified = classified
         self.classification_weight = classification_weight
@@ -123,29 +146,41 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
 
     @property
     def items(self) -> ItemSpec:
-        """What the network embeds: the items that its quantizer is for."""
-        return self.quantizer.items
+        """What the network embeds."""
+        return self._features.items
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def rotation(self) -> keras.layers.Dense | None:
+        """The layer without bias whose orthogonal matrix turns the embeddings, if there is one."""
+        return self.embedding.get_layer(ROTATION) if self.has_rotation else None
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
         """`(height, width, channels)` of the images or frames that the network was built for.
+
+        Of vectors `(dim,)`.
 
         Raises:
             RuntimeError: The network is not built yet, or takes images of any size.
         """
-        shape = self._images_shape
-        if shape is None or None in shape[-3:]:
+        shape = None if self._images_shape is None else self._image_axes(self._images_shape)
+        if shape is None or None in shape:
             raise RuntimeError(
                 "The network's image shape is not known. Expected a backbone with a fixed input "
-                f"shape, or a call on a batch of images first. Received: {shape}"
+                f"shape, or a call on a batch of images first. Received: {self._images_shape}"
             )
-        return shape[-3:]
+        return shape
+
+    def _image_axes(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Of the shape of an item or a batch what one image, frame or vector has."""
+        return tuple(shape[1 - min(self.items.batch_rank, IMAGES_RANK) :])
 
     @property
     def num_frames(self) -> int | None:
         """Frames of a clip, where the backbone fixes their number; else None."""
         shape = self._images_shape
-        return None if shape is None or self.folds_frames else shape[-4]
+        has_frames = self.items.batch_rank > IMAGES_RANK and not self.folds_frames
+        return shape[-4] if shape is not None and has_frames else None
 
     @property
     def folds_frames(self) -> bool:
@@ -162,7 +197,14 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
         shape = tuple(read_batch(input_shape)[0])
         self._features.require_rank(len(shape))
         embedding_input = self._features.build(shape, self.compute_dtype)
-        for layer in embedding_layers(embedding_input, self.embedding_dim, self.center_embeddings):
+        for layer in embedding_layers(
+            embedding_input,
+            self.embedding_dim,
+            center=self.center_embeddings,
+            scale_features=self.scale_features,
+            dropout=self.dropout,
+            rotation=self.has_rotation,
+        ):
             self.embedding.add(layer)
         self.embedding.build(embedding_input)
         embedding_shape = self.embedding.compute_output_shape(embedding_input)
@@ -197,14 +239,16 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
         """Raises ValueError unless the network takes items of this shape, where that is known.
 
         Args:
-            item_shape: `(height, width, channels)`, of clips with `num_frames` before.
+            item_shape: `(height, width, channels)`, of clips with `num_frames` before; of vectors
+                `(dim,)`.
         """
         self._features.require_rank(1 + len(item_shape))
-        expected = (None, None, None) if self._images_shape is None else self._images_shape[-3:]
-        if any(a not in (None, b) for a, b in zip(expected, item_shape[-3:], strict=True)):
+        received = self._image_axes(item_shape)
+        expected = received if self._images_shape is None else self._image_axes(self._images_shape)
+        if any(a not in (None, b) for a, b in zip(expected, received, strict=True)):
+            kind = "vectors" if self.items is VECTORS else "images"
             raise ValueError(
-                f"The images must have the network's shape {tuple(expected)}. "
-                f"Received: {tuple(item_shape[-3:])}"
+                f"The {kind} must have the network's shape {expected}. Received: {received}"
             )
 
     def embed(self, images: Tensor, training: bool = False) -> Tensor:
@@ -274,6 +318,9 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
             "quantizer": keras.saving.serialize_keras_object(self.quantizer),
             "embedding_dim": self.embedding_dim,
             "center_embeddings": self.center_embeddings,
+            "scale_features": self.scale_features,
+            "dropout": self.dropout,
+            "rotation": self.has_rotation,
             "num_classes": self.num_classes,
             "classified": self.classified,
             "classification_weight": self.classification_weight,

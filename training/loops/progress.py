@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
 
 import rich.console
 import rich.progress
@@ -23,6 +25,28 @@ def progress_bar(progress: bool) -> rich.progress.Progress:
         # In a file or pipe it would be seen when all is over.
         disable=not (progress and (console.is_terminal or console.is_jupyter)),
     )
+
+
+@contextlib.contextmanager
+def shown_steps(progress: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+    """What is told the name of a step, and how much of how much is done: each has a bar of its own.
+
+    Nothing is shown before the first: an error should be one line.
+    """
+    bar = rich.progress.Progress(console=rich.console.Console(stderr=True, quiet=not progress))
+    tasks: dict[str, rich.progress.TaskID] = {}
+
+    def show(step: str, done: int, total: int) -> None:
+        bar.start()
+        if step not in tasks:
+            tasks[step] = bar.add_task(step, total=total)
+        bar.update(tasks[step], completed=done)
+
+    try:
+        yield show
+    finally:
+        if tasks:
+            bar.stop()
 
 
 def report_epoch(bar: rich.progress.Progress, summary: dict[str, float], epochs: int) -> None:

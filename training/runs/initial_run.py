@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
-def copy_weights(source: Any, network: Any, *, with_codebooks: bool) -> None:
+def start_from(source: Any, network: Any, *, with_codebooks: bool) -> None:
     """Give the network the backbone and the embedding of another, maybe the codebooks too.
 
     Also the classifier, where both have one of the same classes.
     """
-    parts = ["backbone", "embedding"]
+    parts = ["backbone", "embedding", *(["quantizer"] if with_codebooks else ()), "classifier"]
+    copy_weights(source, network, parts)
     if with_codebooks:
-        parts.append("quantizer")
-    if network.num_classes is not None and source.num_classes == network.num_classes:
-        parts.append("classifier")
+        _require_same_codebooks(source.quantizer, network.quantizer)
+
+
+def copy_weights(source: Any, network: Any, parts: Sequence[str]) -> None:
+    """Give these parts of the network the weights of another; a classifier of the same classes.
+
+    Raises:
+        ValueError: The weights of a part have other shapes.
+    """
+    has_classifier = network.num_classes is not None and source.num_classes == network.num_classes
     for part in parts:
+        if part == "classifier" and not has_classifier:
+            continue
         weights = getattr(source, part).get_weights()
         expected = [tuple(variable.shape) for variable in getattr(network, part).weights]
         received = [weight.shape for weight in weights]
@@ -25,8 +36,6 @@ def copy_weights(source: Any, network: Any, *, with_codebooks: bool) -> None:
                 f"{expected}. Received: {received}"
             )
         getattr(network, part).set_weights(weights)
-    if with_codebooks:
-        _require_same_codebooks(source.quantizer, network.quantizer)
 
 
 def _require_same_codebooks(source: Any, wanted: Any) -> None:

@@ -33,7 +33,7 @@ def evaluate_run(
     data = run.config.data
     source = _describe_source(run, splits, protocol, folder)
     is_protocol = "folder_changes" not in source
-    description = f"folder of {data.items.source}, 10 % queries"
+    description = f"own {data.items.source}, 10 % queries"
     if is_protocol:
         description = load_protocol(source["protocol"]).description
     metrics = {

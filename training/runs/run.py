@@ -171,17 +171,20 @@ class Run:
         protocol: str | None = None,
         images: str | Path | None = None,
         videos: str | Path | None = None,
+        vectors: str | Path | None = None,
     ) -> DataSettings:
         """The run's data, or with one of the arguments others of the same kind.
 
         Raises:
             ValueError: More than one is given, or one of another kind of items.
         """
-        others = (protocol, images, videos)
+        others = (protocol, images, videos, vectors)
         if not any(others):
             return self.config.data
         texts = (str(other) if other else None for other in others)
-        return self.config.replace(**dict(zip(SOURCES, texts, strict=True))).data
+        sources = dict(zip(SOURCES, texts, strict=True))
+        # The table's rows are of the run's own items.
+        return self.config.replace(**sources, labels=None).data
 
     def load_splits(
         self,
@@ -191,6 +194,7 @@ class Run:
         *,
         images: str | Path | None = None,
         videos: str | Path | None = None,
+        vectors: str | Path | None = None,
     ) -> Splits:
         """The data of the run, or other data.
 
@@ -202,19 +206,20 @@ class Run:
             num_frames: Frames to take of each clip instead.
             images: Folder of images to take instead, such as the place that they have moved to.
             videos: The same, of videos.
+            vectors: A file of vectors to take instead.
 
         Raises:
             FileNotFoundError: The run's folder is not where it was.
             ValueError: More than one other source is given, or one of another kind of items.
         """
-        data = self.choose_data(protocol, images, videos)
+        data = self.choose_data(protocol, images, videos, vectors)
         if data.protocol:
             return data.load_splits(data_dir, num_frames)
         if data is self.config.data:
             self._require_source()
         own = self.config.data.protocol
         items = data.open_folder(num_frames, load_protocol(own).image_shape if own else None)
-        return self.split_record.split(items.readable(), labelled=data.views == 1)
+        return data.split(items, self.split_record.read_sides())
 
     def read_history(self) -> list[dict[str, float]]:
         """One dict a finished epoch; empty before the first, and of a run without epochs.

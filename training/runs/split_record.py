@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfpqn.datasets import ImageSet, Splits, split_folder
+from tfpqn.datasets import Splits
 from tfpqn.files.foreign import read_json, reading
 from tfpqn.files.typed_json import require_types, write_json
 
@@ -30,10 +30,6 @@ class SplitRecord:
 
     folder: Path
     is_kept: bool
-
-    def split(self, items: ImageSet, *, labelled: bool) -> Splits:
-        """The items' split: what training had on a side stays there."""
-        return split_folder(items, labelled=labelled, known=self.read_sides())
 
     def read_sides(self) -> dict[str, bool] | None:
         """Id as text -> whether the item is a query; None where there need not be a record.

@@ -9,14 +9,17 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras import ops
 
 from tfpqn.codebooks.initialization import initialize_codebooks, settle_codebooks
 from tfpqn.datasets import ImageSet, Splits, TrainingBatches
 
 from ..loops.callbacks import EvaluateRetrieval, ReviveCodewords, WarnOfFailure
 from ..loops.fit import fit
+from ..loops.progress import shown_steps
 from ..settings.run_config import RunConfig
-from .initial_run import copy_weights
+from .frozen_backbone import FrozenBackbone
+from .initial_run import start_from
 from .network_file import NETWORK_FILE, remove_leftovers, save_network
 from .precision import warn_of_slow_precision
 from .run import Run
@@ -24,6 +27,8 @@ from .run import Run
 # Images per codeword for k-means and for the search for dead codewords, and the least in all.
 SAMPLES_PER_CODEWORD = 16
 FEWEST_SAMPLES = 2048
+# Vectors per codeword to which codebooks are fitted, as FAISS takes them.
+FITTED_PER_CODEWORD = 256
 # Queries of an evaluation between epochs.
 CURVE_QUERIES = 1000
 # Decoded images of a folder that are held in memory, not read again in each epoch.
@@ -81,7 +86,12 @@ def train(
             if run.has_begun:
                 run.split_record.find_changes(splits)
             run.split_record.write(splits)
-        splits = dataclasses.replace(splits, train=splits.train.held_in_memory(HELD_BYTES))
+        # Before the network is made, whose weights are drawn from the seed.
+        if run.config.model.freeze_backbone:
+            frozen = FrozenBackbone(run, splits, progress)
+            splits = frozen.splits(with_queries=evaluate_every is not None)
+        else:
+            splits = dataclasses.replace(splits, train=splits.train.held_in_memory(HELD_BYTES))
         warn_of_slow_precision(run.config.model.precision)
         done = len(run.read_history())
         options = {"checkpoint_every": checkpoint_every, "progress": progress}
@@ -89,6 +99,8 @@ def train(
             if done < config.num_epochs or config.num_epochs == run.config.num_epochs:
                 stage = _Stage(run, splits, config, evaluate_every, options)
                 network = stage.train()
+        if run.config.model.freeze_backbone:
+            network = frozen.complete(network)
         save_network(network, run.folder / NETWORK_FILE)
     return network
 
@@ -138,7 +150,7 @@ class _Stage(NamedTuple):
             self.splits.train,
             data.images_per_step,
             seed=self.config.seed,
-            augment=data.augment,
+            augment=data.augment and self.splits.train.items.has_pixels,
             max_shift=data.max_shift or 0,
             min_area=data.min_area,
             cutout=data.cutout,
@@ -152,13 +164,31 @@ class _Stage(NamedTuple):
         model, epochs = self.config.model, self.config.num_epochs
         if model.initial_run:
             initial = Run.open(model.initial_run).load_network()
-            copy_weights(initial, network, with_codebooks=model.freeze_codebooks)
-        if not model.freeze_codebooks:
+            start_from(initial, network, with_codebooks=model.freeze_codebooks)
+        if model.is_fitted:
+            self._fit_codebooks(network)
+        elif not model.freeze_codebooks:
             # K-means alone has the time to look at all.
             fewest = FEWEST_SAMPLES if epochs else len(self.splits.train)
             initialize_codebooks(
                 network, self._sample(network, fewest), seed=self.config.seed, training=epochs > 0
             )
+
+    def _fit_codebooks(self, network: Any) -> None:
+        """Codebooks, and a rotation, for embeddings as they are."""
+        count = FITTED_PER_CODEWORD * network.quantizer.num_codewords
+        batches = sample_batches(self.splits.train, count, 256)
+        vectors = np.concatenate([ops.convert_to_numpy(network.embed(batch)) for batch in batches])
+        if self.config.model.similarity == "cosine" and not vectors.any(axis=1).all():
+            raise ValueError(
+                "With similarity cosine each vector must have a direction. Received: "
+                f"{np.count_nonzero(~vectors.any(axis=1))} vectors of zeros; leave them out, or "
+                "choose similarity l2"
+            )
+        from tfpqn.codebooks.fitting import fit_vectors
+
+        with shown_steps(self.options["progress"]) as progress:
+            fit_vectors(network, vectors, seed=self.config.seed, progress=progress)
 
     def _callbacks(self, network: Any) -> list[keras.callbacks.Callback]:
         config = self.config

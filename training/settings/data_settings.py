@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfpqn.items import CLIPS, IMAGES, ItemSpec
+from tfpqn.items import CLIPS, IMAGES, SPECS, VECTORS, ItemSpec
 
 from .setting import check_settings, setting
 
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet, Splits
 
 FOLDER_FRAMES = 16
+IMAGE_SIZE = 64
 # Images per step, unless there are fewer.
 BATCH_SIZE = 64
-KINDS = (IMAGES, CLIPS)
 # One of these names the items.
-SOURCES = ("protocol", *(items.source for items in KINDS))
+SOURCES = ("protocol", *(items.source for items in SPECS))
 # Settings of augmentation and what they are without it.
 UNAUGMENTED = {"min_area": 1.0, "cutout": 0, "color_jitter": 0.0, "views": 1}
 
@@ -28,7 +29,7 @@ UNAUGMENTED = {"min_area": 1.0, "cutout": 0, "color_jitter": 0.0, "views": 1}
 class DataSettings:
     """The items, and what a batch of them is.
 
-    A folder is kept as an absolute path, so that a run is evaluated from any folder.
+    A folder or file is kept as an absolute path, so that a run is evaluated from any folder.
 
     Raises:
         ValueError: A setting is out of range or does not fit the others.
@@ -42,7 +43,19 @@ class DataSettings:
     )
     images: str | None = setting(None, "Folder of images, one subfolder per label.")
     videos: str | None = setting(None, "Folder of videos, one subfolder per label; or .npz set.")
-    image_size: int = setting(64, "Height and width that a folder's images get.", at_least=1)
+    vectors: str | None = setting(None, "File of vectors of another model: .npy, .npz, .parquet.")
+    labels: str | None = setting(
+        None, "Table of labels (.csv, .tsv, .parquet): item, label, and maybe split and group."
+    )
+    label_column: tuple[str, ...] = setting(
+        ("label",), "Column of the table that holds labels; several with commas between."
+    )
+    image_size: int | None = setting(
+        None,
+        "Height and width that a folder's images get.",
+        default_text="64; with weights what suits the backbone",
+        at_least=1,
+    )
     num_frames: int | None = setting(
         None, "Frames taken of each clip.", default_text="the protocol's number, or 16", at_least=1
     )
@@ -79,6 +92,14 @@ class DataSettings:
         for name in SOURCES[1:]:
             if getattr(self, name):
                 object.__setattr__(self, name, os.path.abspath(getattr(self, name)))
+        object.__setattr__(self, "label_column", tuple(self.label_column))
+        if self.labels:
+            object.__setattr__(self, "labels", os.path.abspath(self.labels))
+            if not self.folder:
+                raise ValueError(
+                    f"labels are for items of one's own ({', '.join(SOURCES[1:])}). "
+                    f"Received: labels={self.labels!r} without them"
+                )
         check_settings(self)
         for name, value in UNAUGMENTED.items():
             if not self.augment and getattr(self, name) != value:
@@ -104,7 +125,7 @@ class DataSettings:
 
     @property
     def folder(self) -> str | None:
-        """The folder of the items; None with a protocol."""
+        """The folder or file of the items; None with a protocol."""
         return next((folder for name in SOURCES[1:] if (folder := getattr(self, name))), None)
 
     @property
@@ -114,7 +135,7 @@ class DataSettings:
 
         if self.protocol is not None:
             return IMAGES if load_protocol(self.protocol).num_frames is None else CLIPS
-        return next(items for items in KINDS if getattr(self, items.source))
+        return next(items for items in SPECS if getattr(self, items.source))
 
     def load_splits(
         self, data_dir: str | Path | None = None, num_frames: int | None = None
@@ -125,18 +146,17 @@ class DataSettings:
             data_dir: Folder of tensorflow-datasets' prepared data sets.
             num_frames: Frames to take of each clip instead.
         """
-        from tfpqn.datasets import load_protocol, split_folder
+        from tfpqn.datasets import load_protocol
 
         if self.protocol is None:
-            items = self.open_folder(num_frames).readable()
-            return split_folder(items, labelled=self.views == 1)
+            return self.split(self.open_folder(num_frames))
         chosen = load_protocol(self.protocol)
         if num_frames is None and chosen.num_frames is not None:
             num_frames = self.num_frames
         return chosen.load(data_dir, num_frames)
 
     def open_folder(
-        self, num_frames: int | None = None, image_shape: tuple[int, int, int] | None = None
+        self, num_frames: int | None = None, image_shape: tuple[int, ...] | None = None
     ) -> ImageSet:
         """The items of the folder.
 
@@ -144,13 +164,36 @@ class DataSettings:
             num_frames: Frames to take of each clip instead.
             image_shape: `(height, width, channels)` to bring them to instead.
         """
-        from tfpqn.datasets import ImageFolder, open_clips
+        from tfpqn.datasets import ImageFolder, open_clips, open_vectors
 
-        image_shape = image_shape or (self.image_size, self.image_size, 3)
+        if self.items is VECTORS:
+            return open_vectors(self.folder or "")
+        size = self.image_size or IMAGE_SIZE
+        image_shape = image_shape or (size, size, 3)
         if self.items is CLIPS:
             frames = num_frames or self.num_frames or FOLDER_FRAMES
             return open_clips(self.folder or "", image_shape, frames)
         return ImageFolder(self.folder or "", image_shape)
+
+    def split(self, items: ImageSet, known: Mapping[str, bool] | None = None) -> Splits:
+        """The readable ones of the items, with the labels of the table, if there is one.
+
+        Args:
+            items: From `open_folder`.
+            known: As of `split_folder`.
+        """
+        from tfpqn.datasets import read_labels, split_folder
+
+        if self.labels is None:
+            items = items.readable()
+            return split_folder(items, labelled=self.goes_by_labels(items), known=known)
+        table = read_labels(self.labels, self.label_column)
+        items = table.apply(items).readable()
+        return table.split(items, labelled=self.goes_by_labels(items), known=known)
+
+    def goes_by_labels(self, items: ImageSet) -> bool:
+        """Whether the items' labels have a part in the split and in the training."""
+        return self.views == 1 and items.has_labels
 
     def _check_batch(self) -> None:
         views, samples = self.views, self.samples_per_class

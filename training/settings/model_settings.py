@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from tfpqn.items import CLIPS, IMAGES, ItemSpec
+from tfpqn.items import CLIPS, IMAGES, VECTORS, ItemSpec
 
 from .setting import check_settings, setting
 
@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from tfpqn.layers import Quantizer
 
 # Kind of network -> what it takes.
-MODELS: dict[str, ItemSpec] = {"pqn": IMAGES, "rpqn": IMAGES, "tpqn": CLIPS}
+MODELS: dict[str, tuple[ItemSpec, ...]] = {
+    "pqn": (IMAGES, VECTORS),
+    "rpqn": (IMAGES, VECTORS),
+    "tpqn": (CLIPS,),
+}
+# How an item and what its code stands for are compared: slice by slice, as in training, or whole.
+SUBSPACE = "subspace"
+SIMILARITIES = (SUBSPACE, "cosine", "dot", "l2")
 # Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
 CODE_LENGTH = 4
+TRAINED_BITS, FITTED_BITS = 24, 64
 # Of half precision the one that needs no scaled loss.
 PRECISIONS = ("float32", "mixed_bfloat16")
 # Setting -> the models that it is for, and its value for the others.
@@ -40,14 +48,30 @@ class ModelSettings:
         name="model",
         choices=tuple(MODELS),
     )
-    bits: int = setting(24, "Bits per code, a multiple of its positions.")
+    bits: int | None = setting(
+        None,
+        "Bits per code, a multiple of its positions.",
+        default_text="24; 64 for codebooks without training",
+    )
+    similarity: str | None = setting(
+        None,
+        "What codes keep: subspace for trained networks; cosine, dot or l2 of whole vectors.",
+        default_text="subspace; without labels l2, of pretrained backbones cosine",
+        choices=SIMILARITIES,
+    )
+    rotation: str | None = setting(
+        None, "opq turns vectors so that codebooks fit better.", choices=("opq",)
+    )
     num_levels: int | None = setting(
-        None, "Residual levels.", default_text="2 with rpqn, else 1", at_least=1
+        None,
+        "Residual levels.",
+        default_text="2 with rpqn, of whole vectors one a byte; else 1",
+        at_least=1,
     )
     num_subspaces: int | None = setting(
         None,
         "Codebooks in a level, of a segment.",
-        default_text="4 positions in all",
+        default_text="4 positions in all; of whole vectors one a byte",
         at_least=1,
     )
     num_segments: tuple[int, ...] = setting(
@@ -60,8 +84,26 @@ class ModelSettings:
     embedding_dim: int = setting(
         512, "Length of the embedding, of a segment; a multiple of the codebooks.", at_least=1
     )
-    backbone: str = setting("conv3", "conv3, resnet9, alexnet, or one of keras.applications.")
-    weights: str | None = setting(None, "imagenet, or a file, for a keras.applications model.")
+    backbone: str = setting(
+        None,
+        "conv3, resnet9, alexnet, efficientnet_lite0, or one of keras.applications.",
+        default_text="conv3, or the one that the weights are of",
+    )
+    weights: str | None = setting(
+        None, "imagenet, or a file: .npz of alexnet and efficientnet_lite0, else of Keras."
+    )
+    freeze_backbone: bool | None = setting(
+        None,
+        "Train on the features of a backbone with weights, computed once and kept.",
+        default_text="on with weights, but for clips and with an initial run",
+    )
+    dropout: float | None = setting(
+        None,
+        "Share of the features that training leaves out.",
+        default_text="0.2 on vectors and with a frozen backbone, else 0",
+        at_least=0,
+        below=1,
+    )
     normalization: str = setting(
         "batch",
         "Of conv3: batch, local_response or none.",
@@ -85,41 +127,75 @@ class ModelSettings:
         self._fill("num_segments", segments)
         check_settings(self)
         self._check_kind()
-        if self.num_levels is None:
-            self._fill("num_levels", 2 if self.kind == "rpqn" else 1)
-        if self.num_subspaces is None and min(segments, default=0) >= 1 and self.num_levels:
-            self._fill("num_subspaces", max(1, CODE_LENGTH // (self._groups * self.num_levels)))
+        if self.backbone is None:
+            from tfpqn.models.backbones import backbone_of_weights
+
+            self._fill("backbone", backbone_of_weights(self.weights))
+        if self.freeze_backbone is None:
+            is_start = self.weights is not None and self.initial_run is None
+            self._fill("freeze_backbone", is_start and self.kind != "tpqn")
+        self._check_similarity()
+        if self.similarity is not None:
+            self._fill_sizes()
         self._check_sizes()
         self._check_network()
 
     @property
-    def items(self) -> ItemSpec:
+    def items(self) -> tuple[ItemSpec, ...]:
         """What the network takes."""
         return MODELS[self.kind]
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether codebooks are fitted to whole vectors, and nothing is trained."""
+        return self.similarity not in (None, SUBSPACE)
+
+    @property
     def code_length(self) -> int:
         """Number of positions of a code."""
-        return self._groups * (self.num_levels or 1) * (self.num_subspaces or 1)
+        return self.build_quantizer(2).code_length
 
     @property
     def settles_codebooks(self) -> bool:
         """Whether codebooks are settled once training has ended."""
-        has_targets = not self.unit_codewords or (self.num_levels or 1) > 1
-        return has_targets and not self.freeze_codebooks
+        has_targets = not self.unit_codewords or self._levels > 1
+        return has_targets and not self.freeze_codebooks and not self.is_fitted
 
     @property
     def _groups(self) -> int:
         """Parts of an item that have codes of their own."""
-        return sum(self.num_segments) if self.items is CLIPS else 1
+        return sum(self.num_segments) if CLIPS in self.items else 1
+
+    @property
+    def _bits(self) -> int:
+        return (FITTED_BITS if self.is_fitted else TRAINED_BITS) if self.bits is None else self.bits
+
+    @property
+    def _levels(self) -> int:
+        if self.num_levels is not None or self.kind != "rpqn":
+            return self.num_levels or 1
+        if not self.is_fitted:
+            return 2
+        # Of squared distances the norm has a position of its own.
+        return max(1, self._bits // 8 // (self.num_subspaces or 1) - (self.similarity != "dot"))
+
+    @property
+    def _subspaces(self) -> int:
+        if self.num_subspaces is not None:
+            return self.num_subspaces
+        if self.is_fitted:
+            return max(1, self._bits // 8) if self.kind == "pqn" else 1
+        return max(1, CODE_LENGTH // (self._groups * self._levels))
 
     def build_quantizer(self, num_codewords: int | None = None) -> Quantizer:
         """The quantizer; its codebooks have `2 ** (bits / positions)` codewords unless told."""
         from tfpqn import layers
 
-        size = num_codewords or int(2 ** (self.bits // self.code_length))
-        levels, subspaces = self.num_levels or 1, self.num_subspaces or 1
+        size = num_codewords or int(2 ** (self._bits // self.code_length))
+        levels, subspaces = self._levels, self._subspaces
         rest: dict[str, Any] = {"alpha": self.alpha, "unit_codewords": self.unit_codewords}
+        if self.is_fitted:
+            rest["similarity"] = self.similarity
         if self.kind == "pqn":
             return layers.ProductQuantization(subspaces, size, **rest)
         if self.kind == "rpqn":
@@ -131,6 +207,25 @@ class ModelSettings:
 
     def _fill(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+
+    def _fill_sizes(self) -> None:
+        """Enter what the settings leave to each other, once it is known what is compared."""
+        sizes = {"bits": self._bits, "num_levels": self._levels, "num_subspaces": self._subspaces}
+        for name, value in sizes.items():
+            self._fill(name, value)
+
+    def _check_similarity(self) -> None:
+        if self.similarity == SUBSPACE and self.rotation:
+            raise ValueError(
+                "rotation is for codes of whole vectors, with similarity cosine, dot or l2. "
+                f"Received: rotation={self.rotation!r}, similarity={self.similarity!r}"
+            )
+        if self.is_fitted and (self.kind == "tpqn" or self.unit_codewords):
+            raise ValueError(
+                "similarity must be subspace with model tpqn or unit_codewords. "
+                f"Received: similarity={self.similarity!r}, model={self.kind!r}, "
+                f"unit_codewords={self.unit_codewords}"
+            )
 
     def _check_kind(self) -> None:
         """Settings of another model would be silently without effect."""
@@ -144,20 +239,21 @@ class ModelSettings:
 
     def _check_sizes(self) -> None:
         # Built with the smallest codebooks, to have its say on the other sizes first.
-        self.build_quantizer(2)
+        if min(self.num_segments, default=0) < 1:
+            self.build_quantizer(2)
         length = self.code_length
-        if self.bits < 1 or self.bits % length:
-            by_segment = " x segments" if self.items is CLIPS else ""
+        if self._bits < 1 or self._bits % length:
+            by_segment = " x segments" if CLIPS in self.items else ""
             raise ValueError(
                 f"bits must be a positive multiple of the {length} positions of a code "
                 f"(num_levels x num_subspaces{by_segment}). "
-                f"Received: bits={self.bits}, num_levels={self.num_levels}, "
-                f"num_subspaces={self.num_subspaces}"
+                f"Received: bits={self._bits}, num_levels={self._levels}, "
+                f"num_subspaces={self._subspaces}"
             )
-        if self.embedding_dim % (self.num_subspaces or 1):
+        if not self.is_fitted and self.embedding_dim % self._subspaces:
             raise ValueError(
                 "embedding_dim must be a multiple of num_subspaces. Received: "
-                f"embedding_dim={self.embedding_dim}, num_subspaces={self.num_subspaces}"
+                f"embedding_dim={self.embedding_dim}, num_subspaces={self._subspaces}"
             )
         self.build_quantizer()
 
@@ -169,6 +265,11 @@ class ModelSettings:
             raise ValueError(
                 "normalization is for the backbone 'conv3'. "
                 f"Received: {self.normalization!r}, backbone={self.backbone!r}"
+            )
+        if self.freeze_backbone and (not self.weights or self.kind == "tpqn"):
+            raise ValueError(
+                "freeze_backbone needs weights, those of a trained backbone, and a model of single "
+                f"images. Received: weights={self.weights!r}, model={self.kind!r}"
             )
         if self.freeze_codebooks and not self.initial_run:
             raise ValueError(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tfpqn.items import CLIPS, ItemSpec
 
-from .data_settings import SOURCES, DataSettings
+from .data_settings import IMAGE_SIZE, SOURCES, DataSettings
 from .loss_settings import LossSettings
-from .model_settings import MODELS, ModelSettings
+from .model_settings import MODELS, SUBSPACE, ModelSettings
 from .optimization_settings import (
     FEWEST_EPOCHS,
     IMAGES_SEEN,
@@ -27,10 +27,20 @@ if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet
 
 # Settings that `RunConfig.for_items` chooses where they are None.
-LEFT_TO_DATA = ("epochs", "batch_size", "classification_weight", "max_shift")
+LEFT_TO_DATA = (
+    *("epochs", "batch_size", "classification_weight", "max_shift"),
+    *("bits", "similarity", "num_levels", "num_subspaces"),
+)
+# Of features that others have made, which a head would learn by heart.
+HEAD_DROPOUT = 0.2
 # The method by itself: what recipes build on, and what settings of older versions mean where they
 # say nothing. A change of the defaults must reach neither.
 PLAIN: dict[str, Any] = {
+    "image_size": IMAGE_SIZE,
+    "backbone": "conv3",
+    "freeze_backbone": False,
+    "bits": 24,
+    "similarity": "subspace",
     "unit_codewords": True,
     "loss_scale": 4.0,
     "classification_weight": 0.0,
@@ -150,24 +160,47 @@ class RunConfig:
         Args:
             items: What the network is trained on.
         """
+        is_fitted = self._is_fitted(items)
+        similarity = ("cosine" if items.items.has_pixels else "l2") if is_fitted else SUBSPACE
         images = len(items) * math.prod(items.item_shape) // math.prod(items.image_shape)
-        has_classes = self.data.views == 1 and items.labels.ndim == 1
+        has_classes = self.data.goes_by_labels(items) and items.labels.ndim == 1
+        epochs = min(max(round(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS)
         chosen = {
             "batch_size": self.data.fitting_batch(len(items)),
-            "epochs": min(max(round(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS),
+            "epochs": 0 if is_fitted else epochs,
             "classification_weight": float(has_classes),
-            "max_shift": min(2, min(items.image_shape[:2]) // 16),
+            "max_shift": min(2, min(items.image_shape[:2]) // 16) if items.items.has_pixels else 0,
+            "similarity": similarity,
         }
         mine = self.flat()
-        return self.replace(**{name: chosen[name] for name in LEFT_TO_DATA if mine[name] is None})
+        open_names = [name for name in chosen if mine[name] is None]
+        return self.replace(**{name: chosen[name] for name in open_names})
+
+    def _is_fitted(self, items: ImageSet) -> bool:
+        """Whether codebooks are fitted to the items as they are, for want of labels.
+
+        Raises:
+            ValueError: They need training, and it needs labels.
+        """
+        if self.model.is_fitted or self.data.views > 1 or items.has_labels:
+            return self.model.is_fitted
+        is_trained = self.model.similarity is not None or self.optimization.epochs
+        has_meaning = not items.items.has_pixels or self.model.weights or self.model.initial_run
+        if is_trained or not has_meaning:
+            raise ValueError(
+                "Training needs at least two labels (subfolders) with two readable items each; "
+                "without labels it takes views=2, or weights of a trained backbone, of whose "
+                f"embeddings codes are made. Received: {len(items)} items without a label"
+            )
+        return True
 
     def build_network(
-        self, image_shape: tuple[int, int, int], steps: int, num_classes: int | None = None
+        self, image_shape: tuple[int, ...], steps: int, num_classes: int | None = None
     ) -> Any:
         """The compiled network of these settings, with fresh weights from the seed.
 
         Args:
-            image_shape: `(height, width, channels)`.
+            image_shape: `(height, width, channels)`; `(dim,)` for a network of vectors.
             steps: Steps in all, over which the learning rate falls to zero.
             num_classes: Number of classes, for a classifier.
 
@@ -188,31 +221,51 @@ class RunConfig:
         seed_keras(self.seed)
         is_plain = model.normalization == "batch"
         options = {} if is_plain else {"normalization": model.normalization}
-        network = ProductQuantizationNetwork(
-            build_backbone(
+        backbone = None
+        if len(image_shape) > 1:
+            backbone = build_backbone(
                 model.backbone, image_shape, weights=model.weights, dtype=model.precision, **options
-            ),
+            )
+        network = ProductQuantizationNetwork(
+            backbone,
             model.build_quantizer(),
-            model.embedding_dim,
-            center_embeddings=model.center_embeddings,
+            None if model.is_fitted else model.embedding_dim,
+            center_embeddings=model.center_embeddings and not model.is_fitted,
+            rotation=model.rotation is not None,
             num_classes=num_classes if weight else None,
             classified="embeddings" if loss.sides == "raw" else loss.classified,
             classification_weight=weight,
             label_smoothing=loss.label_smoothing,
+            scale_features=self._has_head,
+            dropout=model.dropout if model.dropout is not None else HEAD_DROPOUT * self._has_head,
         )
+        if not network.built:
+            network.build((None, *image_shape))
         optimizer = self.optimization.build(network, steps)
         network.compile(optimizer, loss.build(), loss_weights=loss.weight)
         return network
 
+    @property
+    def _has_head(self) -> bool:
+        """Whether training sees features that others have made, and changes none of them."""
+        is_given = self.model.freeze_backbone or not self.data.items.has_pixels
+        return is_given and not self.model.is_fitted
+
     def _fill_in(self) -> None:
         """Settle what one part of the settings leaves to another."""
         if not any(getattr(self.data, name) for name in SOURCES):
-            protocol = "moving-digits" if self.model.items is CLIPS else "digits"
+            protocol = "moving-digits" if CLIPS in self.model.items else "digits"
             data = dataclasses.replace(self.data, protocol=protocol)
+            object.__setattr__(self, "data", data)
+        if self.data.image_size is None and self.model.weights is not None:
+            from tfpqn.models.backbones import image_size_of
+
+            data = dataclasses.replace(self.data, image_size=image_size_of(self.model.backbone))
             object.__setattr__(self, "data", data)
         if self.optimization.learning_rate is None:
             rate = LEARNING_RATES[self.optimization.optimizer]
-            is_start = self.model.weights is None and self.model.initial_run is None
+            is_start = self._has_head or self.model.weights is None
+            is_start = is_start and self.model.initial_run is None
             # Large steps would undo trained weights.
             rate = rate if is_start else rate / 10
             optimization = dataclasses.replace(self.optimization, learning_rate=rate)
@@ -220,8 +273,8 @@ class RunConfig:
 
     def _check_items(self) -> None:
         items: ItemSpec = self.data.items
-        if items is not self.model.items:
-            models = [kind for kind, takes in MODELS.items() if takes is items]
+        if items not in self.model.items:
+            models = [kind for kind, takes in MODELS.items() if items in takes]
             source = self.data.protocol or items.source
             raise ValueError(
                 f"model must be one of {models} for {source!r}, whose items are {items.kind}. "

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfpqn.datasets.image_set import ImageSet
 from tfpqn.datasets.plain_images import encode_png
+from tfpqn.items import CLIPS
 
 
 class ClipSet(ImageSet):
@@ -24,6 +25,7 @@ class ClipSet(ImageSet):
         mirrors_alike: Whether a mirrored clip keeps its label; a motion to the left does not.
     """
 
+    items = CLIPS
     num_frames: int
 
     @property

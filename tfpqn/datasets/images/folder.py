@@ -50,5 +50,9 @@ class ImageFolder(ImageSet):
         images = np.concatenate([batch.images for batch in batches])
         return ImageArrays(images, part.labels, part.ids, part.label_names)
 
+    def stamp(self, position: int) -> tuple[int, int]:
+        status = self.files[position].stat()
+        return status.st_size, status.st_mtime_ns
+
     def encoded_image(self, position: int) -> bytes:
         return make_plain(self.files[position].read_bytes())

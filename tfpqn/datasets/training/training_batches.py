@@ -145,7 +145,7 @@ class TrainingBatches:
         return map_ahead(self._make_batch, steps, num_ahead=BATCHES_AHEAD, num_threads=NUM_THREADS)
 
     def _make_tensors(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        kinds = (tf.uint8, self._labels.dtype)
+        kinds = (self.images.item_dtype, self._labels.dtype)
         images, labels = tf.numpy_function(self._make_batch, [step], kinds)
         images = tf.ensure_shape(images, [self.batch_size, *self.images.item_shape])
         return images, tf.ensure_shape(labels, [self.batch_size, *self._labels.shape[1:]])

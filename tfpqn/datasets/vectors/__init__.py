@@ -1,0 +1,1 @@
+"""Vectors of another model: arrays and files of them."""

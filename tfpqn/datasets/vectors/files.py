@@ -1,0 +1,60 @@
+"""Files of vectors: .npy, .npz and Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tfpqn.datasets.vectors.parquet import ParquetVectors
+from tfpqn.datasets.vectors.vector_set import VectorSet
+from tfpqn.files.npz import read_npz
+
+
+def open_vectors(path: str | Path) -> VectorSet:
+    """The vectors of a file.
+
+    Args:
+        path: `.npy` `[num_vectors, dim]`, which is memory-mapped; `.npz` with an array `vectors`
+            and maybe `ids` and `labels`; or `.parquet`, see `ParquetVectors`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        TypeError: It holds something else than real numbers; Python objects are never built.
+        ValueError: It is another kind of file, or its vectors are not finite or of a wrong shape.
+    """
+    path = Path(path)
+    if not path.is_file():
+        received = "a folder" if path.is_dir() else "which does not exist"
+        raise FileNotFoundError(f"Vectors must be a file. Received: {str(path)!r}, {received}")
+    if path.suffix.lower() not in _OPENERS:
+        raise ValueError(
+            f"A file of vectors must be one of {list(_OPENERS)}. Received: {str(path)!r}"
+        )
+    try:
+        return _OPENERS[path.suffix.lower()](path)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _open_npy(path: Path) -> VectorSet:
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"it must be an .npy of plain numbers. Received: {error}") from error
+    if not isinstance(vectors, np.ndarray):
+        raise ValueError("it must be an .npy of plain numbers. Received: another kind of file")
+    return VectorSet(vectors)
+
+
+def _open_npz(path: Path) -> VectorSet:
+    arrays = read_npz(path, ["vectors"], ["ids", "labels"])
+    return VectorSet(arrays["vectors"], arrays.get("labels"), arrays.get("ids"))
+
+
+_OPENERS: dict[str, Callable[[Path], VectorSet]] = {
+    ".npy": _open_npy,
+    ".npz": _open_npz,
+    ".parquet": ParquetVectors,
+}

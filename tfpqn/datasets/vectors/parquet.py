@@ -1,0 +1,121 @@
+"""Vectors in a Parquet file, read a row group at a time."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tfpqn.datasets.image_set import ImageBatch
+from tfpqn.datasets.vectors.vector_set import VectorSet
+from tfpqn.files.foreign import reading
+from tfpqn.items import to_vectors
+
+# Columns that mean something; any other of plain values is metadata.
+ID_COLUMN, LABEL_COLUMN = "id", "label"
+
+
+class ParquetVectors(VectorSet):
+    """Vectors of a Parquet file that need not fit into memory.
+
+    One column holds lists of numbers, all of one length. A column `id` holds the ids, else row
+    numbers are; `label` holds labels, numbers or names; other columns are metadata. These are held
+    in memory, and of the vectors a row group. Rows are best read in their order.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no Parquet file, does not have exactly one column of vectors, or these
+            differ in width, are missing or not finite.
+    """
+
+    in_memory = False
+    fields = ("rows", "labels", "ids")
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with reading(self.path, "a Parquet file with one column of vectors"):
+            self._file = pq.ParquetFile(self.path)
+            schema = self._file.schema_arrow
+            lists = [field.name for field in schema if _is_vectors(field.type)]
+            if len(lists) != 1:
+                raise ValueError(f"{len(lists)} columns of lists of numbers: {lists}")
+            self._column = lists[0]
+            counts = [self._file.metadata.row_group(i).num_rows for i in range(self.num_groups)]
+            self._starts = np.cumsum([0, *counts])
+            dim = self._check_all()
+            others = self._file.read([name for name in schema.names if name != self._column])
+        columns = {name: _to_numpy(others[name]) for name in others.column_names}
+        ids, labels = columns.pop(ID_COLUMN, None), columns.pop(LABEL_COLUMN, None)
+        self.rows = np.arange(self._file.metadata.num_rows)
+        self._describe((len(self.rows), dim), labels, ids, (), columns)
+
+    @property
+    def num_groups(self) -> int:
+        """Row groups of the file."""
+        return self._file.metadata.num_row_groups
+
+    def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> ImageBatch:
+        rows = self.rows[positions]
+        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        vectors = np.empty((len(rows), *self.image_shape), np.float32)
+        for group in np.unique(groups):
+            chosen = groups == group
+            vectors[chosen] = self._read_group(int(group))[rows[chosen] - self._starts[group]]
+        return ImageBatch(vectors, positions)
+
+    def held_in_memory(self, most_bytes: int) -> VectorSet:
+        """The vectors in memory; where they take more, so many of them, evenly spread."""
+        most = max(1, most_bytes // (4 * self.image_shape[0]))
+        chosen = np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64)
+        part = self.subset(chosen)
+        vectors = np.concatenate([batch.images for batch in part.batches(2**12)])
+        return VectorSet(vectors, part.labels, part.ids, part.label_names)
+
+    def _check_all(self) -> int:
+        """The width of all vectors, after a look at them."""
+        dims = set()
+        for group in range(self.num_groups):
+            if self._starts[group + 1] > self._starts[group]:
+                dims.add(self._read_group(group).shape[1])
+        if len(dims) != 1:
+            raise ValueError(f"vectors of the widths {sorted(dims)}")
+        return int(dims.pop())
+
+    def _read_group(self, group: int) -> np.ndarray:
+        return _read_group(self._file, self._column, group)
+
+
+@functools.lru_cache(maxsize=2)
+def _read_group(file: Any, name: str, group: int) -> np.ndarray:
+    """Vectors float32 `[rows, dim]` of a row group."""
+    column = file.read_row_group(group, [name])[name].combine_chunks()
+    lists = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    lengths = set(np.diff(lists.offsets)) if not pa.types.is_fixed_size_list(lists.type) else ()
+    if lists.null_count or len(set(lengths)) > 1:
+        raise ValueError(f"vectors in row group {group} that are missing or differ in width")
+    values = lists.flatten()
+    if values.null_count:
+        raise ValueError(f"missing numbers in vectors of row group {group}")
+    numbers = values.to_numpy(zero_copy_only=False)
+    return to_vectors(numbers.reshape(len(lists), -1), f"the vectors of row group {group}")
+
+
+def _is_vectors(kind: pa.DataType) -> bool:
+    is_list = (
+        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    )
+    if not is_list:
+        return False
+    inner = kind.value_type
+    return pa.types.is_floating(inner) or pa.types.is_integer(inner)
+
+
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(column.to_numpy())

@@ -1,0 +1,100 @@
+"""Training on features of a frozen backbone, computed once and kept in the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from tfpqn.datasets import ImageSet, Splits, VectorSet
+from tfpqn.files.atomic import sha256_of_file, write_file_atomically
+from tfpqn.files.npz import read_npz
+
+from ..loops.progress import shown_steps
+from .initial_run import copy_weights
+from .run import Run
+
+BATCH_SIZE = 64
+
+
+class FrozenBackbone:
+    """The backbone of a run with `freeze_backbone`, before and after the training of the rest.
+
+    Args:
+        run: The run, with nothing left open.
+        splits: Its images.
+        progress: Whether to show on stderr how many features are computed.
+    """
+
+    def __init__(self, run: Run, splits: Splits, progress: bool = True) -> None:
+        self.run = run
+        self.progress = progress
+        self.images = splits
+        self._network: Any = None
+
+    def splits(self, *, with_queries: bool) -> Splits:
+        """The features of the training images; those of database and queries if they are needed."""
+        train = self._features(self.images.train)
+        if not with_queries:
+            return Splits(train, train, train)
+        is_one = self.images.database is self.images.train
+        database = train if is_one else self._features(self.images.database)
+        return Splits(train, database, self._features(self.images.query))
+
+    def complete(self, head: Any) -> Any:
+        """The network from images, with what the network from features has learned."""
+        network = self._build(head.num_classes)
+        copy_weights(head, network, parts=("embedding", "quantizer", "classifier"))
+        network.optimizer.build(network.trainable_variables)
+        return network
+
+    def _build(self, num_classes: int | None) -> Any:
+        network = self.run.config.build_network(self.images.train.image_shape, 1, num_classes)
+        network.backbone.trainable = False
+        return network
+
+    def _features(self, images: ImageSet) -> VectorSet:
+        """Features of a set: those in the run's folder, or computed and kept there."""
+        path = self.run.folder / "features" / f"{self._key(images)}.npz"
+        if not path.is_file():
+            path.parent.mkdir(exist_ok=True)
+            vectors, rows = self._compute(images)
+            content = io.BytesIO()
+            np.savez(content, vectors=vectors, rows=rows)
+            write_file_atomically(path, content.getvalue())
+        arrays = read_npz(path, ["vectors", "rows"])
+        part = images.subset(arrays["rows"])
+        return VectorSet(arrays["vectors"], part.labels, part.ids, part.label_names)
+
+    def _compute(self, images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+        """Features `[images, num_features]` of those that can be read, and their rows."""
+        if self._network is None:
+            config, num_labels = self.run.config, len(images.label_names) or 1
+            weight = config.loss.classification_weight
+            self._network = self._build(num_labels if weight else None)
+        vectors, rows = [], []
+        done = 0
+        with shown_steps(self.progress) as show:
+            for batch in images.batches(BATCH_SIZE):
+                vectors.append(_pool(self._network.backbone.predict_on_batch(batch.images)))
+                rows.append(batch.positions)
+                show("Features", done := done + len(batch.positions), len(images))
+        return np.concatenate(vectors), np.concatenate(rows)
+
+    def _key(self, images: ImageSet) -> str:
+        """Digest of all that features depend on: backbone, weights, size of images, and files."""
+        model = self.run.config.model
+        weights = str(model.weights)
+        digest = sha256_of_file(weights) if "." in weights else weights
+        files = [(str(id_), images.stamp(row)) for row, id_ in enumerate(images.ids)]
+        facts = (model.backbone, digest, images.image_shape, files)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _pool(features: Any) -> np.ndarray:
+    """Feature maps averaged over height and width, as a network does."""
+    features = np.asarray(ops.convert_to_numpy(features), np.float32)
+    return features.mean(axis=(1, 2)) if features.ndim == 4 else features
