@@ -19,6 +19,8 @@ if _TYPE_CHECKING:
     from tfpqn.datasets.images.decoding import decode_image as decode_image
     from tfpqn.datasets.images.decoding import plain_sentence as plain_sentence
     from tfpqn.datasets.images.folder import ImageFolder as ImageFolder
+    from tfpqn.datasets.labels.labels_file import LabelsFile as LabelsFile
+    from tfpqn.datasets.labels.read_labels import read_labels as read_labels
     from tfpqn.datasets.plain_images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
     from tfpqn.datasets.plain_images import MAX_PIXELS as MAX_PIXELS
     from tfpqn.datasets.plain_images import make_plain as make_plain
@@ -40,6 +42,8 @@ _MODULES = {
     "images.arrays": ["ImageArrays"],
     "images.decoding": ["decode_image", "plain_sentence"],
     "images.folder": ["ImageFolder"],
+    "labels.labels_file": ["LabelsFile"],
+    "labels.read_labels": ["read_labels"],
     "plain_images": ["IMAGE_SUFFIXES", "MAX_PIXELS", "make_plain"],
     "protocols": ["Protocol", "load_protocol", "protocol_names"],
     "splits": ["Splits", "split_folder"],

@@ -12,6 +12,7 @@ import numpy as np
 from tfpqn.datasets.image_set import ImageSet, fingerprint
 
 SPLIT_SEED = 0
+SPLIT_NAMES = ("train", "database", "query")
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,46 @@ def split_folder(
         )
     database = images.subset(np.flatnonzero(~is_query))
     return Splits(database, database, images.subset(np.flatnonzero(is_query)))
+
+
+def split_as_told(
+    items: ImageSet, names: np.ndarray, *, has_database: bool, labelled: bool = True
+) -> Splits:
+    """Split a set by the name of each item's part.
+
+    Unlabelled items are not trained on, unless labels do not matter. In the database they are
+    relevant to no query.
+
+    Args:
+        items: A set whose labels are integers or multi-hot rows.
+        names: One of `SPLIT_NAMES` an item.
+        has_database: Whether there is a database beside the training set; if not, the training
+            items are searched.
+        labelled: Whether the labels matter.
+
+    Raises:
+        ValueError: A part has no item, or the training set has items of one label alone.
+    """
+    parts = {name: items.subset(np.flatnonzero(names == name)) for name in SPLIT_NAMES}
+    if not has_database:
+        parts["database"] = parts["train"]
+    if labelled:
+        parts["train"] = _require_different_labels(parts["train"])
+    sizes = {name: len(part) for name, part in parts.items()}
+    if not all(sizes.values()):
+        raise ValueError(f"Each split must have an item that can be read. Received: {sizes}")
+    return Splits(**parts)
+
+
+def _require_different_labels(train: ImageSet) -> ImageSet:
+    """The items that have a label, which must not be the same for all."""
+    chosen = _find_labelled(train.labels)
+    if len(train) and len(np.unique(train.labels[chosen], axis=0)) < 2:
+        raise ValueError(
+            "Training items must be of two or more labels. Received: "
+            f"{len(chosen)} of {len(train)} items with a label, and no two that differ"
+        )
+    return train if len(chosen) == len(train) else train.subset(chosen)
 
 
 def _find_labelled(labels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Labels, splits and groups of items from a table."""
