@@ -10,8 +10,8 @@ from keras import ops
 
 from tfpqn.codebooks.levels import apply_in_chunks
 from tfpqn.datasets import ImageSet, Splits
-from tfpqn.metrics import rank_items
-from tfpqn.ops import adc_scores, label_relevance
+from tfpqn.metrics import rank_gains, rank_items
+from tfpqn.ops import adc_scores, count_shared_labels, label_relevance
 
 TIES = "expected value over the orders of equally scored items"
 
@@ -61,11 +61,12 @@ def evaluate(
         network: A `ProductQuantizationNetwork`.
         splits: `query` and `database` are used.
         cutoffs: The R of each mAP@R to report beside the mAP over the full ranking.
-        recall_ks: The k of each recall@k.
+        recall_ks: The k of each recall@k, and of each NDCG@k where items have several labels.
         batch_size: Images, or frames of clips, embedded at once.
 
     Returns:
-        A dict that JSON can hold: `mAP`, `mAP@R`, `recall@k`, the same under `raw_embeddings`,
+        A dict that JSON can hold: `mAP`, `mAP@R`, `recall@k`, for multi-hot labels `NDCG@k` (an
+        item's gain is its share of the query's labels), the same under `raw_embeddings`,
         `soft_items` (the mAP against items as in training), `coded_queries` (the mAP of a symmetric
         search: queries are their own codes' reconstructions), `prefixes` (for a residual quantizer
         the mAP of its first levels alone), `neighbour_recall` (under `"n@k"` the share of the n
@@ -272,19 +273,37 @@ def _measure(
     if find_label_gap(query_labels, database_labels):
         return {"mAP": None, "mAP@R": {}, "recall@k": {}}
     sums = np.zeros(1 + len(cutoffs) + len(recall_ks))
+    ndcg_sums = np.zeros(len(recall_ks))
     for rows, relevance in relevance_blocks(query_labels, database_labels):
-        for ranking in rank_items(scores(rows), relevance):
+        block = scores(rows)
+        if query_labels.ndim == 2 and recall_ks:
+            ndcg_sums += _sum_ndcgs(block, query_labels[rows], database_labels, recall_ks)
+        for ranking in rank_items(block, relevance):
             sums += [
                 ranking.average_precision(),
                 *(ranking.average_precision(cutoff) for cutoff in cutoffs),
                 *(ranking.recall(k) for k in recall_ks),
             ]
     means = [float(mean) for mean in sums / len(query_labels)]
-    return {
+    figures = {
         "mAP": means[0],
         "mAP@R": dict(zip(map(str, cutoffs), means[1:], strict=False)),
         "recall@k": dict(zip(map(str, recall_ks), means[1 + len(cutoffs) :], strict=True)),
     }
+    if query_labels.ndim == 2:
+        ndcgs = (ndcg_sums / len(query_labels)).tolist()
+        figures["NDCG@k"] = dict(zip(map(str, recall_ks), ndcgs, strict=True))
+    return figures
+
+
+def _sum_ndcgs(
+    scores: np.ndarray, query_labels: np.ndarray, database_labels: np.ndarray, ks: Sequence[int]
+) -> np.ndarray:
+    """Sum of each NDCG@k over the queries of a block, whose labels are multi-hot."""
+    # The share among the query's labels, times a number that NDCG does not depend on.
+    gains = ops.convert_to_numpy(count_shared_labels(query_labels, database_labels))
+    rankings = rank_gains(scores, gains)
+    return np.sum([[ranking.ndcg(k) for k in ks] for ranking in rankings], axis=0)
 
 
 def _usage(codes: np.ndarray, num_codewords: int) -> float:

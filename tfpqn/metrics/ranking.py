@@ -75,7 +75,7 @@ class Ranking(NamedTuple):
 
     def average_precision(self, cutoff: int | None = None) -> float:
         """See `tfpqn.metrics.average_precision`."""
-        _require_ranks(cutoff)
+        require_ranks(cutoff)
         if cutoff is not None and cutoff < self.size.sum():
             return self._truncated_average_precision(cutoff)
         total = self.relevant.sum()
@@ -83,7 +83,7 @@ class Ranking(NamedTuple):
 
     def recall(self, k: int) -> float:
         """See `tfpqn.metrics.recall_at_k`."""
-        _require_ranks(k)
+        require_ranks(k)
         inside, boundary, room = self._split(k)
         if inside.relevant.sum() or not room or not len(boundary.size):
             return float(inside.relevant.sum() > 0)
@@ -126,13 +126,7 @@ def rank_items(scores: np.ndarray, relevance: np.ndarray) -> list[Ranking]:
         ValueError: Shapes differ or scores hold NaN.
     """
     scores, relevance = np.asarray(scores), np.asarray(relevance).astype(bool)
-    if scores.ndim != 2 or scores.shape != relevance.shape:
-        raise ValueError(
-            "scores and relevance must both have shape [queries, items]. "
-            f"Received: {scores.shape} and {relevance.shape}"
-        )
-    if np.isnan(scores).any():
-        raise ValueError("scores must not be NaN. Received: NaN, which has no place in a ranking")
+    require_scores(scores, relevance, "relevance")
     return [_group_ties(*row) for row in zip(scores, relevance, strict=True)]
 
 
@@ -151,7 +145,19 @@ def _group_ties(scores: np.ndarray, relevance: np.ndarray) -> Ranking:
     )
 
 
-def _require_ranks(count: int | None) -> None:
+def require_scores(scores: np.ndarray, others: np.ndarray, name: str) -> None:
+    """Raises ValueError unless scores, and what is known of their items, can be ranked."""
+    if scores.ndim != 2 or scores.shape != others.shape:
+        raise ValueError(
+            f"scores and {name} must both have shape [queries, items]. "
+            f"Received: {scores.shape} and {others.shape}"
+        )
+    if np.isnan(scores).any():
+        raise ValueError("scores must not be NaN. Received: NaN, which has no place in a ranking")
+
+
+def require_ranks(count: int | None) -> None:
+    """Raises ValueError if a number of ranks is given that is no such number."""
     if count is not None and count < 1:
         raise ValueError(f"The number of ranks must be at least 1. Received: {count}")
 

@@ -9,6 +9,7 @@ from tfpqn.ops.codes import code_dtype as code_dtype
 from tfpqn.ops.codes import decode_codes as decode_codes
 from tfpqn.ops.lookup import adc_scores as adc_scores
 from tfpqn.ops.lookup import build_lookup_tables as build_lookup_tables
+from tfpqn.ops.relevance import count_shared_labels as count_shared_labels
 from tfpqn.ops.relevance import label_relevance as label_relevance
 from tfpqn.ops.relevance import number_labels as number_labels
 from tfpqn.ops.segments import average_segments as average_segments

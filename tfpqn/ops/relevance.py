@@ -62,20 +62,51 @@ def label_relevance(row_labels: Tensor, column_labels: Tensor) -> Tensor:
     Raises:
         ValueError: The labels have another rank, or the two sides have different forms.
     """
-    row_labels, column_labels = (
-        ops.convert_to_tensor(labels) for labels in _number_alike(row_labels, column_labels)
-    )
-    ranks = len(row_labels.shape), len(column_labels.shape)
-    if ranks[0] != ranks[1] or ranks[0] not in (1, 2) or _widths_differ(row_labels, column_labels):
-        raise ValueError(
-            "Labels must be integers [batch] or multi-hot [batch, num_labels], alike on both "
-            f"sides. Received: shapes {tuple(row_labels.shape)} and {tuple(column_labels.shape)}"
-        )
-    if ranks[0] == 2 and row_labels.shape[1] != 1:
-        shared = ops.matmul(_as_float(row_labels), ops.transpose(_as_float(column_labels)))
-        return shared > 0.5
+    row_labels, column_labels = _to_tensors(row_labels, column_labels)
+    if len(row_labels.shape) == 2 and row_labels.shape[1] != 1:
+        return _count_shared(row_labels, column_labels) > 0.5
     # Compared in their own dtype: as float32, ids beyond 2**24 would merge.
     return ops.equal(ops.reshape(row_labels, (-1, 1)), ops.reshape(column_labels, (1, -1)))
+
+
+def count_shared_labels(row_labels: Tensor, column_labels: Tensor) -> Tensor:
+    """How many labels each row item and each column item have in common.
+
+    Args:
+        row_labels: Multi-hot `[rows, num_labels]`.
+        column_labels: The same for the columns.
+
+    Returns:
+        float32 tensor `[rows, columns]` of whole numbers.
+
+    Raises:
+        ValueError: The labels have another rank, or the two sides have different widths.
+    """
+    row_labels, column_labels = _to_tensors(row_labels, column_labels)
+    if len(row_labels.shape) != 2:
+        raise ValueError(
+            "Labels must be multi-hot [batch, num_labels]. "
+            f"Received: shape {tuple(row_labels.shape)}"
+        )
+    return _count_shared(row_labels, column_labels)
+
+
+def _to_tensors(row_labels: Any, column_labels: Any) -> tuple[Tensor, Tensor]:
+    """Labels of both sides as tensors of the same form."""
+    rows, columns = (
+        ops.convert_to_tensor(labels) for labels in _number_alike(row_labels, column_labels)
+    )
+    ranks = len(rows.shape), len(columns.shape)
+    if ranks[0] != ranks[1] or ranks[0] not in (1, 2) or _widths_differ(rows, columns):
+        raise ValueError(
+            "Labels must be integers [batch] or multi-hot [batch, num_labels], alike on both "
+            f"sides. Received: shapes {tuple(rows.shape)} and {tuple(columns.shape)}"
+        )
+    return rows, columns
+
+
+def _count_shared(row_labels: Tensor, column_labels: Tensor) -> Tensor:
+    return ops.matmul(_as_float(row_labels), ops.transpose(_as_float(column_labels)))
 
 
 def _is_tensor(labels: Any) -> bool:
