@@ -67,7 +67,7 @@ class LabelsFile:
 
         Raises:
             ValueError: The file names an item that the set does not have, or does not name one that
-                it has, or names none of them.
+                it has and `missing` is "error".
         """
         if missing not in ("error", "skip"):
             raise ValueError(f"missing must be 'error' or 'skip'. Received: {missing!r}")
@@ -104,10 +104,9 @@ class LabelsFile:
         rows = self._find_rows(items)
         self._require_named(items, rows)
         if self.splits is not None:
-            names = np.array(self.splits, object)
-            return split_as_told(
-                items, names[rows], has_database="database" in names, labelled=labelled
-            )
+            names = np.array(self.splits, object)[rows]
+            has_database = "database" in self.splits
+            return split_as_told(items, names, has_database=has_database, labelled=labelled)
         groups = self._groups_of(rows)
         return split_folder(items, query_share, labelled=labelled, groups=groups, known=known)
 
