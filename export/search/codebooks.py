@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
+
+
+class Distance(NamedTuple):
+    """How scores go by distance: a score of a query q and a reconstruction x is
+
+    `constant - weight * ||q - x||^2`, where `||x||^2` may be rounded, or another length.
+
+    Attributes:
+        weight: Factor of the squared distance.
+        constant: Score at distance 0.
+        offsets: float32 `[code_length, num_codewords]`, of `-weight * ||x||^2` what each position
+            of a code adds; a position beyond those of the codebooks adds nothing else.
+    """
+
+    weight: float
+    constant: float
+    offsets: np.ndarray
 
 
 class Codebooks:
@@ -17,10 +36,14 @@ class Codebooks:
         values: Variable `[num_levels, num_codebooks, num_codewords, slice_dim]`, or of one level
             without the first axis.
         embedding_dim: Length of the embeddings.
+        distance: How scores go by distance; None for those that are inner products.
     """
 
-    def __init__(self, values: tf.Variable, embedding_dim: int) -> None:
+    def __init__(
+        self, values: tf.Variable, embedding_dim: int, distance: Distance | None = None
+    ) -> None:
         self.values = values
+        self.distance = distance
         self.embedding_dim = embedding_dim
         self.num_codebooks, self.num_codewords, self.slice_dim = values.shape[-3:]
         self.num_levels = values.shape[0] if len(values.shape) == 4 else 1
@@ -29,10 +52,11 @@ class Codebooks:
     @property
     def code_length(self) -> int:
         """Number of positions of a code."""
-        return self.num_levels * self.num_slices
+        own = self.num_levels * self.num_slices
+        return own if self.distance is None else len(self.distance.offsets)
 
     def make_tables(self, embeddings: tf.Tensor) -> tf.Tensor:
-        """Inner products with all codewords.
+        """What each codeword adds to scores: inner products, or parts of distances.
 
         Args:
             embeddings: float32 `[queries, embedding_dim]`, in the form that search compares.
@@ -47,7 +71,17 @@ class Codebooks:
             )
             for level in self._levels()
         ]
-        return tables[0] if len(tables) == 1 else tf.concat(tables, axis=1)
+        products = tables[0] if len(tables) == 1 else tf.concat(tables, axis=1)
+        return products if self.distance is None else self._to_distances(products, embeddings)
+
+    def _to_distances(self, products: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        weight, constant, offsets = self.distance
+        extra = len(offsets) - products.shape[1]
+        tables = 2.0 * weight * tf.pad(products, [[0, 0], [0, extra], [0, 0]]) + offsets
+        # What all scores of a query have in common stands at the first position.
+        common = constant - weight * tf.reduce_sum(tf.square(embeddings), axis=1)
+        first = tf.one_hot([0], len(offsets))
+        return tables + (common[:, tf.newaxis] * first)[:, :, tf.newaxis]
 
     def decode(self, codes: tf.Tensor) -> tf.Tensor:
         """Reconstructions `[batch, embedding_dim]` of int32 codes `[batch, code_length]`."""
@@ -66,7 +100,9 @@ class Codebooks:
         for level, values in enumerate(self._levels()):
             for number in range(self.num_slices):
                 vectors[level, number, :, number] = values[number % self.num_codebooks]
-        return vectors.reshape(self.code_length, self.num_codewords, self.embedding_dim)
+        vectors = vectors.reshape(-1, self.num_codewords, self.embedding_dim)
+        extra = self.code_length - len(vectors)
+        return np.pad(vectors, ((0, extra), (0, 0), (0, 0)))
 
     def _levels(self) -> list[tf.Tensor]:
         """`[num_codebooks, num_codewords, slice_dim]` of each level."""

@@ -22,8 +22,8 @@ from tfpqn.index import CodeIndex, build_index, network_layout
 from tfpqn.layers import TemporalProductQuantization
 from tfpqn.losses import AsymmetricTripletLoss
 from tfpqn.training import Run, RunConfig, train
+from tfpqn.training.runs import initial_run
 from tfpqn.training.runs import train as run_training
-from tfpqn.training.runs.initial_run import copy_weights
 
 CONFIG = RunConfig.of(bits=16, embedding_dim=16, epochs=2, batch_size=16, seed=3)
 
@@ -92,7 +92,7 @@ def test_initial_weights_are_taken_once_and_not_after_a_checkpoint(
 ) -> None:
     shutil.copytree(frozen.folder, tmp_path / "run")
     (tmp_path / "run" / "network.keras").unlink()
-    monkeypatch.delattr(run_training, "copy_weights")
+    monkeypatch.delattr(run_training, "start_from")
     again = train_in(tmp_path / "run", frozen_from(source))
     assert_bit_equal(again.load_network().weights, frozen.load_network().weights)
 
@@ -157,7 +157,7 @@ def test_quantizer_of_another_kind_is_refused_though_its_codebooks_have_the_same
         make_network_with(TemporalProductQuantization(segments, 1, 16)) for segments in ((1, 2), 3)
     )
     with pytest.raises(ValueError, match="for its codes to stay valid.*3.*Received:.*1, 2"):
-        copy_weights(*networks, with_codebooks=True)
+        initial_run.start_from(*networks, with_codebooks=True)
 
 
 def test_plain_keras_leaves_frozen_codebooks_alone() -> None:

@@ -49,7 +49,10 @@ def build(**settings: Any) -> Any:
         ({"backbone": "vgg"}, "Unknown backbone.*conv3.*ResNet50.*Received: 'vgg'"),
         ({"normalization": "layer"}, "normalization must be one of"),
         ({"normalization": "none", "backbone": "resnet9"}, "normalization is for the backbone"),
-        ({"weights": "imagenet"}, "'conv3' has no published weights.*'imagenet'"),
+        (
+            {"weights": "imagenet", "backbone": "conv3"},
+            "'conv3' has no published weights.*'imagenet'",
+        ),
         ({"precision": "mixed_float16"}, "precision must be one of .*Received: 'mixed_float16'"),
         ({"freeze_codebooks": True}, "freeze_codebooks needs initial_run.*initial_run=None"),
         ({"alpha": 0.0}, "alpha must be positive and finite. Received: alpha=0.0"),
@@ -109,7 +112,8 @@ def test_setting_that_does_not_exist_is_refused_with_those_that_do() -> None:
 def test_sizes_left_open_give_codes_of_four_positions_or_the_fewest_there_can_be(
     settings: dict[str, Any], levels: int, subspaces: int, length: int
 ) -> None:
-    config = RunConfig.of(**{"bits": 8, "embedding_dim": 16, **settings})
+    settings = {"bits": 8, "embedding_dim": 16, "similarity": "subspace", **settings}
+    config = RunConfig.of(**settings)
     sizes = (config.model.num_levels, config.model.num_subspaces, config.model.code_length)
     assert sizes == (levels, subspaces, length)
     # What is filled in is written down: given, it is the same.

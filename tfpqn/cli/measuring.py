@@ -20,6 +20,9 @@ from tfpqn.cli.shared import (
     console,
 )
 
+# Share of the mAP of raw embeddings below which codes lose too much.
+FAR_BELOW = 0.8
+
 
 def evaluate(
     run_dir: RunDir,
@@ -132,10 +135,12 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     title = f"{metrics['protocol']}: {metrics['description']}"
     table = rich.table.Table("", f"codes, {bits}", "raw embeddings", title=title)
     table.add_row("mAP", _format(metrics["mAP"]), _format(raw["mAP"]))
-    for kind, prefix in (("mAP@R", "mAP@"), ("recall@k", "recall@")):
-        for cut, value in metrics[kind].items():
+    for kind, prefix in (("mAP@R", "mAP@"), ("recall@k", "recall@"), ("NDCG@k", "NDCG@")):
+        for cut, value in metrics.get(kind, {}).items():
             table.add_row(f"{prefix}{cut}", _format(value), _format(raw[kind][cut]))
     console.print(table)
+    if metrics["mAP"] < FAR_BELOW * raw["mAP"]:
+        console.print("Codes rank far below raw embeddings: try more --bits, or more --epochs.")
     for prefix in metrics["prefixes"]:
         console.print(
             f"The first {prefix['num_levels']} of {len(metrics['prefixes'])} levels, "

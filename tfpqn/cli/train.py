@@ -14,6 +14,7 @@ from tfpqn.cli.shared import DataDir, RunDir, console, report_skipped
 from tfpqn.training.settings.run_config import settings_by_name, types_by_name
 
 if TYPE_CHECKING:
+    from tfpqn.datasets import Splits
     from tfpqn.training import RunConfig
 
 PANELS = {
@@ -59,8 +60,37 @@ def train(
         Run.open(config.model.initial_run)
     splits = run.load_splits(data_dir)
     report_skipped(splits.train)
+    _print_choices(run.for_items(splits.train).config, splits)
     train_run(run, splits, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every)
     console.print(f"Trained. The network is in {run.folder / 'network.keras'}", soft_wrap=True)
+
+
+def _print_choices(config: RunConfig, splits: Splits) -> None:
+    """What the run does, in three lines, and the options that change it."""
+    model, items = config.model, splits.train.items
+    given = f"{len(splits.train):,} {items.kind} to train with"
+    if splits.train.has_labels and splits.train.label_names:
+        given += f" of {len(splits.train.label_names)} labels"
+    console.print(f"{given}, {len(splits.query):,} queries (--labels names others).")
+    height, *_ = splits.train.image_shape
+    if items.has_pixels:
+        frozen = ", frozen (--no-freeze-backbone)" if model.freeze_backbone else ""
+        console.print(
+            f"Backbone {model.backbone} (--backbone, --weights) at {height} pixels "
+            f"(--image-size){frozen}."
+        )
+    code = f"Codes of {model.bits} bits (--bits), {model.kind} (--model)"
+    if model.is_fitted:
+        console.print(
+            f"{code}, fitted to {items.kind} as they are by {model.similarity} (--similarity)."
+        )
+        return
+    rate = config.optimization.learning_rate
+    console.print(
+        f"{code}; {config.num_epochs} epochs (--epochs) of batches of "
+        f"{config.data.images_per_step} (--batch-size), rate {rate:g} (--learning-rate).",
+        soft_wrap=True,
+    )
 
 
 def _add_options() -> None:

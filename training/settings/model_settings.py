@@ -185,7 +185,7 @@ class ModelSettings:
             return self.num_subspaces
         if self.is_fitted:
             return max(1, self._bits // 8) if self.kind == "pqn" else 1
-        return max(1, CODE_LENGTH // (self._groups * self._levels))
+        return max(1, CODE_LENGTH // max(1, self._groups * self._levels))
 
     def build_quantizer(self, num_codewords: int | None = None) -> Quantizer:
         """The quantizer; its codebooks have `2 ** (bits / positions)` codewords unless told."""

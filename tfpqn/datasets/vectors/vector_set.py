@@ -74,7 +74,8 @@ class VectorSet(ImageSet):
     @staticmethod
     def _require_finite(vectors: Any) -> None:
         """A look at all rows, a few at a time, before any work begins."""
-        to_vectors(vectors[:0], "vectors")
+        if np.ndim(vectors) != 2 or not len(vectors):
+            to_vectors(vectors, "vectors")
         for start in range(0, len(vectors), _ROWS_AT_ONCE):
             try:
                 to_vectors(vectors[start : start + _ROWS_AT_ONCE], "vectors")

@@ -1,0 +1,144 @@
+"""Laws of vectors of another model: each kind of file gives the same set; none is guessed at."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tfpqn.datasets import TrainingBatches, VectorSet, open_vectors, split_folder
+
+VECTORS = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+LABELS = np.arange(50) % 3
+
+
+def write_parquet(path: Path, vectors: np.ndarray = VECTORS, **columns: Any) -> Path:
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    pq.write_table(pa.table({"vector": lists, **columns}), path, row_group_size=7)
+    return path
+
+
+def write_npy(path: Path, vectors: Any = VECTORS) -> Path:
+    np.save(path, vectors)
+    return path
+
+
+def read_all(vectors: VectorSet) -> np.ndarray:
+    return np.concatenate([batch.images for batch in vectors.batches(8)])
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet"])
+def test_every_kind_of_file_gives_the_same_vectors_in_any_order_of_rows(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"all{suffix}"
+    if suffix == ".parquet":
+        write_parquet(path)
+    else:
+        np.savez(path, vectors=VECTORS) if suffix == ".npz" else np.save(path, VECTORS)
+    vectors = open_vectors(path)
+    rows = np.random.default_rng(1).permutation(50)[:20]
+    np.testing.assert_array_equal(read_all(vectors), VECTORS)
+    np.testing.assert_array_equal(vectors.read(rows).images, VECTORS[rows])
+    np.testing.assert_array_equal(vectors.ids, np.arange(50))
+    assert not vectors.has_labels
+    assert vectors.item_shape == (6,)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.asfortranarray(VECTORS),
+        VECTORS.astype(">f8"),
+        VECTORS.astype(np.float16),
+        (VECTORS * 100).astype(np.int16),
+        np.repeat(VECTORS, 2, axis=1)[:, ::2],
+    ],
+    ids=["Fortran order", "big-endian doubles", "half precision", "integers", "strided"],
+)
+def test_numbers_of_any_dtype_and_order_become_float32_rows(given: np.ndarray) -> None:
+    read = read_all(VectorSet(given))
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, np.asarray(given, np.float32))
+
+
+def test_a_parquet_file_brings_ids_labels_and_metadata_that_a_part_keeps(tmp_path: Path) -> None:
+    ids = [f"item {row}" for row in range(50)]
+    columns = {"id": ids, "label": [f"kind {label}" for label in LABELS], "price": np.arange(50.0)}
+    vectors = open_vectors(write_parquet(tmp_path / "all.parquet", **columns))
+    part = vectors.subset(np.array([49, 3]))
+    assert part.ids.tolist() == ["item 49", "item 3"]
+    assert [part.label_names[label] for label in part.labels] == ["kind 1", "kind 0"]
+    assert part.metadata["price"].tolist() == [49.0, 3.0]
+    np.testing.assert_array_equal(read_all(part), VECTORS[[49, 3]])
+
+
+def test_a_parquet_file_too_large_to_hold_is_trained_on_by_rows_spread_over_it(
+    tmp_path: Path,
+) -> None:
+    vectors = open_vectors(write_parquet(tmp_path / "all.parquet", label=LABELS))
+    held = vectors.held_in_memory(5 * 6 * 4)
+    assert held.ids.tolist() == [0, 12, 24, 36, 49]
+    np.testing.assert_array_equal(read_all(held), VECTORS[held.ids])
+    np.testing.assert_array_equal(held.labels, LABELS[held.ids])
+    assert len(vectors.held_in_memory(10**6)) == 50
+
+
+def test_training_batches_of_vectors_are_float32_with_the_labels_of_their_rows() -> None:
+    splits = split_folder(VectorSet(VECTORS, LABELS))
+    batches = TrainingBatches(splits.train, 8, seed=3)
+    for vectors, labels in (next(batches.arrays()), next(iter(batches.dataset()))):
+        vectors, labels = np.asarray(vectors), np.asarray(labels)
+        rows = (vectors[:, None] == VECTORS).all(axis=2).argmax(axis=1)
+        assert vectors.dtype == np.float32
+        np.testing.assert_array_equal(LABELS[rows], labels)
+
+
+NAN = np.where(np.arange(50)[:, None] == 33, np.nan, VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda at: at / "none.npy", FileNotFoundError, "which does not exist"),
+        (lambda at: at, FileNotFoundError, "a folder"),
+        (lambda at: write_npy(at / "a.npy").rename(at / "a.txt"), ValueError, r"one of \['.npy'"),
+        (lambda at: write_npy(at / "a.npy", np.array([{}, {}])), ValueError, "plain numbers"),
+        (lambda at: write_npy(at / "a.npy", np.array([["a"]])), TypeError, "real numbers"),
+        (lambda at: write_npy(at / "a.npy", VECTORS + 1j), TypeError, "complex"),
+        (
+            lambda at: write_npy(at / "a.npy", VECTORS[0]),
+            ValueError,
+            r"\[num_vectors, dim\].*\[6\]",
+        ),
+        (lambda at: write_npy(at / "a.npy", NAN), ValueError, "finite.*1 of 50 rows.*row 33"),
+        (
+            lambda at: write_npy(at / "a.npy", VECTORS.astype(float) * 1e300),
+            ValueError,
+            "finite.*float32",
+        ),
+        (lambda at: write_parquet(at / "a.parquet", NAN), ValueError, "group 4 must be finite"),
+        (
+            lambda at: write_parquet(at / "a.parquet", other=VECTORS.tolist()),
+            ValueError,
+            "one column of vectors.*2 columns",
+        ),
+    ],
+)
+def test_what_is_no_file_of_vectors_is_refused_by_name(
+    tmp_path: Path, make: Any, error: type[Exception], message: str
+) -> None:
+    path = make(tmp_path)
+    with pytest.raises(error, match=message) as caught:
+        open_vectors(path)
+    assert str(path) in str(caught.value)
+
+
+def test_vectors_of_different_widths_or_missing_ones_are_refused(tmp_path: Path) -> None:
+    for name, rows in (("ragged", [[1.0, 2.0], [1.0]]), ("missing", [[1.0], None])):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"vector": pa.array(rows, pa.list_(pa.float32()))}), path)
+        with pytest.raises(ValueError, match="missing or differ in width"):
+            open_vectors(path)
