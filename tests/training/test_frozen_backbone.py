@@ -29,7 +29,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
             is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
             axes = (2, 3, 0, 1) if is_depthwise else (3, 2, 0, 1)
             values = values.transpose(axes) if values.ndim == 4 else values
-            arrays[f"{layer.name.replace('-', '.')}.{name}"] = values
+            arrays[f"{layer.name.removeprefix('net').replace('-', '.')}.{name}"] = values
     path = tmp_path_factory.mktemp("weights") / "lite0.npz"
     np.savez(path, **arrays)
     return path

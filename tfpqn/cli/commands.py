@@ -14,7 +14,7 @@ from tfpqn.cli.measuring import calibrate, compat, evaluate
 from tfpqn.cli.query import query
 from tfpqn.cli.search import search
 from tfpqn.cli.serve import serve
-from tfpqn.cli.shared import console
+from tfpqn.cli.shared import ImagesFolder, console
 from tfpqn.cli.train import train
 
 # Texts of help are given as such: PYTHONOPTIMIZE=2 takes docstrings away.
@@ -47,17 +47,23 @@ def demo(
     output: Annotated[
         Path | None, typer.Option(help="Folder for all that the demo makes: tfpqn-demo.")
     ] = None,
+    images: ImagesFolder = None,
+    weights: Annotated[
+        str | None, typer.Option(help="For --images: weights of a trained backbone, as of train.")
+    ] = None,
 ) -> None:
     from tfpqn.cli.demo.run_demo import run_demo
 
+    if weights and not images:
+        raise ValueError(f"--weights is for --images alone. Received: {weights!r}")
     # Each kind in a folder of its own, unless told: their runs have different settings.
-    run_demo(
-        output or Path("tfpqn-demo" if model == "pqn" else f"tfpqn-demo-{model}"), model, console
-    )
+    kind = "-photos" if images else ""
+    kind += "" if model == "pqn" else f"-{model}"
+    run_demo(output or Path(f"tfpqn-demo{kind}"), model, console, images, weights)
 
 
 for command, text in (
-    (demo, "Train on digits (tpqn: on moving ones), evaluate, export, search; draw a picture."),
+    (demo, "Train on digits, moving ones (tpqn) or --images; evaluate, export, search, draw."),
     (train, "Train a network; started again after a kill, it goes on where it stopped."),
     (
         index,

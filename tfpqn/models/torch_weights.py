@@ -9,10 +9,15 @@ from keras import layers
 
 from tfpqn.files.npz import read_npz
 
+_BEFORE_UNDERSCORE = "net"
+
 
 def layer_name(name: str) -> str:
-    """The name of the layer that holds torch's arrays of a name: it takes no dot."""
-    return name.replace(".", "-")
+    """The name of the layer that holds torch's arrays of a name.
+
+    It takes no dot, and TensorFlow's graphs none that begins with an underscore.
+    """
+    return (_BEFORE_UNDERSCORE if name.startswith("_") else "") + name.replace(".", "-")
 
 
 def load_torch_weights(backbone: keras.Model, path: str) -> None:
@@ -50,4 +55,5 @@ def _array_names(layer: Any) -> list[str]:
     if isinstance(layer, layers.BatchNormalization):
         parts += ["running_mean", "running_var"]
     name = layer.name.replace("-", ".")
+    name = name.removeprefix(_BEFORE_UNDERSCORE)
     return [f"{name}.{part}" for part in parts[: len(layer.weights)]]

@@ -1,4 +1,4 @@
-"""The whole road on scikit-learn's handwritten digits, still or in motion, in a few minutes."""
+"""The whole road on handwritten digits, still or in motion, or on photos, in a few minutes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def run_demo(output: Path, model: str, console: rich.console.Console) -> Path:
+def run_demo(
+    output: Path,
+    model: str,
+    console: rich.console.Console,
+    images: Path | None = None,
+    weights: str | None = None,
+) -> Path:
     """Train, evaluate, index, export, search in a fresh process, draw.
 
     Run again on the same folder it keeps the trained network and exports the next version.
@@ -43,12 +49,14 @@ def run_demo(output: Path, model: str, console: rich.console.Console) -> Path:
         output: Folder for everything.
         model: Kind of network: "pqn", "rpqn" or "tpqn".
         console: Where to report.
+        images: Folder of photos, one subfolder per label, in place of scikit-learn's digits.
+        weights: Weights of a trained backbone for them.
 
     Returns:
         The picture's path.
 
     Raises:
-        ValueError: There is no such kind of network.
+        ValueError: There is no such kind of network, or none of photos or digits.
     """
     if model not in SETTINGS:
         raise ValueError(f"model must be one of {list(SETTINGS)}. Received: {model!r}")
@@ -57,11 +65,14 @@ def run_demo(output: Path, model: str, console: rich.console.Console) -> Path:
     from tfpqn.training import Run, RunConfig, evaluate_run, train
 
     start = time.monotonic()
-    config = RunConfig.of(model=model, bits=24, **SETTINGS[model])
-    splits = config.data.load_splits()
+    settings = SETTINGS[model]
+    if images is not None:
+        settings = {"images": str(images), "weights": weights}
+    config = RunConfig.of(model=model, bits=24, **settings)
     run = Run.start(output / "run", config)
+    splits = run.load_splits()
     are_clips = config.data.items is CLIPS
-    things = "moving digits" if are_clips else "digits"
+    things = "photos" if images else "moving digits" if are_clips else "digits"
     console.print(f"Training on {len(splits.train):,} {things}, 24 bits each")
     network = train(run, splits)
     metrics = evaluate_run(run, network, splits)
@@ -72,7 +83,7 @@ def run_demo(output: Path, model: str, console: rich.console.Console) -> Path:
         console.print(f"mAP {prefix['mAP']:.4f} with the first {levels} level alone, {bits:g} bits")
     build_index(network, splits.database, output / "index", overwrite=True)
     index = CodeIndex.load(output / "index")
-    version = _next_version(output / "models" / "digits")
+    version = _next_version(output / "models" / ("photos" if images else "digits"))
     save_searcher(Searcher(network, index, top_k=TOP_K), version, metrics=metrics)
     console.print(f"Exported {index.num_items:,} items to {version}; searching it in a new process")
     files = _write_queries(splits.query, are_clips, output / "queries")
@@ -93,22 +104,24 @@ def _next_version(model: Path) -> Path:
 
 def _write_queries(items: Any, are_clips: bool, folder: Path) -> dict[int, Path]:
     """Write a few queries as PNG files, clips as folders of frames; position -> path."""
+    from tfpqn.datasets.plain_images import encode_png
+
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     labels = np.unique(items.labels)[-NUM_QUERIES:]
     for position in (int(np.flatnonzero(items.labels == label)[0]) for label in labels):
         if are_clips:
-            paths[position] = folder / f"clip-{items.ids[position]}"
+            paths[position] = folder / f"query-{position}"
             paths[position].mkdir(exist_ok=True)
             for number, frame in enumerate(items.encoded_frames(position)):
                 (paths[position] / f"{number:03}.png").write_bytes(frame)
         else:
-            paths[position] = folder / f"digit-{items.ids[position]}.png"
-            paths[position].write_bytes(items.encoded_image(position))
+            paths[position] = folder / f"query-{position}.png"
+            paths[position].write_bytes(encode_png(_pixels(items, position)))
     return paths
 
 
-def _search_in_new_process(version: Path, files: list[Path]) -> list[list[int]]:
+def _search_in_new_process(version: Path, files: list[Path]) -> list[list[Any]]:
     """Ids found for each file by `tfpqn search`, which knows nothing of this process."""
     arguments = map(str, ("search", "--model", version, "--json", *files))
     command = own_python(SEARCH_PROGRAM, *arguments)
@@ -117,7 +130,7 @@ def _search_in_new_process(version: Path, files: list[Path]) -> list[list[int]]:
 
 
 def _draw(
-    answers: list[list[int]], queries: list[int], splits: Any, path: Path, title: str
+    answers: list[list[Any]], queries: list[int], splits: Any, path: Path, title: str
 ) -> Path:
     from tfpqn.cli.demo.picture import Item, draw_neighbours
 
