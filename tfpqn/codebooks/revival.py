@@ -35,7 +35,7 @@ def revive_codewords(quantizer: Any, embeddings: np.ndarray, rng: np.random.Gene
     subvectors = read_subvectors(quantizer, embeddings)
     product = quantizer.product_quantizer()
     codes = apply_in_chunks(lambda chunk: product.soften(chunk).codes, subvectors)
-    chosen = ops.convert_to_numpy(decode_codes(codes, product.unit_codebooks()))
+    chosen = ops.convert_to_numpy(decode_codes(codes, product.trained_codebooks()))
     errors = np.square(subvectors - chosen).sum(axis=-1)
     # A zero subvector is far from every codeword, but no codeword could stand on it.
     errors *= np.square(subvectors).sum(axis=-1)

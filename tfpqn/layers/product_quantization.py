@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_at_least
+from tfpqn.layers.similarity import (
+    SIMILARITIES,
+    TableConstants,
+    require_similarity,
+)
 from tfpqn.ops import (
     assign_hard,
     assign_soft,
     build_lookup_tables,
     decode_codes,
-    intra_normalize,
     merge_subvectors,
     normalize_vectors,
     rank_by_distance,
@@ -43,6 +48,13 @@ class ProductQuantization(Quantizer):
             nearest codeword is chosen, as in plain product quantization. Training goes by the
             directions alone; `tfpqn.training.initialize_codebooks` before it and
             `tfpqn.training.settle_codebooks` after it set the lengths.
+        similarity: What scores compare. `"subspace"` is the paper's: inner products of subvectors
+            of unit length. `"cosine"`, `"dot"` and `"l2"` rank whole vectors as their source does,
+            without training: `tfpqn.codebooks.fit_vectors` fits the codebooks. With them codewords
+            have their own lengths (`unit_codewords=False`), and the nearest by distance is chosen.
+            A score is the inner product with the reconstruction (dot), minus the squared distance
+            from it (l2), or 1 less half the squared distance between the query of unit length and
+            the reconstruction (cosine).
         codebooks_initializer: Initializer of the codebooks, random directions by default.
             `tfpqn.training.initialize_codebooks` replaces them by k-means centres.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -77,6 +89,7 @@ class ProductQuantization(Quantizer):
         alpha: float = 5.0,
         *,
         unit_codewords: bool = True,
+        similarity: str = "subspace",
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -85,10 +98,12 @@ class ProductQuantization(Quantizer):
         require_at_least("num_codewords", num_codewords, 2)
         if not 0 < alpha < float("inf"):
             raise ValueError(f"alpha must be positive and finite. Received: alpha={alpha}")
+        require_similarity(similarity, unit_codewords)
         self.num_subspaces = num_subspaces
         self.num_codewords = num_codewords
         self.alpha = alpha
         self.unit_codewords = unit_codewords
+        self.similarity = similarity
         self.codebooks_initializer = keras.initializers.get(
             codebooks_initializer or keras.initializers.RandomNormal(stddev=1.0)
         )
@@ -109,6 +124,10 @@ class ProductQuantization(Quantizer):
         """Codewords of unit length that train, `[num_subspaces, num_codewords, subvector_dim]`."""
         return normalize_vectors(self._level_codebooks(0))
 
+    def trained_codebooks(self) -> Tensor:
+        """What training mixes: unit codewords, or the codewords that whole vectors compare with."""
+        return self.unit_codebooks() if self.similarity == "subspace" else self._level_codebooks(0)
+
     def decoded_codebooks(self, level: int = 0) -> Tensor:
         """What codes of a level decode to, `[num_subspaces, num_codewords, subvector_dim]`."""
         if self.unit_codewords and not level:
@@ -116,7 +135,8 @@ class ProductQuantization(Quantizer):
         return self._level_codebooks(level)
 
     def normalize(self, embeddings: Tensor) -> Tensor:
-        return intra_normalize(ops.cast(embeddings, self.variable_dtype), self.num_subspaces)
+        embeddings = ops.cast(embeddings, self.variable_dtype)
+        return SIMILARITIES[self.similarity].normalize(embeddings, self.num_subspaces)
 
     def split(self, embeddings: Tensor) -> Tensor:
         """Normalised subvectors `[batch, num_subspaces, subvector_dim]` of embeddings."""
@@ -127,10 +147,12 @@ class ProductQuantization(Quantizer):
 
         Both are subvector by subvector, `[batch, num_subspaces, ..]`, and from one table.
         """
-        unit = self.unit_codebooks()
-        similarities = build_lookup_tables(subvectors, unit)
-        soft = reconstruct_soft(assign_soft(similarities, self.alpha), unit)
-        return Quantization(soft, assign_hard(similarities))
+        codebooks = self.trained_codebooks()
+        nearness = build_lookup_tables(subvectors, codebooks)
+        if self.similarity != "subspace":
+            nearness = rank_by_distance(nearness, codebooks)
+        soft = reconstruct_soft(assign_soft(nearness, self.alpha), codebooks)
+        return Quantization(soft, assign_hard(nearness))
 
     def choose(self, subvectors: Tensor, level: int = 0) -> Quantization:
         """Nearest codewords of a level, and their positions: `[batch, num_subspaces, ..]`."""
@@ -151,12 +173,27 @@ class ProductQuantization(Quantizer):
         return merge_subvectors(self._decode_levels(self._checked_codes(codes)))
 
     def lookup_tables(self, queries: Tensor) -> Tensor:
-        subvectors = self.split(self._checked_embeddings(queries))
+        queries = self.normalize(self._checked_embeddings(queries))
+        subvectors = split_subvectors(queries, self.num_subspaces)
         tables = [
             build_lookup_tables(subvectors, self.decoded_codebooks(level))
             for level in range(self.num_levels)
         ]
-        return ops.concatenate(tables, axis=1)
+        return self._score_products(ops.concatenate(tables, axis=1), queries)
+
+    def table_constants(self) -> TableConstants:
+        """What a graph of its own needs to make the tables of `lookup_tables`, as NumPy arrays."""
+        rule, width = SIMILARITIES[self.similarity], self.num_subspaces
+        levels = [self.decoded_codebooks(level) for level in range(self.num_levels)]
+        codebooks = np.zeros((self.code_length, *levels[0].shape[1:]), np.float32)
+        codebooks[: self.num_levels * width] = ops.convert_to_numpy(ops.concatenate(levels))
+        offsets = np.zeros(codebooks.shape[:2], np.float32)
+        if rule.norm_weight:
+            offsets = ops.convert_to_numpy(-rule.norm_weight * self._squared_norms())
+        slices = np.arange(self.code_length, dtype=np.int32) % width
+        return TableConstants(
+            codebooks, slices, offsets, rule.scale, rule.norm_weight, rule.constant
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -165,11 +202,26 @@ class ProductQuantization(Quantizer):
             "num_codewords": self.num_codewords,
             "alpha": self.alpha,
             "unit_codewords": self.unit_codewords,
+            "similarity": self.similarity,
             "codebooks_initializer": keras.initializers.serialize(self.codebooks_initializer),
         }
 
     def _variant(self) -> str:
-        return "" if self.unit_codewords else ":own lengths"
+        lengths = "" if self.unit_codewords else ":own lengths"
+        return lengths if self.similarity == "subspace" else f"{lengths}:{self.similarity}"
+
+    def _score_products(self, products: Tensor, queries: Tensor) -> Tensor:
+        """Tables of scores from those of inner products, and the normalised queries."""
+        rule = SIMILARITIES[self.similarity]
+        if not rule.norm_weight:
+            return products
+        tables = rule.scale * products - rule.norm_weight * self._squared_norms()
+        first = tables[:, :1] + rule.query_terms(queries)[:, None, None]
+        return ops.concatenate([first, tables[:, 1:]], axis=1)
+
+    def _squared_norms(self) -> Tensor:
+        """What each position adds to a reconstruction's, `[code_length, num_codewords]`."""
+        return ops.sum(ops.square(self.decoded_codebooks()), axis=-1)
 
     def _level_codebooks(self, level: int) -> Tensor:
         """Codewords as stored; there is one level."""

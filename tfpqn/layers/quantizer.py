@@ -162,9 +162,13 @@ class Quantizer(keras.layers.Layer):
             RuntimeError: The layer is not built yet.
         """
         self._require_built("codebook_fingerprint")
-        weights = np.ascontiguousarray(ops.convert_to_numpy(self.codebooks), dtype="<f4")
-        head = f"{type(self).__name__}:{self.code_length}{self._variant()}:{weights.shape}:"
-        return hashlib.sha256(head.encode() + weights.tobytes()).hexdigest()
+        shape = tuple(self.codebooks.shape)
+        head = f"{type(self).__name__}:{self.code_length}{self._variant()}:{shape}:"
+        digest = hashlib.sha256(head.encode())
+        for weight in self.weights:
+            values = np.ascontiguousarray(ops.convert_to_numpy(weight), dtype="<f4")
+            digest.update(values.tobytes())
+        return digest.hexdigest()
 
     def require_usable_codebooks(self) -> None:
         """Raises ValueError if the codebooks hold NaN or infinity, or nothing but zeros."""

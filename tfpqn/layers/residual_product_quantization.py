@@ -8,8 +8,15 @@ import keras
 from keras import ops
 
 from tfpqn.layers.product_quantization import ProductQuantization
-from tfpqn.layers.quantizer import Quantization, Tensor, require_at_least, without_removed
-from tfpqn.ops import assign_beam
+from tfpqn.layers.quantizer import (
+    Quantization,
+    Quantizer,
+    Tensor,
+    require_at_least,
+    without_removed,
+)
+from tfpqn.layers.similarity import SIMILARITIES
+from tfpqn.ops import assign_beam, assign_hard
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
@@ -27,11 +34,19 @@ class ResidualProductQuantization(ProductQuantization):
     centres, and `tfpqn.training.settle_codebooks` once more after training; without that they are
     random.
 
+    With `similarity` other than "subspace" all levels quantize the vector itself. The squared
+    length of a sum of codewords is no sum over the levels, so with "l2" and "cosine" a code of
+    several levels has one more position, the last. It names one of `norms [num_codewords]`: the
+    squared length of the item's reconstruction x plus the squared error that x has. So a score of
+    "l2" is `-||q - x||^2 - ||x - item||^2`, the expected squared distance of the item if its error
+    has nothing to do with the query. It finds more of the neighbours than the distance from x.
+
     Args:
         num_levels: Number of levels. One level equals `ProductQuantization`.
         num_subspaces, num_codewords: Of each level, as in `ProductQuantization`. A code takes
             `num_levels * num_subspaces * log2(num_codewords)` bits.
         alpha, unit_codewords: As in `ProductQuantization`, of the first level.
+        similarity: As in `ProductQuantization`.
         beam_size: Sums of codewords that encoding follows from level to level. With 1 each level's
             codeword is the nearest to what the levels before it have left. More bring codes nearer
             to what they stand for, and take `beam_size` times as long; training is the same. The
@@ -66,6 +81,7 @@ class ResidualProductQuantization(ProductQuantization):
         alpha: float = 5.0,
         *,
         unit_codewords: bool = True,
+        similarity: str = "subspace",
         beam_size: int = 1,
         codebooks_initializer: Any = None,
         **kwargs: Any,
@@ -77,36 +93,76 @@ class ResidualProductQuantization(ProductQuantization):
             num_codewords,
             alpha,
             unit_codewords=unit_codewords,
+            similarity=similarity,
             codebooks_initializer=codebooks_initializer,
             **kwargs,
         )
         self.num_levels = num_levels
         self.beam_size = beam_size
 
+    @property
+    def has_norms(self) -> bool:
+        """Whether the last position of a code is that of a squared norm."""
+        return self.num_levels > 1 and SIMILARITIES[self.similarity].norm_weight > 0
+
+    @property
+    def code_length(self) -> int:  # type: ignore[override]
+        return self.num_levels * self.num_subspaces + self.has_norms
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self._add_codebooks(input_shape[-1], (self.num_levels,), self._initialize)
+        if self.has_norms:
+            self.norms = self.add_weight(
+                name="norms",
+                shape=(self.num_codewords,),
+                initializer="zeros",
+                trainable=False,
+                autocast=False,
+            )
 
     def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
         # Training sees the first level alone, whatever the codes are.
         if training or self.num_levels == 1:
             return super().quantize_embeddings(embeddings, training)
         subvectors = self.split(embeddings)
-        targets = self.soften(subvectors).reconstruction
+        targets = self.level_targets(subvectors)
         if self.beam_size > 1:
             codes = self.choose_by_beam(targets)
         else:
             codes = self._choose_in_turn(subvectors, targets)
         joined = ops.concatenate(codes, axis=1)
-        return self._join(self._decode_levels(joined), joined)
+        reconstruction = self._decode_levels(joined)
+        if self.has_norms:
+            nearest = self._choose_norms(measure_norms(subvectors, reconstruction))
+            joined = ops.concatenate([joined, nearest[:, None]], axis=1)
+        return self._join(reconstruction, joined)
+
+    def level_targets(self, subvectors: Tensor) -> Tensor:
+        """What the codewords of all levels add up to, `[batch, num_subspaces, subvector_dim]`."""
+        if self.similarity == "subspace":
+            return self.soften(subvectors).reconstruction
+        return subvectors
 
     def choose_by_beam(self, targets: Tensor) -> list[Tensor]:
-        """Codes `[batch, num_subspaces]` of each level whose sum is near to soft reconstructions.
+        """Codes `[batch, num_subspaces]` of each level whose sum is near to targets.
 
         Args:
             targets: `[batch, num_subspaces, subvector_dim]`.
         """
         codebooks = [self.decoded_codebooks(level) for level in range(self.num_levels)]
         return assign_beam(targets, codebooks, self.beam_size)
+
+    def prefix(self, num_levels: int) -> Quantizer:
+        shorter = super().prefix(num_levels)
+        if self.has_norms:
+            if num_levels < self.num_levels:
+                raise ValueError(
+                    f"num_levels must be {self.num_levels}, all levels, with similarity="
+                    f"{self.similarity!r}: the norms in the codes are those of the whole sums. "
+                    f"Received: num_levels={num_levels}"
+                )
+            shorter.norms.assign(self.norms)
+        return shorter
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -129,9 +185,24 @@ class ResidualProductQuantization(ProductQuantization):
             left = left - hard
         return chosen
 
+    def _choose_norms(self, norms: Tensor) -> Tensor:
+        """Positions `[batch]` of those of `norms` that are nearest."""
+        return assign_hard(-ops.abs(norms[:, None] - ops.convert_to_tensor(self.norms)))
+
+    def _score_products(self, products: Tensor, queries: Tensor) -> Tensor:
+        if self.has_norms:
+            products = ops.pad(products, ((0, 0), (0, 1), (0, 0)))
+        return super()._score_products(products, queries)
+
+    def _squared_norms(self) -> Tensor:
+        if not self.has_norms:
+            return super()._squared_norms()
+        return ops.pad(self.norms[None], ((self.code_length - 1, 0), (0, 0)))
+
     def _variant(self) -> str:
         # A beam only chooses better among the codes there are: codes by any are of one kind.
-        return super()._variant() + (":reconstructions" if self.num_levels > 1 else "")
+        is_soft = self.num_levels > 1 and self.similarity == "subspace"
+        return super()._variant() + (":reconstructions" if is_soft else "")
 
     def _level_codebooks(self, level: int) -> Tensor:
         self._require_built("codebooks")
@@ -140,6 +211,17 @@ class ResidualProductQuantization(ProductQuantization):
     def _initialize(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
         scales = 0.5 ** ops.arange(self.num_levels, dtype=dtype) / shape[-1] ** 0.5
         return self.codebooks_initializer(shape, dtype=dtype) * scales[:, None, None, None]
+
+
+def measure_norms(subvectors: Tensor, reconstructions: Tensor) -> Tensor:
+    """Squared lengths of reconstructions plus their squared errors, `[batch]`.
+
+    Args:
+        subvectors: What was quantized, `[batch, num_subspaces, subvector_dim]`.
+        reconstructions: The same shape.
+    """
+    squares = ops.square(reconstructions) + ops.square(subvectors - reconstructions)
+    return ops.sum(squares, axis=(1, 2))
 
 
 def without_removed_training(config: dict[str, Any], num_levels: int) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""Codebooks, and a rotation, for vectors that no training has made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from tfpqn.codebooks import lloyd
+from tfpqn.codebooks.levels import write_levels
+from tfpqn.codebooks.rotation import fit_rotation, split
+
+Progress = Callable[[str, int, int], None]
+
+# Vectors per codeword that decide on a rotation; more hardly change it.
+ROTATION_SAMPLE = 100
+
+
+def fit_vectors(
+    network: Any,
+    vectors: np.ndarray,
+    *,
+    seed: int = 0,
+    iterations: int = 25,
+    progress: Progress | None = None,
+) -> None:
+    """Fit the rotation and the codebooks of a network to vectors, without training.
+
+    Codes then stand for the vectors themselves, and searches rank as the vectors do.
+
+    Args:
+        network: A `ProductQuantizationNetwork` without a backbone: its `quantizer` has a
+            `similarity` other than `"subspace"`, and `rotation` is a layer or None.
+        vectors: Float array `[num_vectors, dim]`, some 100 or more per codeword; or those of the
+            collection itself.
+        seed: Seed of the draws.
+        iterations: Rounds of k-means of each codebook, and turns of the rotation.
+        progress: Called as `progress(step, done, total)` after each round; `step` is
+            `"rotation"`, `"codebooks"` or `"levels"`.
+
+    Raises:
+        ValueError: The vectors have the wrong shape, are not finite, or are none; the network is
+            one that training fits.
+
+    Reference:
+        Jegou, Douze, Schmid: "Product Quantization for Nearest Neighbor Search", PAMI 2011.
+    """
+    quantizer = network.quantizer
+    if getattr(quantizer, "similarity", "subspace") == "subspace":
+        raise ValueError(
+            'The quantizer must have similarity="cosine", "dot" or "l2"; codebooks of the others '
+            "are fitted by training. Received: a quantizer of subspaces"
+        )
+    vectors = _read_vectors(quantizer, vectors)
+    rng = np.random.default_rng(seed)
+    tell = progress or _ignore
+    if network.rotation is not None:
+        rotation = _fit_rotation(quantizer, vectors, rng, iterations, tell)
+        network.rotation.kernel.assign(rotation)
+        vectors = vectors @ rotation
+    _fit_codebooks(quantizer, vectors, rng, iterations, tell)
+
+
+def _read_vectors(quantizer: Any, vectors: np.ndarray) -> np.ndarray:
+    """Vectors in the form that scores compare; a rotation keeps it."""
+    vectors = ops.convert_to_numpy(quantizer.normalize(quantizer.product_embeddings(vectors)))
+    if not len(vectors):
+        raise ValueError("vectors must hold at least one vector. Received: none")
+    return np.asarray(vectors, np.float32)
+
+
+def _fit_rotation(
+    quantizer: Any, vectors: np.ndarray, rng: np.random.Generator, iterations: int, tell: Progress
+) -> np.ndarray:
+    count = min(len(vectors), ROTATION_SAMPLE * quantizer.num_codewords)
+    sample = vectors[np.sort(rng.choice(len(vectors), count, replace=False))]
+    return fit_rotation(
+        sample,
+        quantizer.num_subspaces,
+        quantizer.num_codewords,
+        rng,
+        iterations,
+        lambda done: tell("rotation", done, iterations),
+    )
+
+
+def _fit_codebooks(
+    quantizer: Any, vectors: np.ndarray, rng: np.random.Generator, iterations: int, tell: Progress
+) -> None:
+    parts = split(vectors, quantizer.num_subspaces)
+    codebooks = []
+    for number, part in enumerate(parts, start=1):
+        codebooks.append(lloyd.cluster(part, quantizer.num_codewords, rng, iterations))
+        tell("codebooks", number, len(parts))
+    write_levels(quantizer, np.stack(codebooks)[None])
+
+
+def _ignore(step: str, done: int, total: int) -> None:
+    """No report of progress."""

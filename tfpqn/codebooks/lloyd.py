@@ -1,0 +1,72 @@
+"""K-means by matrix products, which can go on from codewords that there are."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+# Rows whose products with all codewords are in memory at a time.
+ROWS_AT_ONCE = 4096
+
+
+def draw_codewords(vectors: np.ndarray, num_codewords: int, rng: np.random.Generator) -> np.ndarray:
+    """Vectors drawn at random, each at most once more than any other."""
+    rows = rng.permutation(len(vectors))
+    return np.array(vectors[np.resize(rows, num_codewords)])
+
+
+def assign_nearest(vectors: np.ndarray, codewords: np.ndarray) -> np.ndarray:
+    """Position `[num_vectors]` of the nearest codeword; the first of equals."""
+    half_squares = 0.5 * np.square(codewords).sum(axis=1)
+    codes = np.empty(len(vectors), np.int64)
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        codes[rows] = (vectors[rows] @ codewords.T - half_squares).argmax(axis=1)
+    return codes
+
+
+def mark_codes(codes: np.ndarray, num_codewords: int) -> csr_matrix:
+    """One row a vector, with a one for the codeword of each position, position by position.
+
+    Args:
+        codes: `[num_vectors, code_length]`.
+
+    Returns:
+        float32 `[num_vectors, code_length * num_codewords]`.
+    """
+    num_vectors, code_length = codes.shape
+    columns = codes + np.arange(code_length) * num_codewords
+    starts = np.arange(0, codes.size + 1, code_length)
+    ones = np.ones(codes.size, np.float32)
+    shape = num_vectors, code_length * num_codewords
+    return csr_matrix((ones, columns.ravel(), starts), shape=shape)
+
+
+def improve_codewords(
+    vectors: np.ndarray, codewords: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """One round of k-means: the means of the vectors that each codeword is nearest to.
+
+    A codeword that is nearest to none moves onto a vector, drawn with a chance in proportion to
+    its squared error.
+    """
+    codes = assign_nearest(vectors, codewords)
+    marks = mark_codes(codes[:, None], len(codewords))
+    counts = np.bincount(codes, minlength=len(codewords))
+    improved = (marks.T @ vectors) / np.maximum(counts, 1)[:, None]
+    unused = np.flatnonzero(counts == 0)
+    errors = np.square(vectors - improved[codes]).sum(axis=1, dtype=np.float64)
+    if len(unused) and errors.any():
+        rows = rng.choice(len(vectors), len(unused), p=errors / errors.sum())
+        improved[unused] = vectors[rows]
+    return np.asarray(improved, np.float32)
+
+
+def cluster(
+    vectors: np.ndarray, num_codewords: int, rng: np.random.Generator, iterations: int
+) -> np.ndarray:
+    """Codewords `[num_codewords, dim]`: k-means that starts from vectors drawn at random."""
+    codewords = draw_codewords(vectors, num_codewords, rng)
+    for _ in range(iterations):
+        codewords = improve_codewords(vectors, codewords, rng)
+    return codewords
