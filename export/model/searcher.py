@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfpqn.index import CodeIndex, network_layout
 
-from ..search.codebooks import Codebooks
+from ..search.codebooks import Codebooks, Distance
 from ..search.filters import TagFilter, make_tag_sets
 from ..search.item_ids import ItemIds
 from ..search.item_labels import ItemLabels
@@ -105,7 +105,9 @@ class Searcher(tf.Module, SearchMethods):
     def _add_collection(self, index: CodeIndex, quantizer: Any, chosen: SearchOptions) -> None:
         """Codes, ids, labels and tags; the latter take memory, so only where there are some."""
         codes = index.codes[:, : self.code_length]
-        self.codebooks = Codebooks(self.quantizer_variables[0], self.embedding_dim)
+        self.codebooks = Codebooks(
+            self.quantizer_variables[0], self.embedding_dim, _distance_of(quantizer)
+        )
         self.ids = ItemIds(index.ids, index.id_type)
         label_column = chosen.label_column
         self.labels = ItemLabels(index.metadata, label_column) if label_column else None
@@ -160,6 +162,14 @@ class _Untracked:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+def _distance_of(quantizer: Any) -> Distance | None:
+    """How the quantizer's scores go by distance, if they do."""
+    if getattr(quantizer, "similarity", "subspace") not in ("cosine", "l2"):
+        return None
+    constants = quantizer.table_constants()
+    return Distance(constants.norm_weight, constants.constant, constants.offsets)
 
 
 def _copy_quantizer(quantizer: Any, num_levels: int | None) -> Any:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfpqn.codebooks.fitting import fit_vectors
 from tfpqn.codebooks.initialization import initialize_codebooks, settle_codebooks
 from tfpqn.datasets import ImageSet, Splits, TrainingBatches
 
@@ -185,8 +186,6 @@ class _Stage(NamedTuple):
                 f"{np.count_nonzero(~vectors.any(axis=1))} vectors of zeros; leave them out, or "
                 "choose similarity l2"
             )
-        from tfpqn.codebooks.fitting import fit_vectors
-
         with shown_steps(self.options["progress"]) as progress:
             fit_vectors(network, vectors, seed=self.config.seed, progress=progress)
 
