@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_refused_before_any_work(
     with pytest.raises(FileNotFoundError, match="folder of an index"):
         add_to_index(network, images, tmp_path / "none")
     words = ImageArrays(images.images, images.labels, np.array([f"{n}" for n in range(30)]))
-    with pytest.raises(TypeError, match="ids must hold values of type int64. Received: string"):
+    with pytest.raises(TypeError, match="'ids' must hold values of type int64. Received: string"):
         add_to_index(network, words, path)
     with pytest.raises(FileExistsError):
         build_index(network, images, path)

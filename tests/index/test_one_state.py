@@ -8,14 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.index.plain_lists import LAYOUT
-from tfpqn.index import (
-    CodeIndex,
-    CodeIndexWriter,
-    compact_index,
-    remove_from_index,
-    update_index,
-)
+from tests.index.small_index import LAYOUT, names_in, write_index
+from tfpqn.index import CodeIndex, compact_index, remove_from_index, update_index
 
 IDS = np.arange(8)
 NUM_OPENED = 4  # once each part
@@ -23,12 +17,6 @@ NUM_OPENED = 4  # once each part
 
 def index_with(value: int) -> CodeIndex:
     return CodeIndex(LAYOUT, np.full((8, 2), value, np.uint8), IDS, {"label": IDS * value})
-
-
-def write_index(path: Path, value: int, rows_per_part: int = 2) -> None:
-    index = index_with(value)
-    with CodeIndexWriter(path, LAYOUT, overwrite=True, rows_per_part=rows_per_part) as writer:
-        writer.append(index.codes, index.ids, index.metadata)
 
 
 def call_before_opening(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], object]) -> list[int]:
@@ -50,25 +38,27 @@ def test_load_gives_the_former_index_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int, rows_per_part: int
 ) -> None:
     """Whenever the folder is replaced, by parts of the same names and sizes or by others."""
-    path = tmp_path / "index"
-    write_index(path, 1)
-    numbers = call_before_opening(
-        monkeypatch, lambda number: number == moment and write_index(path, 2, rows_per_part)
-    )
+    path, new = tmp_path / "index", index_with(2)
+    write_index(path, index_with(1))
+
+    def replace(number: int) -> None:
+        if number == moment:
+            write_index(path, new, rows_per_part, overwrite=True)
+
+    numbers = call_before_opening(monkeypatch, replace)
     index = CodeIndex.load(path)
     assert moment in numbers
-    value = int(index.codes[0, 0])
-    assert (index.codes == value).all()
-    np.testing.assert_array_equal(index.ids, IDS)
-    assert index.metadata["label"].to_pylist() == (IDS * value).tolist()
+    assert index.table.equals(index_with(int(index.codes[0, 0])).table)
 
 
 def test_reader_of_an_index_that_never_rests_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "index"
-    write_index(path, 1)
-    call_before_opening(monkeypatch, lambda number: write_index(path, number % 7, 2 + number % 2))
+    path, index = tmp_path / "index", index_with(1)
+    write_index(path, index)
+    call_before_opening(
+        monkeypatch, lambda number: write_index(path, index, 2 + number % 2, overwrite=True)
+    )
     with pytest.raises(BlockingIOError, match="index, replaced during each of 10 tries"):
         CodeIndex.verify(path)
 
@@ -85,9 +75,8 @@ CHANGES = {
 def test_second_writer_is_refused_by_name_and_the_first_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: Callable[[Path], object]
 ) -> None:
-    path = tmp_path / "index"
-    write_index(path, 1)
-    refused: list[BaseException] = []
+    path, refused = tmp_path / "index", []
+    write_index(path, index_with(1))
 
     def write_second(number: int) -> None:
         if number == 1:
@@ -101,4 +90,4 @@ def test_second_writer_is_refused_by_name_and_the_first_goes_on(
     monkeypatch.undo()
     assert CodeIndex.load(path).ids.tolist() == [*IDS.tolist(), 100]
     second(path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
+    assert names_in(tmp_path) == ["index"]

@@ -13,10 +13,9 @@ import pyarrow as pa
 from tfpqn.index.code_index import CodeIndex
 from tfpqn.index.code_index_writer import CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout
-from tfpqn.index.manifest import describe_index
-from tfpqn.index.part_writer import locked_index
-from tfpqn.index.reading import read_labels
-from tfpqn.index.rewriting import Growth, update_locked
+from tfpqn.index.manifest import Manifest
+from tfpqn.index.parts import read_tables
+from tfpqn.index.rewriting import Growth, rewriting, write_update
 from tfpqn.index.schema import require_unique, to_ids
 
 
@@ -67,10 +66,8 @@ def build_index(
     network.require_item_shape(images.item_shape)
     require_unique(to_ids(images.ids))
     with CodeIndexWriter(path, network_layout(network), overwrite=overwrite) as writer:
-        for codes, rows in _code_batches(network, images, batch_size):
+        for codes, rows in _code_batches(network, images, batch_size, progress):
             writer.append(codes, images.ids[rows], _metadata(images, rows))
-            if progress is not None:
-                progress(writer.num_items)
     return writer.num_items
 
 
@@ -100,35 +97,35 @@ def add_to_index(
         ValueError: The index was built with other codebooks, or what `build_index` refuses. The
             index is then as it was.
     """
-    with locked_index(path):  # from the start: hours of coding should not end in a refusal
-        manifest, layout = describe_index(path), network_layout(network)
+    # Locked from the start: hours of coding should not end in a refusal.
+    with rewriting(path) as (manifest, writer):
+        layout = network_layout(network)
         manifest.layout.require(layout)
         network.require_item_shape(items.item_shape)
         require_unique(to_ids(items.ids, manifest.id_type))
-        codes, rows = [], np.empty(0, np.int64)
-        for batch_codes, batch_rows in _code_batches(network, items, batch_size):
-            codes.append(batch_codes)
-            rows = np.concatenate([rows, batch_rows])
-            if progress is not None:
-                progress(len(rows))
+        batches = list(_code_batches(network, items, batch_size, progress))
+        codes, rows = map(np.concatenate, zip(*batches, strict=True))
         metadata = _metadata(items, rows)
-        if _counts_labels(manifest.metadata_columns) and "label_name" in metadata:
-            metadata["label"] = _known_labels(read_labels(Path(path)), metadata)
-        added = CodeIndex(layout, np.concatenate(codes), items.ids[rows], metadata)
-        return update_locked(path, added)
+        numbered = {"label": "int64", "label_name": "string"}
+        if numbered.items() <= manifest.metadata_columns.items() and "label_name" in metadata:
+            metadata["label"] = _known_labels(Path(path), manifest, metadata)
+        added = CodeIndex(layout, codes, items.ids[rows], metadata)
+        return write_update(manifest, writer, added)
 
 
 def _code_batches(
-    network: Any, images: Any, batch_size: int
+    network: Any, images: Any, batch_size: int, progress: Callable[[int], None] | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields the codes of each batch, and the rows of the set that they are of."""
-    none_readable = True
+    num_done = 0
     for batch in images.batches(images.items_per_batch(batch_size)):
         outputs = network.predict_on_batch(batch.images)
         _require_finite(outputs["embeddings"], images.ids[batch.positions])
-        none_readable = False
         yield outputs["codes"], batch.positions
-    if none_readable:
+        num_done += len(batch.positions)
+        if progress is not None:
+            progress(num_done)
+    if not num_done:
         raise ValueError(
             "The collection must hold at least one readable image. "
             f"Received: {len(images)} images, none readable"
@@ -147,13 +144,17 @@ def _metadata(images: Any, rows: np.ndarray) -> dict[str, Any]:
     return {"label": labels, "label_name": pa.array(names, pa.string()), **others}
 
 
-def _counts_labels(columns: dict[str, str]) -> bool:
-    return "label_name" in columns and columns.get("label", "").lstrip("u").startswith("int")
-
-
-def _known_labels(known: dict[str, int], metadata: dict[str, Any]) -> np.ndarray:
+def _known_labels(folder: Path, manifest: Manifest, metadata: dict[str, Any]) -> np.ndarray:
     """The items' label numbers as an index counts them; -1 without a name."""
-    numbers, names = dict(known), metadata["label_name"].to_pylist()
+    columns = ["label", "label_name"]
+    pairs: set[tuple[int, str]] = set()
+    for table in read_tables(folder, manifest, columns):
+        rows = table.group_by(columns).aggregate([]).to_pylist()
+        pairs.update((row["label"], row["label_name"]) for row in rows)
+    # Where a name has several numbers, the smallest counts.
+    known = (pair for pair in pairs if None not in pair)
+    numbers = {name: number for number, name in sorted(known, reverse=True)}
+    names = metadata["label_name"].to_pylist()
     for name in sorted(set(names) - {None}):
         numbers.setdefault(name, max(numbers.values(), default=-1) + 1)
     return np.array([numbers.get(name, -1) for name in names], np.int64)

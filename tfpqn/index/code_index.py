@@ -13,16 +13,13 @@ import pyarrow as pa
 
 from tfpqn.index.code_index_writer import CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout
-from tfpqn.index.manifest import Manifest
-from tfpqn.index.parts import read_all_tables, require_parts
-from tfpqn.index.reading import read_one_state
+from tfpqn.index.manifest import Manifest, read_one_state
+from tfpqn.index.parts import read_tables
 from tfpqn.index.schema import (
     CODE_COLUMN,
     ID_COLUMN,
-    ID_TYPES,
     IdType,
     Metadata,
-    ids_to_numpy,
     require_unique,
     to_table,
 )
@@ -67,7 +64,8 @@ class CodeIndex:
         require_unique(self.table[ID_COLUMN])
         self.codes = layout.from_arrow(self.table[CODE_COLUMN])
         self.codes.flags.writeable = False
-        self.ids = ids_to_numpy(self.table[ID_COLUMN])
+        self.ids = self.table[ID_COLUMN].to_numpy().view()
+        self.ids.flags.writeable = False
         self.metadata = self.table.drop_columns([ID_COLUMN, CODE_COLUMN])
 
     def __len__(self) -> int:
@@ -116,22 +114,15 @@ class CodeIndex:
             ValueError: A column is unknown, or the manifest or a part is torn, changed or foreign.
         """
         folder = Path(path)
-        return read_one_state(folder, lambda manifest: cls._read(folder, manifest, columns))
 
-    @classmethod
-    def _read(cls, folder: Path, manifest: Manifest, columns: Sequence[str] | None) -> CodeIndex:
-        layout, kept = manifest.layout, [ID_COLUMN, *_choose_columns(manifest, columns)]
-        # Before room is made for as many rows as the manifest says.
-        require_parts(folder, manifest)
-        codes = np.empty((manifest.num_items, layout.code_length), layout.code_dtype)
-        schema = pa.schema([manifest.schema.field(name) for name in kept])
-        tables, start = [schema.empty_table()], 0
-        for table in read_all_tables(folder, manifest, [*kept, CODE_COLUMN]):
-            codes[start : start + len(table)] = layout.from_arrow(table[CODE_COLUMN])
-            tables.append(table.select(kept))
-            start += len(table)
-        items = pa.concat_tables(tables).combine_chunks()
-        return cls(layout, codes, items[ID_COLUMN], items.drop_columns([ID_COLUMN]))
+        def read(manifest: Manifest) -> CodeIndex:
+            layout, kept = manifest.layout, _choose_columns(manifest, columns)
+            tables = read_tables(folder, manifest, [ID_COLUMN, CODE_COLUMN, *kept])
+            table = pa.concat_tables(tables).combine_chunks()
+            codes = layout.from_arrow(table[CODE_COLUMN])
+            return cls(layout, codes, table[ID_COLUMN], table.select(kept))
+
+        return read_one_state(folder, read)
 
     @staticmethod
     def verify(path: str | os.PathLike[str]) -> Manifest:
@@ -145,10 +136,9 @@ class CodeIndex:
         folder = Path(path)
 
         def verify(manifest: Manifest) -> Manifest:
-            ids: list[pa.Array] = []
-            for table in read_all_tables(folder, manifest, manifest.schema.names):
-                ids.extend(table[ID_COLUMN].chunks)
-            require_unique(pa.chunked_array(ids, ID_TYPES[manifest.id_type]))
+            tables = read_tables(folder, manifest, manifest.schema.names)
+            ids = pa.concat_tables(table.select([ID_COLUMN]) for table in tables)
+            require_unique(ids[ID_COLUMN])
             return manifest
 
         return read_one_state(folder, verify)

@@ -1,29 +1,41 @@
-"""Writing an index that need not fit into memory."""
+"""Writing an index that need not fit into memory, in one step."""
 
 from __future__ import annotations
 
-import operator
+import contextlib
+import dataclasses
 import os
-from contextlib import ExitStack
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from tfpqn.files.atomic import atomic_directory, sha256_of_file
+from tfpqn.files.locks import exclusive
 from tfpqn.index.code_layout import CodeLayout
-from tfpqn.index.part_writer import ROWS_PER_PART, PartWriter, locked_index, writing_parts
-from tfpqn.index.schema import Metadata, to_table
+from tfpqn.index.manifest import MANIFEST_NAME, Manifest, Part, part_name
+from tfpqn.index.schema import CODE_COLUMN, ID_COLUMN, Metadata, index_schema, to_table
+
+ROWS_PER_PART = 1_000_000
+_ROWS_PER_GROUP = 2**17
+_MAX_WAITING_CHUNKS = 256
+_INDEX_FILE = re.compile(rf"{re.escape(MANIFEST_NAME)}|part-[0-9]+-of-[0-9]+\.parquet")
 
 
 class CodeIndexWriter:
     """Streams items into an index on disk, which appears whole at the end of the block.
 
     At most one part (`rows_per_part` rows) waits in memory. The first append that brings items
-    fixes the type of the ids and the metadata columns. After an append has failed the block cannot
-    end well: the former index, if any, stays as it is. Ids are not remembered, so that memory stays
-    bounded: an id given twice is refused by `CodeIndex.verify` and by `CodeIndex.load`.
+    fixes the type of the ids and the metadata columns; an append that is refused adds nothing. Ids
+    are not remembered, so that memory stays bounded: an id given twice is refused by
+    `CodeIndex.verify` and by `CodeIndex.load`.
 
     Args:
         path: The folder of the index.
@@ -50,43 +62,41 @@ class CodeIndexWriter:
         overwrite: bool = False,
         rows_per_part: int = ROWS_PER_PART,
     ) -> None:
-        if operator.index(rows_per_part) < 1:
+        if rows_per_part < 1:
             raise ValueError(f"rows_per_part must be 1 or more. Received: {rows_per_part}")
         self.path = Path(path)
         self.layout = layout
         self.overwrite = overwrite
         self.rows_per_part = rows_per_part
+        self.schema: pa.Schema | None = None
         self.num_items = 0
-        self._closing = ExitStack()
-        self._parts: PartWriter | None = None  # inside the block
-        self._has_failed = False
+        self._folder: Path | None = None  # inside the block
+        self._parts: list[Part] = []
+        self._waiting = pa.table({})
 
     def __enter__(self) -> CodeIndexWriter:
-        self.num_items, self._has_failed = 0, False
-        with ExitStack() as entered:
-            entered.enter_context(locked_index(self.path))
-            parts = writing_parts(
-                self.path, self.layout, None, self.rows_per_part, overwrite=self.overwrite
-            )
-            self._parts = entered.enter_context(parts)
-            self._closing = entered.pop_all()
-        return self
+        self._block = self._writing()
+        return self._block.__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._parts = None
-        if error is None and self._has_failed:
-            error = RuntimeError(
-                "An index must hold all that was appended. Received: an append to "
-                f"{str(self.path)!r} that failed; nothing was written there"
-            )
-            self._closing.__exit__(type(error), error, None)
-            raise error
-        self._closing.__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._block.__exit__(*error)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[CodeIndexWriter]:
+        with exclusive(self.path, "index"):
+            if self.overwrite:
+                _require_only_index(self.path)
+            with atomic_directory(self.path, overwrite=self.overwrite) as self._folder:
+                try:
+                    yield self
+                    self._finish(self._folder)
+                finally:
+                    self._folder = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The content of the index, as it is after the block."""
+        return Manifest(self.layout, self.schema, tuple(self._parts))
 
     def append(self, codes: npt.ArrayLike, ids: Any, metadata: Metadata | None = None) -> None:
         """Add items to the index.
@@ -97,27 +107,104 @@ class CodeIndexWriter:
             metadata: Values `[rows]` by column name: bool, int, float, str or lists of str.
 
         Raises:
-            RuntimeError: Outside the `with` block, or after an append that failed.
+            RuntimeError: Outside the `with` block.
             TypeError: Values are of a wrong type, or of another than in the first append.
             ValueError: Shapes, ranges or columns are wrong.
         """
-        parts = self._open_parts()
-        self._has_failed = True
-        table = to_table(self.layout, codes, ids, metadata, parts.schema)
+        table = to_table(self.layout, codes, ids, metadata, self.schema)
         if len(table):
-            parts.add(table)
-        self.num_items, self._has_failed = parts.num_rows, False
+            # A copy, since the caller may change its arrays while they wait.
+            self.append_table(table.take(np.arange(len(table))))
 
     def append_table(self, table: pa.Table) -> None:
         """Add checked items, such as those of `CodeIndex.table`; see `append`."""
-        parts = self._open_parts()
-        parts.add(table)
-        self.num_items = parts.num_rows
+        folder = self._open_folder()
+        self.schema = self.schema or table.schema
+        self.num_items += len(table)
+        self._waiting = pa.concat_tables([self._waiting, table]) if self._waiting else table
+        while len(self._waiting) >= self.rows_per_part:
+            self._write_part(folder)
+        if self._waiting[ID_COLUMN].num_chunks > _MAX_WAITING_CHUNKS:
+            # Thousands of chunks of a few rows would weigh more than the rows in them.
+            self._waiting = self._waiting.combine_chunks()
 
-    def _open_parts(self) -> PartWriter:
-        if self._parts is None or self._has_failed:
+    def append_part(self, source: Path, part: Part) -> None:
+        """Add a part that is there already: a link to its file, where there are links."""
+        folder = self._open_folder()
+        if self._waiting:
+            self._write_part(folder)
+        path = _unnamed(folder, len(self._parts))
+        try:
+            os.link(os.path.realpath(source), path)
+        except OSError:
+            shutil.copyfile(source, path)
+        self.num_items += part.rows
+        self._parts.append(part)
+
+    def _open_folder(self) -> Path:
+        if self._folder is None:
             raise RuntimeError(
-                "append must be called inside the with block of a writer whose appends went well. "
-                f"Received: {'a failed append before' if self._has_failed else 'a closed writer'}"
+                "append must be called inside the with block of a writer. Received: a closed writer"
             )
-        return self._parts
+        return self._folder
+
+    def _write_part(self, folder: Path) -> None:
+        """Write the first of the rows that wait; none is lost if it fails."""
+        table = self._waiting.slice(0, self.rows_per_part)
+        path = _unnamed(folder, len(self._parts))
+        options = _storage_options(table.schema)
+        pq.write_table(table, path, row_group_size=_ROWS_PER_GROUP, **options)
+        ends = pc.min_max(table[ID_COLUMN]).as_py()
+        part = Part(
+            name=path.name,
+            rows=len(table),
+            bytes=path.stat().st_size,
+            sha256=sha256_of_file(path),
+            id_range=(ends["min"], ends["max"]) if len(table) else None,
+        )
+        self._parts.append(part)
+        self._waiting = self._waiting.slice(self.rows_per_part)
+
+    def _finish(self, folder: Path) -> None:
+        """Write the rest, give the parts their names, which say how many there are; the manifest.
+
+        Without any row there is one part, so that the schema stays known.
+        """
+        self.schema = self.schema or index_schema(self.layout, "int64", {})
+        if self._waiting or not self._parts:
+            self._waiting = self._waiting or self.schema.empty_table()
+            self._write_part(folder)
+        names = [part_name(number, len(self._parts)) for number in range(len(self._parts))]
+        for number, name in enumerate(names):
+            os.rename(_unnamed(folder, number), folder / name)
+            self._parts[number] = dataclasses.replace(self._parts[number], name=name)
+        self.manifest.write(folder)
+
+
+def _unnamed(folder: Path, number: int) -> Path:
+    """Where a part lies until it is known how many there are."""
+    return folder / f"{number:05d}.unnamed"
+
+
+def _require_only_index(path: Path) -> None:
+    """A slip in the path must not cost a folder of somebody's photographs."""
+    for entry in sorted(path.iterdir()) if path.is_dir() else ():
+        if not entry.is_file() or _INDEX_FILE.fullmatch(entry.name) is None:
+            raise FileExistsError(
+                f"overwrite=True replaces only the folder of an index. Received: {str(path)!r}, "
+                f"which also holds {entry.name!r}"
+            )
+
+
+def _storage_options(schema: pa.Schema) -> dict[str, object]:
+    """Codes are as good as random: compressing, counting and cataloguing them is lost work."""
+    leaves = [
+        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+        for field in schema
+        if field.name != CODE_COLUMN
+    ]
+    return {
+        "compression": {CODE_COLUMN: "none", **dict.fromkeys(leaves, "zstd")},
+        "use_dictionary": leaves[1:],
+        "write_statistics": leaves,
+    }

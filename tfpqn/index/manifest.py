@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,22 +18,22 @@ from tfpqn.files.foreign import read_json, reading, require_within
 from tfpqn.files.typed_json import require_types
 from tfpqn.index.code_layout import CodeLayout
 from tfpqn.index.schema import (
-    CODE_COLUMN,
-    ID_COLUMN,
     ID_TYPES,
     IdType,
     id_type_of,
     index_schema,
     metadata_type,
-    type_name,
-    type_named,
+    metadata_types,
 )
 
 MANIFEST_NAME = "manifest.json"
 _FORMAT_VERSION = 1
+_MAX_TRIES = 10
 _FIELDS = {"code_length": int, "num_codewords": int, "fingerprint": str, "num_items": int}
 _FIELDS |= {"format_version": int, "id_type": str, "metadata_columns": dict, "parts": list}
 _PART_FIELDS = {"name": str, "rows": int, "bytes": int, "sha256": str}
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,12 @@ class Manifest:
     @property
     def metadata_columns(self) -> dict[str, str]:
         """Name -> type of each metadata column."""
-        return {field.name: type_name(field.type) for field in list(self.schema)[2:]}
+        return metadata_types(self.schema)
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the folder."""
         fields = {
             "format_version": _FORMAT_VERSION,
-            **_created_by(),
             **dataclasses.asdict(self.layout),
             "code_dtype": self.layout.code_dtype.name,
             "num_items": self.num_items,
@@ -119,13 +118,47 @@ def part_name(number: int, num_parts: int) -> str:
 
 
 def describe_index(path: str | os.PathLike[str]) -> Manifest:
-    """The content of an index by its manifest; `CodeIndex.verify` looks at the parts, too.
+    """The content of an index by its manifest; `CodeIndex.verify` looks into the parts, too.
 
     Raises:
-        FileNotFoundError: The folder is no index.
-        ValueError: The manifest is torn, of another format version, or contradicts itself.
+        BlockingIOError: The index is replaced again and again while it is read.
+        FileNotFoundError: The folder is no index, or a part is missing.
+        ValueError: The manifest is torn, of another format version, or contradicts itself; a part
+            is of another size or foreign.
     """
-    folder, path = Path(path), Path(path) / MANIFEST_NAME
+    return read_one_state(Path(path), lambda manifest: manifest)
+
+
+def read_one_state(folder: Path, read: Callable[[Manifest], _Result]) -> _Result:
+    """What `read` gives of an index, though others may replace it meanwhile.
+
+    A folder is replaced as a whole, and a part is opened once and compared with its checksum. So
+    what is read is of one state; what fails because the folder was replaced is tried again.
+    """
+    for _ in range(_MAX_TRIES):
+        stamp = _stamp(folder)
+        try:
+            return read(_read_manifest(folder))
+        except (FileNotFoundError, ValueError):
+            if stamp == _stamp(folder):
+                raise
+    raise BlockingIOError(
+        "An index must stay as it is while it is read. Received: "
+        f"{folder}, replaced during each of {_MAX_TRIES} tries"
+    )
+
+
+def _stamp(folder: Path) -> tuple[int, ...] | None:
+    """The marks that tell the file of a manifest from any other; None where there is none."""
+    try:
+        status = os.stat(folder / MANIFEST_NAME)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST_NAME
     if not path.is_file():
         raise FileNotFoundError(
             f"path must be the folder of an index, which holds a {MANIFEST_NAME}. "
@@ -133,60 +166,63 @@ def describe_index(path: str | os.PathLike[str]) -> Manifest:
         )
     require_within(path, folder)
     with reading(path, "the manifest of an index"):
-        return _parse(read_json(path, "the manifest of an index"))
+        manifest = _parse(read_json(path, "the manifest of an index"))
+    _require_parts(folder, manifest)
+    return manifest
+
+
+def _require_parts(folder: Path, manifest: Manifest) -> None:
+    for part in manifest.parts:
+        path = folder / part.name
+        if not path.is_file():
+            raise FileNotFoundError(f"{part.name} is missing from the index {str(folder)!r}")
+        require_within(path, folder)
+        require_as_written(path, "bytes", part.bytes, path.stat().st_size)
+    found = {path.name for path in folder.glob("*.parquet")}
+    if foreign := found - {part.name for part in manifest.parts}:
+        raise ValueError(
+            f"The index {str(folder)!r} must hold the {len(manifest.parts)} parts that its "
+            f"manifest names, and no other. Received: {min(foreign)}, which is foreign"
+        )
+
+
+def require_as_written(path: Path, name: str, expected: object, found: object) -> None:
+    """Raise a ValueError if a part differs from what the manifest says of it."""
+    if expected != found:
+        raise ValueError(
+            f"{path} is torn, changed or of another index: the manifest says {name} {expected}. "
+            f"Received: {found}"
+        )
 
 
 def _parse(fields: dict[str, Any]) -> Manifest:
     require_types(fields, _FIELDS)
     _require_equal(fields, format_version=_FORMAT_VERSION)
     layout = CodeLayout(fields["code_length"], fields["num_codewords"], fields["fingerprint"])
-    # An index of larger codes cannot be written: Arrow counts the bytes of a value in 32 bits.
-    if layout.bytes_per_code >= 2**31:
-        raise ValueError(f"expected codes of less than 2**31 bytes, not {layout.bytes_per_code}")
-    id_type = fields["id_type"]
+    id_type, entries = fields["id_type"], fields["parts"]
     if id_type not in ID_TYPES:
         raise ValueError(f"expected id_type to be one of {list(ID_TYPES)}, not {id_type!r}")
-    schema = index_schema(layout, id_type, _parse_columns(fields["metadata_columns"]))
-    parts = [
-        _parse_part(entry, part_name(number, len(fields["parts"])), ID_TYPES[id_type])
-        for number, entry in enumerate(fields["parts"])
-    ]
+    columns = {name: metadata_type(kind) for name, kind in fields["metadata_columns"].items()}
+    schema = index_schema(layout, id_type, columns)
+    names = [part_name(number, len(entries)) for number in range(len(entries))]
+    parts = map(_parse_part, entries, names, [ID_TYPES[id_type]] * len(entries))
     manifest = Manifest(layout, schema, tuple(parts))
     _require_equal(fields, code_dtype=layout.code_dtype.name, num_items=manifest.num_items)
     return manifest
-
-
-def _parse_columns(columns: dict[str, Any]) -> dict[str, pa.DataType]:
-    kinds = {}
-    for name, kind in columns.items():
-        if name in ("", ID_COLUMN, CODE_COLUMN) or not isinstance(kind, str):
-            raise ValueError(f"expected metadata columns and their types, not {name!r}: {kind!r}")
-        kinds[name] = metadata_type(type_named(kind), name)
-    return kinds
 
 
 def _parse_part(entry: dict[str, Any], name: str, id_type: pa.DataType) -> Part:
     require_types(entry, _PART_FIELDS)
     # Only this one name: nothing outside the folder can be meant, nothing twice.
     _require_equal(entry, name=name)
-    rows, size, ends = entry["rows"], entry["bytes"], entry.get("id_range")
-    if not (0 <= rows < 2**63 and 0 <= size < 2**63):
-        raise ValueError(f"expected sizes of {name} in 0 .. 2**63 - 1, not {rows} and {size}")
+    ends = entry.get("id_range")
     if ends is not None:
         low, high = pa.array(ends, id_type).to_pylist()
         ends = (low, high)
-    return Part(name, rows, size, entry["sha256"], ends)
+    return Part(name, entry["rows"], entry["bytes"], entry["sha256"], ends)
 
 
 def _require_equal(fields: dict[str, Any], **expected: object) -> None:
     for name, value in expected.items():
         if fields[name] != value:
             raise ValueError(f"expected {name} {value!r}, not {fields[name]!r}")
-
-
-def _created_by() -> dict[str, dict[str, str]]:
-    try:
-        version = importlib.metadata.version("tfpqn")
-    except importlib.metadata.PackageNotFoundError:
-        return {}  # a bare checkout
-    return {"created_by": {"package": "tfpqn", "version": version}}

@@ -18,12 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfpqn.files.foreign import require_within
 from tfpqn.index.code_index import CodeIndex
-from tfpqn.index.manifest import Manifest, Part, describe_index
-from tfpqn.index.part_writer import ROWS_PER_PART, PartWriter, locked_index, writing_parts
-from tfpqn.index.parts import read_all_tables, read_tables, require_parts
-from tfpqn.index.schema import CODE_COLUMN, ID_COLUMN, require_known, to_column, to_ids
+from tfpqn.index.code_index_writer import ROWS_PER_PART, CodeIndexWriter
+from tfpqn.index.manifest import Manifest, describe_index
+from tfpqn.index.parts import read_tables
+from tfpqn.index.schema import ID_COLUMN, to_column, to_ids
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -40,6 +39,18 @@ class Growth(NamedTuple):
     num_updated: int
 
 
+@contextlib.contextmanager
+def rewriting(
+    path: _Path, rows_per_part: int = ROWS_PER_PART
+) -> Iterator[tuple[Manifest, CodeIndexWriter]]:
+    """An index, locked from the beginning, and the writer of what takes its place."""
+    layout = describe_index(path).layout
+    with CodeIndexWriter(path, layout, overwrite=True, rows_per_part=rows_per_part) as writer:
+        manifest = describe_index(path)  # Before the lock it may have been replaced.
+        writer.layout, writer.schema = manifest.layout, manifest.schema
+        yield manifest, writer
+
+
 def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> Manifest:
     """Rewrite an index of many small parts, as many additions leave it, into few full ones.
 
@@ -48,11 +59,10 @@ def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> Manifes
     Returns:
         The manifest of the index as it is now.
     """
-    with locked_index(path):
-        with _rewriting(path, rows_per_part) as (manifest, parts):
-            for table in read_all_tables(Path(path), manifest, manifest.schema.names):
-                parts.add(table)
-        return describe_index(path)
+    with rewriting(path, rows_per_part) as (manifest, writer):
+        for table in read_tables(Path(path), manifest, manifest.schema.names):
+            writer.append_table(table)
+    return writer.manifest
 
 
 def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PART) -> Manifest:
@@ -69,11 +79,15 @@ def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PA
     def remove(table: pa.Table) -> pa.Table:
         return table.filter(pc.invert(pc.is_in(table[ID_COLUMN], value_set=gone)))
 
-    with locked_index(path):
-        with _rewriting(path, rows_per_part) as (manifest, parts):
-            gone = to_ids(ids, manifest.id_type)
-            require_known(gone, _rewrite_parts(Path(path), manifest, parts, gone, remove))
-        return describe_index(path)
+    with rewriting(path, rows_per_part) as (manifest, writer):
+        gone = to_ids(ids, manifest.id_type)
+        unknown = gone.filter(pc.invert(_rewrite_parts(manifest, writer, gone, remove)))
+        if len(unknown):
+            raise ValueError(
+                f"ids must be those of items in the index. Received: {len(unknown)} unknown ids, "
+                f"the first being {unknown[0].as_py()!r}"
+            )
+    return writer.manifest
 
 
 def update_index(path: _Path, items: CodeIndex, *, rows_per_part: int = ROWS_PER_PART) -> Growth:
@@ -92,85 +106,55 @@ def update_index(path: _Path, items: CodeIndex, *, rows_per_part: int = ROWS_PER
         TypeError: Ids or metadata are not of the index's types.
         ValueError: The items are of another layout.
     """
-    with locked_index(path):
-        return update_locked(path, items, rows_per_part)
+    with rewriting(path, rows_per_part) as (manifest, writer):
+        return write_update(manifest, writer, items)
 
 
-def update_locked(path: _Path, items: CodeIndex, rows_per_part: int = ROWS_PER_PART) -> Growth:
-    """Does what `update_index` does, for a caller that holds the lock of the index."""
-    with _rewriting(path, rows_per_part) as (manifest, parts):
-        items.require_layout(manifest.layout)
-        newer = _like(items.table, manifest.schema)
-        is_known = _rewrite_parts(
-            Path(path), manifest, parts, newer[ID_COLUMN], lambda older: _updated(older, newer)
-        )
-        further = newer.filter(pa.array(~is_known))
-        columns = [
-            further[field.name]
-            if field.name in newer.column_names
-            else pa.nulls(len(further), field.type)
-            for field in manifest.schema
-        ]
-        parts.add(pa.table(columns, schema=manifest.schema))
-    return Growth(int((~is_known).sum()), int(is_known.sum()))
-
-
-@contextlib.contextmanager
-def _rewriting(path: _Path, rows_per_part: int) -> Iterator[tuple[Manifest, PartWriter]]:
-    """The manifest of an index, and what takes its place; the caller holds the lock."""
-    manifest = describe_index(path)
-    with writing_parts(
-        Path(path), manifest.layout, manifest.schema, rows_per_part, overwrite=True
-    ) as parts:
-        yield manifest, parts
+def write_update(manifest: Manifest, writer: CodeIndexWriter, items: CodeIndex) -> Growth:
+    """Do what `update_index` does, inside the block of a `rewriting`."""
+    items.require_layout(manifest.layout)
+    table, schema = items.table, manifest.schema
+    newer = pa.table(
+        {
+            field.name: to_column(table[field.name], field.name, field.type)
+            for field in schema
+            if field.name in table.column_names
+        }
+    )
+    is_known = _rewrite_parts(
+        manifest, writer, newer[ID_COLUMN], lambda older: _updated(older, newer)
+    )
+    further = newer.filter(pc.invert(is_known))
+    # Columns that they lack are missing values.
+    whole = pa.concat_tables([schema.empty_table(), further], promote_options="default")
+    writer.append_table(whole.cast(schema))
+    return Growth(len(further), len(newer) - len(further))
 
 
 def _rewrite_parts(
-    folder: Path,
     manifest: Manifest,
-    parts: PartWriter,
+    writer: CodeIndexWriter,
     ids: pa.ChunkedArray,
     change: Callable[[pa.Table], pa.Table],
-) -> np.ndarray:
+) -> pa.Array:
     """Change the parts that hold some of the ids, keep the others, and say which ids are there.
 
     Returns:
         bool `[num_ids]`.
     """
-    require_parts(folder, manifest)
-    is_known = np.zeros(len(ids), bool)
+    folder, is_known = writer.path, np.zeros(len(ids), bool)
     for part in manifest.parts:
-        is_here = _find_ids(folder, manifest, part, ids)
-        is_known |= is_here
+        is_here = np.zeros(len(ids), bool)
+        if part.may_hold(ids):
+            for table in read_tables(folder, manifest, [ID_COLUMN], [part]):
+                is_here |= pc.is_in(ids, value_set=table[ID_COLUMN]).to_numpy()
         if is_here.any():
-            for table in read_tables(folder, part, manifest, manifest.schema.names):
-                parts.add(change(table))
+            for table in read_tables(folder, manifest, manifest.schema.names, [part]):
+                writer.append_table(change(table))
         else:
-            require_within(folder / part.name, folder)
-            parts.keep(folder / part.name, part)
-    return is_known
-
-
-def _find_ids(folder: Path, manifest: Manifest, part: Part, ids: pa.ChunkedArray) -> np.ndarray:
-    """Which of the ids a part holds, bool `[num_ids]`."""
-    is_here = np.zeros(len(ids), bool)
-    if part.may_hold(ids):
-        for table in read_tables(folder, part, manifest, [ID_COLUMN]):
-            is_here |= pc.is_in(ids, value_set=table[ID_COLUMN]).to_numpy()
-    return is_here
-
-
-def _like(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of items that an index of the schema has, in its types."""
-    columns = {
-        ID_COLUMN: to_column(table[ID_COLUMN], "ids", schema.field(ID_COLUMN).type),
-        CODE_COLUMN: table[CODE_COLUMN],
-    }
-    for field in list(schema)[2:]:
-        if field.name in table.column_names:
-            name = f"metadata column {field.name!r}"
-            columns[field.name] = to_column(table[field.name], name, field.type)
-    return pa.table(columns)
+            writer.append_part(folder / part.name, part)
+        is_known |= is_here
+    return pa.array(is_known)
 
 
 def _updated(older: pa.Table, newer: pa.Table) -> pa.Table:
