@@ -14,14 +14,13 @@ import errno
 import hashlib
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from functools import reduce
 from operator import and_
 from pathlib import Path
 from typing import BinaryIO
 
-from tfpqn.files.partials import remove, sibling, temporary, tidy_siblings
+from tfpqn.files.partials import remove, sibling, temporary
 
 __all__ = ["atomic_directory", "sha256_of", "sha256_of_file", "write_file_atomically"]
 
@@ -48,14 +47,14 @@ def atomic_directory(path: str | os.PathLike[str], *, overwrite: bool = False) -
         NotADirectoryError: if `path` exists and is not a folder.
     """
     target = _resolve(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    tidy_siblings(target.parent)
     _require_replaceable(target, overwrite)
     # What is still to get the former permissions is for nobody else until then.
     mode = 0o700 if target.is_dir() else 0o777
     with temporary(target, lambda path: path.mkdir(mode)) as folder:
         yield folder
-        _sync_tree(folder)
+        for place, _, names in os.walk(folder):
+            for entry in (*names, ""):
+                _sync(Path(place, entry))
         _put_in_place(folder, target, overwrite)
 
 
@@ -70,14 +69,10 @@ def write_file_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         OSError: if it cannot be written; the former version is then untouched.
     """
     target = _resolve(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    tidy_siblings(target.parent)
     former = target.stat() if target.is_file() else None
     with temporary(target, lambda path: path.touch(0o666 if former is None else 0o600)) as path:
-        with open(path, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        path.write_bytes(data)
+        _sync(path)
         if former is not None:
             _give_access(path, former.st_mode, former.st_gid)
         os.replace(path, target)
@@ -103,10 +98,7 @@ def sha256_of(file: BinaryIO) -> str:
 def _resolve(path: str | os.PathLike[str]) -> Path:
     target = Path(os.path.realpath(path))
     if not target.name:
-        raise ValueError(
-            f"path must name a file or folder that can be replaced; expected something below "
-            f"the root of the file system, got path={os.fspath(path)!r}."
-        )
+        raise ValueError(f"path must lie below the root. Received: path={os.fspath(path)!r}")
     return target
 
 
@@ -115,13 +107,13 @@ def _require_replaceable(target: Path, overwrite: bool) -> None:
         return
     if not target.is_dir():
         raise NotADirectoryError(
-            f"path must be a folder, or free for one to be made; got {str(target)!r}, "
-            f"which is there and is not a folder."
+            f"path must be a folder, or free for one. Received: {str(target)!r}, "
+            "which is there and is not a folder"
         )
     if not overwrite:
         raise FileExistsError(
-            f"path must be free unless overwrite=True is given; got {str(target)!r}, "
-            f"which exists already."
+            f"path must be free unless overwrite=True is given. Received: {str(target)!r}, "
+            "which exists already"
         )
 
 
@@ -154,8 +146,6 @@ def _move_aside(temporary: Path, target: Path) -> None:
 
 def _exchange(temporary: Path, target: Path) -> bool:
     """Swaps two folders by Linux' renameat2; False where system or file system do not have it."""
-    if not sys.platform.startswith("linux"):
-        return False
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False
@@ -169,17 +159,8 @@ def _exchange(temporary: Path, target: Path) -> bool:
     raise OSError(code, os.strerror(code), str(temporary), None, str(target))
 
 
-def _sync_tree(folder: Path) -> None:
-    for place, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(place, name))
-        _sync(Path(place))
-
-
 def _sync(path: Path) -> None:
-    if os.name != "posix" and path.is_dir():
-        return  # Windows cannot open a folder, and keeps its entries safe itself.
-    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -190,19 +171,18 @@ def _keep_access(temporary: Path, target: Path) -> None:
     """Gives a folder that replaces another its permissions, and its files those in common there."""
     former = target.stat()
     modes = [path.stat().st_mode for path in target.rglob("*") if path.is_file()]
-    for path in temporary.rglob("*"):
+    # The folder comes last: nobody else should see files that are still open to all.
+    for path in (*temporary.rglob("*"), temporary):
         if path.is_dir():
             _give_access(path, former.st_mode, former.st_gid)
         elif modes:
             _give_access(path, reduce(and_, modes), former.st_gid)
-    _give_access(temporary, former.st_mode, former.st_gid)
 
 
 def _give_access(path: Path, mode: int, group: int) -> None:
     """Sets permissions and group; for another group than the wanted one there are none."""
-    if os.name == "posix":
-        with contextlib.suppress(OSError):
-            os.chown(path, -1, group)
-        if path.stat().st_gid != group:
-            mode &= ~stat.S_IRWXG
+    with contextlib.suppress(OSError):
+        os.chown(path, -1, group)
+    if path.stat().st_gid != group:
+        mode &= ~stat.S_IRWXG
     os.chmod(path, stat.S_IMODE(mode))

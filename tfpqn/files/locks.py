@@ -1,22 +1,16 @@
 """One writer at a time: locks of the operating system, which end with the process that holds them.
 
-A killed process leaves no lock behind. On Windows, and on file systems without locks, only what
-the functions below say of them holds.
+A file system without locks keeps nobody out.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import errno
-    import fcntl
 
 __all__ = ["exclusive", "try_lock"]
 
@@ -49,7 +43,7 @@ def exclusive(folder: str | os.PathLike[str], what: str, *, inside: bool = False
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows removes no file that is open.
+        with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
 
@@ -61,14 +55,9 @@ def try_lock(descriptor: int) -> bool | None:
         Whether the lock is had; None where the file system has no locks.
     """
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if sys.platform == "win32" or error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            return False
-        return None
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN) else None
     return True
 
 

@@ -10,13 +10,12 @@ import os
 import re
 import secrets
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tfpqn.files.locks import try_lock
 
-__all__ = ["remove", "sibling", "temporary", "tidy_siblings"]
+__all__ = ["remove", "sibling", "temporary"]
 
 _PARTIAL = re.compile(r"\..+\.partial-[0-9]+-[0-9a-f]+")
 
@@ -28,22 +27,24 @@ def sibling(target: Path, kind: str) -> Path:
 
 @contextlib.contextmanager
 def temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Makes a sibling, locked while the block runs, and removes what is left of it at the end."""
+    """Makes a sibling, locked while the block runs, and removes what is left of it at the end.
+
+    The parents of `target` are made as well, and the siblings of dead processes are removed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _tidy(target.parent)
     path, descriptor = _make_locked(target, make)
     try:
         yield path
     finally:
         remove(path)
-        if descriptor is not None:
-            os.close(descriptor)
+        os.close(descriptor)
 
 
-def _make_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
+def _make_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int]:
     while True:
         path = sibling(target, "partial")
         make(path)
-        if sys.platform == "win32":  # There an open file cannot be renamed.
-            return path, None
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(path, os.O_RDONLY)
             if try_lock(descriptor) is not False and path.exists():
@@ -52,22 +53,14 @@ def _make_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int 
         # Another writer took it for abandoned, between its making and its locking.
 
 
-def tidy_siblings(folder: Path) -> None:
-    """Removes what killed processes left of writes into `folder`, where the system has locks.
-
-    Whoever works on such a sibling holds it locked.
-    """
-    if sys.platform == "win32":
-        return
+def _tidy(folder: Path) -> None:
+    """Removes siblings that nobody holds locked, where the file system has locks."""
     for path in list(folder.iterdir()):
-        if _PARTIAL.fullmatch(path.name) is None or not (path.is_dir() or path.is_file()):
-            continue
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
+        if _PARTIAL.fullmatch(path.name) and (path.is_dir() or path.is_file()):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDONLY)
                 if try_lock(descriptor):
                     remove(path)
-            finally:
                 os.close(descriptor)
 
 
