@@ -46,7 +46,7 @@ def atomic_directory(path: str | os.PathLike[str], *, overwrite: bool = False) -
         FileExistsError: if `path` exists and `overwrite` is not set, on entry or at the end.
         NotADirectoryError: if `path` exists and is not a folder.
     """
-    target = _resolve(path)
+    target = Path(os.path.realpath(path))
     _require_replaceable(target, overwrite)
     # What is still to get the former permissions is for nobody else until then.
     mode = 0o700 if target.is_dir() else 0o777
@@ -68,7 +68,7 @@ def write_file_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: if it cannot be written; the former version is then untouched.
     """
-    target = _resolve(path)
+    target = Path(os.path.realpath(path))
     former = target.stat() if target.is_file() else None
     with temporary(target, lambda path: path.touch(0o666 if former is None else 0o600)) as path:
         path.write_bytes(data)
@@ -93,13 +93,6 @@ def sha256_of(file: BinaryIO) -> str:
         digest.update(block)
     file.seek(0)
     return digest.hexdigest()
-
-
-def _resolve(path: str | os.PathLike[str]) -> Path:
-    target = Path(os.path.realpath(path))
-    if not target.name:
-        raise ValueError(f"path must lie below the root. Received: path={os.fspath(path)!r}")
-    return target
 
 
 def _require_replaceable(target: Path, overwrite: bool) -> None:

@@ -147,13 +147,11 @@ def _metadata(images: Any, rows: np.ndarray) -> dict[str, Any]:
 def _known_labels(folder: Path, manifest: Manifest, metadata: dict[str, Any]) -> np.ndarray:
     """The items' label numbers as an index counts them; -1 without a name."""
     columns = ["label", "label_name"]
-    pairs: set[tuple[int, str]] = set()
-    for table in read_tables(folder, manifest, columns):
-        rows = table.group_by(columns).aggregate([]).to_pylist()
-        pairs.update((row["label"], row["label_name"]) for row in rows)
+    tables = read_tables(folder, manifest, columns)
+    pairs = pa.concat_tables(table.group_by(columns).aggregate([]) for table in tables)
     # Where a name has several numbers, the smallest counts.
-    known = (pair for pair in pairs if None not in pair)
-    numbers = {name: number for number, name in sorted(known, reverse=True)}
+    known = pairs.drop_null().group_by("label_name").aggregate([("label", "min")])
+    numbers = {row["label_name"]: row["label_min"] for row in known.to_pylist()}
     names = metadata["label_name"].to_pylist()
     for name in sorted(set(names) - {None}):
         numbers.setdefault(name, max(numbers.values(), default=-1) + 1)

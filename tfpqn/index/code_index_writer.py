@@ -21,7 +21,7 @@ from tfpqn.files.atomic import atomic_directory, sha256_of_file
 from tfpqn.files.locks import exclusive
 from tfpqn.index.code_layout import CodeLayout
 from tfpqn.index.manifest import MANIFEST_NAME, Manifest, Part, part_name
-from tfpqn.index.schema import CODE_COLUMN, ID_COLUMN, Metadata, index_schema, to_table
+from tfpqn.index.schema import ID_COLUMN, Metadata, index_schema, to_table
 
 ROWS_PER_PART = 1_000_000
 _ROWS_PER_GROUP = 2**17
@@ -152,7 +152,12 @@ class CodeIndexWriter:
         """Write the first of the rows that wait; none is lost if it fails."""
         table = self._waiting.slice(0, self.rows_per_part)
         path = _unnamed(folder, len(self._parts))
-        options = _storage_options(table.schema)
+        # Ids and codes differ from item to item: a dictionary of them would be lost work.
+        leaves = [
+            f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+            for field in list(table.schema)[2:]
+        ]
+        options = {"compression": "zstd", "use_dictionary": leaves}
         pq.write_table(table, path, row_group_size=_ROWS_PER_GROUP, **options)
         ends = pc.min_max(table[ID_COLUMN]).as_py()
         part = Part(
@@ -194,17 +199,3 @@ def _require_only_index(path: Path) -> None:
                 f"overwrite=True replaces only the folder of an index. Received: {str(path)!r}, "
                 f"which also holds {entry.name!r}"
             )
-
-
-def _storage_options(schema: pa.Schema) -> dict[str, object]:
-    """Codes are as good as random: compressing, counting and cataloguing them is lost work."""
-    leaves = [
-        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
-        for field in schema
-        if field.name != CODE_COLUMN
-    ]
-    return {
-        "compression": {CODE_COLUMN: "none", **dict.fromkeys(leaves, "zstd")},
-        "use_dictionary": leaves[1:],
-        "write_statistics": leaves,
-    }
