@@ -6,12 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.training.tiny import (
-    LABEL_NAMES,
-    fill_weights_with_nan,
-    make_images,
-    make_network,
-)
+from tests.index.small_index import contents_of, names_in
+from tests.training.tiny import LABEL_NAMES, fill_weights_with_nan, make_images, make_network
 from tfpqn.datasets import ImageArrays, ImageFolder
 from tfpqn.export import Searcher
 from tfpqn.index import CodeIndex, Growth, add_to_index, build_index, network_layout
@@ -48,14 +44,14 @@ def rows_of(index: CodeIndex) -> dict[Any, tuple[Any, Any]]:
     return dict(zip(index.ids, pairs, strict=True))
 
 
-@pytest.mark.parametrize(("batch_size", "num_codewords"), [(1, 4), (7, 1024), (100, 4)])
+@pytest.mark.parametrize(("batch_size", "num_codewords"), [(7, 1024), (100, 4)])
 def test_codes_ids_and_labels_are_those_of_network_and_items(
     images: ImageArrays, tmp_path: Path, batch_size: int, num_codewords: int
 ) -> None:
     network, done = make_network(num_codewords=num_codewords), []
     path = tmp_path / "index"
-    build = build_index(network, images, path, batch_size=batch_size, progress=done.append)
-    assert build == 30
+    options = {"batch_size": batch_size, "progress": done.append}
+    assert build_index(network, images, path, **options) == 30
     assert done == [*range(batch_size, 30, batch_size), 30]
     index = CodeIndex.load(path)
     np.testing.assert_array_equal(index.codes, network.encode(images.images))
@@ -94,7 +90,7 @@ def test_folder_is_coded_file_by_file_and_broken_files_are_left_out(
     np.testing.assert_array_equal(index.codes, network.encode(images.images[[1, 0, 2]]))
 
 
-@pytest.mark.parametrize("values", [np.nan, np.inf, 0.0])
+@pytest.mark.parametrize("values", [np.nan, 0.0])
 def test_codebooks_that_cannot_code_are_refused(
     images: ImageArrays, path: Path, tmp_path: Path, values: float
 ) -> None:
@@ -114,7 +110,7 @@ def test_codebooks_that_cannot_code_are_refused(
 def test_what_fails_while_it_codes_leaves_the_index_as_it_was(
     network: Any, images: ImageArrays, path: Path, tmp_path: Path
 ) -> None:
-    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    before = contents_of(path)
     broken = fill_weights_with_nan(make_network())
     with pytest.raises(ValueError, match=r"must be finite.*for 30 images, the first with id .*0"):
         build_index(broken, images, path, overwrite=True)
@@ -126,22 +122,18 @@ def test_what_fails_while_it_codes_leaves_the_index_as_it_was(
     with pytest.raises(ValueError, match="at least one readable image. Received: 1 images"):
         build_index(network, empty, path, overwrite=True)
     assert empty.skipped.keys() == {"1.png"}
-    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
-    assert {entry.name for entry in tmp_path.iterdir()} == {"index", "empty"}
+    assert contents_of(path) == before
+    assert names_in(tmp_path) == ["empty", "index"]
 
 
-# Growing
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_grown_index_equals_that_of_all_items(
-    network: Any, images: ImageArrays, path: Path, tmp_path: Path, batch_size: int
+    network: Any, images: ImageArrays, path: Path, tmp_path: Path
 ) -> None:
     done: list[int] = []
     newer = images.subset(np.arange(15, 30))
-    growth = add_to_index(network, newer, path, batch_size=batch_size, progress=done.append)
+    growth = add_to_index(network, newer, path, batch_size=7, progress=done.append)
     assert growth == Growth(num_added=10, num_updated=5)
-    assert (done[-1], done) == (15, sorted(done))
+    assert done == [7, 14, 15]
     build_index(network, images, tmp_path / "all")
     grown, together = CodeIndex.load(path), CodeIndex.load(tmp_path / "all")
     assert grown.table.equals(together.table)

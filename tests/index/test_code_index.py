@@ -8,51 +8,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.index.small_index import CODES, LAYOUT, PART, assert_same, index_of, make_items, names_in
 from tfpqn.files.atomic import sha256_of_file
 from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout
 
-TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5)
-INT64 = st.integers(-(2**63), 2**63 - 1)
-IDS = {"int64": (INT64.filter(lambda number: number != -1), np.int64), "string": (TEXT, object)}
 COLUMNS = {
-    "number": (INT64, pa.int64()),
-    "weight": (st.floats(allow_nan=False), pa.float64()),
-    "is_good": (st.booleans(), pa.bool_()),
-    "path": (st.none() | TEXT, pa.string()),
-    "tags": (st.lists(TEXT, max_size=3), pa.list_(pa.string())),
+    "number": pa.array([-(2**63), None, 2**63 - 1]),
+    "weight": pa.array([np.inf, -0.0, None]),
+    "is_good": pa.array([True, None, False]),
+    "path": pa.array(["bird \0鳥", "", None]),
+    "tags": pa.array([["a", ""], [], None]),
 }
 
 
-@st.composite
-def indexes(draw: st.DrawFn) -> CodeIndex:
-    num_codewords = draw(st.sampled_from([1, 2, 256, 257, 2**16, 2**16 + 1]))
-    layout = CodeLayout(draw(st.integers(1, 5)), num_codewords, "0123456789abcdef")
-    values, dtype = IDS[draw(st.sampled_from(sorted(IDS)))]
-    ids = np.array(draw(st.lists(values, unique=True, max_size=20)), dtype)
-    size = len(ids) * layout.code_length
-    codes = draw(st.lists(st.integers(0, num_codewords - 1), min_size=size, max_size=size))
-    metadata = {
-        name: pa.array([draw(COLUMNS[name][0]) for _ in ids], COLUMNS[name][1])
-        for name in draw(st.sets(st.sampled_from(sorted(COLUMNS))))
-    }
-    return CodeIndex(layout, np.array(codes, int).reshape(-1, layout.code_length), ids, metadata)
-
-
-@given(index=indexes())
-@settings(max_examples=15)
-def test_saved_index_loads_as_it_was(
-    index: CodeIndex, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.mktemp("round_trip") / "index"
-    index.save(path)
-    assert_same(CodeIndex.load(path), index)
-    report = CodeIndex.verify(path)
-    assert (report.num_items, report.layout) == (len(index), index.layout)
-    assert report.id_type == index.id_type
+@pytest.mark.parametrize("ids", [[-(2**63), 2**63 - 1, 0], ["b", " ", "a"]])
+def test_saved_index_loads_as_it_was(tmp_path: Path, ids: list[Any]) -> None:
+    index = CodeIndex(LAYOUT, np.arange(6).reshape(3, 2), ids, COLUMNS)
+    index.save(tmp_path / "index")
+    assert_same(CodeIndex.load(tmp_path / "index"), index)
+    assert index.metadata.to_pydict() == {n: column.to_pylist() for n, column in COLUMNS.items()}
+    report = CodeIndex.verify(tmp_path / "index")
+    assert (report.num_items, report.layout, report.id_type) == (3, LAYOUT, index.id_type)
 
 
 def test_writer_of_nothing_writes_an_empty_index(tmp_path: Path) -> None:
@@ -112,33 +89,20 @@ def test_manifest_says_what_the_parts_hold(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("rows_of_append", [3, 10])
-def test_parts_have_their_rows_and_names_however_items_come(
-    tmp_path: Path, rows_of_append: int
-) -> None:
+@pytest.mark.parametrize("step", [3, 10])
+def test_parts_have_their_rows_and_names_however_items_come(tmp_path: Path, step: int) -> None:
     index = index_of(make_items(10))
     with CodeIndexWriter(tmp_path / "index", LAYOUT, rows_per_part=4) as writer:
-        for start in range(0, 10, rows_of_append):
-            rows = slice(start, start + rows_of_append)
-            metadata = index.metadata.slice(start, rows_of_append)
-            writer.append(index.codes[rows], index.ids[rows], metadata)
-            assert writer.num_items == min(10, start + rows_of_append)
+        for start in range(0, 10, step):
+            rows = slice(start, start + step)
+            codes, ids = index.codes[rows].copy(), index.ids[rows].copy()
+            writer.append(codes, ids, index.metadata.slice(start, step))
+            assert writer.num_items == min(10, start + step)
+            codes[:], ids[:] = 0, 0  # The caller may use its arrays again.
     parts = sorted((tmp_path / "index").glob("*.parquet"))
     assert [part.name for part in parts] == [f"part-{n:05d}-of-00003.parquet" for n in range(3)]
     assert [pq.read_metadata(part).num_rows for part in parts] == [4, 4, 2]
     assert_same(CodeIndex.load(tmp_path / "index"), index)
-
-
-def test_caller_may_reuse_its_arrays_after_an_append(tmp_path: Path) -> None:
-    codes, ids = np.zeros((2, 2), np.uint8), np.arange(2)
-    with CodeIndexWriter(tmp_path / "index", LAYOUT) as writer:
-        for _ in range(3):
-            writer.append(codes, ids, {"label": ids})
-            codes += 1
-            ids += 2
-    loaded = CodeIndex.load(tmp_path / "index")
-    assert loaded.codes[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
-    assert loaded.ids.tolist() == loaded.metadata["label"].to_pylist() == list(range(6))
 
 
 @pytest.mark.parametrize(
@@ -162,10 +126,8 @@ def test_append_that_does_not_fit_is_refused_and_adds_nothing(
     with pytest.raises(error, match=message):
         with CodeIndexWriter(tmp_path / "index", LAYOUT, rows_per_part=1) as writer:
             writer.append(CODES, [1, 2], {"label": [0, 1]})
-            with pytest.raises(error, match=message):
-                writer.append(*arguments)
-            assert writer.num_items == 2
             writer.append(*arguments)
+    assert writer.num_items == 2
     assert names_in(tmp_path) == []
 
 

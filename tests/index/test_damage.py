@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,7 @@ from tests.index.small_index import (
 from tfpqn.files.atomic import sha256_of_file
 from tfpqn.index import CodeIndex, CodeLayout, compact_index, update_index
 
-ROOM = Path(tfpqn.index.__file__).parent.parent
+ROOT = Path(tfpqn.index.__file__).parents[2]
 READERS = (CodeIndex.load, CodeIndex.verify)
 
 
@@ -42,27 +41,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "index"
 
 
-def run_apart(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs code with the index room alone: the package's face would import Keras."""
-    face = f"""
-        import sys, types
-        package = sys.modules["tfpqn"] = types.ModuleType("tfpqn")
-        package.__path__ = [{str(ROOM)!r}]
-    """
-    script = textwrap.dedent(face) + textwrap.dedent(code)
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60
-    )
-
-
-def test_index_needs_neither_keras_nor_tensorflow() -> None:
-    heavy = run_apart(
-        """
-        import tfpqn.index
-        print({"keras", "tensorflow", "torch", "jax"} & set(sys.modules))
-        """
-    )
-    assert heavy.stdout.strip() == "set()", heavy.stderr
+KILL = """
+import os, signal, sys
+from tfpqn.files import atomic, partials
+from tfpqn.index import CodeIndex
+assert not {"keras", "tensorflow"} & sys.modules.keys(), "tfpqn.index needs neither"
+index = CodeIndex.load(sys.argv[1])
+setattr(eval(sys.argv[3]), sys.argv[4], lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+index.save(sys.argv[2], overwrite=True)
+"""
 
 
 @pytest.mark.parametrize(
@@ -74,18 +61,8 @@ def test_kill_leaves_one_whole_version(
 ) -> None:
     former, new = CodeIndex.load(path), index_of(make_items(7))
     new.save(tmp_path / "new")
-    killed = run_apart(
-        """
-        import os, signal
-        from tfpqn.files import atomic, partials
-        from tfpqn.index import CodeIndex
-        index = CodeIndex.load(sys.argv[1])
-        owner = eval(sys.argv[3])
-        setattr(owner, sys.argv[4], lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-        index.save(sys.argv[2], overwrite=True)
-        """,
-        *(str(tmp_path / "new"), str(path), owner, name),
-    )
+    command = [sys.executable, "-c", KILL, tmp_path / "new", path, owner, name]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert killed.returncode == -9, killed.stderr
     assert len(list(tmp_path.glob(".index.partial-*"))) == 1
     assert_same(CodeIndex.load(path), former if survivor == "former" else new)
