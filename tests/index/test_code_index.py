@@ -224,19 +224,3 @@ def test_index_of_another_network_is_refused() -> None:
         index.require_layout(CodeLayout(2, 256, "cd" * 32))
     with pytest.raises(ValueError, match="num_codewords=16. Received: an index with code_length=2"):
         index.require_layout(CodeLayout(8, 16, LAYOUT.fingerprint))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((0, 256, "ab"), ValueError, "code_length must be from 1 to .*Received: 0"),
-        ((4, 2**31 + 1, "ab"), ValueError, "num_codewords must be from 1"),
-        ((4.0, 256, "ab"), TypeError, "integer"),
-        ((4, 256, b"ab"), ValueError, "lower-case hex digits. Received: b'ab'"),
-    ],
-)
-def test_layout_that_cannot_be_is_refused(
-    arguments: tuple[Any, ...], error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        CodeLayout(*arguments)
