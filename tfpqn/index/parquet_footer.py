@@ -10,55 +10,40 @@ import io
 import os
 from typing import Any, BinaryIO
 
-_STRUCT = 12
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 7, 8, 12
+_INTEGERS, _LISTS = (4, 5, 6), (9, 10)
 
 
 def count_values(file: BinaryIO) -> int:
-    """Number of values in all columns of an open Parquet file, which is left at its beginning.
-
-    Any exception can come of a torn footer.
-    """
+    """Number of values in all columns of an open Parquet file; any exception if it is torn."""
     file.seek(-8, os.SEEK_END)
     length = int.from_bytes(file.read(4), "little")
     file.seek(-8 - length, os.SEEK_END)
     footer = _read(io.BytesIO(file.read(length)), _STRUCT)
-    file.seek(0)
     # Row groups, of these the columns, of these the metadata.
     return sum(int(column[3][5]) for group in footer[4] for column in group[1])
 
 
 def _read(data: io.BytesIO, kind: int) -> Any:
     """A value of one of the protocol's kinds; a struct becomes a dict by number of field."""
-    if kind in (1, 2, 3):
-        return data.read(1)[0]
-    if kind in (4, 5, 6):
-        return _read_signed(data)
-    if kind == 7:
-        return data.read(8)
-    if kind == 8:
+    if kind in _INTEGERS:
+        value = _read_unsigned(data)
+        return (value >> 1) ^ -(value & 1)
+    if kind == _BINARY:
         return data.read(_read_unsigned(data))
-    if kind in (9, 10):
+    if kind in _LISTS:
         header = data.read(1)[0]
         size = header >> 4 if header < 0xF0 else _read_unsigned(data)
         return [_read(data, header & 15) for _ in range(size)]
     if kind == _STRUCT:
-        return _read_fields(data)
-    raise ValueError(f"a footer with values of the unknown kind {kind}")
-
-
-def _read_fields(data: io.BytesIO) -> dict[int, Any]:
-    fields, number = {}, 0
-    while header := data.read(1)[0]:
-        step, kind = header >> 4, header & 15
-        number = number + step if step else _read_signed(data)
-        # In a field the kind itself is the value of a boolean.
-        fields[number] = kind == 1 if kind in (1, 2) else _read(data, kind)
-    return fields
-
-
-def _read_signed(data: io.BytesIO) -> int:
-    value = _read_unsigned(data)
-    return (value >> 1) ^ -(value & 1)
+        fields, number = {}, 0
+        while header := data.read(1)[0]:
+            number = number + (header >> 4) if header >> 4 else _read(data, _INTEGERS[0])
+            kind = header & 15
+            # In a field the kind itself is the value of a boolean.
+            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else _read(data, kind)
+        return fields
+    return data.read({_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}[kind])[0]
 
 
 def _read_unsigned(data: io.BytesIO) -> int:

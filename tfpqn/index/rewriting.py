@@ -54,10 +54,7 @@ def rewriting(
 def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> Manifest:
     """Rewrite an index of many small parts, as many additions leave it, into few full ones.
 
-    Contents and order stay as they are.
-
-    Returns:
-        The manifest of the index as it is now.
+    Contents and order stay as they are. Returns the manifest of the index as it is now.
     """
     with rewriting(path, rows_per_part) as (manifest, writer):
         for table in read_tables(Path(path), manifest, manifest.schema.names):
@@ -68,8 +65,7 @@ def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> Manifes
 def remove_from_index(path: _Path, ids: Any, *, rows_per_part: int = ROWS_PER_PART) -> Manifest:
     """Rewrite the parts that hold items of these ids, without them; the others keep their order.
 
-    Returns:
-        The manifest of the index as it is now.
+    Returns the manifest of the index as it is now.
 
     Raises:
         TypeError: The ids are not of the index's type.
@@ -137,11 +133,7 @@ def _rewrite_parts(
     ids: pa.ChunkedArray,
     change: Callable[[pa.Table], pa.Table],
 ) -> pa.Array:
-    """Change the parts that hold some of the ids, keep the others, and say which ids are there.
-
-    Returns:
-        bool `[num_ids]`.
-    """
+    """Change the parts that hold some of the ids, keep the others, and say which ids are there."""
     folder, is_known = writer.path, np.zeros(len(ids), bool)
     for part in manifest.parts:
         is_here = np.zeros(len(ids), bool)
