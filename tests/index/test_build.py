@@ -44,15 +44,12 @@ def rows_of(index: CodeIndex) -> dict[Any, tuple[Any, Any]]:
     return dict(zip(index.ids, pairs, strict=True))
 
 
-@pytest.mark.parametrize(("batch_size", "num_codewords"), [(7, 1024), (100, 4)])
 def test_codes_ids_and_labels_are_those_of_network_and_items(
-    images: ImageArrays, tmp_path: Path, batch_size: int, num_codewords: int
+    images: ImageArrays, tmp_path: Path
 ) -> None:
-    network, done = make_network(num_codewords=num_codewords), []
-    path = tmp_path / "index"
-    options = {"batch_size": batch_size, "progress": done.append}
-    assert build_index(network, images, path, **options) == 30
-    assert done == [*range(batch_size, 30, batch_size), 30]
+    network, path, done = make_network(num_codewords=1024), tmp_path / "index", []
+    assert build_index(network, images, path, batch_size=7, progress=done.append) == 30
+    assert done == [7, 14, 21, 28, 30]
     index = CodeIndex.load(path)
     np.testing.assert_array_equal(index.codes, network.encode(images.images))
     np.testing.assert_array_equal(index.ids, images.ids)
@@ -71,23 +68,6 @@ def test_labels_without_names_are_numbers_and_multi_hot_ones_are_left_out(
     assert CodeIndex.load(tmp_path / "index").metadata.column_names == columns
     add_to_index(network, make_images(40), tmp_path / "index")
     assert CodeIndex.load(tmp_path / "index").metadata.column_names == columns
-
-
-def test_folder_is_coded_file_by_file_and_broken_files_are_left_out(
-    network: Any, images: ImageArrays, tmp_path: Path
-) -> None:
-    folder = write_files(tmp_path / "images", images, ["dog/1.png", "bee/2.png", "loose.png"])
-    (tmp_path / "images" / "dog" / "broken.png").write_text("not an image")
-    folder = ImageFolder(tmp_path / "images", (8, 8, 1))
-    assert build_index(network, folder, tmp_path / "index", batch_size=2) == 3
-    assert set(folder.skipped) == {"dog/broken.png"}
-    index = CodeIndex.load(tmp_path / "index")
-    assert rows_of(index) == {
-        "bee/2.png": ("bee", 0),
-        "dog/1.png": ("dog", 1),
-        "loose.png": (None, -1),
-    }
-    np.testing.assert_array_equal(index.codes, network.encode(images.images[[1, 0, 2]]))
 
 
 @pytest.mark.parametrize("values", [np.nan, 0.0])
@@ -140,15 +120,20 @@ def test_grown_index_equals_that_of_all_items(
     CodeIndex.verify(path)
 
 
-def test_labels_of_a_folder_get_the_numbers_that_their_names_have_in_the_index(
+def test_folder_is_coded_without_broken_files_and_labels_keep_the_numbers_of_the_index(
     network: Any, images: ImageArrays, tmp_path: Path
 ) -> None:
     """A folder counts its own subfolders from 0: that is not the count of the collection."""
-    older = write_files(tmp_path / "old", images, ["bee/1.png", "dog/1.png"])
+    path = tmp_path / "index"
+    (tmp_path / "old" / "dog").mkdir(parents=True)
+    (tmp_path / "old" / "dog" / "broken.png").write_text("not an image")
+    older = write_files(tmp_path / "old", images, ["dog/1.png", "bee/1.png"])
     newer = write_files(tmp_path / "new", images, ["auk/2.png", "dog/2.png", "loose.png"])
-    build_index(network, older, tmp_path / "index")
-    assert add_to_index(network, newer, tmp_path / "index") == Growth(3, 0)
-    assert rows_of(CodeIndex.load(tmp_path / "index")) == {
+    assert build_index(network, older, path) == 2
+    assert set(older.skipped) == {"dog/broken.png"}
+    np.testing.assert_array_equal(CodeIndex.load(path).codes, network.encode(images.images[[1, 0]]))
+    assert add_to_index(network, newer, path) == Growth(3, 0)
+    assert rows_of(CodeIndex.load(path)) == {
         "bee/1.png": ("bee", 0),
         "dog/1.png": ("dog", 1),
         "auk/2.png": ("auk", 2),
