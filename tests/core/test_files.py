@@ -86,12 +86,24 @@ def test_what_is_there_is_refused_on_entry_and_a_file_always(tmp_path: Path) -> 
     assert (tmp_path / "file").read_text() == "precious"
 
 
-def test_folder_that_appeared_meanwhile_is_refused_at_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("look", [1, 2])
+def test_folder_that_appeared_meanwhile_is_refused_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    """In the block, or between the last look and the renaming."""
+    require, looks = atomic._require_replaceable, []
+
+    def overtaken(target: Path, overwrite: bool) -> None:
+        require(target, overwrite)
+        looks.append(target)
+        if len(looks) == look:
+            (target / "other").mkdir(parents=True)
+
+    monkeypatch.setattr(atomic, "_require_replaceable", overtaken)
     with pytest.raises(FileExistsError, match="exists already"):
-        with atomic_directory(tmp_path / "folder"):
-            (tmp_path / "folder").mkdir()
+        write_version(tmp_path / "folder", "new")
     assert names_in(tmp_path) == ["folder"]
-    assert names_in(tmp_path / "folder") == []
+    assert names_in(tmp_path / "folder") == ["other"]
 
 
 def test_full_disk_leaves_the_former_version_and_no_trace(

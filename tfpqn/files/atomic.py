@@ -112,7 +112,7 @@ def _require_replaceable(target: Path, overwrite: bool) -> None:
 
 def _put_in_place(temporary: Path, target: Path, overwrite: bool) -> None:
     _require_replaceable(target, overwrite)
-    if target.exists():
+    if overwrite and target.exists():
         _keep_access(temporary, target)
         if not _exchange(temporary, target):
             _move_aside(temporary, target)
