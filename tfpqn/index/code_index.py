@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
@@ -20,6 +19,7 @@ from tfpqn.index.schema import (
     ID_COLUMN,
     IdType,
     Metadata,
+    id_type_of,
     require_unique,
     to_table,
 )
@@ -85,7 +85,7 @@ class CodeIndex:
     @property
     def id_type(self) -> IdType:
         """Either "int64" or "string"."""
-        return "int64" if self.ids.dtype == np.int64 else "string"
+        return id_type_of(self.table[ID_COLUMN])
 
     def require_layout(self, layout: CodeLayout) -> None:
         """Raise a ValueError unless codes of `layout` can be searched in this index."""

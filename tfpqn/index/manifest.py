@@ -18,6 +18,7 @@ from tfpqn.files.foreign import read_json, reading, require_within
 from tfpqn.files.typed_json import require_types
 from tfpqn.index.code_layout import CodeLayout
 from tfpqn.index.schema import (
+    ID_COLUMN,
     ID_TYPES,
     IdType,
     id_type_of,
@@ -90,7 +91,7 @@ class Manifest:
     @property
     def id_type(self) -> IdType:
         """Either "int64" or "string"."""
-        return id_type_of(self.schema)
+        return id_type_of(self.schema.field(ID_COLUMN))
 
     @property
     def metadata_columns(self) -> dict[str, str]:

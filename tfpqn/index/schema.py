@@ -50,9 +50,9 @@ def index_schema(
     return pa.schema([*fields, *columns.items()])
 
 
-def id_type_of(schema: pa.Schema) -> IdType:
-    """The type of ids in an index of this schema."""
-    return "int64" if schema.field(ID_COLUMN).type == pa.int64() else "string"
+def id_type_of(ids: pa.Field | pa.ChunkedArray) -> IdType:
+    """The name under which a manifest knows the type of ids."""
+    return "int64" if ids.type == pa.int64() else "string"
 
 
 def to_table(
@@ -72,10 +72,10 @@ def to_table(
         name: to_column(values, name, known.get(name))
         for name, values in _by_name(metadata).items()
     }
-    id_column = to_ids(ids, None if schema is None else id_type_of(schema))
+    id_column = to_ids(ids, None if schema is None else id_type_of(schema.field(ID_COLUMN)))
     if schema is None:
-        id_type: IdType = "int64" if id_column.type == pa.int64() else "string"
-        schema = index_schema(layout, id_type, {name: c.type for name, c in columns.items()})
+        types = {name: column.type for name, column in columns.items()}
+        schema = index_schema(layout, id_type_of(id_column), types)
     elif set(columns) != set(schema.names[2:]):
         raise ValueError(
             f"metadata must have the columns {schema.names[2:]}. Received: {list(columns)}"
@@ -116,7 +116,7 @@ def require_ids(column: pa.ChunkedArray) -> None:
     """Raise a ValueError if an id is missing or stands for "no item"."""
     if column.null_count:
         raise ValueError(f"Every item must have an id. Received: {column.null_count} missing ids")
-    reserved = _NO_ITEM["int64" if column.type == pa.int64() else "string"]
+    reserved = _NO_ITEM[id_type_of(column)]
     if pc.any(pc.equal(column, pa.scalar(reserved, column.type))).as_py():
         raise ValueError(
             f"ids must leave {reserved!r} free, which search answers for 'no item'. "
