@@ -24,7 +24,7 @@ from tests.export.tiny import (
     make_pixels,
     make_searcher,
 )
-from tfpqn.cli.queries import read_query
+from tfpqn.cli.queries import read_queries
 from tfpqn.datasets import ImageFolder
 from tfpqn.export import Searcher, SearchResult
 from tfpqn.export.client.inputs import pack_queries
@@ -55,7 +55,7 @@ def test_pictures_of_all_kinds_have_the_embeddings_with_which_they_are_indexed(
     (batch,) = images.batches(len(PICTURES))
     assert len(batch.images) == len(PICTURES)
     expected = network.predict(batch.images, verbose=0)["embeddings"]
-    queries = [read_query(images.files[position], IMAGES, 0) for position in batch.positions]
+    queries = [read_queries(images.files[position], IMAGES, 0)[0] for position in batch.positions]
     signature = Signature({"images": TensorInfo("string", (None,))}, {})
     sent = pack_queries([file.read_bytes() for file in images.files], signature)["images"]
     for items in (queries, sent.tolist()):
