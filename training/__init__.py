@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfpqn.codebooks.fitting import fit_vectors as fit_vectors
     from tfpqn.codebooks.initialization import initialize_codebooks as initialize_codebooks
     from tfpqn.codebooks.initialization import settle_codebooks as settle_codebooks
 
@@ -33,6 +34,7 @@ _MODULES = {
     "evaluate": ".evaluation",
     "evaluate_run": ".runs.measure",
     "fit": ".loops.fit",
+    "fit_vectors": "tfpqn.codebooks.fitting",
     "initialize_codebooks": "tfpqn.codebooks.initialization",
     "settle_codebooks": "tfpqn.codebooks.initialization",
     "train": ".runs.train",

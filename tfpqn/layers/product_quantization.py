@@ -43,15 +43,16 @@ class ProductQuantization(Quantizer):
             `num_subspaces * log2(num_codewords)` bits.
         alpha: Hardness of the soft assignment, in the paper's distance form. Useful between 1 and
             20; as it grows the layer tends to hard product quantization and gradients vanish.
-        unit_codewords: Whether codes decode to codewords of unit length, as in the paper. If not,
+        unit_codewords: Whether codes decode to codewords of unit length, as in the paper and by
+            default with similarity "subspace". If not,
             to codewords as long as they are, which tells how sure an item is of them; then the
             nearest codeword is chosen, as in plain product quantization. Training goes by the
             directions alone; `tfpqn.training.initialize_codebooks` before it and
             `tfpqn.training.settle_codebooks` after it set the lengths.
         similarity: What scores compare. `"subspace"` is the paper's: inner products of subvectors
             of unit length. `"cosine"`, `"dot"` and `"l2"` rank whole vectors as their source does,
-            without training: `tfpqn.codebooks.fit_vectors` fits the codebooks. With them codewords
-            have their own lengths (`unit_codewords=False`), and the nearest by distance is chosen.
+            without training: `tfpqn.training.fit_vectors` fits the codebooks. With them codewords
+            have their own lengths, and the nearest by distance is chosen.
             A score is the inner product with the reconstruction (dot), minus the squared distance
             from it (l2), or 1 less half the squared distance between the query of unit length and
             the reconstruction (cosine).
@@ -88,7 +89,7 @@ class ProductQuantization(Quantizer):
         num_codewords: int = 256,
         alpha: float = 5.0,
         *,
-        unit_codewords: bool = True,
+        unit_codewords: bool | None = None,
         similarity: str = "subspace",
         codebooks_initializer: Any = None,
         **kwargs: Any,
@@ -98,6 +99,8 @@ class ProductQuantization(Quantizer):
         require_at_least("num_codewords", num_codewords, 2)
         if not 0 < alpha < float("inf"):
             raise ValueError(f"alpha must be positive and finite. Received: alpha={alpha}")
+        if unit_codewords is None:
+            unit_codewords = similarity == "subspace"
         require_similarity(similarity, unit_codewords)
         self.num_subspaces = num_subspaces
         self.num_codewords = num_codewords

@@ -80,7 +80,7 @@ class ResidualProductQuantization(ProductQuantization):
         num_codewords: int = 256,
         alpha: float = 5.0,
         *,
-        unit_codewords: bool = True,
+        unit_codewords: bool | None = None,
         similarity: str = "subspace",
         beam_size: int = 1,
         codebooks_initializer: Any = None,

@@ -84,7 +84,7 @@ class TemporalProductQuantization(Quantizer):
         levels: int = 1,
         alpha: float = 5.0,
         *,
-        unit_codewords: bool = True,
+        unit_codewords: bool | None = None,
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:

@@ -51,7 +51,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
         scale_features: Whether the features are brought to one length, the root of their number.
         dropout: Share of the features that training leaves out.
         rotation: Whether an orthogonal matrix turns the embeddings, which changes no similarity of
-            whole vectors, and lets codebooks fit better; `tfpqn.codebooks` fits it.
+            whole vectors, and lets codebooks fit better; `tfpqn.training.fit_vectors` fits it.
         num_classes: Number of classes of a linear classifier, which trains beside the compiled loss
             and takes no part in a search; None for no classifier.
         classified: What it classifies: `"quantized"` items, `"embeddings"`, or `"both"`.
