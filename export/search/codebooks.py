@@ -72,9 +72,8 @@ class Codebooks:
             for level in self._levels()
         ]
         products = tables[0] if len(tables) == 1 else tf.concat(tables, axis=1)
-        return products if self.distance is None else self._to_distances(products, embeddings)
-
-    def _to_distances(self, products: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        if self.distance is None:
+            return products
         weight, constant, offsets = self.distance
         extra = len(offsets) - products.shape[1]
         tables = 2.0 * weight * tf.pad(products, [[0, 0], [0, extra], [0, 0]]) + offsets

@@ -71,18 +71,22 @@ def _print_choices(config: RunConfig, splits: Splits) -> None:
     given = f"{len(splits.train):,} {items.kind} to train with"
     if splits.train.has_labels and splits.train.label_names:
         given += f" of {len(splits.train.label_names)} labels"
-    console.print(f"{given}, {len(splits.query):,} queries (--labels names others).")
+    console.print(
+        f"{given}, {len(splits.query):,} queries (--labels names others).", soft_wrap=True
+    )
     height, *_ = splits.train.image_shape
     if items.has_pixels:
         frozen = ", frozen (--no-freeze-backbone)" if model.freeze_backbone else ""
         console.print(
             f"Backbone {model.backbone} (--backbone, --weights) at {height} pixels "
-            f"(--image-size){frozen}."
+            f"(--image-size){frozen}.",
+            soft_wrap=True,
         )
     code = f"Codes of {model.bits} bits (--bits), {model.kind} (--model)"
     if model.is_fitted:
         console.print(
-            f"{code}, fitted to {items.kind} as they are by {model.similarity} (--similarity)."
+            f"{code}, fitted to {items.kind} as they are by {model.similarity} (--similarity).",
+            soft_wrap=True,
         )
         return
     rate = config.optimization.learning_rate
