@@ -3,9 +3,9 @@
 It needs neither TensorFlow nor Keras, and is imported in a fraction of a second.
 """
 
+from ..interface.errors import ServingError as ServingError
 from ..interface.version_status import VersionStatus as VersionStatus
 from .async_client import AsyncSearchClient as AsyncSearchClient
 from .client import SearchClient as SearchClient
-from .errors import ServingError as ServingError
 
 __all__ = ["AsyncSearchClient", "SearchClient", "ServingError", "VersionStatus"]

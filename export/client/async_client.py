@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from tfpqn.items import ItemSpec, items_of_inputs
 
-from ..interface.packing import pack_ids
+from ..interface.errors import ServingError
 from ..interface.search_result import SearchResult
-from ..interface.signatures import Arrays, Signature, TensorInfo, numpy_dtype, prepare_inputs
+from ..interface.signatures import Arrays, Signature, numpy_dtype, read_inputs, to_array
 from ..interface.version_status import VersionStatus
-from .errors import INTERNAL, UNAVAILABLE, Deadline, ServingError
+from .errors import UNAVAILABLE, Deadline
 from .grpc_transport import GrpcTransport
-from .inputs import (
-    choose_signature,
-    pack_codes,
-    pack_embeddings,
-    pack_queries,
-    pack_search,
-    split_rows,
-)
+from .inputs import choose_signature, pack_inputs, split_rows
 from .options import ClientOptions
 from .rest_transport import RestTransport
 
-PackInputs: TypeAlias = Callable[[Signature], Arrays]
-
-_SEARCH = ("search", "serving_default")
 # JSON writes bytes a third longer, and the answer is not counted: half of what a message may hold.
 _SHARE_OF_MESSAGE = 0.5
 # What gives a model the signatures that not every one has.
@@ -36,14 +26,6 @@ _MADE_BY = {
     "search_with_filters": ", which `tfpqn export --tags` gives it",
     "search_with_probes": ", which `tfpqn export --partition` gives it",
 }
-
-
-class _Request(NamedTuple):
-    """A signature, and inputs that fit it."""
-
-    name: str
-    signature: Signature
-    inputs: Arrays
 
 
 class AsyncSearchClient:
@@ -78,72 +60,67 @@ class AsyncSearchClient:
         allow_tags: Any = None,
         deny_tags: Any = None,
     ) -> SearchResult:
-        """See `SearchClient.search`."""
-        name = choose_signature(k, exclude_ids, allow_tags, deny_tags)
-        outputs = await self._predict_rows(
-            _SEARCH if name == "search" else (name,),
-            lambda signature: pack_search(signature, items, k, exclude_ids, allow_tags, deny_tags),
-        )
-        return _to_result(outputs)
+        """Search with encoded images or, if the model takes clips, lists of encoded frames.
+
+        Args:
+            items: Bytes of an image file each; of clips a sequence of such bytes each.
+            k: How many items to return; the model's own number if None.
+            exclude_ids: Ids to leave out: a list for all items, or a list of lists, one each.
+            allow_tags: Tags "COLUMN=VALUE" of which a found item has at least one, lists likewise.
+            deny_tags: Tags of which a found item has none.
+
+        Raises:
+            ValueError: Arguments that no signature takes together: `k`, `exclude_ids`, and tags
+                exclude each other.
+        """
+        options = {"exclude_ids": exclude_ids, "allow_tags": allow_tags, "deny_tags": deny_tags}
+        options["k"] = k
+        outputs = await self._predict_rows(choose_signature(options), items=items, **options)
+        return SearchResult.from_outputs(outputs)
 
     async def search_by_embedding(self, embeddings: Any) -> SearchResult:
-        """See `SearchClient.search_by_embedding`."""
-        outputs = await self._predict_rows(
-            ("search_by_embedding",),
-            lambda signature: {
-                "embeddings": pack_embeddings(embeddings, signature.inputs["embeddings"])
-            },
-        )
-        return _to_result(outputs)
+        """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
+        outputs = await self._predict_rows("search_by_embedding", embeddings=embeddings)
+        return SearchResult.from_outputs(outputs)
 
     async def search_by_id(self, item_ids: Sequence[Any]) -> SearchResult:
-        """See `SearchClient.search_by_id`."""
-        outputs = await self._predict_rows(
-            ("search_by_id",),
-            lambda signature: {
-                "item_ids": pack_ids("item_ids", item_ids, signature.inputs["item_ids"].dtype)
-            },
-        )
-        return _to_result(outputs)
+        """Search for what is like items of the collection, themselves left out."""
+        outputs = await self._predict_rows("search_by_id", item_ids=item_ids)
+        return SearchResult.from_outputs(outputs)
 
     async def embed(self, items: Sequence[Any]) -> np.ndarray:
-        """See `SearchClient.embed`."""
-        outputs = await self._predict_rows(("embed",), lambda s: pack_queries(items, s))
-        return _take_output(outputs, "embeddings")
+        """Embeddings float32 `[batch, embedding_dim]` of images or clips."""
+        return (await self._predict_rows("embed", items=items))["embeddings"]
 
     async def encode(self, items: Sequence[Any]) -> np.ndarray:
-        """See `SearchClient.encode`."""
-        outputs = await self._predict_rows(("encode",), lambda s: pack_queries(items, s))
-        return _take_output(outputs, "codes")
+        """Codes int32 `[batch, code_length]` of images or clips."""
+        return (await self._predict_rows("encode", items=items))["codes"]
 
     async def decode(self, codes: Any) -> np.ndarray:
-        """See `SearchClient.decode`."""
-        outputs = await self._predict_rows(
-            ("decode",), lambda s: {"codes": pack_codes(codes, s.inputs["codes"])}
-        )
-        return _take_output(outputs, "embeddings")
+        """Embeddings float32 `[batch, embedding_dim]` that the codes stand for."""
+        return (await self._predict_rows("decode", codes=codes))["embeddings"]
 
     async def predict(self, signature_name: str, inputs: Mapping[str, Any]) -> Arrays:
-        """See `SearchClient.predict`."""
+        """Run any signature, in one request; strings come as object arrays of bytes."""
         deadline = Deadline(self._options.timeout)
-        request = await self._prepare(
-            (signature_name,),
-            lambda signature: prepare_inputs({signature_name: signature}, signature_name, inputs),
+        signature, arrays = await self._prepare(
+            signature_name,
+            lambda signature: read_inputs(signature_name, signature, inputs, to_array),
             deadline,
         )
-        return await self._ask(deadline, self._transport.predict, *request)
+        return await self._ask(deadline, self._transport.predict, signature_name, signature, arrays)
 
     async def signatures(self) -> dict[str, Signature]:
-        """See `SearchClient.signatures`."""
+        """Names, dtypes and shapes of the model's inputs and outputs by signature, asked anew."""
         return dict(await self._learn(Deadline(self._options.timeout), afresh=True))
 
     async def items(self) -> ItemSpec:
-        """See `SearchClient.items`."""
+        """What the model searches with."""
         signatures = await self._learn(Deadline(self._options.timeout))
-        return items_of_inputs(signatures[_find_signature(signatures, _SEARCH)].inputs)
+        return items_of_inputs(_find_signature(signatures, "search").inputs)
 
     async def model_status(self) -> list[VersionStatus]:
-        """See `SearchClient.model_status`."""
+        """The versions that the server knows and their states."""
         deadline = Deadline(self._options.timeout)
         return await self._ask(deadline, self._transport.model_status)
 
@@ -159,35 +136,37 @@ class AsyncSearchClient:
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    async def _predict_rows(self, names: Sequence[str], pack: PackInputs) -> Arrays:
-        """Run the first of these signatures that the model has, in as many parts as it takes."""
+    async def _predict_rows(self, name: str, **values: Any) -> Arrays:
+        """Run a signature in as many parts as it takes."""
         deadline = Deadline(self._options.timeout)
-        request = await self._prepare(names, pack, deadline)
+        signature, inputs = await self._prepare(
+            name, lambda signature: pack_inputs(signature, values), deadline
+        )
         max_bytes = int(self._options.max_message_bytes * _SHARE_OF_MESSAGE)
-        parts = []
-        for inputs in split_rows(request.inputs, self._options.chunk_size, max_bytes):
-            part = request._replace(inputs=inputs)
-            parts.append(await self._ask(deadline, self._transport.predict, *part))
-        return _join(parts) if parts else _answer_to_nothing(request)
+        parts = [
+            await self._ask(deadline, self._transport.predict, name, signature, part)
+            for part in split_rows(inputs, self._options.chunk_size, max_bytes)
+        ]
+        return _join(parts) if parts else _answer_to_nothing(signature, inputs)
 
     async def _prepare(
-        self, names: Sequence[str], pack: PackInputs, deadline: Deadline
-    ) -> _Request:
+        self, name: str, pack: Callable[[Signature], Arrays], deadline: Deadline
+    ) -> tuple[Signature, Arrays]:
+        """The signature of this name, and inputs that fit it."""
         was_known = self._signatures is not None
-        signatures = await self._learn(deadline)
         try:
-            return _make_request(signatures, names, pack)
+            signature = _find_signature(await self._learn(deadline), name)
+            return signature, pack(signature)
         except (TypeError, ValueError):
             if not was_known:
                 raise
-        return _make_request(await self._learn(deadline, afresh=True), names, pack)
+        signature = _find_signature(await self._learn(deadline, afresh=True), name)
+        return signature, pack(signature)
 
     async def _learn(self, deadline: Deadline, afresh: bool = False) -> dict[str, Signature]:
-        signatures = None if afresh else self._signatures
-        if signatures is None:
-            signatures = await self._ask(deadline, self._transport.signatures)
-            self._signatures = signatures
-        return signatures
+        if afresh or self._signatures is None:
+            self._signatures = await self._ask(deadline, self._transport.signatures)
+        return self._signatures
 
     async def _ask(self, deadline: Deadline, ask: Callable[..., Any], *arguments: Any) -> Any:
         if not self._is_open:
@@ -195,7 +174,7 @@ class AsyncSearchClient:
                 "The client is closed. Expected calls before `close`. Received: after"
             )
         try:
-            return await ask(*arguments, deadline.remaining())
+            return await ask(*arguments, deadline)
         except ServingError as error:
             if error.code != UNAVAILABLE:
                 # Perhaps the server has gone on to a version with other signatures.
@@ -203,60 +182,29 @@ class AsyncSearchClient:
             raise
 
 
-def _make_request(
-    signatures: Mapping[str, Signature], names: Sequence[str], pack: PackInputs
-) -> _Request:
-    name = _find_signature(signatures, names)
-    return _Request(name, signatures[name], pack(signatures[name]))
-
-
-def _find_signature(signatures: Mapping[str, Signature], names: Sequence[str]) -> str:
-    for name in names:
-        if name in signatures:
-            return name
-    raise ValueError(
-        f"The served model must have the signature {names[0]!r}"
-        f"{_MADE_BY.get(names[0], '')}. Received: a model with {sorted(signatures)}"
-    )
+def _find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
+    if name not in signatures:
+        raise ValueError(
+            f"The served model must have the signature {name!r}{_MADE_BY.get(name, '')}. "
+            f"Received: a model with {sorted(signatures)}"
+        )
+    return signatures[name]
 
 
 def _join(parts: list[Arrays]) -> Arrays:
-    if len(parts) == 1:
-        return parts[0]
     try:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise ServingError(
             "ABORTED", f"the model changed while it was asked; ask again. Received: {error}"
         ) from error
 
 
-def _answer_to_nothing(request: _Request) -> Arrays:
+def _answer_to_nothing(signature: Signature, inputs: Arrays) -> Arrays:
     """No rows, of the form that rows would have; no server need be asked."""
-    num_columns = int(request.inputs.get("k", 0))
-    return {
-        name: np.empty(_shape_of_nothing(info, num_columns), numpy_dtype(info.dtype))
-        for name, info in request.signature.outputs.items()
-    }
-
-
-def _shape_of_nothing(info: TensorInfo, num_columns: int) -> list[int]:
-    return [0, *(num_columns if size is None else size for size in (info.shape or (None,))[1:])]
-
-
-def _take_output(outputs: Arrays, name: str) -> np.ndarray:
-    if name not in outputs:
-        raise ServingError(
-            INTERNAL,
-            f"the answer must have the output {name!r}. Received: {sorted(outputs)}",
-        )
-    return outputs[name]
-
-
-def _to_result(outputs: Arrays) -> SearchResult:
-    for name in ("ids", "scores"):
-        _take_output(outputs, name)
-    try:
-        return SearchResult.from_outputs(outputs)
-    except UnicodeDecodeError as error:
-        raise ServingError(INTERNAL, f"ids must be UTF-8. Received: {error}") from error
+    k = int(inputs.get("k", 0))
+    answer = {}
+    for name, info in signature.outputs.items():
+        row = [size or k for size in (info.shape or ())[1:]]
+        answer[name] = np.empty([0, *row], numpy_dtype(info.dtype))
+    return answer

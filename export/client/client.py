@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-
-from tfpqn.items import ItemSpec
-
-from ..interface.search_result import SearchResult
-from ..interface.signatures import Arrays, Signature
-from ..interface.version_status import VersionStatus
 from .async_client import AsyncSearchClient
 
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -23,13 +18,21 @@ class _BlockingClient(AsyncSearchClient):
     _is_async = False
 
 
-def _finish(call: Coroutine[Any, Any, Result]) -> Result:
-    """Run a call of a `_BlockingClient`, which needs no event loop."""
-    try:
-        call.send(None)
-    except StopIteration as end:
-        return end.value
-    raise RuntimeError("A call that blocks must not wait. Received: one that does")
+def _blocking(
+    method: Callable[Concatenate[AsyncSearchClient, Arguments], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[SearchClient, Arguments], Result]:
+    """A method with the arguments and the docstring of one that is awaited."""
+
+    @functools.wraps(method)
+    def call(self: SearchClient, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            # As nothing waits, there is no need for an event loop.
+            method(self._client, *args, **kwargs).send(None)
+        except StopIteration as end:
+            return end.value
+        raise RuntimeError("A call that blocks must not wait. Received: one that does")
+
+    return call
 
 
 class SearchClient:
@@ -43,7 +46,7 @@ class SearchClient:
     manager.
 
     Args:
-        address: "HOST:PORT" or "unix:PATH"; over REST "HOST:PORT" or a URL.
+        address: "HOST:PORT"; over REST also a URL.
         model: The model's name on the server.
         version: Number of the version to ask; the server's choice, the latest, if None.
         version_label: Label of the version to ask, in place of its number.
@@ -72,73 +75,17 @@ class SearchClient:
     def __init__(self, address: str, model: str, **options: Any) -> None:
         self._client = _BlockingClient(address, model, **options)
 
-    def search(
-        self,
-        items: Sequence[Any],
-        *,
-        k: int | None = None,
-        exclude_ids: Any = None,
-        allow_tags: Any = None,
-        deny_tags: Any = None,
-    ) -> SearchResult:
-        """Search with encoded images or, if the model takes clips, lists of encoded frames.
-
-        Args:
-            items: Bytes of an image file each; of clips a sequence of such bytes each.
-            k: How many items to return; the model's own number if None.
-            exclude_ids: Ids to leave out: a list for all items, or a list of lists, one each.
-            allow_tags: Tags "COLUMN=VALUE" of which a found item has at least one, lists likewise.
-            deny_tags: Tags of which a found item has none.
-
-        Raises:
-            ValueError: Arguments that no signature takes together: `k`, `exclude_ids`, and tags
-                exclude each other.
-        """
-        return _finish(
-            self._client.search(
-                items, k=k, exclude_ids=exclude_ids, allow_tags=allow_tags, deny_tags=deny_tags
-            )
-        )
-
-    def search_by_embedding(self, embeddings: Any) -> SearchResult:
-        """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
-        return _finish(self._client.search_by_embedding(embeddings))
-
-    def search_by_id(self, item_ids: Sequence[Any]) -> SearchResult:
-        """Search for what is like items of the collection, themselves left out."""
-        return _finish(self._client.search_by_id(item_ids))
-
-    def embed(self, items: Sequence[Any]) -> np.ndarray:
-        """Embeddings float32 `[batch, embedding_dim]` of images or clips."""
-        return _finish(self._client.embed(items))
-
-    def encode(self, items: Sequence[Any]) -> np.ndarray:
-        """Codes int32 `[batch, code_length]` of images or clips."""
-        return _finish(self._client.encode(items))
-
-    def decode(self, codes: Any) -> np.ndarray:
-        """Embeddings float32 `[batch, embedding_dim]` that the codes stand for."""
-        return _finish(self._client.decode(codes))
-
-    def predict(self, signature_name: str, inputs: Mapping[str, Any]) -> Arrays:
-        """Run any signature, in one request; strings come as object arrays of bytes."""
-        return _finish(self._client.predict(signature_name, inputs))
-
-    def signatures(self) -> dict[str, Signature]:
-        """Names, dtypes and shapes of the model's inputs and outputs by signature, asked anew."""
-        return _finish(self._client.signatures())
-
-    def items(self) -> ItemSpec:
-        """What the model searches with."""
-        return _finish(self._client.items())
-
-    def model_status(self) -> list[VersionStatus]:
-        """The versions that the server knows and their states."""
-        return _finish(self._client.model_status())
-
-    def close(self) -> None:
-        """Close the connections. Closing twice does no harm."""
-        _finish(self._client.close())
+    search = _blocking(AsyncSearchClient.search)
+    search_by_embedding = _blocking(AsyncSearchClient.search_by_embedding)
+    search_by_id = _blocking(AsyncSearchClient.search_by_id)
+    embed = _blocking(AsyncSearchClient.embed)
+    encode = _blocking(AsyncSearchClient.encode)
+    decode = _blocking(AsyncSearchClient.decode)
+    predict = _blocking(AsyncSearchClient.predict)
+    signatures = _blocking(AsyncSearchClient.signatures)
+    items = _blocking(AsyncSearchClient.items)
+    model_status = _blocking(AsyncSearchClient.model_status)
+    close = _blocking(AsyncSearchClient.close)
 
     def __enter__(self) -> SearchClient:
         return self

@@ -1,4 +1,4 @@
-"""What can go wrong between client and server, under the status names of gRPC."""
+"""What goes wrong between client and server, as a ServingError."""
 
 from __future__ import annotations
 
@@ -11,62 +11,35 @@ from google.protobuf.message import DecodeError
 
 from tfpqn._text import plain_sentence
 
+from ..interface.errors import HTTP_STATUS_OF, ServingError
+
 UNAVAILABLE = "UNAVAILABLE"
 DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
 INTERNAL = "INTERNAL"
 
-# How TensorFlow Serving writes a status as HTTP, read backwards.
+# What to do, by code, where the address is the matter.
+_ADVICE = {
+    "NOT_FOUND": "{} has no such model or version; check their names",
+    UNAVAILABLE: "{} cannot be reached or is not ready; check the address and that a server runs "
+    "there, `tfpqn serve` for one",
+    DEADLINE_EXCEEDED: "{} did not answer in time; allow a longer timeout",
+}
+# After the statuses of TensorFlow Serving those of proxies.
 _CODE_OF_HTTP_STATUS = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
+    **{status: code for code, status in reversed(HTTP_STATUS_OF.items())},
     405: "UNIMPLEMENTED",
     408: DEADLINE_EXCEEDED,
-    409: "ABORTED",
-    412: "FAILED_PRECONDITION",
     413: RESOURCE_EXHAUSTED,
-    429: RESOURCE_EXHAUSTED,
-    499: "CANCELLED",
-    500: INTERNAL,
-    501: "UNIMPLEMENTED",
-    503: UNAVAILABLE,
-    504: DEADLINE_EXCEEDED,
 }
-
-
-class ServingError(RuntimeError):
-    """A server refused a request, or could not be asked.
-
-    Attributes:
-        code: Name of the gRPC status, over REST too, such as "INVALID_ARGUMENT" (the request is
-            wrong), "UNAVAILABLE" (no server answers, or not yet) or "DEADLINE_EXCEEDED".
-        message: One sentence for people.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        self.code = code
-        self.message = message
-        super().__init__(f"{code}: {message}")
 
 
 def read_refusal(code: str, details: str, address: str) -> ServingError:
     """The error for a status and what the server, or the way to it, says of it."""
-    details = plain_sentence(details)
-    if code == UNAVAILABLE:
-        return ServingError(
-            code,
-            f"{address} cannot be reached or is not ready; check the address and that a server "
-            f"runs there, `tfpqn serve` for one. Received: {details or 'no reason'}",
-        )
-    if code == DEADLINE_EXCEEDED:
-        return ServingError(
-            code,
-            f"{address} did not answer in time; allow a longer timeout. "
-            f"Received: {details or 'nothing'}",
-        )
-    return ServingError(code, details or f"{address} gives no reason")
+    details = plain_sentence(details) or "no reason"
+    if code in _ADVICE:
+        details = f"{_ADVICE[code].format(address)}. Received: {details}"
+    return ServingError(code, details)
 
 
 def code_of_http_status(status: int) -> str:

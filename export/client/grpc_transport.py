@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import grpc.aio
 
 from ..interface import messages
 from ..interface.signatures import Arrays, Signature
-from ..interface.tensor_protos import from_proto, read_signatures, to_proto
+from ..interface.tensor_protos import from_proto, read_signatures, write_values
 from ..interface.version_status import VersionStatus
-from .errors import read_refusal, reading_answer
+from .errors import Deadline, read_refusal, reading_answer
 from .options import ClientOptions
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -22,6 +23,26 @@ _GET_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 _GET_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 # The codes of TensorFlow are those of gRPC.
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+_CHANNEL_ARGUMENTS = (
+    # Also makes the system give up a connection whose other end has vanished. A stock server
+    # breaks off clients that ping oftener than every five minutes, or without a call.
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    # No longer blind to a server that is back than the pauses between attempts.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A channel of its own: closing one client must not depend on another.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+# Only UNAVAILABLE is tried again, after random pauses that grow.
+_RETRY_POLICY = {
+    "initialBackoff": "0.1s",
+    "maxBackoff": "5s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
 
 
 class GrpcTransport:
@@ -37,33 +58,32 @@ class GrpcTransport:
         self._is_async = is_async
         # A channel belongs to the event loop that runs when it is opened: at the first call.
         self._channel: Any = None
-        self._methods: dict[str, Any] = {}
 
     async def predict(
-        self, name: str, signature: Signature, inputs: Arrays, timeout: float
+        self, name: str, signature: Signature, inputs: Arrays, deadline: Deadline
     ) -> Arrays:
         """Run a signature on arrays that have its names and dtypes."""
         request = messages.PredictRequest()
         request.model_spec.signature_name = name
         for key, array in inputs.items():
-            request.inputs[key].CopyFrom(to_proto(array))
-        data = await self._call(_PREDICT, request, timeout)
+            write_values(array, request.inputs[key])
+        data = await self._call(_PREDICT, request, deadline)
         with reading_answer():
             response = messages.PredictResponse.FromString(data)
-            return {key: from_proto(proto) for key, proto in response.outputs.items()}
+            return {key: from_proto(response.outputs[key]) for key in signature.outputs}
 
-    async def signatures(self, timeout: float) -> dict[str, Signature]:
+    async def signatures(self, deadline: Deadline) -> dict[str, Signature]:
         """The model's signatures by name."""
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
-        data = await self._call(_GET_METADATA, request, timeout)
+        data = await self._call(_GET_METADATA, request, deadline)
         with reading_answer():
             response = messages.GetModelMetadataResponse.FromString(data)
             packed = response.metadata["signature_def"].value
             return read_signatures(messages.SignatureDefMap.FromString(packed))
 
-    async def model_status(self, timeout: float) -> list[VersionStatus]:
+    async def model_status(self, deadline: Deadline) -> list[VersionStatus]:
         """The versions that the server knows."""
-        data = await self._call(_GET_STATUS, messages.GetModelStatusRequest(), timeout)
+        data = await self._call(_GET_STATUS, messages.GetModelStatusRequest(), deadline)
         with reading_answer():
             response = messages.GetModelStatusResponse.FromString(data)
             return [
@@ -83,32 +103,29 @@ class GrpcTransport:
             if self._is_async:
                 await closing
 
-    async def _call(self, method: str, request: Any, timeout: float) -> bytes:
+    async def _call(self, method: str, request: Any, deadline: Deadline) -> bytes:
         request.model_spec.name = self._options.model
         if self._options.version is not None:
             request.model_spec.version.value = self._options.version
         if self._options.version_label is not None:
             request.model_spec.version_label = self._options.version_label
+        if self._channel is None:
+            self._channel = _open_channel(grpc.aio if self._is_async else grpc, self._options)
         try:
-            answer = self._find_method(method)(
-                request.SerializeToString(), timeout=timeout, metadata=self._options.headers
+            answer = self._channel.unary_unary(method)(
+                request.SerializeToString(),
+                timeout=deadline.remaining(),
+                metadata=self._options.headers,
             )
             return await answer if self._is_async else answer
         except grpc.RpcError as error:
             code, details = error.code().name, error.details() or ""
             raise read_refusal(code, details, self._options.address) from error
 
-    def _find_method(self, method: str) -> Any:
-        if self._channel is None:
-            self._channel = _open_channel(grpc.aio if self._is_async else grpc, self._options)
-        if method not in self._methods:
-            self._methods[method] = self._channel.unary_unary(method)
-        return self._methods[method]
-
 
 def _open_channel(library: Any, options: ClientOptions) -> Any:
     """A channel of `grpc` or of `grpc.aio`; it connects when it is first used."""
-    arguments = _channel_arguments(options)
+    arguments = [*_CHANNEL_ARGUMENTS, *_arguments_of(options)]
     if not options.is_encrypted:
         return library.insecure_channel(options.address, options=arguments)
     ca_file = options.ca_file or ssl.get_default_verify_paths().cafile
@@ -117,37 +134,14 @@ def _open_channel(library: Any, options: ClientOptions) -> Any:
     return library.secure_channel(options.address, credentials, options=arguments)
 
 
-def _channel_arguments(options: ClientOptions) -> list[tuple[str, Any]]:
-    arguments: list[tuple[str, Any]] = [
-        ("grpc.max_send_message_length", options.max_message_bytes),
-        ("grpc.max_receive_message_length", options.max_message_bytes),
-        # Also makes the system give up a connection whose other end has vanished. A stock server
-        # breaks off clients that ping oftener than every five minutes, or without a call.
-        ("grpc.keepalive_time_ms", 300_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 0),
-        ("grpc.enable_retries", int(options.max_attempts > 1)),
-        # Larger requests than this are not sent again.
-        ("grpc.per_rpc_retry_buffer_size", options.max_message_bytes),
-        # No longer blind to a server that is back than the pauses between attempts.
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1000),
-        ("grpc.enable_http_proxy", int(not options.is_local)),
-        # A channel of its own: closing one client must not depend on another.
-        ("grpc.use_local_subchannel_pool", 1),
-    ]
+def _arguments_of(options: ClientOptions) -> Iterator[tuple[str, Any]]:
+    yield "grpc.max_send_message_length", options.max_message_bytes
+    yield "grpc.max_receive_message_length", options.max_message_bytes
+    # Larger requests than this are not sent again.
+    yield "grpc.per_rpc_retry_buffer_size", options.max_message_bytes
+    yield "grpc.enable_http_proxy", int(not options.is_local)
+    yield "grpc.enable_retries", int(options.max_attempts > 1)
     if options.max_attempts > 1:
-        arguments.append(("grpc.service_config", _retry_policy(options.max_attempts)))
-    return arguments
-
-
-def _retry_policy(max_attempts: int) -> str:
-    """gRPC's service config: only UNAVAILABLE is tried again, after random pauses that grow."""
-    policy = {
-        "maxAttempts": max_attempts,
-        "initialBackoff": "0.1s",
-        "maxBackoff": "5s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
-    return json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+        policy = {**_RETRY_POLICY, "maxAttempts": options.max_attempts}
+        config = {"methodConfig": [{"name": [{}], "retryPolicy": policy}]}
+        yield "grpc.service_config", json.dumps(config)

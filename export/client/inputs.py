@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,22 +11,36 @@ import numpy as np
 from tfpqn.datasets.plain_images import make_plain
 from tfpqn.items import items_of_inputs
 
-from ..interface.bounds import MAX_EXCLUSIONS, MAX_K, MAX_TAGS_PER_QUERY
+from ..interface.bounds import MAX_EXCLUSIONS, MAX_TAGS_PER_QUERY
 from ..interface.packing import pack_ids
-from ..interface.signatures import Arrays, Signature, TensorInfo, numpy_dtype
+from ..interface.signatures import (
+    Arrays,
+    Signature,
+    TensorInfo,
+    naming,
+    numpy_dtype,
+    require_shape,
+    to_numbers,
+)
 
 # A server that merges requests wants lists of one width: few widths merge oftener than many.
 _WIDTHS = (16, 64, 256, 1024)
+_MOST_LISTED = {
+    "exclude_ids": MAX_EXCLUSIONS,
+    "allow_tags": MAX_TAGS_PER_QUERY,
+    "deny_tags": MAX_TAGS_PER_QUERY,
+}
+_TAKEN_BY = {
+    "k": "search_k",
+    "exclude_ids": "search_with_exclusions",
+    "allow_tags": "search_with_filters",
+    "deny_tags": "search_with_filters",
+}
 
 
-def choose_signature(k: Any, exclude_ids: Any, allow_tags: Any, deny_tags: Any) -> str:
-    """Name of the signature that takes these arguments of a search."""
-    wanted = {
-        "search_k": k is not None,
-        "search_with_exclusions": exclude_ids is not None,
-        "search_with_filters": allow_tags is not None or deny_tags is not None,
-    }
-    chosen = [name for name, is_wanted in wanted.items() if is_wanted]
+def choose_signature(options: Mapping[str, Any]) -> str:
+    """Name of the signature that takes these options of a search, None being none."""
+    chosen = sorted({_TAKEN_BY[name] for name, value in options.items() if value is not None})
     if len(chosen) > 1:
         raise ValueError(
             "A search takes k, or exclude_ids, or allow_tags and deny_tags, one of the three: no "
@@ -34,28 +49,26 @@ def choose_signature(k: Any, exclude_ids: Any, allow_tags: Any, deny_tags: Any) 
     return chosen[0] if chosen else "search"
 
 
-def pack_search(
-    signature: Signature,
-    items: Sequence[Any],
-    k: Any,
-    exclude_ids: Any,
-    allow_tags: Any,
-    deny_tags: Any,
-) -> Arrays:
-    """The arguments of a search as the inputs of its signature."""
-    inputs = pack_queries(items, signature)
-    (num_rows,) = {len(array) for array in inputs.values()}
-    infos = signature.inputs
-    if "k" in infos:
-        inputs["k"] = pack_k(k)
-    if "exclude_ids" in infos:
-        inputs["exclude_ids"] = pack_lists(
-            "exclude_ids", exclude_ids, num_rows, infos["exclude_ids"], MAX_EXCLUSIONS
-        )
-    for name, tags in (("allow_tags", allow_tags), ("deny_tags", deny_tags)):
-        if name in infos:
-            inputs[name] = pack_tags(name, tags, num_rows, infos[name])
+def pack_inputs(signature: Signature, values: Mapping[str, Any]) -> Arrays:
+    """What a caller gives as the inputs of a signature: `items`, and all else by its name."""
+    inputs = pack_queries(values["items"], signature) if "items" in values else {}
+    num_rows = max(map(len, inputs.values()), default=0)
+    for name in signature.inputs.keys() - inputs.keys():
+        inputs[name] = _pack(name, values.get(name), num_rows, signature.inputs[name])
     return inputs
+
+
+def _pack(name: str, value: Any, num_rows: int, info: TensorInfo) -> np.ndarray:
+    if name in _MOST_LISTED:
+        return pack_lists(name, value, num_rows, info)
+    if name == "item_ids":
+        return pack_ids(name, value, info.dtype)
+    with naming(name):
+        array = to_numbers(value, numpy_dtype(info.dtype))
+        require_shape(array.shape, info)
+        if not np.isfinite(array).all():
+            raise ValueError("must hold finite values. Received: NaN or infinity")
+        return array
 
 
 def pack_queries(items: Sequence[Any], signature: Signature) -> Arrays:
@@ -83,46 +96,9 @@ def _make_plain(data: bytes, name: str, row: int) -> bytes:
         raise ValueError(f"{name}: {error} in item {row}") from None
 
 
-def pack_embeddings(embeddings: Any, info: TensorInfo) -> np.ndarray:
-    """Embeddings `[batch, embedding_dim]` as float32."""
-    with np.errstate(over="ignore"):
-        array = np.asarray(embeddings, np.float32)
-    _require_width("embeddings", array, info)
-    if not np.isfinite(array).all():
-        rows = np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist()
-        raise ValueError(
-            "embeddings: expected finite values. Received NaN or infinity; rows concerned: "
-            f"{rows[:10]}"
-        )
-    return array
-
-
-def pack_codes(codes: Any, info: TensorInfo) -> np.ndarray:
-    """Codes `[batch, code_length]` as int32."""
-    array = np.asarray(codes)
-    if array.size and array.dtype.kind not in "iu":
-        raise ValueError(f"codes: expected whole numbers. Received: {array.dtype}")
-    _require_width("codes", array, info)
-    if array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31:
-        raise ValueError("codes: expected values that fit int32. Received: larger ones")
-    return array.astype(np.int32)
-
-
-def _require_width(name: str, array: np.ndarray, info: TensorInfo) -> None:
-    width = info.shape[1] if info.shape is not None and len(info.shape) == 2 else None
-    if array.ndim != 2 or (width is not None and array.shape[1] != width):
-        raise ValueError(
-            f"{name}: expected the shape [batch, {'width' if width is None else width}]. "
-            f"Received: {list(array.shape)}"
-        )
-
-
-def pack_lists(name: str, lists: Any, num_rows: int, info: TensorInfo, most: int) -> np.ndarray:
-    """Lists of ids or tags, filled up: `[num_rows, width]`.
-
-    One list is for all items, a list of lists has one for each, and None is an empty one. A list
-    may hold `most` values.
-    """
+def pack_lists(name: str, lists: Any, num_rows: int, info: TensorInfo) -> np.ndarray:
+    """Lists of ids or tags, one for all items or one each, filled up: `[num_rows, width]`."""
+    most = _MOST_LISTED[name]
     rows = [pack_ids(name, row, info.dtype) for row in _to_rows(name, lists, num_rows)]
     longest = max(map(len, rows), default=0)
     if longest > most:
@@ -150,55 +126,25 @@ def _to_rows(name: str, lists: Any, num_rows: int) -> list[Any]:
     return values
 
 
-def pack_tags(name: str, lists: Any, num_rows: int, info: TensorInfo) -> np.ndarray:
-    """Tags such as "label=cat" for each item, see `pack_lists`."""
-    packed = pack_lists(name, lists, num_rows, info, MAX_TAGS_PER_QUERY)
-    wrong = [tag for tag in packed.flat if tag and b"=" not in tag]
-    if wrong:
-        raise ValueError(
-            f"{name}: expected tags of the form COLUMN=VALUE. Received: {wrong[0].decode()!r}"
-        )
-    return packed
-
-
-def pack_k(k: Any) -> np.ndarray:
-    """How many items to return, as a scalar."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
-        raise TypeError(f"k must be a whole number. Received: {type(k).__name__}")
-    if not 1 <= k <= MAX_K:
-        raise ValueError(f"k must be in 1 .. {MAX_K}. Received: k={k}")
-    return np.array(k, np.int32)
-
-
 def split_rows(inputs: Arrays, chunk_size: int, max_bytes: int) -> Iterator[Arrays]:
     """The inputs in parts of at most so many rows and bytes; scalars go with every part.
 
     A row that is larger than `max_bytes` makes a part of its own.
     """
-    sizes = _row_sizes(inputs)
-    start, num_bytes = 0, 0
-    for row, size in enumerate(sizes):
-        if row > start and (row - start == chunk_size or num_bytes + size > max_bytes):
-            yield _take(inputs, slice(start, row))
-            start, num_bytes = row, 0
-        num_bytes += size
-    if start < len(sizes):
-        yield _take(inputs, slice(start, len(sizes)))
+    sizes = [_row_sizes(array) for array in inputs.values() if array.ndim]
+    ends = np.cumsum(np.sum(sizes, axis=0, dtype=np.int64))
+    start = 0
+    while start < len(ends):
+        most = max_bytes + (ends[start - 1] if start else 0)
+        num_fitting = int(np.searchsorted(ends, most, side="right"))
+        end = max(start + 1, min(start + chunk_size, num_fitting))
+        yield {name: array[start:end] if array.ndim else array for name, array in inputs.items()}
+        start = end
 
 
-def _take(inputs: Arrays, rows: slice) -> Arrays:
-    return {name: array[rows] if array.ndim else array for name, array in inputs.items()}
-
-
-def _row_sizes(inputs: Arrays) -> list[int]:
-    """Bytes of each row over all inputs that have rows."""
-    sizes = [[_num_bytes(row) for row in array] for array in inputs.values() if array.ndim]
-    return [sum(of_row) for of_row in zip(*sizes, strict=True)]
-
-
-def _num_bytes(row: Any) -> int:
-    if isinstance(row, bytes):
-        return len(row)
-    if isinstance(row, np.ndarray) and row.dtype == object:
-        return sum(map(len, row.flat))
-    return int(row.nbytes)
+def _row_sizes(array: np.ndarray) -> list[int]:
+    """Bytes of each row."""
+    if array.dtype != object:
+        return [array[:1].nbytes] * len(array)
+    rows = array.reshape(len(array), math.prod(array.shape[1:]))
+    return [sum(map(len, row)) for row in rows]

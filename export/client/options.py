@@ -9,8 +9,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 
 _HOST = r"\[[0-9A-Fa-f:.%]+\]|[^\s:/?#@\[\]]+"
-_TARGET = re.compile(rf"(?:dns:///)?(?P<host>{_HOST}):(?P<port>\d{{1,5}})")
-_URL = re.compile(rf"(?P<scheme>https?)://(?P<host>{_HOST})(?::\d{{1,5}})?(?:/[^\s?#]*)?")
+_TARGET = re.compile(rf"(?:dns:///)?(?P<host>{_HOST}):\d{{1,5}}")
+_URL = re.compile(rf"https?://(?P<host>{_HOST})(?::\d{{1,5}})?(?:/[^\s?#]*)?")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _LARGEST = 2**31 - 1
 # No more in gRPC's own policy.
@@ -62,7 +62,7 @@ class ClientOptions:
                 raise ValueError(f"{name} must be in {least} .. {most}. Received: {name}={value}")
 
     def _check_address(self) -> None:
-        if not self._address_match and not self._is_unix_socket:
+        if not self._address_match:
             form = "HOST:PORT or an http or https URL" if self.rest else "HOST:PORT"
             advice = "; a URL needs rest=True" if "://" in self.address and not self.rest else ""
             raise ValueError(f"address must be {form}. Received: {self.address!r}{advice}")
@@ -83,8 +83,8 @@ class ClientOptions:
     @cached_property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """Metadata of every request, the token included."""
-        own = tuple((name, value) for name, value in self.metadata)
-        return own if self.token is None else (*own, ("authorization", f"Bearer {self.token}"))
+        token = () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+        return (*self.metadata, *token)
 
     @property
     def is_encrypted(self) -> bool:
@@ -104,8 +104,6 @@ class ClientOptions:
     @property
     def is_local(self) -> bool:
         """Whether what is sent stays on this machine."""
-        if self._is_unix_socket:
-            return True
         host = self._address_match["host"].strip("[]") if self._address_match else ""
         try:
             return ipaddress.ip_address(host).is_loopback
@@ -114,9 +112,5 @@ class ClientOptions:
 
     @property
     def _address_match(self) -> re.Match[str] | None:
-        match = _URL.fullmatch(self.address) if self.rest else None
-        return match or _TARGET.fullmatch(self.address)
-
-    @property
-    def _is_unix_socket(self) -> bool:
-        return not self.rest and re.fullmatch(r"unix:\S+", self.address) is not None
+        form = _URL if self.rest and "://" in self.address else _TARGET
+        return form.fullmatch(self.address)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 from google.protobuf.json_format import ParseDict
 
+from ..interface.errors import ServingError
 from ..interface.json_values import from_json, to_json
 from ..interface.messages import SignatureDefMap
 from ..interface.signatures import Arrays, Signature
@@ -24,7 +25,6 @@ from .errors import (
     RESOURCE_EXHAUSTED,
     UNAVAILABLE,
     Deadline,
-    ServingError,
     code_of_http_status,
     read_refusal,
     reading_answer,
@@ -54,39 +54,42 @@ class RestTransport:
         self._url = _make_url(options)
         make: Any = httpx.AsyncClient if is_async else httpx.Client
         self._client = make(
-            headers=[*options.headers, ("accept-encoding", "identity")],
+            headers=[
+                *options.headers,
+                ("accept-encoding", "identity"),
+                ("content-type", "application/json"),
+            ],
             verify=_make_context(options),
             trust_env=not options.is_local,
             transport=wire,
         )
 
     async def predict(
-        self, name: str, signature: Signature, inputs: Arrays, timeout: float
+        self, name: str, signature: Signature, inputs: Arrays, deadline: Deadline
     ) -> Arrays:
         """Run a signature on arrays that have its names and dtypes, in the column format."""
         values = {key: to_json(array) for key, array in inputs.items()}
         body = json.dumps({"signature_name": name, "inputs": values}).encode()
-        content = await self._ask("POST", ":predict", timeout, body)
+        content = await self._ask(":predict", deadline, body)
         infos = signature.outputs
         with reading_answer():
+            found = content["outputs"]
             # A single output comes without its name.
-            outputs = (
-                content["outputs"] if len(infos) > 1 else {next(iter(infos)): content["outputs"]}
-            )
+            outputs = found if len(infos) > 1 else dict.fromkeys(infos, found)
             return {key: from_json(outputs[key], info) for key, info in infos.items()}
 
-    async def signatures(self, timeout: float) -> dict[str, Signature]:
+    async def signatures(self, deadline: Deadline) -> dict[str, Signature]:
         """The model's signatures by name."""
-        content = await self._ask("GET", "/metadata", timeout)
+        content = await self._ask("/metadata", deadline)
         with reading_answer():
             definitions = dict(content["metadata"]["signature_def"])
             definitions.pop("@type", None)
             parsed = ParseDict(definitions, SignatureDefMap(), ignore_unknown_fields=True)
             return read_signatures(parsed)
 
-    async def model_status(self, timeout: float) -> list[VersionStatus]:
+    async def model_status(self, deadline: Deadline) -> list[VersionStatus]:
         """The versions that the server knows."""
-        content = await self._ask("GET", "", timeout)
+        content = await self._ask("", deadline)
         with reading_answer():
             return [
                 VersionStatus(
@@ -102,48 +105,48 @@ class RestTransport:
         else:
             self._client.close()
 
-    async def _ask(self, method: str, path: str, timeout: float, body: bytes | None = None) -> Any:
+    async def _ask(self, path: str, deadline: Deadline, body: bytes | None = None) -> Any:
         """The JSON of an answer; the last refusal if there is no time or attempt left."""
-        self._require_size("a request", len(body or b""))
-        deadline = Deadline(timeout)
-        for attempt in range(1, self._options.max_attempts + 1):
+        for attempt in range(self._options.max_attempts):
             try:
-                data = await self._exchange(method, path, body, deadline)
-                with reading_answer():
-                    return json.loads(data)
+                return await self._exchange(path, deadline, body)
             except ServingError as error:
                 # Drawn, so that clients that failed together do not come back together.
-                pause = 0.1 * 2 ** (attempt - 1) * random.uniform(0.8, 1.2)
-                is_last = attempt == self._options.max_attempts
+                pause = 0.1 * 2**attempt * random.uniform(0.8, 1.2)
+                is_last = attempt + 1 == self._options.max_attempts
                 if error.code != UNAVAILABLE or is_last or pause >= deadline.remaining():
                     raise
             await self._sleep(pause)
 
-    async def _exchange(
-        self, method: str, path: str, body: bytes | None, deadline: Deadline
-    ) -> bytes:
-        """The body of one answer; ServingError if it is a refusal, or none comes."""
-        timeout = deadline.remaining()
-        request = self._client.build_request(
-            method,
-            self._url + path,
-            content=body,
-            headers={"content-type": "application/json"} if body else {},
-            timeout=timeout,
-        )
+    async def _exchange(self, path: str, deadline: Deadline, body: bytes | None) -> Any:
+        receiving: Any = self._receive(path, deadline, body)
+        if self._is_async:
+            receiving = asyncio.wait_for(receiving, deadline.remaining())
         try:
-            receiving = self._receive(request, deadline)
-            waiting = asyncio.wait_for(receiving, timeout) if self._is_async else receiving
-            status, data = await waiting
+            status, data = await receiving
         except _FAILURES as error:
-            code, details = _code_of_failure(error), str(error) or type(error).__name__
-            raise read_refusal(code, details, self._options.url) from error
+            is_late = isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError))
+            # To ask twice does no harm, as with gRPC: a connection that broke counts as no server.
+            code = DEADLINE_EXCEEDED if is_late else UNAVAILABLE
+            details = str(error) or type(error).__name__
+            raise read_refusal(code, details, self._options.address) from error
         if status != 200:
             reason = _read_reason(status, data)
             raise read_refusal(code_of_http_status(status), reason, self._options.address)
-        return data
+        with reading_answer():
+            return json.loads(data)
 
-    async def _receive(self, request: httpx.Request, deadline: Deadline) -> tuple[int, bytes]:
+    async def _receive(
+        self, path: str, deadline: Deadline, body: bytes | None
+    ) -> tuple[int, bytes]:
+        """Status and body of one answer."""
+        self._require_size("a request", len(body or b""))
+        request = self._client.build_request(
+            "GET" if body is None else "POST",
+            self._url + path,
+            content=body,
+            timeout=deadline.remaining(),
+        )
         response = self._client.send(request, stream=True)
         response = await response if self._is_async else response
         data = bytearray()
@@ -191,17 +194,6 @@ def _read_reason(status: int, body: bytes) -> str:
         return str(json.loads(body)["error"])
     except (KeyError, RecursionError, TypeError, ValueError):
         return f"HTTP status {status} {body[:200].decode('utf-8', 'replace')}"
-
-
-def _code_of_failure(error: Exception) -> str:
-    if isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError)):
-        return DEADLINE_EXCEEDED
-    if isinstance(
-        error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError, OSError)
-    ):
-        # To ask twice does no harm, as with gRPC: a connection that broke counts as no server.
-        return UNAVAILABLE
-    return "UNKNOWN"
 
 
 def _make_context(options: ClientOptions) -> ssl.SSLContext:

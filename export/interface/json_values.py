@@ -7,11 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .signatures import TensorInfo, numpy_dtype
+from .signatures import TensorInfo, numpy_dtype, to_numbers
 
-# What numpy makes of a JSON list, by the kind of the dtype that is expected.
-_KINDS_OF_JSON = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
-_UNEVEN = "must be nested lists of equal lengths"
 # Programs break Base64 into lines, and TensorFlow Serving passes over that.
 _WHITE_SPACE = b" \t\n\v\f\r"
 
@@ -31,35 +28,14 @@ def _encode_bytes(value: bytes) -> Any:
 
 def from_json(values: Any, info: TensorInfo) -> np.ndarray:
     """The array of nested lists, of the dtype that the signature names; strings as bytes."""
-    dtype = numpy_dtype(info.dtype)
-    array = _read_strings(values) if info.dtype == "string" else _read_numbers(values, dtype)
-    if array.size == 0 and info.shape is not None and array.ndim < len(info.shape):
-        array = array.reshape([0, *(size or 0 for size in info.shape[1:])])
-    return array
+    if info.dtype == "string":
+        return _read_strings(values)
+    return to_numbers(values, numpy_dtype(info.dtype))
 
 
 def is_bytes(value: Any) -> bool:
     """Whether a JSON value stands for bytes: {"b64": "..."}."""
     return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
-
-
-def _read_numbers(values: Any, dtype: np.dtype) -> np.ndarray:
-    try:
-        array = np.asarray(values)
-    except (OverflowError, ValueError):
-        raise ValueError(f"{_UNEVEN}, of values that fit {dtype}. Received: others") from None
-    if array.size == 0:
-        return array.astype(dtype)
-    if array.dtype.kind not in _KINDS_OF_JSON[dtype.kind]:
-        received = {"U": "text", "O": "mixed or larger values"}.get(array.dtype.kind, array.dtype)
-        raise ValueError(f"must hold values of type {dtype}. Received: {received}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        result = array.astype(dtype)
-    # What does not fit becomes infinity, or another whole number.
-    same = np.isfinite(result) == np.isfinite(array) if dtype.kind == "f" else result == array
-    if not same.all():
-        raise ValueError(f"must hold values within {dtype}. Received: larger ones")
-    return result
 
 
 def _read_strings(values: Any) -> np.ndarray:
@@ -69,8 +45,6 @@ def _read_strings(values: Any) -> np.ndarray:
 
 
 def _read_string(value: Any) -> bytes:
-    if isinstance(value, list):
-        raise ValueError(f"{_UNEVEN}. Received: a list of {len(value)} among others")
     if isinstance(value, str):
         try:
             return value.encode()
@@ -78,7 +52,8 @@ def _read_string(value: Any) -> bytes:
             raise ValueError("must hold strings of Unicode characters. Received: others") from None
     if not is_bytes(value):
         raise ValueError(
-            f'must hold strings or {{"b64": "..."}}. Received: {type(value).__name__} values'
+            'must be nested lists of equal lengths, of strings or {"b64": "..."}. '
+            f"Received: {type(value).__name__} values"
         )
     try:
         data = value["b64"].encode("ascii").translate(None, _WHITE_SPACE)

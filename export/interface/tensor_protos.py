@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .messages import DATA_TYPES, TensorProto
-from .signatures import Signature, TensorInfo, numpy_dtype
+from .messages import DATA_TYPES
+from .signatures import Signature, TensorInfo, numpy_dtype, to_numbers
 
 # Name of the dtype in signatures -> enum of the proto, its field of values.
 _KINDS = {
@@ -35,19 +35,6 @@ _NAME_OF = {enum: name for name, (enum, _) in _KINDS.items()}
 _MOST_FILLED_BYTES = 2**26
 
 
-def to_proto(array: np.ndarray) -> Any:
-    """An array as a proto; object arrays hold bytes."""
-    name = "string" if array.dtype == object else array.dtype.name
-    proto = TensorProto(dtype=_KINDS[name][0])
-    for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
-    if name == "string":
-        proto.string_val.extend(array.flat)
-    else:
-        proto.tensor_content = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    return proto
-
-
 def write_values(array: np.ndarray, proto: Any) -> None:
     """Write an array into an empty proto, in the field of its dtype as TensorFlow Serving does."""
     name = "string" if array.dtype == object else array.dtype.name
@@ -58,65 +45,40 @@ def write_values(array: np.ndarray, proto: Any) -> None:
     getattr(proto, field).extend(values.ravel().tolist())
 
 
-def dtype_name(proto: Any) -> str:
-    """Name of a proto's dtype, such as "float32"."""
-    return _NAME_OF.get(proto.dtype, f"data type {proto.dtype}")
-
-
-def tensor_shape(proto: Any) -> tuple[int, ...]:
-    """Sizes of a proto's axes; ValueError if the rank or a size is left open."""
-    sizes = tuple(axis.size for axis in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
-        raise ValueError(f"A tensor must have a whole shape. Received: {list(sizes)}")
-    return sizes
-
-
 def from_proto(proto: Any) -> np.ndarray:
     """The array of a proto, strings as an object array of bytes; ValueError if it holds none."""
-    name = dtype_name(proto)
-    numpy_dtype(name)
-    shape = tensor_shape(proto)
-    values = _read_values(proto, name)
-    if not proto.tensor_content:
-        values = _fill_up(values, shape)
-    if len(values) != math.prod(shape):
-        raise _misfit(values, shape)
-    return values.reshape(shape)
-
-
-def _read_values(proto: Any, name: str) -> np.ndarray:
+    name = _dtype_name(proto)
     dtype = numpy_dtype(name)
+    shape = tuple(axis.size for axis in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:
+        raise ValueError(f"must have a whole shape. Received: {list(shape)}")
     if proto.tensor_content and name != "string":
-        return np.frombuffer(proto.tensor_content, dtype.newbyteorder("<")).astype(dtype)
+        array = np.frombuffer(proto.tensor_content, dtype.newbyteorder("<")).astype(dtype)
+    else:
+        array = _fill_up(_read_values(proto, name, dtype), math.prod(shape))
+    if array.size != math.prod(shape):
+        raise ValueError(f"must have the values of its shape {shape}. Received: {array.size}")
+    return array.reshape(shape)
+
+
+def _read_values(proto: Any, name: str, dtype: np.dtype) -> np.ndarray:
     values = getattr(proto, _KINDS[name][1])
     if name == "string":
         return np.fromiter(values, object, len(values))
     if name == "float16":  # its bits as integers
         return np.array(values, np.uint16).view(np.float16)
     # The field may be wider than the dtype.
-    wide = np.array(values, None if values else dtype)
-    array = wide.astype(dtype)
-    if dtype.kind in "iu" and not np.array_equal(array, wide):
-        raise ValueError(f"The values of a tensor must fit {name}. Received: larger ones")
-    return array
+    return to_numbers(np.array(values), dtype)
 
 
-def _fill_up(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _fill_up(values: np.ndarray, size: int) -> np.ndarray:
     """Where there are fewer values than the shape needs, the last one stands for the rest."""
-    num_missing = math.prod(shape) - len(values)
-    if num_missing <= 0:
+    num_missing = size - len(values)
+    if not 0 < num_missing * values.dtype.itemsize <= _MOST_FILLED_BYTES:
         return values
-    if num_missing * values.dtype.itemsize > _MOST_FILLED_BYTES:
-        raise _misfit(values, shape)
-    empty: Any = b"" if values.dtype == object else values.dtype.type(0)
+    empty: Any = b"" if values.dtype == object else 0
     last = values[-1] if len(values) else empty
     return np.concatenate([values, np.full(num_missing, last, values.dtype)])
-
-
-def _misfit(values: np.ndarray, shape: tuple[int, ...]) -> ValueError:
-    return ValueError(
-        f"The values of a tensor must fit its shape {shape}. Received: {len(values)} values"
-    )
 
 
 def read_signatures(definitions: Any) -> dict[str, Signature]:
@@ -133,8 +95,12 @@ def _read_infos(infos: Mapping[str, Any]) -> dict[str, TensorInfo]:
 
 
 def _read_info(info: Any) -> TensorInfo:
-    name = dtype_name(info)
+    name = _dtype_name(info)
     shape = info.tensor_shape
     if shape.unknown_rank:
         return TensorInfo(name, None)
     return TensorInfo(name, tuple(dim.size if dim.size >= 0 else None for dim in shape.dim))
+
+
+def _dtype_name(proto: Any) -> str:
+    return _NAME_OF.get(proto.dtype, f"data type {proto.dtype}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from tfpqn.files.foreign import reading
 
-from ..interface.signatures import Arrays, Signature, prepare_inputs
+from ..interface.signatures import Arrays, Signature, read_inputs, to_array
 from ..interface.tensor_protos import read_signatures
 from .op_check import Folder, find_saved_model, read_saved_model
 
@@ -41,11 +42,32 @@ class StatusError(RuntimeError):
 
 
 class ServedModel(ABC):
-    """A loaded SavedModel and its `signatures` by name; a context manager that closes it."""
+    """A loaded SavedModel; a context manager that closes it.
+
+    Args:
+        folder: Folder of the SavedModel.
+
+    Attributes:
+        signatures: Inputs and outputs of each signature, by its name.
+        signature_definitions: `SignatureDef` protos by name.
+
+    Raises:
+        FileNotFoundError: `saved_model.pb` is missing.
+        ValueError: TensorFlow cannot load the folder.
+    """
 
     signatures: dict[str, Signature]
     signature_definitions: dict[str, Any]
     _is_open = True
+
+    def __init__(self, folder: Folder) -> None:
+        path = find_saved_model(folder).parent
+        try:
+            with reading(path, "a SavedModel"), status_errors():
+                self._load(path)
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, signature_name: str, inputs: Mapping[str, Any]) -> Arrays:
         """Run one signature.
@@ -68,7 +90,15 @@ class ServedModel(ABC):
             raise RuntimeError(
                 "The model is closed. Expected `run` before `close`. Received: after"
             )
-        return self._run(signature_name, prepare_inputs(self.signatures, signature_name, inputs))
+        if signature_name not in self.signatures:
+            raise ValueError(
+                f"The signature is unknown. Expected one of {sorted(self.signatures)}. "
+                f"Received: signature_name={signature_name!r}"
+            )
+        signature = self.signatures[signature_name]
+        return self.run_checked(
+            signature_name, read_inputs(signature_name, signature, inputs, to_array)
+        )
 
     def close(self) -> None:
         """Let go of the model; it cannot be run afterwards. Closing twice does no harm."""
@@ -87,35 +117,27 @@ class ServedModel(ABC):
         self.signature_definitions = {name: definitions[name] for name in self.signatures}
 
     @abstractmethod
-    def _run(self, signature_name: str, arrays: Arrays) -> Arrays:
+    def _load(self, path: Path) -> None:
+        """Load a folder with a `saved_model.pb`."""
+
+    @abstractmethod
+    def run_checked(self, signature_name: str, arrays: Arrays) -> Arrays:
         """Run a known signature on arrays that have its names and dtypes."""
 
     @abstractmethod
     def _release(self) -> None:
-        """Free what the model holds; may be called again."""
+        """Free what is loaded, though loading may have failed; may be called again."""
 
 
 class SavedModelLoader(ServedModel):
-    """A SavedModel through `tf.saved_model.load`.
+    """A SavedModel through `tf.saved_model.load`."""
 
-    Shapes are not compared with the signature before the graph does.
+    def _load(self, path: Path) -> None:
+        self._read_signatures(read_saved_model(path).meta_graphs[0])
+        # Functions of a loaded object die with it, so it is kept.
+        self._model: Any = tf.saved_model.load(str(path))
 
-    Args:
-        folder: Folder of the SavedModel.
-
-    Raises:
-        FileNotFoundError: `saved_model.pb` is missing.
-        ValueError: TensorFlow cannot load the folder.
-    """
-
-    def __init__(self, folder: Folder) -> None:
-        path = find_saved_model(folder).parent
-        with reading(path, "a SavedModel"), status_errors():
-            self._read_signatures(read_saved_model(path).meta_graphs[0])
-            # Functions of a loaded object die with it, so it is kept.
-            self._model: Any = tf.saved_model.load(str(path))
-
-    def _run(self, signature_name: str, arrays: Arrays) -> Arrays:
+    def run_checked(self, signature_name: str, arrays: Arrays) -> Arrays:
         tensors = {name: tf.constant(array) for name, array in arrays.items()}
         with status_errors():
             outputs = self._model.signatures[signature_name](**tensors)
@@ -126,37 +148,19 @@ class SavedModelLoader(ServedModel):
 
 
 class SessionLoader(ServedModel):
-    """A SavedModel through a `tf.compat.v1.Session`, which runs from any thread at little cost.
+    """A SavedModel through a `tf.compat.v1.Session`, which runs from any thread at little cost."""
 
-    Shapes are not compared with the signature before the graph does.
-
-    Args:
-        folder: Folder of the SavedModel.
-
-    Attributes:
-        signature_definitions: `SignatureDef` protos by name.
-
-    Raises:
-        FileNotFoundError: `saved_model.pb` is missing.
-        ValueError: TensorFlow cannot load the folder.
-    """
-
-    def __init__(self, folder: Folder) -> None:
-        path = find_saved_model(folder).parent
-        self._calls: dict[str, Any] = {}
+    def _load(self, path: Path) -> None:
         # Graph optimizers go over the whole graph for each signature: without them a version is
         # loaded in a tenth of the time beside live requests. Searches gain nothing from them.
         config = ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
-        try:
-            with reading(path, "a SavedModel"), self._session.graph.as_default(), status_errors():
-                meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
-                self._read_signatures(meta_graph)
-                self._calls = {name: self._prepare(name) for name in self.signatures}
-        except BaseException:
-            self.close()
-            raise
+        with self._session.graph.as_default():
+            self._read_signatures(
+                tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+            )
+        self._calls = {name: self._prepare(name) for name in self.signatures}
 
     def _prepare(self, signature_name: str) -> Any:
         """What takes the inputs and gives the outputs in the order of their names."""
@@ -172,13 +176,10 @@ class SessionLoader(ServedModel):
         return self._session._make_callable_from_options(options)
 
     def run_checked(self, signature_name: str, arrays: Arrays) -> Arrays:
-        """Run one signature on arrays that have its names, dtypes and shapes."""
         with status_errors():
             values = self._calls[signature_name](*[arrays[name] for name in sorted(arrays)])
         outputs = self.signatures[signature_name].outputs
         return dict(zip(outputs, map(_to_array, values), strict=True))
-
-    _run = run_checked
 
     def _release(self) -> None:
         self._calls.clear()

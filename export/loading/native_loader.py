@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from ..interface.signatures import Arrays
 from .loaders import ServedModel, StatusError
-from .op_check import Folder, find_saved_model, read_saved_model
+from .op_check import read_saved_model
 
 LIBRARY_NAMES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib")
 DISABLE_XLA = "_ZN10tensorflow21DisableXlaCompilationEv"
@@ -57,35 +57,22 @@ class NativeLoader(ServedModel):
     XLA compilation is forbidden as in the stock server: a graph with a must-compile mark fails when
     run. That holds for the whole process and cannot be undone, so use a process of its own.
 
-    Nothing compares shapes with the signature before the graph does. A graph that keeps a string
-    input beyond the call, such as one that assigns it to a variable, is not supported.
-
-    Args:
-        folder: folder of the SavedModel.
-
-    Raises:
-        FileNotFoundError: `saved_model.pb` or TensorFlow's C library is missing.
-        StatusError: TensorFlow cannot load the graph.
-        ValueError: a signature has a sparse or composite tensor.
+    A graph that keeps a string input beyond the call, such as one that assigns it to a variable, is
+    not supported.
     """
 
-    def __init__(self, folder: Folder) -> None:
-        path = find_saved_model(folder).parent
+    def _load(self, path: Path) -> None:
+        # Runs once: at `close`, when the loader is dropped, or when Python ends.
+        self._handles = ExitStack()
+        self._finalizer = weakref.finalize(self, self._handles.close)
         self._library = _open_library()
         getattr(self._library, DISABLE_XLA)()
         self._graph = self._library.TF_NewGraph()
-        # Runs once: at `close`, when the loader is dropped, or when Python ends.
-        self._handles = ExitStack()
         self._handles.callback(self._library.TF_DeleteGraph, self._graph)
-        self._finalizer = weakref.finalize(self, self._handles.close)
-        try:
-            self._read_signatures(read_saved_model(path).meta_graphs[0])
-            self._session = self._open_session(path)
-        except BaseException:
-            self.close()
-            raise
+        self._read_signatures(read_saved_model(path).meta_graphs[0])
+        self._session = self._open_session(path)
 
-    def _run(self, signature_name: str, arrays: Arrays) -> Arrays:
+    def run_checked(self, signature_name: str, arrays: Arrays) -> Arrays:
         definition = self.signature_definitions[signature_name]
         names = sorted(definition.outputs)
         feeds = self._find_outputs([definition.inputs[name].name for name in arrays])
@@ -104,7 +91,6 @@ class NativeLoader(ServedModel):
         self._finalizer()
 
     def _open_session(self, path: Path) -> int:
-        """Load the graph and return the session that runs it."""
         library, tags = self._library, (c_char_p * 1)(b"serve")
         options = library.TF_NewSessionOptions()
         try:
@@ -119,17 +105,12 @@ class NativeLoader(ServedModel):
         return session
 
     def _find_outputs(self, tensor_names: list[str]) -> ctypes.Array[_Output]:
-        """Find tensors of the graph by names such as "operation:0"."""
+        """Tensors of the graph by names such as "operation:0"."""
         outputs = (_Output * len(tensor_names))()
         for output, tensor_name in zip(outputs, tensor_names, strict=True):
             name, _, index = tensor_name.rpartition(":")
             output.operation = self._library.TF_GraphOperationByName(self._graph, name.encode())
             output.index = int(index)
-            if output.operation is None:
-                raise ValueError(
-                    "A signature names a tensor that the graph lacks. Expected an operation of the "
-                    f"graph. Received: {tensor_name!r}"
-                )
         return outputs
 
     def _run_session(

@@ -34,10 +34,7 @@ class _Node(NamedTuple):
 
 
 def list_ops(model: SavedModel) -> list[str]:
-    """List the ops of all graphs and of all library functions, sorted, each once.
-
-    Calls of library functions by their name are not ops and are left out.
-    """
+    """The ops of all graphs and library functions, sorted; calls of library functions are none."""
     return sorted({node.op for node in _walk(model) if node.op is not None})
 
 
@@ -75,11 +72,7 @@ def check_ops(model: Folder | SavedModel) -> None:
 
 
 def find_saved_model(folder: Folder) -> Path:
-    """Return the path of a SavedModel's `saved_model.pb`.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
+    """The path of a SavedModel's `saved_model.pb`; FileNotFoundError if there is none."""
     path = Path(folder) / SAVED_MODEL_FILE
     if not path.is_file():
         raise FileNotFoundError(
@@ -109,7 +102,7 @@ def read_saved_model(folder: Folder) -> SavedModel:
 
 @lru_cache(maxsize=1)
 def serving_ops() -> frozenset[str]:
-    """Return the ops of the stock server, as `serving_ops.txt` lists them."""
+    """The ops of the stock server, as `serving_ops.txt` lists them."""
     lines = SERVING_OPS_FILE.read_text(encoding="utf-8").splitlines()
     return frozenset(line for line in lines if line and not line.startswith("#"))
 

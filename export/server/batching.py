@@ -18,7 +18,7 @@ import numpy as np
 from ..interface.signatures import Arrays
 from ..model.batching_parameters import BatchingParameters
 from .model_version import ModelVersion
-from .refusals import ServingError
+from .refusals import refusal
 
 Answer: TypeAlias = "Arrays | Exception"
 
@@ -81,7 +81,7 @@ class Batcher:
         if batch and batch.rows + rows <= self.parameters.max_batch_size:
             return batch
         if len(self._waiting) >= self.parameters.max_enqueued_batches:
-            raise ServingError("UNAVAILABLE", QUEUE_FULL)
+            raise refusal("UNAVAILABLE", QUEUE_FULL)
         if batch:
             batch.is_full.set()
         batch = self._open[key] = _Batch()
@@ -136,7 +136,7 @@ def _merge(requests: Sequence[Arrays]) -> Arrays:
 def _split(outputs: Arrays, rows: Sequence[int]) -> list[Answer]:
     for name, output in outputs.items():
         if not output.ndim or len(output) != sum(rows):
-            raise ServingError(
+            raise refusal(
                 "FAILED_PRECONDITION",
                 f"the output {name} must have as many rows as the batch, {sum(rows)}. "
                 f"Received: shape {list(output.shape)}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -24,21 +23,23 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
 )
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
+from ..interface.errors import ServingError
 from ..interface.tensor_protos import write_values
 from .model_version import read_protos
-from .predictor import ModelSpec, Predictor
-from .refusals import ServingError, bad_request
+from .predictor import Predictor
+from .refusals import bad_request
+from .versions import ModelSpec
 
 logger = logging.getLogger(__name__)
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 SIGNATURE_DEF = "signature_def"
-# Larger requests are read in a thread, so that the others need not wait.
-_LARGE_BYTES = 2**18
+# Requests that are in the server at the same time.
+_MAX_REQUESTS = 1024
 
 
-def make_grpc_server(max_message_bytes: int, max_requests: int) -> Any:
+def make_grpc_server(max_message_bytes: int) -> Any:
     """A `grpc.aio` server with bounded messages and requests, and without services yet."""
     options = [
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -50,26 +51,21 @@ def make_grpc_server(max_message_bytes: int, max_requests: int) -> Any:
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
         ("grpc.http2.max_ping_strikes", 0),
     ]
-    return grpc.aio.server(options=options, maximum_concurrent_rpcs=max_requests)
+    return grpc.aio.server(options=options, maximum_concurrent_rpcs=_MAX_REQUESTS)
 
 
 def add_services(server: Any, predictor: Predictor, health: Health) -> None:
     """Register all services; gRPC itself refuses their other methods as UNIMPLEMENTED."""
     service = _Service(predictor)
-    for name, methods in (
-        (
-            PREDICTION_SERVICE,
-            {
-                "Predict": _make_handler(PredictRequest, service.predict),
-                "GetModelMetadata": _make_handler(GetModelMetadataRequest, service.get_metadata),
-            },
-        ),
-        (
-            MODEL_SERVICE,
-            {"GetModelStatus": _make_handler(GetModelStatusRequest, service.get_status)},
-        ),
-    ):
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+    methods = {
+        PREDICTION_SERVICE: {
+            "Predict": _make_handler(PredictRequest, service.predict),
+            "GetModelMetadata": _make_handler(GetModelMetadataRequest, service.get_metadata),
+        },
+        MODEL_SERVICE: {"GetModelStatus": _make_handler(GetModelStatusRequest, service.get_status)},
+    }
+    handlers = [grpc.method_handlers_generic_handler(*item) for item in methods.items()]
+    server.add_generic_rpc_handlers(handlers)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
 
 
@@ -107,10 +103,7 @@ class _Service:
         spec = request.model_spec
         with self._predictor.using(_read_spec(spec)) as version:
             name, signature = version.find_signature(spec.signature_name)
-            if request.ByteSize() < _LARGE_BYTES:
-                arrays = read_protos(request.inputs, name, signature)
-            else:
-                arrays = await asyncio.to_thread(read_protos, request.inputs, name, signature)
+            arrays = read_protos(request.inputs, name, signature)
             outputs = await self._predictor.predict(version, name, arrays)
         response = PredictResponse()
         _write_spec(response.model_spec, spec.name, version.number)
@@ -152,7 +145,7 @@ class Health:
 
 def make_metadata(predictor: Predictor, spec: ModelSpec) -> tuple[int, Any]:
     """Number of the version that is asked for, and its signatures as a `SignatureDefMap`."""
-    version = predictor.find(spec)
+    version = predictor.versions.find(spec)
     signatures = SignatureDefMap()
     for name, definition in version.model.signature_definitions.items():
         signatures.signature_def[name].CopyFrom(definition)
@@ -161,9 +154,8 @@ def make_metadata(predictor: Predictor, spec: ModelSpec) -> tuple[int, Any]:
 
 def make_status(predictor: Predictor, spec: ModelSpec) -> Any:
     """Where the versions stand as a `GetModelStatusResponse`."""
-    predictor.require_model(spec.name, f"Could not find any versions of model {spec.name}")
     response = GetModelStatusResponse()
-    for status in predictor.versions.statuses(spec.number, spec.label):
+    for status in predictor.versions.statuses(spec):
         proto = response.model_version_status.add(version=status.version)
         proto.state = ModelVersionStatus.State.Value(status.state)
         proto.status.error_code = error_codes_pb2.Code.Value(status.error_code)

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from .refusals import ServingError
+from ..interface.errors import ServingError
+from .refusals import refusal
 
 
 class HostCheck:
@@ -80,7 +81,7 @@ def _read_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
 
 
 def _refusal(header: str, received: list[str]) -> ServingError:
-    return ServingError(
+    return refusal(
         "PERMISSION_DENIED",
         f"The header {header} must name this machine or an allowed host. "
         f"Received: {', '.join(received)[:200] or 'none'}",

@@ -4,8 +4,7 @@ Row format: {"instances": [...]} -> {"predictions": [...]}, one element a row.
 Column format: {"inputs": ...} -> {"outputs": ...}, one nested list a tensor.
 
 Where a signature has one input or output alone, its name is left out. Bytes are written
-{"b64": "..."}, strings as strings; outputs whose names end in `_bytes` come as b64. Whatever JSON
-comes in, the functions raise ServingError alone.
+{"b64": "..."}, strings as strings. Whatever JSON comes in, the functions raise ServingError alone.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..interface.json_values import from_json, is_bytes, to_json
+from ..interface.json_values import from_json, is_bytes
 from ..interface.signatures import Arrays, Signature
-from .model_version import read_inputs
+from .model_version import read_request
 from .refusals import bad_request
 
 
@@ -68,7 +67,7 @@ def read_arrays(body: Body, name: str, signature: Signature) -> Arrays:
                 f"the inputs {sorted(signature.inputs)} must be named. Received: none"
             )
         columns = {next(iter(signature.inputs)): columns}
-    return read_inputs(columns, name, signature, lambda key, info: from_json(columns[key], info))
+    return read_request(columns, name, signature, from_json)
 
 
 def _columns_of_rows(rows: list[Any]) -> Any:
@@ -85,7 +84,7 @@ def _columns_of_rows(rows: list[Any]) -> Any:
 
 def write_outputs(outputs: Arrays, is_rows: bool) -> bytes:
     """The JSON of an answer; a refusal if rows are wanted and the outputs have none in common."""
-    values = {name: _to_values(name, array) for name, array in sorted(outputs.items())}
+    values = {name: _to_values(array) for name, array in sorted(outputs.items())}
     if not is_rows:
         return _write("outputs", _without_only_name(values))
     if len({array.shape[:1] for array in outputs.values()} | {()}) != 2:
@@ -106,12 +105,12 @@ def _write(key: str, values: Any) -> bytes:
     return json.dumps({key: values}, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _to_values(name: str, array: np.ndarray) -> Any:
-    if array.dtype == object and not name.endswith("_bytes"):
+def _to_values(array: np.ndarray) -> Any:
+    if array.dtype == object:
         texts = [value.decode("utf-8", "replace") for value in array.flat]
-        return np.array([*texts, None], object)[:-1].reshape(array.shape).tolist()
+        return np.fromiter(texts, object, len(texts)).reshape(array.shape).tolist()
     if array.dtype.kind != "f":
-        return to_json(array)
+        return array.tolist()
     # By way of text: the fewest digits that give the same number again.
     values = array.astype("U32").astype(np.float64).astype(object)
     # JSON knows no NaN and no infinity.

@@ -11,12 +11,21 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from ..interface.signatures import Arrays, Signature, TensorInfo
-from ..interface.tensor_protos import dtype_name, from_proto, tensor_shape
+from ..interface.errors import ServingError
+from ..interface.signatures import (
+    Arrays,
+    Signature,
+    TensorInfo,
+    naming,
+    read_inputs,
+    require_shape,
+    to_array,
+)
+from ..interface.tensor_protos import from_proto
 from ..loading.loaders import SessionLoader, StatusError
 from ..loading.op_check import check_ops
 from ..model.version_folder import check_files, read_manifest, read_warmup_records
-from .refusals import ServingError, bad_request
+from .refusals import bad_request, refusal
 
 DEFAULT_SIGNATURE = "serving_default"
 # Rows of one request; a larger search belongs into several requests.
@@ -49,7 +58,7 @@ class ModelVersion:
         """Name and description of a signature, of the default one for an empty name."""
         name = name or DEFAULT_SIGNATURE
         if name not in self.model.signatures:
-            raise ServingError(
+            raise refusal(
                 "FAILED_PRECONDITION",
                 f'Serving signature key "{name}" not found. '
                 f"Expected one of {sorted(self.model.signatures)}",
@@ -65,7 +74,7 @@ class ModelVersion:
         try:
             return self.model.run_checked(signature_name, arrays)
         except StatusError as error:
-            raise ServingError(error.code, error.message) from error
+            raise refusal(error.code, error.message) from error
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -88,65 +97,44 @@ class ModelVersion:
         try:
             for request in read_warmup_records(folder):
                 name, signature = self.find_signature(request.model_spec.signature_name)
-                arrays = read_protos(request.inputs, name, signature)
-                self.run(name, arrays)
+                self.run(name, read_protos(request.inputs, name, signature))
         except (DecodeError, ServingError, ValueError) as error:
             raise ValueError(f"The warm-up requests must be answered. Received: {error}") from error
 
 
 def read_protos(protos: Mapping[str, Any], name: str, signature: Signature) -> Arrays:
-    """A request's tensors as arrays, checked before the values are read."""
-
-    def read(key: str, info: TensorInfo) -> np.ndarray:
-        proto = protos[key]
-        if dtype_name(proto) != info.dtype:
-            raise ValueError(f"must have dtype {info.dtype}. Received: {dtype_name(proto)}")
-        _check_shape(tensor_shape(proto), info)
-        return from_proto(proto)
-
-    return read_inputs(protos, name, signature, read)
+    """A request's tensors as arrays."""
+    return read_request(
+        protos, name, signature, lambda proto, info: to_array(from_proto(proto), info)
+    )
 
 
-def read_inputs(
+def read_request(
     values: Mapping[str, Any],
     name: str,
     signature: Signature,
-    read: Callable[[str, TensorInfo], np.ndarray],
+    read: Callable[[Any, TensorInfo], np.ndarray],
 ) -> Arrays:
     """Arrays by input name, of the shapes that the signature wants and of equally many rows.
 
-    `read` makes an array of the input of a name; where it raises ValueError, the refusal names it.
+    `read` makes an array of a value, and raises TypeError or ValueError.
     """
-    if values.keys() != signature.inputs.keys():
-        raise bad_request(
-            f"the inputs of signature {name!r} must be {sorted(signature.inputs)}. "
-            f"Received: {sorted(values)[:10]}"
-        )
-    arrays, rows = {}, {}
-    for key, info in signature.inputs.items():
-        try:
-            arrays[key] = read(key, info)
-            _check_shape(arrays[key].shape, info)
-        except ValueError as error:
-            raise bad_request(f"{key} {error}") from None
-        if _has_batch_axis(info):
-            rows[key] = len(arrays[key])
+    rows = {}
+    try:
+        arrays = read_inputs(name, signature, values, read)
+        for key, info in signature.inputs.items():
+            with naming(key):
+                require_shape(arrays[key].shape, info)
+            if _has_batch_axis(info):
+                rows[key] = len(arrays[key])
+    except (TypeError, ValueError) as error:
+        raise bad_request(str(error)) from None
     if len(set(rows.values())) > 1:
         raise bad_request(f"all inputs must have equally many rows. Received: {rows}")
+    if rows and not 1 <= max(rows.values()) <= MAX_ROWS:
+        raise bad_request(f"the inputs must have 1 to {MAX_ROWS} rows. Received: {rows}")
     return arrays
 
 
-def _check_shape(shape: tuple[int, ...], info: TensorInfo) -> None:
-    wanted = info.shape
-    if wanted is None:
-        return
-    pairs = zip(shape, wanted, strict=False)
-    if len(shape) != len(wanted) or any(want not in (None, size) for size, want in pairs):
-        words = ", ".join("any" if size is None else str(size) for size in wanted)
-        raise ValueError(f"must have shape [{words}]. Received: {list(shape)}")
-    if _has_batch_axis(info) and not 1 <= shape[0] <= MAX_ROWS:
-        raise ValueError(f"must have 1 to {MAX_ROWS} rows. Received: {shape[0]}")
-
-
 def _has_batch_axis(info: TensorInfo) -> bool:
-    return bool(info.shape) and info.shape is not None and info.shape[0] is None
+    return info.shape is not None and info.shape[:1] == (None,)

@@ -7,30 +7,15 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from ..interface.signatures import Arrays
 from ..model.batching_parameters import BatchingParameters
 from .batching import Batcher
 from .model_version import ModelVersion
-from .refusals import bad_request, not_found
-from .versions import ModelVersions
+from .versions import ModelSpec, ModelVersions
 
 Result = TypeVar("Result")
-
-
-class ModelSpec(NamedTuple):
-    """What a request asks of: a model, and perhaps one version of it.
-
-    Attributes:
-        name: The model's name.
-        number: Number of the version; None for the newest, unless a label is given.
-        label: Label of the version; empty for none.
-    """
-
-    name: str
-    number: int | None = None
-    label: str = ""
 
 
 class Predictor:
@@ -49,22 +34,10 @@ class Predictor:
         self._threads = ThreadPoolExecutor(num_threads, "tfpqn-run")
         self._batcher = Batcher(batching, self.run_in_thread) if batching else None
 
-    def find(self, spec: ModelSpec) -> ModelVersion:
-        """The version that a request asks for."""
-        self.require_model(spec.name, f"Servable not found for request: Latest({spec.name})")
-        return self.versions.find(spec.number, spec.label)
-
-    def require_model(self, name: str, sentence: str) -> None:
-        """Raises ServingError with a sentence unless the model of this name is served here."""
-        if not name:
-            raise bad_request("Missing model name in request.")
-        if name != self.versions.name:
-            raise not_found(sentence)
-
     @contextmanager
     def using(self, spec: ModelSpec) -> Iterator[ModelVersion]:
         """Hold the version that a request asks for, so that it stays loaded in the block."""
-        version = self.find(spec)
+        version = self.versions.find(spec)
         with version.in_use():
             yield version
 

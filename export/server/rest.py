@@ -10,19 +10,19 @@ import uvicorn
 from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..interface.errors import HTTP_STATUS_OF, ServingError
 from ..interface.signatures import Arrays
 from .grpc_service import SIGNATURE_DEF, make_metadata, make_status
 from .hosts import HostCheck
 from .json_bodies import Body, parse_body, read_arrays, write_outputs
 from .model_version import ModelVersion
-from .predictor import ModelSpec, Predictor
-from .refusals import ServingError
+from .predictor import Predictor
+from .versions import ModelSpec
 
 
 def make_app(predictor: Predictor, hosts: HostCheck) -> ASGIApp:
@@ -36,31 +36,24 @@ def make_app(predictor: Predictor, hosts: HostCheck) -> ASGIApp:
             Route(f"{path}/metadata", api.describe),
             Route(path, api.tell_status),
         ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
-        middleware=[Middleware(_HostMiddleware, hosts=hosts)],
         exception_handlers={
-            ServingError: lambda request, error: _refuse(error.http_status, error.message),
-            HTTPException: lambda request, error: _refuse(error.status_code, error.detail),
-            Exception: lambda request, error: _refuse(500, "The server failed; its log says why"),
+            ServingError: lambda request, error: _refuse(error),
+            HTTPException: lambda request, error: _answer(error.status_code, error.detail),
+            Exception: lambda request, error: _answer(500, "The server failed; its log says why"),
         },
     )
 
-
-class _HostMiddleware:
-    """Lets no request through that `HostCheck` refuses."""
-
-    def __init__(self, app: ASGIApp, hosts: HostCheck) -> None:
-        self._app = app
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def check_and_answer(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._hosts.require(Request(scope).headers)
+            hosts.require(Request(scope).headers)
         except ServingError as error:
-            await _refuse(error.http_status, error.message)(scope, receive, send)
+            await _refuse(error)(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
+
+    return check_and_answer
 
 
 class _RestApi:
@@ -99,8 +92,7 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
     async for chunk in request.stream():
         data += chunk
         if len(data) > max_bytes:
-            sentence = f"The body must have at most {max_bytes} bytes"
-            raise ServingError("RESOURCE_EXHAUSTED", sentence, http_status=413)
+            raise HTTPException(413, f"The body must have at most {max_bytes} bytes")
     return bytes(data)
 
 
@@ -121,7 +113,11 @@ def _to_dict(message: Any) -> dict[str, Any]:
     )
 
 
-def _refuse(status: int, message: str) -> Response:
+def _refuse(error: ServingError) -> Response:
+    return _answer(HTTP_STATUS_OF.get(error.code, 500), error.message)
+
+
+def _answer(status: int, message: str) -> Response:
     return JSONResponse({"error": message}, status)
 
 

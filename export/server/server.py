@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from .versions import ModelVersions
 logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 64 * 2**20
-# Requests that are in the server at the same time, through gRPC and through REST.
-MAX_REQUESTS = 1024
 
 
 class ModelServer:
@@ -79,19 +76,17 @@ class ModelServer:
         self._wanted_ports = port, rest_api_port
         self.port: int | None = None
         self.rest_port: int | None = None
-        self._batching = batching
         self._hosts = HostCheck(host, allowed_hosts)
         self._max_message_bytes = max_message_bytes
         self._health = Health()
-        self._health_task: asyncio.Task[None] | None = None
         self._versions = ModelVersions(
             self.model_name,
             self._base_path,
             labels=version_labels or {},
             poll_seconds=file_system_poll_wait_seconds,
-            on_change=self._tell_health,
+            on_load=lambda: self._health.set_serving(True),
         )
-        self._predictor: Predictor | None = None
+        self._predictor = Predictor(self._versions, batching, max_message_bytes)
         self._grpc: Any = None
         self._rest: RestServer | None = None
 
@@ -143,8 +138,7 @@ class ModelServer:
 
     def _bind(self) -> None:
         """Make both servers, and bind their ports."""
-        self._predictor = Predictor(self._versions, self._batching, self._max_message_bytes)
-        self._grpc = make_grpc_server(self._max_message_bytes, MAX_REQUESTS)
+        self._grpc = make_grpc_server(self._max_message_bytes)
         add_services(self._grpc, self._predictor, self._health)
         grpc_port, rest_port = self._wanted_ports
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -163,17 +157,10 @@ class ModelServer:
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Refuse new requests, give those in flight some time, unload and free the ports."""
         await self._health.set_serving(False)
-        stops = []
-        if self._grpc is not None:
-            stops.append(self._grpc.stop(grace_seconds))
-        if self._rest is not None:
-            stops.append(self._rest.stop(grace_seconds))
-        await asyncio.gather(*stops)
+        servers = [server for server in (self._grpc, self._rest) if server is not None]
+        await asyncio.gather(*(server.stop(grace_seconds) for server in servers))
         await self._versions.stop()
-        if self._health_task is not None:
-            await asyncio.gather(self._health_task, return_exceptions=True)
-        if self._predictor is not None:
-            self._predictor.close()
+        self._predictor.close()
 
     async def __aenter__(self) -> ModelServer:
         await self.start()
@@ -181,9 +168,6 @@ class ModelServer:
 
     async def __aexit__(self, *error: object) -> None:
         await self.stop()
-
-    def _tell_health(self, numbers: list[int]) -> None:
-        self._health_task = asyncio.create_task(self._health.set_serving(bool(numbers)))
 
 
 @contextlib.contextmanager
@@ -193,30 +177,19 @@ def running_server(*arguments: Any, **options: Any) -> Iterator[ModelServer]:
     Takes what `ModelServer` takes; the block is entered when the server answers.
     """
     server = ModelServer(*arguments, **options)
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-
-    async def serve() -> None:
-        async with server:
-            stop = asyncio.Event()
-            started.set_result((asyncio.get_running_loop(), stop))
-            await stop.wait()
-
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            if started.done():
-                raise
-            started.set_exception(error)
-
-    thread = threading.Thread(target=run, name="tfpqn-server")
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="tfpqn-server")
     thread.start()
-    loop, stop = started.result()
     try:
-        yield server
+        asyncio.run_coroutine_threadsafe(server.start(), loop).result()
+        try:
+            yield server
+        finally:
+            asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.close()
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

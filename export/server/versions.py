@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from ..interface.version_status import VersionStatus
-from ..loading.loaders import StatusError
 from ..model.version_folder import VERSION
 from .model_version import ModelVersion
-from .refusals import ServingError, bad_request, not_found
+from .refusals import bad_request, refusal
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +26,24 @@ Result = TypeVar("Result")
 Stamp: TypeAlias = "list[tuple[str, int, int]]"
 
 
+class ModelSpec(NamedTuple):
+    """What a request asks of: a model, and perhaps one version of it.
+
+    Attributes:
+        name: The model's name.
+        number: Number of the version; None for the newest, unless a label is given.
+        label: Label of the version; empty for none.
+    """
+
+    name: str
+    number: int | None = None
+    label: str = ""
+
+
 class ModelVersions:
     """The versions of one model; see `ModelServer` for its arguments.
 
-    `on_change` is called with the numbers of the available versions whenever they change.
+    `on_load` is awaited whenever a version has become available.
     """
 
     def __init__(
@@ -40,13 +53,13 @@ class ModelVersions:
         *,
         labels: Mapping[str, int],
         poll_seconds: float,
-        on_change: Callable[[list[int]], None],
+        on_load: Callable[[], Awaitable[None]],
     ) -> None:
         self.name = name
         self._base_path = base_path
         self._labels = dict(labels)
         self._poll_seconds = poll_seconds
-        self._on_change = on_change
+        self._on_load = on_load
         self._statuses: dict[int, VersionStatus] = {}
         self._available: dict[int, ModelVersion] = {}
         self._refused: dict[int, Stamp] = {}
@@ -75,32 +88,32 @@ class ModelVersions:
         await asyncio.gather(*self._unloading)
         self._thread.shutdown()
 
-    def find(self, number: int | None = None, label: str | None = None) -> ModelVersion:
+    def find(self, spec: ModelSpec) -> ModelVersion:
         """The available version that a request asks for, the newest by default."""
-        if label:
-            if label not in self._labels:
-                raise bad_request(f"Unrecognized servable version label: {label}")
-            number = self._labels[label]
-        if number is None and self._available:
-            return self._available[max(self._available)]
-        if number in self._available:
-            return self._available[number]
-        wanted = f"Latest({self.name})" if number is None else f"Specific({self.name}, {number})"
-        raise not_found(f"Servable not found for request: {wanted}")
-
-    def statuses(self, number: int | None = None, label: str | None = None) -> list[VersionStatus]:
-        """Where the versions stand, newest first; of one if a number or a label is given."""
-        if label:
-            number = self._labels.get(label)
-            if number is None:
-                self.find(label=label)
+        number = self._read_number(spec)
+        wanted = f"Latest({spec.name})" if number is None else f"Specific({spec.name}, {number})"
         if number is None:
-            if not self._statuses:
-                raise not_found(f"Could not find any versions of model {self.name}")
-            return [self._statuses[number] for number in sorted(self._statuses, reverse=True)]
-        if number not in self._statuses:
-            raise not_found(f"Could not find version {number} of model {self.name}")
-        return [self._statuses[number]]
+            number = max(self._available, default=None)
+        if spec.name != self.name or number not in self._available:
+            raise refusal("NOT_FOUND", f"Servable not found for request: {wanted}")
+        return self._available[number]
+
+    def statuses(self, spec: ModelSpec) -> list[VersionStatus]:
+        """Where the versions that a request asks for stand, newest first."""
+        number = self._read_number(spec)
+        known = self._statuses if spec.name == self.name else {}
+        found = [known[one] for one in sorted(known, reverse=True) if number in (None, one)]
+        if not found:
+            wanted = "any versions" if number is None else f"version {number}"
+            raise refusal("NOT_FOUND", f"Could not find {wanted} of model {spec.name}")
+        return found
+
+    def _read_number(self, spec: ModelSpec) -> int | None:
+        if not spec.name:
+            raise bad_request("Missing model name in request.")
+        if spec.label and spec.label not in self._labels:
+            raise bad_request(f"Unrecognized servable version label: {spec.label}")
+        return self._labels[spec.label] if spec.label else spec.number
 
     async def poll(self) -> None:
         """Look at the folder once, and load and unload what that asks for."""
@@ -142,15 +155,13 @@ class ModelVersions:
         self._available[number] = version
         self._statuses[number] = VersionStatus(number, "AVAILABLE")
         logger.info("Serving version %d of model %r", number, self.name)
-        self._on_change(self.available)
+        await self._on_load()
         return True
 
     def _refuse(self, number: int, stamp: Stamp, error: Exception) -> None:
         self._refused[number] = stamp
-        has_code = isinstance(error, (ServingError, StatusError))
-        code = error.code if has_code else "INVALID_ARGUMENT"  # type: ignore[attr-defined]
-        message = ServingError(code, str(error) or type(error).__name__).message
-        self._statuses[number] = VersionStatus(number, "END", code, message)
+        message = bad_request(str(error) or type(error).__name__).message
+        self._statuses[number] = VersionStatus(number, "END", "INVALID_ARGUMENT", message)
         logger.error("Version %d of model %r is refused: %s", number, self.name, message)
 
     def _retire_others(self, latest: int) -> None:
@@ -161,7 +172,6 @@ class ModelVersions:
     def _retire(self, number: int) -> None:
         version = self._available.pop(number)
         self._statuses[number] = VersionStatus(number, "UNLOADING")
-        self._on_change(self.available)
         task = asyncio.create_task(self._unload(version))
         self._unloading.add(task)
         task.add_done_callback(self._unloading.discard)

@@ -42,7 +42,7 @@ def test_signatures_are_asked_for_once_and_again_when_something_does_not_fit(
     client.search_by_embedding(np.zeros((5, 5)))
     kinds = ["signatures", (5, ""), (5, ""), "signatures", (5, "")]
     assert model.asked == kinds
-    with pytest.raises(ValueError, match=r"expected the shape \[batch, 5\]. Received: \[5, 4\]"):
+    with pytest.raises(ValueError, match=r"must have shape \[any, 5\]. Received: \[5, 4\]"):
         client.search_by_embedding(ROWS)
     assert model.asked == [*kinds, "signatures"]
     model.failures = ["INVALID_ARGUMENT"]

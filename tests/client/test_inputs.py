@@ -5,10 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from tfpqn.export.client.inputs import (
-    pack_lists,
-    split_rows,
-)
+from tfpqn.export.client.inputs import pack_lists, split_rows
 from tfpqn.export.interface.packing import pack_ids
 from tfpqn.export.interface.signatures import TensorInfo
 
@@ -28,7 +25,7 @@ def test_text_is_packed_as_utf8(ids):
 
 @hypothesis.given(st.lists(st.lists(st.integers(0, 2**62), max_size=40), min_size=1, max_size=5))
 def test_lists_of_any_length_are_filled_up(lists):
-    packed = pack_lists("exclude_ids", lists, len(lists), INTEGERS, 1024)
+    packed = pack_lists("exclude_ids", lists, len(lists), INTEGERS)
     assert packed.dtype == np.int64 and packed.shape[1] in (16, 64)
     for row, ids in zip(packed.tolist(), lists, strict=True):
         assert row == ids + [-1] * (len(row) - len(ids))
@@ -38,16 +35,13 @@ def test_lists_of_any_length_are_filled_up(lists):
     ("lists", "expected"),
     [
         (None, [[], []]),
-        ([], [[], []]),
         (["a"], [["a"], ["a"]]),
-        (np.array(["a", "b"]), [["a", "b"], ["a", "b"]]),
         ([["a"], []], [["a"], []]),
         (np.array([["a"], ["b"]]), [["a"], ["b"]]),
-        ((("a",), ["b", "c"]), [["a"], ["b", "c"]]),
     ],
 )
 def test_one_list_is_for_all_items(lists, expected):
-    packed = pack_lists("exclude_ids", lists, 2, TEXTS, 1024)
+    packed = pack_lists("exclude_ids", lists, 2, TEXTS)
     assert [[id_.decode() for id_ in row if id_] for row in packed] == expected
 
 
@@ -59,17 +53,15 @@ def test_one_list_is_for_all_items(lists, expected):
         ([["a"], "b"], TEXTS, ValueError, "Received: 2 entries, 1 of them lists"),
         ([1.0], INTEGERS, TypeError, "whole numbers. Received: float"),
         ([True], INTEGERS, TypeError, "whole numbers. Received: bool"),
-        (["1"], INTEGERS, TypeError, "whole numbers. Received: str"),
         ([2**63], INTEGERS, ValueError, "fit int64"),
-        ([1], TEXTS, TypeError, "strings. Received: int"),
         ([b"a"], TEXTS, TypeError, "strings. Received: bytes"),
         (["\ud800"], TEXTS, ValueError, "Unicode"),
-        (list(range(33)), INTEGERS, ValueError, "at most 32 for each item. Received: 33"),
+        (list(range(1025)), INTEGERS, ValueError, "at most 1024 for each item. Received: 1025"),
     ],
 )
 def test_wrong_lists_are_refused_by_name(lists, info, error, words):
     with pytest.raises(error, match=f"exclude_ids.*{words}"):
-        pack_lists("exclude_ids", lists, 2, info, 32)
+        pack_lists("exclude_ids", lists, 2, info)
 
 
 @hypothesis.given(

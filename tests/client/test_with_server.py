@@ -51,7 +51,7 @@ def test_every_method_answers_as_the_saved_model(ask, models, way, name):
     few = searcher.run("search_k", {**packed, "k": np.int32(3)})
     assert_same(client.search(items, k=3), SearchResult.from_outputs(few))
     lists = [row[:count].tolist() for count, row in enumerate(best.ids)]
-    packed_lists = pack_lists("exclude_ids", lists, len(items), signature["exclude_ids"], 16)
+    packed_lists = pack_lists("exclude_ids", lists, len(items), signature["exclude_ids"])
     others = searcher.run("search_with_exclusions", {**packed, "exclude_ids": packed_lists})
     assert_same(client.search(items, exclude_ids=lists), SearchResult.from_outputs(others))
     embeddings = searcher.run("embed", packed)["embeddings"]
@@ -90,31 +90,28 @@ def test_refusals_have_the_same_code_each_way_and_plain_words(ask, way):
         return error.value.code
 
     assert refusal_of(ask(way, "images")) == "INVALID_ARGUMENT"
-    assert refusal_of(ask(way, "images", version=7)) == "NOT_FOUND"
+    unknown = ask(way, "images", version=7)
+    assert refusal_of(unknown) == "NOT_FOUND"
+    with pytest.raises(ServingError, match=r"127\.0\.0\.1:\d+ has no such.*Specific\(images, 7\)"):
+        unknown.embed(PHOTOS)
     assert refusal_of(ask(way, "images", version_label="none")) == "INVALID_ARGUMENT"
 
 
-@pytest.mark.parametrize("way", ["gRPC", "REST"])
-def test_what_is_wrong_is_refused_before_it_is_sent(ask, way):
-    client = ask(way, "images")
+def test_what_is_wrong_is_refused_before_it_is_sent(ask):
+    client = ask("gRPC", "images")
     for call, words in (
         (lambda: client.search([b"no image"]), "images: expected the bytes of"),
         (lambda: client.search([PHOTOS[0], b""]), "item 1"),
-        (lambda: client.search_by_embedding(np.full((2, 16), np.nan)), "finite"),
-        (lambda: client.search_by_embedding([[1e300] * 16]), r"finite.*rows concerned: \[0\]"),
-        (lambda: client.search_by_embedding([1.0] * 16), r"\[batch, 16\]. Received: \[16\]"),
-        (lambda: client.decode([[2**40, 0, 0, 0]]), "codes: expected values that fit int32"),
-        (lambda: client.decode([[0.5, 1, 1, 1]]), "codes: expected whole numbers"),
-        (lambda: client.decode([[1, 2, 3]]), "codes: expected the shape"),
-        (lambda: client.search(PHOTOS, k=0), "k must be in"),
-        (lambda: client.search(PHOTOS, k=10_001), "k must be in"),
-        (lambda: client.search(PHOTOS, k=1.0), "k must be a whole number"),
+        (lambda: client.search_by_embedding(np.full((2, 16), np.nan)), "'embeddings'.*finite"),
+        (lambda: client.search_by_embedding([[1e300] * 16]), "'embeddings'.*fit float32"),
+        (lambda: client.search_by_embedding([1.0] * 16), r"\[any, 16\]. Received: \[16\]"),
+        (lambda: client.decode([[0.5, 1, 1, 1]]), "'codes'.*Expected int32"),
+        (lambda: client.search(PHOTOS, k=1.0), "'k'.*Expected int32"),
         (lambda: client.search(PHOTOS, exclude_ids=["a"]), "exclude_ids: expected whole"),
-        (lambda: client.search(PHOTOS, deny_tags=["cat"]), "COLUMN=VALUE"),
-        (lambda: client.predict("search", {"image": PHOTOS}), r"Expected the names \['images'\]"),
+        (lambda: client.predict("search", {"image": PHOTOS}), r"must be \['images'\]"),
         (lambda: client.predict("look", {}), "must have the signature 'look'"),
     ):
         with pytest.raises((TypeError, ValueError), match=words):
             call()
     with pytest.raises(ValueError, match="must have the signature 'search_with_filters'"):
-        ask(way, "clips").search(ITEMS["clips"], allow_tags=["label=1"])
+        ask("gRPC", "clips").search(ITEMS["clips"], allow_tags=["label=1"])

@@ -1,6 +1,5 @@
 """Calls to a running server, written against the published protos alone."""
 
-import base64
 import http.client
 import json
 from typing import Any, NamedTuple
@@ -93,14 +92,6 @@ def call_rest(
         return Answer(response.status, response.read())
     finally:
         connection.close()
-
-
-def to_json(value: np.ndarray) -> Any:
-    """An array as the REST API takes it: bytes in b64."""
-    if value.dtype == object:
-        flat = [{"b64": base64.b64encode(item).decode()} for item in value.flat]
-        return np.array(flat, object).reshape(value.shape).tolist()
-    return value.tolist()
 
 
 def assert_same(received: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from tests.serving.calls import TIMEOUT, assert_same, call_rest, make_request, to_json
+from tests.serving.calls import TIMEOUT, assert_same, call_rest, make_request
 from tests.serving.models import make_inputs
+from tfpqn.export.interface.json_values import to_json
 
 BY_EMBEDDING = "search_by_embedding"
 WITHOUT_ROWS = {"search_k", "search_with_probes"}

