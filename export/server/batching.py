@@ -47,7 +47,7 @@ class Batcher:
 
     Args:
         parameters: How requests are merged.
-        run: Awaits a blocking call in a thread, which uses a version.
+        run: Awaits a blocking call in a thread.
     """
 
     def __init__(self, parameters: BatchingParameters, run: Callable[..., Any]) -> None:
@@ -67,13 +67,7 @@ class Batcher:
         batch.rows += rows
         if batch.rows == self.parameters.max_batch_size:
             batch.is_full.set()
-        try:
-            return await request.answer
-        except asyncio.CancelledError:
-            if request in batch.requests:
-                batch.requests.remove(request)
-                batch.rows -= rows
-            raise
+        return await request.answer
 
     def _find_batch(self, key: Any, rows: int) -> _Batch:
         """The batch that grows, or a new one if the request does not fit into that."""
@@ -96,16 +90,15 @@ class Batcher:
             self._waiting.discard(asyncio.current_task())
             if self._open.get(key) is batch:
                 del self._open[key]
-            requests, batch.requests = batch.requests, []
-            if requests:
-                await self._answer(key[0], key[1], requests)
+            await self._answer(key[0], key[1], batch.requests)
 
     async def _answer(self, version: ModelVersion, name: str, requests: list[_Request]) -> None:
         arrays, rows = [r.arrays for r in requests], [r.rows for r in requests]
         answers: Sequence[Answer] = await self._run(
-            version, lambda: run_merged(lambda merged: version.run(name, merged), arrays, rows)
+            lambda: run_merged(lambda merged: version.run(name, merged), arrays, rows)
         )
         for request, answer in zip(requests, answers, strict=True):
+            # Who has gone away, has cancelled it.
             if request.answer.done():
                 continue
             if isinstance(answer, Exception):
@@ -118,29 +111,14 @@ def run_merged(
     run: Callable[[Arrays], Arrays], requests: Sequence[Arrays], rows: Sequence[int]
 ) -> list[Answer]:
     """Run requests of one form as one batch; if that fails, each alone: outputs or exceptions."""
+    merged = {name: np.concatenate([one[name] for one in requests]) for name in requests[0]}
     try:
-        return _split(run(_merge(requests)), rows)
+        outputs = run(merged)
     except Exception as error:
         if len(requests) == 1:
             return [error]
-    pairs = zip(requests, rows, strict=True)
-    return [run_merged(run, [one], [number])[0] for one, number in pairs]
-
-
-def _merge(requests: Sequence[Arrays]) -> Arrays:
-    if len(requests) == 1:
-        return requests[0]
-    return {name: np.concatenate([arrays[name] for arrays in requests]) for name in requests[0]}
-
-
-def _split(outputs: Arrays, rows: Sequence[int]) -> list[Answer]:
-    for name, output in outputs.items():
-        if not output.ndim or len(output) != sum(rows):
-            raise refusal(
-                "FAILED_PRECONDITION",
-                f"the output {name} must have as many rows as the batch, {sum(rows)}. "
-                f"Received: shape {list(output.shape)}",
-            )
+        pairs = zip(requests, rows, strict=True)
+        return [run_merged(run, [one], [number])[0] for one, number in pairs]
     ends = np.cumsum(rows).tolist()
     return [
         {name: output[end - number : end] for name, output in outputs.items()}

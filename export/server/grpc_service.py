@@ -28,7 +28,7 @@ from ..interface.tensor_protos import write_values
 from .model_version import read_protos
 from .predictor import Predictor
 from .refusals import bad_request
-from .versions import ModelSpec
+from .versions import ModelSpec, ModelVersions
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +46,15 @@ def make_grpc_server(max_message_bytes: int) -> Any:
         ("grpc.max_send_message_length", max_message_bytes),
         # A second server on the same port is an error, not a partner.
         ("grpc.so_reuseport", 0),
-        # Clients may keep idle connections alive.
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
-        ("grpc.http2.max_ping_strikes", 0),
     ]
     return grpc.aio.server(options=options, maximum_concurrent_rpcs=_MAX_REQUESTS)
 
 
-def add_services(server: Any, predictor: Predictor, health: Health) -> None:
+def add_services(
+    server: Any, predictor: Predictor, versions: ModelVersions, health: Health
+) -> None:
     """Register all services; gRPC itself refuses their other methods as UNIMPLEMENTED."""
-    service = _Service(predictor)
+    service = _Service(predictor, versions)
     methods = {
         PREDICTION_SERVICE: {
             "Predict": _make_handler(PredictRequest, service.predict),
@@ -95,16 +93,17 @@ def _make_handler(message_class: Any, method: Callable[[Any], Awaitable[Any]]) -
 class _Service:
     """What TensorFlow Serving's `PredictionService` and `ModelService` answer."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, versions: ModelVersions) -> None:
         self._predictor = predictor
+        self._versions = versions
 
     async def predict(self, request: Any) -> Any:
         """Run one signature."""
         spec = request.model_spec
-        with self._predictor.using(_read_spec(spec)) as version:
-            name, signature = version.find_signature(spec.signature_name)
-            arrays = read_protos(request.inputs, name, signature)
-            outputs = await self._predictor.predict(version, name, arrays)
+        version = self._versions.find(_read_spec(spec))
+        name, signature = version.find_signature(spec.signature_name)
+        arrays = read_protos(request.inputs, name, signature)
+        outputs = await self._predictor.predict(version, name, arrays)
         response = PredictResponse()
         _write_spec(response.model_spec, spec.name, version.number)
         response.model_spec.signature_name = name
@@ -119,14 +118,14 @@ class _Service:
             raise bad_request(f'metadata_field must be ["{SIGNATURE_DEF}"]. Received: {fields}')
         spec = _read_spec(request.model_spec)
         response = GetModelMetadataResponse()
-        version, signatures = make_metadata(self._predictor, spec)
+        version, signatures = make_metadata(self._versions, spec)
         _write_spec(response.model_spec, spec.name, version)
         response.metadata[SIGNATURE_DEF].Pack(signatures)
         return response
 
     async def get_status(self, request: Any) -> Any:
         """Where the versions stand."""
-        return make_status(self._predictor, _read_spec(request.model_spec))
+        return make_status(self._versions, _read_spec(request.model_spec))
 
 
 class Health:
@@ -143,19 +142,19 @@ class Health:
             await self.servicer.set(name, state)
 
 
-def make_metadata(predictor: Predictor, spec: ModelSpec) -> tuple[int, Any]:
+def make_metadata(versions: ModelVersions, spec: ModelSpec) -> tuple[int, Any]:
     """Number of the version that is asked for, and its signatures as a `SignatureDefMap`."""
-    version = predictor.versions.find(spec)
+    version = versions.find(spec)
     signatures = SignatureDefMap()
     for name, definition in version.model.signature_definitions.items():
         signatures.signature_def[name].CopyFrom(definition)
     return version.number, signatures
 
 
-def make_status(predictor: Predictor, spec: ModelSpec) -> Any:
+def make_status(versions: ModelVersions, spec: ModelSpec) -> Any:
     """Where the versions stand as a `GetModelStatusResponse`."""
     response = GetModelStatusResponse()
-    for status in predictor.versions.statuses(spec):
+    for status in versions.statuses(spec):
         proto = response.model_version_status.add(version=status.version)
         proto.state = ModelVersionStatus.State.Value(status.state)
         proto.status.error_code = error_codes_pb2.Code.Value(status.error_code)

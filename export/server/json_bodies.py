@@ -83,15 +83,10 @@ def _columns_of_rows(rows: list[Any]) -> Any:
 
 
 def write_outputs(outputs: Arrays, is_rows: bool) -> bytes:
-    """The JSON of an answer; a refusal if rows are wanted and the outputs have none in common."""
+    """The JSON of an answer."""
     values = {name: _to_values(array) for name, array in sorted(outputs.items())}
     if not is_rows:
         return _write("outputs", _without_only_name(values))
-    if len({array.shape[:1] for array in outputs.values()} | {()}) != 2:
-        raise bad_request(
-            "the outputs must have equally many rows for 'instances'; ask with 'inputs'. Received: "
-            f"{ {name: array.shape for name, array in outputs.items()} }"
-        )
     rows = zip(*values.values(), strict=True)
     named = [_without_only_name(dict(zip(values, row, strict=True))) for row in rows]
     return _write("predictions", named)

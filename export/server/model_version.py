@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +31,19 @@ MAX_ROWS = 1024
 
 
 class ModelVersion:
-    """A version that is served, counted by its users, all of them in the event loop's thread."""
+    """A version that is served. It is unloaded when the last request lets go of it."""
 
     def __init__(self, number: int, model: SessionLoader) -> None:
         self.number = number
         self.model = model
-        self._num_users = 0
-        self._unused: asyncio.Future[None] | None = None
 
     @classmethod
     def load(cls, number: int, folder: Path) -> ModelVersion:
-        """Check, load and warm up a version folder; blocks. If that fails the model is closed."""
+        """Check, load and warm up a version folder; blocks."""
         check_files(folder, read_manifest(folder).get("files", {}))
         check_ops(folder)
         version = cls(number, SessionLoader(folder))
-        try:
-            version._warm_up(folder)
-        except BaseException:
-            version.model.close()
-            raise
+        version._warm_up(folder)
         return version
 
     def find_signature(self, name: str) -> tuple[str, Signature]:
@@ -75,23 +67,6 @@ class ModelVersion:
             return self.model.run_checked(signature_name, arrays)
         except StatusError as error:
             raise refusal(error.code, error.message) from error
-
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep the version loaded in the block."""
-        self._num_users += 1
-        try:
-            yield
-        finally:
-            self._num_users -= 1
-            if not self._num_users and self._unused and not self._unused.done():
-                self._unused.set_result(None)
-
-    async def wait_until_unused(self) -> None:
-        """Return when no request needs the version any longer."""
-        if self._num_users:
-            self._unused = asyncio.get_running_loop().create_future()
-            await self._unused
 
     def _warm_up(self, folder: Path) -> None:
         try:

@@ -22,12 +22,14 @@ from .hosts import HostCheck
 from .json_bodies import Body, parse_body, read_arrays, write_outputs
 from .model_version import ModelVersion
 from .predictor import Predictor
-from .versions import ModelSpec
+from .versions import ModelSpec, ModelVersions
 
 
-def make_app(predictor: Predictor, hosts: HostCheck) -> ASGIApp:
+def make_app(
+    predictor: Predictor, versions: ModelVersions, hosts: HostCheck, max_body_bytes: int
+) -> ASGIApp:
     """The ASGI application."""
-    api = _RestApi(predictor)
+    api = _RestApi(predictor, versions, max_body_bytes)
     routes = []
     for version in ("", "/versions/{number:int}", "/labels/{label}"):
         path = f"/v1/models/{{name}}{version}"
@@ -59,26 +61,28 @@ def make_app(predictor: Predictor, hosts: HostCheck) -> ASGIApp:
 class _RestApi:
     """The answers; see `make_app`."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, versions: ModelVersions, max_body_bytes: int) -> None:
         self._predictor = predictor
+        self._versions = versions
+        self._max_body_bytes = max_body_bytes
 
     async def predict(self, request: Request) -> Response:
         """Run one signature."""
-        data = await _read_body(request, self._predictor.max_message_bytes)
-        with self._predictor.using(_read_spec(request)) as version:
-            body, name, arrays = await asyncio.to_thread(_read_request, data, version)
-            outputs = await self._predictor.predict(version, name, arrays)
+        data = await _read_body(request, self._max_body_bytes)
+        version = self._versions.find(_read_spec(request))
+        body, name, arrays = await asyncio.to_thread(_read_request, data, version)
+        outputs = await self._predictor.predict(version, name, arrays)
         content = await asyncio.to_thread(write_outputs, outputs, body.is_rows)
         return Response(content, media_type="application/json")
 
     async def tell_status(self, request: Request) -> Response:
         """Where the versions stand."""
-        return JSONResponse(_to_dict(make_status(self._predictor, _read_spec(request))))
+        return JSONResponse(_to_dict(make_status(self._versions, _read_spec(request))))
 
     async def describe(self, request: Request) -> Response:
         """The signatures of a version."""
         spec = _read_spec(request)
-        number, signatures = make_metadata(self._predictor, spec)
+        number, signatures = make_metadata(self._versions, spec)
         return JSONResponse(
             {
                 "model_spec": {"name": spec.name, "signature_name": "", "version": str(number)},

@@ -86,7 +86,7 @@ class ModelServer:
             poll_seconds=file_system_poll_wait_seconds,
             on_load=lambda: self._health.set_serving(True),
         )
-        self._predictor = Predictor(self._versions, batching, max_message_bytes)
+        self._predictor = Predictor(batching)
         self._grpc: Any = None
         self._rest: RestServer | None = None
 
@@ -139,7 +139,7 @@ class ModelServer:
     def _bind(self) -> None:
         """Make both servers, and bind their ports."""
         self._grpc = make_grpc_server(self._max_message_bytes)
-        add_services(self._grpc, self._predictor, self._health)
+        add_services(self._grpc, self._predictor, self._versions, self._health)
         grpc_port, rest_port = self._wanted_ports
         host = f"[{self._host}]" if ":" in self._host else self._host
         try:
@@ -150,7 +150,7 @@ class ModelServer:
                 f"Received: {host}:{grpc_port} ({error})"
             ) from error
         if rest_port is not None:
-            app = make_app(self._predictor, self._hosts)
+            app = make_app(self._predictor, self._versions, self._hosts, self._max_message_bytes)
             self._rest = RestServer(app, self._host, rest_port)
             self.rest_port = self._rest.port
 

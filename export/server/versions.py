@@ -1,8 +1,8 @@
 """Watches a model's folder and keeps the right versions loaded.
 
 The newest version is served, and those that labels name. A new one is loaded and warmed up in a
-thread while the old one serves; then it takes over in one step, and the old one is unloaded when
-its last request is through. A version that cannot be loaded is refused until its folder changes.
+thread while the old one serves; then it takes over in one step. The old one is unloaded when its
+last request lets go of it. A version that cannot be loaded is refused until its folder changes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ class ModelVersions:
         self._statuses: dict[int, VersionStatus] = {}
         self._available: dict[int, ModelVersion] = {}
         self._refused: dict[int, Stamp] = {}
-        self._unloading: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         # One thread: two loads at a time would take memory and time from the requests.
         self._thread = ThreadPoolExecutor(1, "tfpqn-load")
@@ -79,13 +78,11 @@ class ModelVersions:
         self._watching = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
-        """Stop watching and unload everything; requests should be through."""
+        """Stop watching and let go of everything."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
-        for number in list(self._available):
-            self._retire(number)
-        await asyncio.gather(*self._unloading)
+        self._available.clear()
         self._thread.shutdown()
 
     def find(self, spec: ModelSpec) -> ModelVersion:
@@ -165,24 +162,10 @@ class ModelVersions:
         logger.error("Version %d of model %r is refused: %s", number, self.name, message)
 
     def _retire_others(self, latest: int) -> None:
-        wanted = {latest, *self._labels.values()}
-        for number in [number for number in self._available if number not in wanted]:
-            self._retire(number)
-
-    def _retire(self, number: int) -> None:
-        version = self._available.pop(number)
-        self._statuses[number] = VersionStatus(number, "UNLOADING")
-        task = asyncio.create_task(self._unload(version))
-        self._unloading.add(task)
-        task.add_done_callback(self._unloading.discard)
-
-    async def _unload(self, version: ModelVersion) -> None:
-        await version.wait_until_unused()
-        await self._in_thread(version.model.close)
-        # It may have come back meanwhile.
-        if version.number not in self._available:
-            self._statuses[version.number] = VersionStatus(version.number, "END")
-        logger.info("Unloaded version %d of model %r", version.number, self.name)
+        for number in self._available.keys() - {latest, *self._labels.values()}:
+            del self._available[number]
+            self._statuses[number] = VersionStatus(number, "END")
+            logger.info("Version %d of model %r is no longer served", number, self.name)
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
         loop = asyncio.get_running_loop()

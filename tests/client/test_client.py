@@ -60,23 +60,18 @@ def test_an_unavailable_server_is_asked_again(connect, fake_model, way):
 
 
 @one_of_each
-@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "INTERNAL"])
-def test_nothing_but_unavailable_is_asked_again(connect, fake_model, way, code):
-    fake_model(way).failures = [code]
+@pytest.mark.parametrize(
+    ("code", "max_attempts", "num_asked"),
+    [("INVALID_ARGUMENT", 5, 1), ("INTERNAL", 5, 1), ("UNAVAILABLE", 1, 1), ("UNAVAILABLE", 2, 2)],
+)
+def test_no_other_is_asked_again_and_the_attempts_end(
+    connect, fake_model, way, code, max_attempts, num_asked
+):
+    fake_model(way).failures = [code] * 9
     with pytest.raises(ServingError, match="told to fail") as error:
-        connect(way).model_status()
+        connect(way, max_attempts=max_attempts).model_status()
     assert error.value.code == code
-    assert fake_model(way).asked == ["status"]
-
-
-@one_of_each
-def test_the_attempts_end(connect, fake_model, way):
-    fake_model(way).failures = ["UNAVAILABLE"] * 9
-    for max_attempts in (1, 2):
-        with pytest.raises(ServingError, match="told to fail") as error:
-            connect(way, max_attempts=max_attempts).model_status()
-        assert error.value.code == "UNAVAILABLE"
-    assert len(fake_model(way).asked) == 1 + 2
+    assert fake_model(way).asked == ["status"] * num_asked
 
 
 @pytest.mark.parametrize("way", ["gRPC", "gRPC asyncio", "REST asyncio"])
@@ -159,14 +154,6 @@ def test_answers_that_change_their_shape_within_a_call_are_not_joined(connect, f
     with pytest.raises(ServingError, match="changed while it was asked") as error:
         client.search_by_embedding(ROWS)
     assert error.value.code == "ABORTED"
-
-
-@one_of_each
-def test_what_is_missing_is_named(connect, fake_model, way):
-    with pytest.raises(ValueError, match=r"'decode'. Received: a model with \['search_by_emb"):
-        connect(way).decode([[0]])
-    with pytest.raises(ValueError, match="search_k and search_with_exclusions"):
-        connect(way).search([b""], k=3, exclude_ids=[1])
 
 
 @one_of_each

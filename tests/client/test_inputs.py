@@ -6,29 +6,22 @@ import pytest
 from hypothesis import strategies as st
 
 from tfpqn.export.client.inputs import pack_lists, split_rows
-from tfpqn.export.interface.packing import pack_ids
 from tfpqn.export.interface.signatures import TensorInfo
 
 INTEGERS = TensorInfo("int64", (None, None))
 TEXTS = TensorInfo("string", (None, None))
 
 
-@hypothesis.given(st.lists(st.integers(-(2**63), 2**63 - 1)))
-def test_whole_numbers_are_packed_exactly(ids):
-    assert pack_ids("item_ids", ids, "int64").tolist() == ids
-
-
-@hypothesis.given(st.lists(st.text()))
-def test_text_is_packed_as_utf8(ids):
-    assert [id_.decode() for id_ in pack_ids("item_ids", ids, "string")] == ids
-
-
-@hypothesis.given(st.lists(st.lists(st.integers(0, 2**62), max_size=40), min_size=1, max_size=5))
-def test_lists_of_any_length_are_filled_up(lists):
-    packed = pack_lists("exclude_ids", lists, len(lists), INTEGERS)
-    assert packed.dtype == np.int64 and packed.shape[1] in (16, 64)
+@pytest.mark.parametrize("info", [INTEGERS, TEXTS], ids=["integers", "texts"])
+@hypothesis.given(data=st.data())
+def test_lists_of_any_length_are_packed_exactly_and_filled_up(info, data):
+    values = st.text() if info is TEXTS else st.integers(-(2**63), 2**63 - 1)
+    lists = data.draw(st.lists(st.lists(values, max_size=40), min_size=1, max_size=5))
+    packed = pack_lists("exclude_ids", lists, len(lists), info)
+    assert packed.shape[1] in (16, 64)
     for row, ids in zip(packed.tolist(), lists, strict=True):
-        assert row == ids + [-1] * (len(row) - len(ids))
+        given = [id_.encode() for id_ in ids] if info is TEXTS else ids
+        assert row == given + [b"" if info is TEXTS else -1] * (len(row) - len(ids))
 
 
 @pytest.mark.parametrize(

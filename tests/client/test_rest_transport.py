@@ -52,6 +52,8 @@ def test_what_is_no_answer_is_an_internal_error(way, content):
         (httpx.Response(400, json={"error": "bad rows"}), "INVALID_ARGUMENT", "bad rows"),
         (httpx.Response(404, content=b"<html>"), "NOT_FOUND", "HTTP status 404 <html>"),
         (httpx.Response(401, json=["?"]), "UNAUTHENTICATED", "HTTP status 401"),
+        (httpx.Response(409), "ABORTED", "409"),
+        (httpx.Response(418), "INVALID_ARGUMENT", "418"),
         (httpx.Response(502), "UNKNOWN", "502"),
     ],
 )

@@ -107,6 +107,7 @@ def test_what_is_wrong_is_refused_before_it_is_sent(ask):
         (lambda: client.search_by_embedding([1.0] * 16), r"\[any, 16\]. Received: \[16\]"),
         (lambda: client.decode([[0.5, 1, 1, 1]]), "'codes'.*Expected int32"),
         (lambda: client.search(PHOTOS, k=1.0), "'k'.*Expected int32"),
+        (lambda: client.search([], k=3, exclude_ids=[1]), "search_k and search_with_exclusions"),
         (lambda: client.search(PHOTOS, exclude_ids=["a"]), "exclude_ids: expected whole"),
         (lambda: client.predict("search", {"image": PHOTOS}), r"must be \['images'\]"),
         (lambda: client.predict("look", {}), "must have the signature 'look'"),

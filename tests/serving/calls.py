@@ -1,10 +1,10 @@
 """Calls to a running server, written against the published protos alone."""
 
-import http.client
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
+import httpx
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import (
@@ -64,34 +64,13 @@ class Caller:
         return self.prediction.GetModelMetadata(request, timeout=TIMEOUT)
 
 
-class Answer(NamedTuple):
-    """An answer of the REST API."""
-
-    status: int
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> None:
-    raise AssertionError(f"{name} is no JSON")
-
-
-def call_rest(
-    port: int, path: str, body: Any = None, headers: dict[str, str] | None = None
-) -> Answer:
+def call_rest(port: int, path: str, body: Any = None, headers: Any = None) -> httpx.Response:
     """GET, or POST where there is a body: bytes, or what JSON can hold."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
-    try:
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-        connection.request("GET" if body is None else "POST", path, body, headers or {})
-        response = connection.getresponse()
-        return Answer(response.status, response.read())
-    finally:
-        connection.close()
+    method = "GET" if body is None else "POST"
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    url = f"http://127.0.0.1:{port}{path}"
+    with httpx.Client(trust_env=False, timeout=TIMEOUT) as client:
+        return client.request(method, url, content=content, headers=headers)
 
 
 def assert_same(received: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def test_the_command_serves_until_a_signal_and_ends_with_status_0(own_folder, tm
         with Caller(port) as caller:
             inputs = make_inputs(model, "search_by_embedding", 2)
             caller.predict(model.folder.name, "search_by_embedding", inputs, label="stable")
-        assert call_rest(rest_port, f"/v1/models/{model.folder.name}").status == 200
+        assert call_rest(rest_port, f"/v1/models/{model.folder.name}").status_code == 200
         process.send_signal(stop)
         rest, errors = process.communicate(timeout=60)
     finally:

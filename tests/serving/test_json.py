@@ -82,13 +82,6 @@ def test_strings_and_numbers_without_a_form_in_json_are_written_as_strings_and_n
         assert from_json([value], TensorInfo("float32", (None,))) == largest
 
 
-def test_outputs_without_common_rows_can_be_had_in_columns_alone():
-    outputs = {"x": np.zeros((2, 3)), "y": np.zeros(3)}
-    with pytest.raises(ServingError, match="ask with 'inputs'"):
-        write_outputs(outputs, True)
-    assert json.loads(write_outputs(outputs, False))["outputs"]["y"] == [0, 0, 0]
-
-
 @pytest.mark.parametrize(
     ("dtype", "values", "error", "words"),
     [

@@ -117,7 +117,7 @@ def test_a_version_that_is_not_whole_is_refused_and_the_old_one_stays(watched, c
     assert status.error_message
     assert version_that_answers(watched) == 1
     path = f"/v1/models/{watched.name}/versions/2"
-    shown = call_rest(watched.server.rest_port, path).json["model_version_status"][0]
+    shown = call_rest(watched.server.rest_port, path).json()["model_version_status"][0]
     assert (shown["state"], shown["status"]["error_message"]) == ("END", status.error_message)
     # Once it is put right, it is tried again.
     folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
@@ -150,7 +150,7 @@ def test_a_new_version_takes_over_without_a_failed_request(watched):
             try:
                 numbers.append(version_that_answers(watched))
                 path = f"/v1/models/{watched.name}:predict"
-                assert call_rest(watched.server.rest_port, path, BODY).status == 200
+                assert call_rest(watched.server.rest_port, path, BODY).status_code == 200
             except (grpc.RpcError, AssertionError) as error:
                 failures.append(error)
 
@@ -202,8 +202,8 @@ def test_labels_keep_their_versions_loaded(own_folder):
         assert asked == [2, 1, 2]
         assert list(served.caller.status(served.name, label="stable")) == [1]
         path = f"/v1/models/{served.name}/labels/stable"
-        assert call_rest(served.server.rest_port, f"{path}:predict", BODY).status == 200
-        assert call_rest(served.server.rest_port, path).status == 200
+        assert call_rest(served.server.rest_port, f"{path}:predict", BODY).status_code == 200
+        assert call_rest(served.server.rest_port, path).status_code == 200
         with pytest.raises(grpc.RpcError, match=r"Specific\(birds, 9\)") as caught:
             version_that_answers(served, label="lost")
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
