@@ -16,13 +16,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from tfpqn.files.foreign import reading
 
-from ..interface.signatures import Arrays, Signature, read_inputs, to_array
+from ..interface.signatures import Arrays, read_inputs, to_array
 from ..interface.tensor_protos import read_signatures
-from .op_check import Folder, find_saved_model, read_saved_model
+from .op_check import Folder, read_saved_model
 
 _IN_CALLERS_THREAD = -1
 
@@ -56,15 +55,16 @@ class ServedModel(ABC):
         ValueError: TensorFlow cannot load the folder.
     """
 
-    signatures: dict[str, Signature]
-    signature_definitions: dict[str, Any]
     _is_open = True
 
     def __init__(self, folder: Folder) -> None:
-        path = find_saved_model(folder).parent
+        meta_graph = read_saved_model(folder).meta_graphs[0]
+        self.signatures = read_signatures(meta_graph)
+        definitions = meta_graph.signature_def
+        self.signature_definitions = {name: definitions[name] for name in self.signatures}
         try:
-            with reading(path, "a SavedModel"), status_errors():
-                self._load(path)
+            with reading(folder, "a SavedModel"), status_errors():
+                self._load(str(Path(folder)))
         except BaseException:
             self.close()
             raise
@@ -111,14 +111,9 @@ class ServedModel(ABC):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _read_signatures(self, meta_graph: MetaGraphDef) -> None:
-        self.signatures = read_signatures(meta_graph)
-        definitions = meta_graph.signature_def
-        self.signature_definitions = {name: definitions[name] for name in self.signatures}
-
     @abstractmethod
-    def _load(self, path: Path) -> None:
-        """Load a folder with a `saved_model.pb`."""
+    def _load(self, folder: str) -> None:
+        """Load a folder whose signatures are known."""
 
     @abstractmethod
     def run_checked(self, signature_name: str, arrays: Arrays) -> Arrays:
@@ -132,10 +127,9 @@ class ServedModel(ABC):
 class SavedModelLoader(ServedModel):
     """A SavedModel through `tf.saved_model.load`."""
 
-    def _load(self, path: Path) -> None:
-        self._read_signatures(read_saved_model(path).meta_graphs[0])
+    def _load(self, folder: str) -> None:
         # Functions of a loaded object die with it, so it is kept.
-        self._model: Any = tf.saved_model.load(str(path))
+        self._model: Any = tf.saved_model.load(folder)
 
     def run_checked(self, signature_name: str, arrays: Arrays) -> Arrays:
         tensors = {name: tf.constant(array) for name, array in arrays.items()}
@@ -150,17 +144,16 @@ class SavedModelLoader(ServedModel):
 class SessionLoader(ServedModel):
     """A SavedModel through a `tf.compat.v1.Session`, which runs from any thread at little cost."""
 
-    def _load(self, path: Path) -> None:
+    def _load(self, folder: str) -> None:
         # Graph optimizers go over the whole graph for each signature: without them a version is
         # loaded in a tenth of the time beside live requests. Searches gain nothing from them.
         config = ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+        self._calls: dict[str, Any] = {}
         with self._session.graph.as_default():
-            self._read_signatures(
-                tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
-            )
-        self._calls = {name: self._prepare(name) for name in self.signatures}
+            tf.compat.v1.saved_model.load(self._session, ["serve"], folder)
+        self._calls.update((name, self._prepare(name)) for name in self.signatures)
 
     def _prepare(self, signature_name: str) -> Any:
         """What takes the inputs and gives the outputs in the order of their names."""

@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from ..interface.signatures import Arrays
 from .loaders import ServedModel, StatusError
-from .op_check import read_saved_model
 
 LIBRARY_NAMES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib")
 DISABLE_XLA = "_ZN10tensorflow21DisableXlaCompilationEv"
@@ -61,7 +60,7 @@ class NativeLoader(ServedModel):
     not supported.
     """
 
-    def _load(self, path: Path) -> None:
+    def _load(self, folder: str) -> None:
         # Runs once: at `close`, when the loader is dropped, or when Python ends.
         self._handles = ExitStack()
         self._finalizer = weakref.finalize(self, self._handles.close)
@@ -69,8 +68,7 @@ class NativeLoader(ServedModel):
         getattr(self._library, DISABLE_XLA)()
         self._graph = self._library.TF_NewGraph()
         self._handles.callback(self._library.TF_DeleteGraph, self._graph)
-        self._read_signatures(read_saved_model(path).meta_graphs[0])
-        self._session = self._open_session(path)
+        self._session = self._open_session(folder)
 
     def run_checked(self, signature_name: str, arrays: Arrays) -> Arrays:
         definition = self.signature_definitions[signature_name]
@@ -90,13 +88,13 @@ class NativeLoader(ServedModel):
     def _release(self) -> None:
         self._finalizer()
 
-    def _open_session(self, path: Path) -> int:
+    def _open_session(self, folder: str) -> int:
         library, tags = self._library, (c_char_p * 1)(b"serve")
         options = library.TF_NewSessionOptions()
         try:
             with _status(library) as status:
                 session = library.TF_LoadSessionFromSavedModel(
-                    *(options, None, str(path).encode(), tags, len(tags)),
+                    *(options, None, folder.encode(), tags, len(tags)),
                     *(self._graph, None, status),
                 )
         finally:
@@ -133,7 +131,7 @@ def _open_library() -> ctypes.CDLL:
     folder = Path(tf.sysconfig.get_lib())
     paths = [folder / name for name in LIBRARY_NAMES if (folder / name).is_file()]
     if not paths:
-        raise FileNotFoundError(
+        raise ImportError(
             f"TensorFlow's C library is missing. Expected one of {LIBRARY_NAMES}. "
             f"Received: the folder {str(folder)!r} without it"
         )

@@ -71,20 +71,14 @@ def check_ops(model: Folder | SavedModel) -> None:
     )
 
 
-def find_saved_model(folder: Folder) -> Path:
-    """The path of a SavedModel's `saved_model.pb`; FileNotFoundError if there is none."""
+def read_saved_model(folder: Folder) -> SavedModel:
+    """Parse a folder's `saved_model.pb`; FileNotFoundError if there is none."""
     path = Path(folder) / SAVED_MODEL_FILE
     if not path.is_file():
         raise FileNotFoundError(
             f"The SavedModel is missing. Expected a folder with the file {SAVED_MODEL_FILE}. "
             f"Received: folder={os.fspath(folder)!r}"
         )
-    return path
-
-
-def read_saved_model(folder: Folder) -> SavedModel:
-    """Parse a folder's `saved_model.pb`."""
-    path = find_saved_model(folder)
     try:
         proto = SavedModel.FromString(path.read_bytes())
     except DecodeError as error:
