@@ -119,9 +119,10 @@ class RestTransport:
             await self._sleep(pause)
 
     async def _exchange(self, path: str, deadline: Deadline, body: bytes | None) -> Any:
+        timeout = deadline.remaining()
         receiving: Any = self._receive(path, deadline, body)
         if self._is_async:
-            receiving = asyncio.wait_for(receiving, deadline.remaining())
+            receiving = asyncio.wait_for(receiving, timeout)
         try:
             status, data = await receiving
         except _FAILURES as error:

@@ -39,21 +39,13 @@ SIGNATURE_DEF = "signature_def"
 _MAX_REQUESTS = 1024
 
 
-def make_grpc_server(max_message_bytes: int) -> Any:
-    """A `grpc.aio` server with bounded messages and requests, and without services yet."""
-    options = [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-        # A second server on the same port is an error, not a partner.
-        ("grpc.so_reuseport", 0),
-    ]
-    return grpc.aio.server(options=options, maximum_concurrent_rpcs=_MAX_REQUESTS)
+def make_grpc_server(
+    predictor: Predictor, versions: ModelVersions, health: Health, max_message_bytes: int
+) -> Any:
+    """A `grpc.aio` server with bounded messages and requests.
 
-
-def add_services(
-    server: Any, predictor: Predictor, versions: ModelVersions, health: Health
-) -> None:
-    """Register all services; gRPC itself refuses their other methods as UNIMPLEMENTED."""
+    gRPC itself refuses the other methods of the services as UNIMPLEMENTED.
+    """
     service = _Service(predictor, versions)
     methods = {
         PREDICTION_SERVICE: {
@@ -62,9 +54,17 @@ def add_services(
         },
         MODEL_SERVICE: {"GetModelStatus": _make_handler(GetModelStatusRequest, service.get_status)},
     }
+    options = [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # A second server on the same port is an error, not a partner.
+        ("grpc.so_reuseport", 0),
+    ]
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=_MAX_REQUESTS)
     handlers = [grpc.method_handlers_generic_handler(*item) for item in methods.items()]
     server.add_generic_rpc_handlers(handlers)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    return server
 
 
 def _make_handler(message_class: Any, method: Callable[[Any], Awaitable[Any]]) -> Any:

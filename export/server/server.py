@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.batching_parameters import BatchingParameters
-from .grpc_service import Health, add_services, make_grpc_server
+from .grpc_service import Health, make_grpc_server
 from .hosts import HostCheck, is_loopback
 from .predictor import Predictor
 from .rest import RestServer, make_app
@@ -138,8 +138,9 @@ class ModelServer:
 
     def _bind(self) -> None:
         """Make both servers, and bind their ports."""
-        self._grpc = make_grpc_server(self._max_message_bytes)
-        add_services(self._grpc, self._predictor, self._versions, self._health)
+        self._grpc = make_grpc_server(
+            self._predictor, self._versions, self._health, self._max_message_bytes
+        )
         grpc_port, rest_port = self._wanted_ports
         host = f"[{self._host}]" if ":" in self._host else self._host
         try:
