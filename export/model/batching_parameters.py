@@ -51,13 +51,11 @@ class BatchingParameters:
                     f"{name} must be in {least} .. {_LARGEST}. Received: {name}={value}"
                 )
         sizes = self.allowed_batch_sizes
-        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != self.max_batch_size):
+        if sizes and ([0, *sizes] != sorted({0, *sizes}) or sizes[-1] != self.max_batch_size):
             raise ValueError(
-                "allowed_batch_sizes must ascend and end with max_batch_size "
+                "allowed_batch_sizes must ascend from at least 1 and end with max_batch_size "
                 f"{self.max_batch_size}. Received: {sizes}"
             )
-        if sizes and sizes[0] < 1:
-            raise ValueError(f"allowed_batch_sizes must be at least 1. Received: {sizes}")
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> BatchingParameters:

@@ -46,10 +46,8 @@ Ask it (port 8501 is REST, 8500 gRPC):
 Signatures: $signatures.
 
 Batching merges requests only where all but the first axis are equal: send exclude_ids and
-tags in lists of one length (fill up with $no_id and ""), clips with one number of frames. A request
-merged with a bad one fails with it; tfpqn's client and local server check requests before.
-search_k and search_with_probes have an input without batch axis: send them to a server without
-batching.
+tags in lists of one length (fill up with $no_id and ""), clips with one number of frames, and
+search_k and search_with_probes to a server without batching.
 
 Check the folder: tfpqn verify $name/$version
 A SavedModel is a program: load only what comes from people you trust.
@@ -59,6 +57,7 @@ A SavedModel is a program: load only what comes from people you trust.
 def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
     """The text for the version `version` of the model `name`."""
     title = f"{name}, version {version}: a search by tfpqn"
+    lists = string.Template(", found in $num_probes of $num_lists lists")
     items = items_of_kind(manifest["items"])
     is_text = manifest["id_type"] == "string"
     return TEMPLATE.substitute(
@@ -75,7 +74,7 @@ def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
         item_id='"ID"' if is_text else "ID",
         no_id='""' if is_text else "-1",
         example=items.example,
-        lists=_describe_lists(manifest["storage"]),
+        lists=lists.substitute(manifest["storage"]) if "num_lists" in manifest["storage"] else "",
         signatures=", ".join(sorted(manifest["signatures"])),
     )
 
@@ -88,9 +87,3 @@ def _describe_item(items: ItemSpec) -> str:
     if not items.has_frames:
         return value.replace("FILE", items.example)
     return f"[{', '.join(value.replace('FILE', f'frame-{number}.jpg') for number in (1, 2))}]"
-
-
-def _describe_lists(storage: dict[str, Any]) -> str:
-    if "num_lists" not in storage:
-        return ""
-    return f", found in {storage['num_probes']} of {storage['num_lists']:,} lists"

@@ -73,13 +73,15 @@ def save_searcher(
     path = Path(path)
     require_new_version(path, overwrite=overwrite)
     searcher.require_own_codebooks()
-    _require_json(metrics)
+    # Before the long work: figures that JSON cannot hold would spoil the manifest.
+    json.dumps(metrics, allow_nan=False)
     batching = batching or default_batching(searcher)
     model_name = path.resolve().parent.name
     with atomic_directory(path, overwrite=overwrite) as folder:
         tf.saved_model.save(searcher, str(folder), signatures=searcher.signatures)
         check_ops(folder)
-        write_warmup_requests(searcher, folder, model_name, _warmup_sizes(batching))
+        sizes = batching.allowed_batch_sizes or sorted({1, batching.max_batch_size})
+        write_warmup_requests(searcher, folder, model_name, sizes)
         (folder / BATCHING_FILE).write_text(batching.to_text(), encoding="utf-8")
         manifest = _describe(searcher, folder, metrics)
         readme = write_readme(manifest, model_name, path.name)
@@ -119,23 +121,9 @@ def default_batching(searcher: Searcher) -> BatchingParameters:
     )
 
 
-def _warmup_sizes(batching: BatchingParameters) -> tuple[int, ...]:
-    return batching.allowed_batch_sizes or tuple(sorted({1, batching.max_batch_size}))
-
-
 def sha256_of_values(values: np.ndarray) -> str:
     """SHA-256 of an array's values, float32, little-endian."""
     return hashlib.sha256(np.ascontiguousarray(values, "<f4").tobytes()).hexdigest()
-
-
-def _require_json(metrics: dict[str, Any] | None) -> None:
-    """Before the long work: figures that JSON cannot hold would spoil the manifest."""
-    try:
-        json.dumps(metrics, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"metrics must hold finite numbers and strings alone. Received: {metrics} ({error})"
-        ) from error
 
 
 def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) -> dict[str, Any]:
@@ -191,21 +179,17 @@ def _num_bytes(variable: tf.Variable) -> int:
 
 def stored_shapes(folder: Path) -> dict[str, list[int]]:
     """Shapes of the collection's variables by their names in the version folder."""
-    values = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
-    suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
     return {
-        name.removesuffix(suffix): shape
-        for name, shape in sorted(values.get_variable_to_shape_map().items())
-        if name.startswith(("storage/", "ids/")) and name.endswith(suffix)
+        name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): shape
+        for name, shape in tf.train.list_variables(str(folder / "variables" / "variables"))
+        if name.startswith(("storage/", "ids/"))
     }
 
 
 class SavedSearcher(SearchMethods):
     """A version folder loaded with plain TensorFlow; the package's layers are not used.
 
-    Args:
-        path: The version folder.
-        check: Whether to compare every file with the checksum in the manifest first.
+    Every file is compared with the checksum in the manifest first.
 
     Attributes:
         manifest: The content of `manifest.json`.
@@ -216,32 +200,19 @@ class SavedSearcher(SearchMethods):
             cannot load it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.manifest = read_manifest(path)
-        if check:
-            if "files" not in self.manifest:
-                raise ValueError(
-                    f"{MANIFEST_FILE} must hold 'files', the checksums of the version folder "
-                    f"{os.fspath(path)!r}. Received: one without it"
-                )
-            check_files(Path(path), self.manifest["files"])
+        check_files(Path(path), self.manifest["files"])
         self._model = SavedModelLoader(path)
-        signatures = self._model.signatures
-        if "search" not in signatures:
-            raise ValueError(
-                f"{os.fspath(path)!r} must hold a model with the signature 'search'. "
-                f"Received: {sorted(signatures)}"
-            )
-        self.items = items_of_inputs(signatures["search"].inputs)
-        self.id_type = signatures["search"].outputs["ids"].dtype
-        shape = signatures["search_by_embedding"].inputs["embeddings"].shape
+        search = self._model.signatures["search"]
+        self.items, self.id_type = items_of_inputs(search.inputs), search.outputs["ids"].dtype
+        shape = self._model.signatures["search_by_embedding"].inputs["embeddings"].shape
         self.embedding_dim = (shape or (0,))[-1] or 0
 
     def run(self, signature_name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Run any signature on arrays by input name."""
         return self._model.run(signature_name, inputs)
 
 
-def load_searcher(path: str | os.PathLike[str], *, check: bool = True) -> SavedSearcher:
+def load_searcher(path: str | os.PathLike[str]) -> SavedSearcher:
     """Load a version folder that `save_searcher` wrote; see `SavedSearcher`."""
-    return SavedSearcher(path, check=check)
+    return SavedSearcher(path)

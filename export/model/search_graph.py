@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
@@ -25,6 +24,7 @@ from ..search.item_ids import ItemIds, are_among
 from ..search.item_labels import ItemLabels
 from ..search.neighbours import FLOOR_SCORE, NO_POSITION, Neighbours
 from ..search.storages.storage import Queries, Storage
+from .item_embedding import embed_items, items_spec
 
 Outputs: TypeAlias = dict[str, tf.Tensor]
 # A `tf.function`, whose type TensorFlow does not publish.
@@ -33,40 +33,29 @@ Function: TypeAlias = Any
 FILTERS = ("allow_tags", "deny_tags")
 
 
-@dataclasses.dataclass
 class SearchGraph:
-    """What the signatures are made of; each embedding is normalised once on its way through.
+    """What the signatures do; each embedding is normalised once on its way through.
 
-    Attributes:
-        items: The input that takes items.
-        embed: From encoded items to embeddings in the form that search compares.
-        normalize: Brings embeddings of any length into that form.
-        encode: From embeddings to codes.
-        codebooks: What codes stand for.
-        storage: The collection's codes.
-        ids: The collection's ids.
-        labels: Its labels, if searches return them.
-        tag_filter: Its tags, if searches filter by them.
-        top_k: Items that a search returns.
-        score_threshold: Score from which on an item is a match; None without calibration.
+    Args:
+        searcher: The collection: codebooks, storage, ids, labels and tags.
+        network: What embeds the items.
+        quantizer: What normalises and codes the embeddings.
     """
 
-    items: tf.TensorSpec
-    embed: Callable[[tf.Tensor], tf.Tensor]
-    normalize: Callable[[tf.Tensor], tf.Tensor]
-    encode: Callable[[tf.Tensor], tf.Tensor]
-    codebooks: Codebooks
-    storage: Storage
-    ids: ItemIds
-    labels: ItemLabels | None
-    tag_filter: TagFilter | None
-    top_k: int
-    score_threshold: float | None
-
-    def __post_init__(self) -> None:
-        # What several signatures do is a function of its own: the graph would hold a copy for each.
+    def __init__(self, searcher: Any, network: Any, quantizer: Any) -> None:
+        self.codebooks: Codebooks = searcher.codebooks
+        self.storage: Storage = searcher.storage
+        self.ids: ItemIds = searcher.ids
+        self.labels: ItemLabels | None = searcher.labels
+        self.tag_filter: TagFilter | None = searcher.tag_filter
+        self.top_k: int = searcher.top_k
+        self.score_threshold = (searcher.calibration or {}).get("score_threshold")
+        self.quantizer = quantizer
+        self.items = items_spec(network)
+        # What several signatures do is a function of its own, or each would hold a copy of it.
         embeddings = tf.TensorSpec([None, self.codebooks.embedding_dim], tf.float32)
-        self._embed = _trace(self.embed, self.items)
+        embed = partial(embed_items, network, max_pixels=searcher.max_pixels)
+        self._embed = _trace(embed, self.items)
         self._find = _trace(self._search, embeddings, tf.TensorSpec([], tf.int32))
 
     def make_functions(self) -> dict[str, Function]:
@@ -84,7 +73,7 @@ class SearchGraph:
             "search_with_exclusions": _trace(self._with_exclusions, items, exclude_ids),
             "search_k": _trace(self._any_number, items, number("k")),
             "embed": _trace(lambda items: {"embeddings": self._embed(items)}, items),
-            "encode": _trace(lambda items: {"codes": self.encode(self._embed(items))}, items),
+            "encode": _trace(self._encode, items),
             "decode": _trace(self._decode, codes),
         }
         if self.storage.num_lists is not None:
@@ -100,13 +89,14 @@ class SearchGraph:
         return self._answer(self._find_best(self._embed(items), self.top_k))
 
     def _by_embedding(self, embeddings: tf.Tensor) -> Outputs:
-        embeddings = self.normalize(check_embeddings(embeddings))
+        embeddings = self.quantizer.normalize(check_embeddings(embeddings))
         return self._answer(self._find_best(embeddings, self.top_k))
 
     def _by_id(self, item_ids: tf.Tensor) -> Outputs:
         """More like this: the item's reconstruction is the query, itself no answer."""
         positions = check_known(self.ids.positions(item_ids), "item_ids")
-        embeddings = self.normalize(self.codebooks.decode(self.storage.codes_at(positions)))
+        embeddings = self.codebooks.decode(self.storage.codes_at(positions))
+        embeddings = self.quantizer.normalize(embeddings)
         found = self._find_best(embeddings, self.top_k + 1)
         is_itself = tf.equal(found.positions, positions[:, tf.newaxis])
         # The threshold is one for raw queries; a reconstruction scores higher.
@@ -145,6 +135,9 @@ class SearchGraph:
             return tag_filter.admits_items(own, positions)
 
         return self._answer(self._search(self._embed(items), self.top_k, admits=admits))
+
+    def _encode(self, items: tf.Tensor) -> Outputs:
+        return {"codes": tf.cast(self.quantizer.encode(self._embed(items)), tf.int32)}
 
     def _decode(self, codes: tf.Tensor) -> Outputs:
         codes = check_codes(codes, self.codebooks.num_codewords)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,9 @@ from ..search.filters import TagFilter, make_tag_sets
 from ..search.item_ids import ItemIds
 from ..search.item_labels import ItemLabels
 from ..search.storages.choice import make_storage
-from .item_embedding import embed_items, items_spec
 from .search_graph import Function, SearchGraph
 from .search_methods import SearchMethods
-from .search_options import SearchOptions
+from .search_options import CANDIDATES_PER_ITEM, SearchOptions
 
 
 class Searcher(tf.Module, SearchMethods):
@@ -68,25 +68,15 @@ class Searcher(tf.Module, SearchMethods):
     def __init__(self, network: Any, index: CodeIndex, **options: Any) -> None:
         super().__init__(name="searcher")
         chosen = SearchOptions(**options)
-        index.require_layout(network_layout(network))
+        # A function, because `tf.Module` would track the network.
+        self._read_layout = partial(network_layout, network)
+        index.require_layout(self._read_layout())
         quantizer = _copy_quantizer(network.quantizer, chosen.num_levels)
         chosen.require_calibration_of(index, quantizer.num_levels)
         self._keep_facts(network, index, quantizer, chosen)
         self._track_variables(network, quantizer)
         self._add_collection(index, quantizer, chosen)
-        self._functions = SearchGraph(
-            items=items_spec(network),
-            embed=lambda items: embed_items(network, items, self.max_pixels),
-            normalize=quantizer.normalize,
-            encode=lambda embeddings: tf.cast(quantizer.encode(embeddings), tf.int32),
-            codebooks=self.codebooks,
-            storage=self.storage,
-            ids=self.ids,
-            labels=self.labels,
-            tag_filter=self.tag_filter,
-            top_k=self.top_k,
-            score_threshold=(self.calibration or {}).get("score_threshold"),
-        ).make_functions()
+        self._functions = SearchGraph(self, network, quantizer).make_functions()
 
     def _keep_facts(
         self, network: Any, index: CodeIndex, quantizer: Any, chosen: SearchOptions
@@ -118,7 +108,8 @@ class Searcher(tf.Module, SearchMethods):
             tag_sets,
             top_k=self.top_k,
             partitioning=chosen.choose_partitioning(quantizer, codes),
-            candidates=chosen.choose_candidates(quantizer),
+            num_first=chosen.count_first_positions(quantizer),
+            num_candidates=chosen.num_candidates or CANDIDATES_PER_ITEM * self.top_k,
         )
         self.num_lists = self.storage.num_lists
         self.tag_filter = None if tag_sets is None else TagFilter(tag_sets)
@@ -130,13 +121,7 @@ class Searcher(tf.Module, SearchMethods):
 
     def require_own_codebooks(self) -> None:
         """Raises ValueError if the network was trained on, so that the codes mean other items."""
-        fingerprint = network_layout(self._network.value).fingerprint
-        if fingerprint != self.layout.fingerprint:
-            raise ValueError(
-                "the index must be built with the network's codebooks, which have changed since: "
-                f"expected fingerprint {self.layout.fingerprint[:12]}..., that of the index built "
-                f"with other codebooks. Received: {fingerprint[:12]}...; encode the items again"
-            )
+        self.layout.require(self._read_layout())
 
     def run(self, signature_name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         """Run any signature on arrays by input name."""
@@ -154,14 +139,6 @@ class Searcher(tf.Module, SearchMethods):
         kept = [variable for variable in network.variables if id(variable) not in left_out]
         self.network_variables = [variable.value for variable in kept]
         self.quantizer_variables = [variable.value for variable in quantizer.variables]
-        self._network = _Untracked(network)
-
-
-class _Untracked:
-    """Hides an object from `tf.Module`'s tracking."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
 
 
 def _distance_of(quantizer: Any) -> Distance | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from .version_folder import WARMUP_FILE, read_warmup_records
 
 
 def write_warmup_requests(
-    searcher: Searcher, folder: Path, model_name: str, batch_sizes: tuple[int, ...]
+    searcher: Searcher, folder: Path, model_name: str, batch_sizes: Sequence[int]
 ) -> None:
     """Write one request for each signature and batch size."""
     path = folder / WARMUP_FILE
@@ -45,7 +45,7 @@ def read_warmup_requests(folder: Path) -> Iterator[tuple[str, dict[str, np.ndarr
 
 
 def _make_requests(
-    searcher: Searcher, batch_sizes: tuple[int, ...]
+    searcher: Searcher, batch_sizes: Sequence[int]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in searcher.signatures:
         # No item, no id that could be asked for.
@@ -81,7 +81,6 @@ def _make_items(searcher: Searcher, size: int) -> np.ndarray:
         return np.ones((size, *searcher.image_shape), np.float32)
     height, width, channels = searcher.image_shape
     buffer = io.BytesIO()
-    mode = "L" if channels == 1 else "RGB"
-    Image.new(mode, (width, height), (128,) * channels if channels > 1 else 128).save(buffer, "PNG")
+    Image.new("L" if channels == 1 else "RGB", (width, height), "gray").save(buffer, "PNG")
     shape = (size, searcher.num_frames or 1)[: searcher.items.encoded_rank]
     return np.full(shape, buffer.getvalue(), object)

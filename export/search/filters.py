@@ -19,8 +19,8 @@ from .input_checks import require
 _NUM_HASHES = 2**63 - 1
 # An index of labelled images counts labels in one column and has their names in the other.
 _LABELS, _LABEL_NAMES = "label", "label_name"
-# Tags that an error shows, of each column and in all.
-_EXAMPLES_OF_COLUMN, _MOST_EXAMPLES, _LONGEST_EXAMPLE = 3, 9, 40
+# Tags that an error shows.
+_MOST_EXAMPLES, _LONGEST_EXAMPLE = 9, 40
 
 
 class TagSets(NamedTuple):
@@ -146,17 +146,16 @@ class TagFilter(tf.Module):
         super().__init__(name="tag_filter")
         hashes = _hash(tf.constant(tag_sets.names.tolist(), tf.string)).numpy()
         order = np.argsort(hashes, kind="stable")
-        hashes = hashes[order]
-        if np.any(hashes[1:] == hashes[:-1]):
-            raise ValueError("tags must have different hashes. Received: two that collide")
         # Sorted by hash, so that a name is found by bisection.
         names = tag_sets.names[order].tolist()
         rank = np.argsort(order).astype(np.int32)
         self.num_tags = len(names)
-        self.examples = _choose_examples(tag_sets.names.tolist())
+        # None that is too long for a sentence.
+        short = [name for name in names if len(name) <= _LONGEST_EXAMPLE and name.isprintable()]
+        self.examples = sorted(short)[:_MOST_EXAMPLES]
         self.num_sets = tag_sets.num_sets
         self.names = tf.Variable(tf.constant(names, tf.string), trainable=False, name="tag_names")
-        self.hashes = tf.Variable(hashes, trainable=False, name="tag_hashes")
+        self.hashes = tf.Variable(hashes[order], trainable=False, name="tag_hashes")
         self.tags = tf.Variable(rank[tag_sets.tags], trainable=False, name="set_tags")
         self.sets = tf.Variable(tag_sets.sets, trainable=False, name="sets")
         self.set_of_item = tf.Variable(tag_sets.set_of_item, trainable=False, name="set_of_item")
@@ -214,16 +213,6 @@ class TagFilter(tf.Module):
         places = tf.searchsorted(self.hashes, tf.reshape(_hash(wanted), [-1]))
         places = tf.minimum(tf.reshape(places, tf.shape(wanted)), self.num_tags - 1)
         return places, tf.equal(tf.gather(self.names, places), wanted)
-
-
-def _choose_examples(names: list[str]) -> list[str]:
-    """A few of each column's tags, in order; none that is too long for a sentence."""
-    columns: dict[str, list[str]] = {}
-    short = (name for name in names if len(name) <= _LONGEST_EXAMPLE and name.isprintable())
-    for name in sorted(short):
-        columns.setdefault(name.partition("=")[0], []).append(name)
-    examples = [name for tags in columns.values() for name in tags[:_EXAMPLES_OF_COLUMN]]
-    return examples[:_MOST_EXAMPLES]
 
 
 def _hash(tags: tf.Tensor) -> tf.Tensor:

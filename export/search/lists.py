@@ -165,14 +165,7 @@ class _Scan:
     def add_lists(
         self, first: tf.Tensor, last: tf.Tensor, chosen: tf.Tensor, best: tf.Tensor
     ) -> tf.Tensor:
-        """Keys `[queries, top_k]` of the best of `best` and of the items of lists.
-
-        Args:
-            first: First of the queries.
-            last: The query after the last.
-            chosen: Lists `[queries, count]`.
-            best: Keys `[queries, top_k]`.
-        """
+        """Keys `[last - first, top_k]`: the best of `best` and of the lists `chosen` per query."""
         chunk = _score_lists(self.tables[first:last], chosen, self.lists)
         if self.admits is not None:
             chunk = _admitted(chunk, self.admits, first)

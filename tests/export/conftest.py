@@ -3,7 +3,6 @@
 import fcntl
 import functools
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,25 +41,21 @@ def exported(zoo_folder: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def answers(exported: Callable[[str], Path]) -> Callable[[str], dict[str, Answers]]:
+def answers(
+    exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, Answers]]:
     """What each reader answers to the calls and the bad inputs of a kind of model."""
 
     @functools.cache
     def answers_of(kind: str) -> dict[str, Answers]:
         model, path = zoo.make_model(kind), exported(kind)
-        kept = path.parent / "answers.pickle"
         calls = {**zoo.make_calls(model), **zoo.make_other_calls(model)}
         calls |= {("bad", name): bad.call for name, bad in zoo.bad_inputs(model).items()}
-        with (path.parent / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not kept.exists():
-                with SessionLoader(path) as session, SavedModelLoader(path) as saved:
-                    found = {
-                        "saved model": answer(saved, calls),
-                        "session": answer(session, calls),
-                        "C API": answer_natively([(path, calls)], path.parent)[0],
-                    }
-                kept.write_bytes(pickle.dumps(found))
-            return pickle.loads(kept.read_bytes())
+        with SessionLoader(path) as session, SavedModelLoader(path) as saved:
+            return {
+                "saved model": answer(saved, calls),
+                "session": answer(session, calls),
+                "C API": answer_natively([(path, calls)], tmp_path_factory.mktemp("calls"))[0],
+            }
 
     return answers_of

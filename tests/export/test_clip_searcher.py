@@ -16,22 +16,15 @@ from tests.export.tiny import (
     make_searcher,
 )
 from tests.export.tiny_levels import encode_clips, make_clip_network, make_clips
-from tfpqn.index import CodeIndex, network_layout
 from tfpqn.items import IMAGES
 
-LENGTHS = (4, 7, 1, 2)
 WHOLE_CLIP_LENGTH = 3
 FRAME, OTHER = make_images(2)
 
 
 @pytest.fixture(scope="module")
-def network() -> Any:
-    return make_clip_network()
-
-
-@pytest.fixture(scope="module")
-def searcher(network) -> Any:
-    return make_searcher(network, make_index(network, "string"))
+def searcher() -> Any:
+    return make_searcher(make_clip_network())
 
 
 @pytest.mark.parametrize("positions", [(0,), (3,), (1, 2, 2), (0, 1, 2, 3)], ids=str)
@@ -41,19 +34,6 @@ def test_empty_strings_are_no_frames_wherever_they_stand(searcher, positions):
     for position in reversed(positions):
         padded.insert(position, b"")
     assert_found(searcher([padded]), searcher([clip]))
-
-
-def test_a_clip_is_found_by_any_number_of_its_frames(network):
-    clips = make_clips(*[6] * 20)
-    codes = np.array(network.encode(np.stack(clips)))
-    assert len(np.unique(codes, axis=0)) == 20
-    index = CodeIndex(network_layout(network), codes, np.arange(20))
-    find = make_searcher(network, index, top_k=1)
-    # Each frame three times: 18 frames at the same times as the 6 of the index.
-    slower = [[frame for frame in clip for _ in range(3)] for clip in encode_clips(clips)]
-    found = find(slower)
-    np.testing.assert_array_equal(found.ids[:, 0], index.ids)
-    assert_found(found, find(encode_clips(clips)))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.export import zoo
 from tests.export.native_calls import Refusal
-from tests.export.tiny import EMBEDDING_DIM, NUM_SUBSPACES, TOP_K, assert_found
+from tests.export.tiny import EMBEDDING_DIM, TOP_K, assert_found
 from tfpqn.export import SearchResult
 from tfpqn.export.interface.signatures import Signature, TensorInfo
 
@@ -71,7 +71,7 @@ def test_every_reader_sees_the_same_signatures(answers, kind, reader):
     id_type, rank = model.index.id_type, model.network.items.encoded_rank
     items = {model.network.items.input_name: TensorInfo("string", (None,) * rank)}
     embeddings = {"embeddings": TensorInfo("float32", (None, EMBEDDING_DIM))}
-    codes = {"codes": TensorInfo("int32", (None, NUM_SUBSPACES))}
+    codes = {"codes": TensorInfo("int32", (None, model.code_length))}
     by_id = {
         "ids": TensorInfo(id_type, (None, TOP_K)),
         "scores": TensorInfo("float32", (None, TOP_K)),

@@ -12,28 +12,26 @@ from tests.datasets.pictures import PICTURES
 from tests.export.tiny import (
     EMBEDDING_DIM,
     FLOOR_SCORE,
+    NUM_CODEWORDS,
     NUM_SUBSPACES,
     TOP_K,
     assert_found,
     make_codes,
     make_embeddings,
-    make_ids,
     make_images,
     make_index,
     make_network,
-    make_pixels,
     make_searcher,
 )
+from tests.export.tiny_levels import make_level_network
 from tfpqn.cli.queries import read_queries
 from tfpqn.datasets import ImageFolder
 from tfpqn.export import Searcher, SearchResult
 from tfpqn.export.client.inputs import pack_queries
 from tfpqn.export.interface.signatures import Signature, TensorInfo
 from tfpqn.export.search.item_labels import ItemLabels
-from tfpqn.index import CodeIndex, network_layout
+from tfpqn.index import CodeIndex, CodeLayout, network_layout
 from tfpqn.items import IMAGES
-
-ID_TYPES = pytest.mark.parametrize("id_type", ["int64", "string"])
 
 
 @pytest.fixture(scope="module")
@@ -63,25 +61,6 @@ def test_pictures_of_all_kinds_have_the_embeddings_with_which_they_are_indexed(
         np.testing.assert_array_equal(found, expected)
 
 
-def test_coded_images_find_themselves():
-    # So many codewords that no two of the images share a code.
-    sharp = make_network(num_codewords=300)
-    codes = sharp.predict(make_pixels(20), verbose=0)["codes"]
-    assert codes.dtype == np.uint16
-    index = CodeIndex(network_layout(sharp), codes, make_ids("string", 20))
-    found = make_searcher(sharp, index, top_k=1)(make_images(20))
-    np.testing.assert_array_equal(found.ids[:, 0], index.ids)
-
-
-def test_an_answer_does_not_depend_on_the_rest_of_the_batch(searcher):
-    images = make_images(5)
-    together = searcher(images)
-    for row, image in enumerate(images):
-        alone = searcher([image])
-        np.testing.assert_array_equal(alone.ids[0], together.ids[row])
-        np.testing.assert_allclose(alone.scores[0], together.scores[row], atol=1e-5)
-
-
 @pytest.mark.parametrize(
     "ids",
     [
@@ -101,12 +80,21 @@ def test_ids_come_back_as_they_were_given(network, ids):
         assert sorted(row) == sorted(ids)
 
 
-@ID_TYPES
-@pytest.mark.parametrize("num_items", [0, 3])
-def test_places_that_no_item_fills_have_no_id_and_a_finite_score(network, id_type, num_items):
+@pytest.mark.parametrize(
+    ("id_type", "num_items", "options"),
+    [
+        ("int64", 0, {"partition": 4}),
+        ("int64", 0, {"partition": "auto"}),
+        ("string", 0, {}),
+        ("string", 3, {}),
+    ],
+)
+def test_places_that_no_item_fills_have_no_id_and_a_finite_score(
+    network, id_type, num_items, options
+):
     index = make_index(network, id_type, num_items)
     assert index.id_type == id_type
-    searcher = make_searcher(network, index)
+    searcher = make_searcher(network, index, **options)
     for found in (searcher(make_images(2)), searcher.search_by_embedding(make_embeddings(2))):
         assert found.ids.shape == found.scores.shape == (2, TOP_K)
         assert found.ids.dtype == index.ids.dtype
@@ -120,6 +108,18 @@ def test_an_index_of_another_network_is_refused(network):
     foreign = make_index(make_network(seed=8))
     with pytest.raises(ValueError, match="built with other codebooks"):
         make_searcher(network, foreign)
+    # The fingerprint of an index is that of the whole network, not that of its first level.
+    levels = make_level_network()
+    layout = CodeLayout(2, NUM_CODEWORDS, levels.quantizer.prefix(1).codebook_fingerprint())
+    short = CodeIndex(layout, np.zeros((1, 2), int), [1])
+    with pytest.raises(ValueError, match="code_length=4 .* an index with code_length=2"):
+        make_searcher(levels, short, num_levels=1)
+
+
+@pytest.mark.parametrize("num_levels", [0, 3, "1", 1.0, True])
+def test_levels_that_the_quantizer_has_not_are_refused(num_levels):
+    with pytest.raises((ValueError, TypeError), match=r"num_levels must .*Received: num_leve"):
+        make_searcher(make_level_network(), num_levels=num_levels)
 
 
 @pytest.mark.parametrize("name", ["top_k", "max_pixels"])
@@ -170,7 +170,6 @@ def test_columns_that_are_not_there_are_refused(network):
     [
         ({"codebook_fingerprint": "ab"}, "network with codebook_fingerprint=.*Received: 'ab'"),
         ({"num_levels": 2}, "network with num_levels=1. Received: 2"),
-        ({"score_threshold": float("nan")}, "score_threshold must be finite. Received: nan"),
     ],
 )
 def test_the_calibration_of_another_network_is_refused(network, change, message):

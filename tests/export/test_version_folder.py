@@ -102,10 +102,9 @@ def refresh_checksums(folder):
 
 
 @pytest.mark.parametrize("read", [verify_version, load_searcher])
-@pytest.mark.parametrize("name", ["README.txt", WARMUP, "variables/variables.index"])
 @pytest.mark.parametrize("fault", ["missing", "changed", "longer", "linked"])
-def test_a_file_that_is_missing_changed_or_a_link_out_is_named(copy, name, fault, read):
-    file = copy / name
+def test_a_file_that_is_missing_changed_or_a_link_out_is_named(copy, fault, read):
+    file = copy / WARMUP
     data = file.read_bytes()
     if fault == "missing":
         file.unlink()
@@ -115,7 +114,7 @@ def test_a_file_that_is_missing_changed_or_a_link_out_is_named(copy, name, fault
         place = len(data) // 2
         changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
         file.write_bytes(changed if fault == "changed" else data + b"\0")
-    with pytest.raises((FileNotFoundError, ValueError), match=name):
+    with pytest.raises((FileNotFoundError, ValueError), match=WARMUP):
         read(copy)
 
 
@@ -141,13 +140,13 @@ def test_a_file_that_does_not_belong_there_is_named(copy):
         ({"signatures": 5}, "must be"),
         ({"quantizer": "torn"}, "must be"),
         ({"num_items": [10**400]}, "must be"),
-        ({"format_version": 99}, "expected format_version 1"),
+        ({"format_version": 99}, "with format_version 1.* Received: 99"),
         ({"num_items": 61}, "number of items: expected 61. Received: 60"),
         ({"quantizer": {"codebooks_sha256": "ab"}}, "sha256 of codebooks: expected ab"),
-        ({"id_type": "string"}, "as its manifest says: facts"),
-        ({"top_k": -4}, "as its manifest says: facts"),
-        ({"items": "clips"}, "as its manifest says: facts"),
-        ({"calibration": None}, "as its manifest says: facts"),
+        ({"id_type": "string"}, "as its manifest says: id_type"),
+        ({"top_k": -4}, "as its manifest says: top_k"),
+        ({"items": "clips"}, "as its manifest says: items"),
+        ({"calibration": None}, "as its manifest says: calibration"),
     ],
     ids=str,
 )

@@ -1,7 +1,7 @@
 """Tiny networks of images and collections whose every answer a loop over their weights can give."""
 
 import io
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image
 
 import tfpqn
 from tests import reference
-from tfpqn.export import Searcher
+from tfpqn.export import Searcher, SearchResult
 from tfpqn.index import CodeIndex, network_layout
 
 IMAGE_SHAPE = (4, 4, 3)
@@ -21,10 +21,10 @@ TOP_K = 7
 FLOOR_SCORE = float(np.finfo(np.float32).min)
 
 
-def make_network(num_codewords: int = NUM_CODEWORDS, seed: int = 7, backbone: Any = None) -> Any:
+def make_network(seed: int = 7, backbone: Any = None) -> Any:
     """A network whose embedding is a linear layer over the pixels and its centring."""
     keras.utils.set_random_seed(seed)
-    quantizer = tfpqn.layers.ProductQuantization(NUM_SUBSPACES, num_codewords)
+    quantizer = tfpqn.layers.ProductQuantization(NUM_SUBSPACES, NUM_CODEWORDS)
     return make_network_with(quantizer, backbone=backbone, seed=seed)
 
 
@@ -97,13 +97,6 @@ def make_embeddings(num_embeddings: int, seed: int = 3) -> np.ndarray:
     return rng.normal(0, 5, (num_embeddings, EMBEDDING_DIM)).astype(np.float32)
 
 
-class Found(NamedTuple):
-    """What the reference finds, in the form of a searcher's answer."""
-
-    ids: np.ndarray
-    scores: np.ndarray
-
-
 class Reference:
     """The answers of a network of images or of clips, computed in float64 from its weights.
 
@@ -139,6 +132,7 @@ class Reference:
         return reference.residual_encode(embeddings, soft, self.levels)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
+        codes = codes[:, : len(self.levels) * self.per_level]
         by_level = np.reshape(codes, (len(codes), len(self.levels), self.per_level))
         return np.array(
             [
@@ -160,14 +154,16 @@ class Reference:
             tables[q, position, k] = reference.inner_product(subvector, codewords[position][k])
         return reference.adc_scores(tables, index.codes[:, : len(codewords)])
 
-    def search(self, embeddings: np.ndarray, index: CodeIndex, top_k: int = TOP_K) -> Found:
+    def search(self, embeddings: np.ndarray, index: CodeIndex, top_k: int = TOP_K) -> SearchResult:
         return rank(self.score(embeddings, index), index, top_k)
 
 
-def rank(scores: np.ndarray, index: CodeIndex, top_k: int = TOP_K, admitted: Any = None) -> Found:
+def rank(
+    scores: np.ndarray, index: CodeIndex, top_k: int = TOP_K, admitted: Any = None
+) -> SearchResult:
     """The best items of each row of scores, among those that `admitted[row]` says."""
     missing = "" if index.id_type == "string" else -1
-    found = Found(
+    found = SearchResult(
         np.full((len(scores), top_k), missing, index.ids.dtype),
         np.full((len(scores), top_k), FLOOR_SCORE),
     )

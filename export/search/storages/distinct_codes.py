@@ -72,7 +72,7 @@ class DistinctCodes(Storage):
         self.splits = constant("splits", groups.splits)
 
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
-        """See `Storage`.
+        """As `Storage` says.
 
         The best `top_k` groups hold the best items, because each has at least one; of groups with
         equal scores those come first whose first items do, so they hold the first of equal items.
@@ -102,11 +102,9 @@ class DistinctCodes(Storage):
         return read_keys(best_keys(keys, top_k))
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
-        """See `Storage`."""
         rows = first_positions(self.positions, positions)
         groups = tf.searchsorted(self.splits, tf.cast(rows, tf.int64), side="right") - 1
         return tf.cast(tf.transpose(tf.gather(self.codes, groups, axis=1)), tf.int32)
 
     def describe(self) -> dict[str, Any]:
-        """See `Storage`."""
         return {"kind": "distinct", "num_codes": self.num_groups}

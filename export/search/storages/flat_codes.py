@@ -26,13 +26,10 @@ class FlatCodes(Storage):
         self.codes = constant("codes", np.ascontiguousarray(codes.T))
 
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
-        """See `Storage`."""
         return search_codes(queries.tables, self.codes, top_k, queries.admits)
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
-        """See `Storage`."""
         return tf.cast(tf.transpose(tf.gather(self.codes, positions, axis=1)), tf.int32)
 
     def describe(self) -> dict[str, Any]:
-        """See `Storage`."""
         return {"kind": "flat"}

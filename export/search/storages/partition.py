@@ -25,7 +25,10 @@ MAX_DIM = 64
 # No list is longer by this factor than the mean, so that none dominates a search.
 MAX_LENGTH_RATIO = 4
 
-Progress = Callable[[int], None]
+# Of what k-means learns from, and begins with.
+SEED = 0
+
+Progress = Callable[[int, int], None]
 
 
 class Partition(NamedTuple):
@@ -45,7 +48,6 @@ class Partition(NamedTuple):
 
     @property
     def num_lists(self) -> int:
-        """Number of lists."""
         return len(self.radii)
 
     @property
@@ -65,17 +67,11 @@ class Partition(NamedTuple):
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 `[num_lists]`, items of each list."""
         return np.diff(self.splits)
 
 
 def build_partition(
-    vectors: np.ndarray,
-    codes: np.ndarray,
-    num_lists: int,
-    *,
-    seed: int = 0,
-    progress: Progress | None = None,
+    vectors: np.ndarray, codes: np.ndarray, num_lists: int, progress: Progress | None = None
 ) -> Partition:
     """Part a collection by k-means.
 
@@ -86,24 +82,25 @@ def build_partition(
         vectors: What each codeword adds, see `Codebooks.vectors`.
         codes: Integers `[num_items, code_length]`.
         num_lists: Lists to make, at most as many as items.
-        seed: Of what k-means learns from, and begins with.
-        progress: Is told how many items have their list.
+        progress: Is told how many of how many items have their list.
     """
-    centres, projected = _train(vectors, codes, num_lists, seed)
+    tell = progress or (lambda done, total: None)
+    tell(0, len(codes))
+    centres, projected = _train(vectors, codes, num_lists)
+    # Of the squared distances what differs between centres.
+    offsets = 0.5 * np.square(centres).sum(axis=1)
     list_of_item = np.empty(len(codes), np.int32)
     for rows in _blocks(len(codes)):
-        points = _sum_vectors(projected, codes[rows])
-        list_of_item[rows] = _nearest(points, centres)
-        if progress:
-            progress(rows.stop)
+        scores = _sum_vectors(projected, codes[rows]) @ centres.T
+        scores -= offsets
+        list_of_item[rows] = scores.argmax(axis=1)
+        tell(rows.stop, len(codes))
     return _group(vectors, codes, list_of_item)
 
 
-def _train(
-    vectors: np.ndarray, codes: np.ndarray, num_lists: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _train(vectors: np.ndarray, codes: np.ndarray, num_lists: int) -> tuple[np.ndarray, np.ndarray]:
     """Centres of clusters, and what each codeword adds in the space of the centres."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     num_points = min(POINTS_PER_LIST * num_lists, MAX_POINTS, len(codes))
     sample = codes[np.sort(rng.choice(len(codes), num_points, replace=False))]
     points = _sum_vectors(vectors, sample[:ROWS_PER_BLOCK])
@@ -112,21 +109,13 @@ def _train(
     projected = vectors @ directions[:, ::-1][:, :MAX_DIM]
     points = np.concatenate([_sum_vectors(projected, sample[rows]) for rows in _blocks(num_points)])
     kmeans = sklearn.cluster.KMeans(
-        num_lists, init="random", n_init=1, max_iter=NUM_ITERATIONS, random_state=seed
+        num_lists, init="random", n_init=1, max_iter=NUM_ITERATIONS, random_state=SEED
     )
     with warnings.catch_warnings():
         # Of equal points there are fewer clusters, and so fewer lists.
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
         kmeans.fit(points)
     return kmeans.cluster_centers_.astype(np.float32), projected
-
-
-def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """The nearest centre of each point."""
-    # Of the squared distance what differs between centres.
-    scores = points @ centres.T
-    scores -= 0.5 * np.square(centres).sum(axis=1)
-    return scores.argmax(axis=1)
 
 
 def _group(vectors: np.ndarray, codes: np.ndarray, list_of_item: np.ndarray) -> Partition:

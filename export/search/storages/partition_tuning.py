@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-from .partition import Partition
+from ..codebooks import Codebooks
+from .flat_codes import FlatCodes
+from .partition import Partition, build_partition
+from .partitioned_codes import PartitionedCodes
+from .storage import Queries
 
 # So many lists are tried for a collection, in multiples of the square root of its size; the last
 # alone for a collection whose parting takes minutes. Too few are worse than too many: a list that
@@ -19,63 +25,68 @@ MIN_ITEMS = 2**15
 # About as many multiplications with centroids take the time of one look at a table.
 MULTIPLICATIONS_PER_LOOKUP = 100
 
-Build = Callable[[int], Partition]
+Progress = Callable[[str, int, int], None]
 
 
-class Tuning(NamedTuple):
-    """The chosen partition.
+class Partitioning(NamedTuple):
+    """How to part a collection.
+
+    Numbers that are None are chosen for the agreement with a full search.
 
     Attributes:
-        partition: The lists.
-        num_probes: Lists to look at.
-        agreement: Measured share of the best items that are found so.
-        curve: What was measured: dictionaries of `num_lists`, `num_probes`, `agreement` and
-            `items`, the mean number of items looked at.
+        queries: float32 `[queries, embedding_dim]`, like those to come and in the form that search
+            compares.
+        tuned_with: What the queries are, for the manifest.
+        progress: Is told the step, and how many of how many items it has done.
     """
 
-    partition: Partition
-    num_probes: int
+    num_lists: int | None
+    num_probes: int | None
+    exact: bool
     agreement: float
-    curve: list[dict[str, Any]]
+    queries: np.ndarray
+    tuned_with: str
+    progress: Progress
+
+
+def part_codes(
+    codebooks: Codebooks, codes: np.ndarray, options: Partitioning, top_k: int
+) -> PartitionedCodes:
+    """The collection in the lists that cost a search least, of those that agree enough."""
+    vectors = codebooks.vectors()[: codes.shape[1]]
+
+    def build(num_lists: int) -> Partition:
+        progress = partial(options.progress, f"Parting into {num_lists:,} lists")
+        return build_partition(vectors, codes, num_lists, progress)
+
+    if options.num_lists is not None and options.num_probes is not None:
+        partition = build(options.num_lists)
+        num_probes = min(options.num_probes, partition.num_lists)
+        return PartitionedCodes(codes, partition, num_probes, options.exact)
+    counts = [options.num_lists] if options.num_lists else choose_list_counts(len(codes))
+    options.progress("Searching all items", 0, len(codes))
+    best = _find_exactly(codebooks, codes, options.queries, top_k)
+    options.progress("Searching all items", len(codes), len(codes))
+    curve: list[dict[str, Any]] = []
+    choices = []
+    for count in counts:
+        partition = build(count)
+        points = measure_partition(partition, options.queries, best)
+        curve += points
+        enough = next(point for point in points if point["agreement"] >= options.agreement)
+        cost = enough["items"] * codes.shape[1]
+        cost += partition.centroids.size / MULTIPLICATIONS_PER_LOOKUP
+        choices.append((cost, partition, enough))
+    _, partition, enough = min(choices, key=lambda choice: choice[0])
+    report = {"agreement": enough["agreement"], "tuned_with": options.tuned_with, "curve": curve}
+    return PartitionedCodes(codes, partition, enough["num_probes"], options.exact, report)
 
 
 def choose_list_counts(num_items: int) -> list[int]:
     """Numbers of lists worth a try: powers of two about the square root of the items."""
-    power = round(np.log2(max(num_items, 4)) / 2)
+    power = round(np.log2(num_items) / 2)
     ratios = LISTS_PER_ROOT if num_items <= LARGE_COLLECTION else LISTS_PER_ROOT[-1:]
-    return [ratio * 2**power for ratio in ratios if ratio * 2**power <= num_items]
-
-
-def tune_partition(
-    build: Build,
-    list_counts: Sequence[int],
-    queries: np.ndarray,
-    best_positions: np.ndarray,
-    code_length: int,
-    agreement: float,
-) -> Tuning:
-    """Choose the cheapest partition and number of probes that agree enough with a full search.
-
-    Args:
-        build: Makes a partition of so many lists.
-        list_counts: Numbers of lists to try.
-        queries: See `Partitioning`.
-        best_positions: `[queries, top_k]`, what a full search finds; -1 where there is no item.
-        code_length: Number of code positions.
-        agreement: See `Partitioning`.
-    """
-    curve: list[dict[str, Any]] = []
-    tunings: list[tuple[float, Tuning]] = []
-    for count in list_counts:
-        partition = build(count)
-        measured = measure_partition(partition, queries, best_positions)
-        curve += measured
-        enough = next(point for point in measured if point["agreement"] >= agreement)
-        cost = enough["items"] * code_length
-        cost += partition.centroids.size / MULTIPLICATIONS_PER_LOOKUP
-        tuning = Tuning(partition, enough["num_probes"], enough["agreement"], curve)
-        tunings.append((cost, tuning))
-    return min(tunings, key=lambda pair: pair[0])[1]
+    return [ratio * 2**power for ratio in ratios]
 
 
 def measure_partition(
@@ -87,25 +98,35 @@ def measure_partition(
     ranked = np.argsort(-(queries @ partition.directions.T), axis=1, kind="stable")
     ranks = np.argsort(ranked, axis=1)
     is_item = best_positions >= 0
+    num_items = np.maximum(is_item.sum(axis=1), 1)
     lists = list_of_item[np.maximum(best_positions, 0)]
     rank_of_best = np.take_along_axis(ranks, lists, axis=1)
-    items = np.cumsum(partition.lengths[ranked], axis=1).mean(axis=0)
-    return [
-        {
-            "num_lists": partition.num_lists,
-            "num_probes": int(probes),
-            "agreement": _mean_share((rank_of_best < probes) & is_item, is_item),
-            "items": float(items[probes - 1]),
-        }
-        for probes in _probe_counts(partition.num_lists)
-    ]
-
-
-def _mean_share(is_found: np.ndarray, is_item: np.ndarray) -> float:
-    return float(np.mean(is_found.sum(axis=1) / np.maximum(is_item.sum(axis=1), 1)))
+    looked_at = np.cumsum(partition.lengths[ranked], axis=1).mean(axis=0)
+    points = []
+    for probes in _probe_counts(partition.num_lists):
+        shares = ((rank_of_best < probes) & is_item).sum(axis=1) / num_items
+        points.append(
+            {
+                "num_lists": partition.num_lists,
+                "num_probes": probes,
+                "agreement": float(np.mean(shares)),
+                "items": float(looked_at[probes - 1]),
+            }
+        )
+    return points
 
 
 def _probe_counts(num_lists: int) -> list[int]:
     """1, 2, 3, 4, 6, 8, 12 ... and all."""
     counts = sorted({2**power * factor // 2 for power in range(32) for factor in (2, 3)})
     return [count for count in counts if count < num_lists] + [num_lists]
+
+
+def _find_exactly(
+    codebooks: Codebooks, codes: np.ndarray, queries: np.ndarray, top_k: int
+) -> np.ndarray:
+    """Positions int32 `[queries, top_k]` that a full search finds; -1 where there is no item."""
+    flat, embeddings = FlatCodes(codes), tf.constant(queries)
+    tables = codebooks.make_tables(embeddings)[:, : codes.shape[1]]
+    find = tf.function(lambda queries: flat.find(queries, top_k).positions, autograph=False)
+    return np.asarray(find(Queries(embeddings, tables)))

@@ -39,8 +39,8 @@ class PartitionedCodes(Storage):
         self.num_probes = num_probes
         self.exact = exact
         self._report = dict(report or {})
-        self.longest = int(np.diff(partition.splits).max(initial=0))
-        self.num_lists = len(partition.centroids)
+        self.longest = int(partition.lengths.max())
+        self.num_lists = partition.num_lists
         self.code_dtype = tf.as_dtype(codes.dtype)
         self.words = constant("words", pack_codes(codes[partition.order]))
         self.positions = constant("positions", partition.order)
@@ -50,7 +50,6 @@ class PartitionedCodes(Storage):
         self.radii = constant("radii", partition.radii)
 
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
-        """See `Storage`."""
         list_scores = tf.matmul(queries.embeddings, self.directions)
         bounds = None
         # A filter may leave few items: the search goes on until these are the best.
@@ -68,12 +67,10 @@ class PartitionedCodes(Storage):
         )
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
-        """See `Storage`."""
         rows = first_positions(self.positions, positions)
         return tf.stack(unpack_codes(tf.gather(self.words, rows), self.code_dtype), axis=1)
 
     def describe(self) -> dict[str, Any]:
-        """See `Storage`."""
         return {
             "kind": "partitioned",
             "num_lists": self.num_lists,

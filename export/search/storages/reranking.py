@@ -36,7 +36,6 @@ class RerankedCodes(Storage):
         self.words = constant("words", pack_codes(codes[:, num_first:]))
 
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
-        """See `Storage`."""
         first = queries._replace(tables=queries.tables[:, : self.num_first])
         found = self.coarse.find(first, tf.maximum(self.num_candidates, top_k))
         candidates = found._replace(positions=tf.maximum(found.positions, 0))
@@ -46,12 +45,10 @@ class RerankedCodes(Storage):
         return read_keys(best_keys(keys, top_k))
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
-        """See `Storage`."""
         fine = unpack_codes(tf.gather(self.words, positions), self.code_dtype)
         return tf.concat([self.coarse.codes_at(positions), tf.stack(fine, axis=1)], axis=1)
 
     def describe(self) -> dict[str, Any]:
-        """See `Storage`."""
         return {
             **self.coarse.describe(),
             "reranked_by": "levels",
