@@ -24,13 +24,13 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
 @pytest.fixture
-def rng() -> np.random.Generator:
+def rng():
     """Random numbers that are the same in every run."""
     return np.random.default_rng(SEED)
 
 
 @pytest.fixture(autouse=True)
-def _seed_keras() -> None:
+def _seed_keras():
     """Seeds Keras, unless the test does without it: importing it takes seconds."""
     keras = sys.modules.get("keras")
     if keras is not None and hasattr(keras, "utils"):

@@ -5,7 +5,6 @@ of unit codewords, embeddings are `[batch, embedding_dim]`.
 """
 
 import itertools
-from fractions import Fraction
 
 import numpy as np
 
@@ -77,28 +76,13 @@ def reconstruct_soft(embeddings, codebooks, alpha):
 
 def encode(embeddings, codebooks, *, unit_codewords=True):
     """Codes `[batch, num_subspaces]`."""
-    codebooks = unit(codebooks) if unit_codewords else codebooks
-    subvectors = unit(split(embeddings, len(codebooks)))
-    codes = np.zeros(subvectors.shape[:2], np.int64)
-    for row, m in np.ndindex(codes.shape):
-        codes[row, m] = assign_hard(subvectors[row, m], codebooks[m])
-    return codes
+    level = unit(codebooks) if unit_codewords else codebooks
+    return residual_encode(embeddings, embeddings, [level])
 
 
 def decode(codes, codebooks):
     """Reconstructions `[batch, embedding_dim]`: the named codewords, end to end."""
-    codebooks = unit(codebooks)
-    return np.array([np.concatenate([codebooks[m][k] for m, k in enumerate(row)]) for row in codes])
-
-
-def lookup_tables(queries, codebooks):
-    """`[queries, num_subspaces, num_codewords]`: inner products of unit vectors."""
-    codebooks = unit(codebooks)
-    subvectors = unit(split(queries, len(codebooks)))
-    tables = np.zeros((*subvectors.shape[:2], len(codebooks[0])))
-    for q, m, k in np.ndindex(tables.shape):
-        tables[q, m, k] = inner_product(subvectors[q, m], codebooks[m][k])
-    return tables
+    return residual_decode(codes, [unit(codebooks)])
 
 
 def unit_first(codebooks):
@@ -177,16 +161,6 @@ def residual_lookup_tables(queries, levels):
     return tables
 
 
-def segment_weights(num_frames, num_segments):
-    """`[num_segments, num_frames]`: the part of each segment's time that each frame fills."""
-    weights = np.zeros((num_segments, num_frames))
-    for s, f in np.ndindex(weights.shape):
-        start = max(Fraction(s, num_segments), Fraction(f, num_frames))
-        end = min(Fraction(s + 1, num_segments), Fraction(f + 1, num_frames))
-        weights[s, f] = max(Fraction(0), end - start) * num_segments
-    return weights
-
-
 def average_segments(frames, num_segments):
     """`[num_segments, dim]` of one clip: each frame is cut into as many slivers as segments.
 
@@ -224,10 +198,22 @@ FORMS = {
 
 
 def asymmetric_triplet_loss(
-    relevance, embeddings, quantized, form="softplus", scale=2.0, margin=0.0, hardness=0.0
+    relevance,
+    embeddings,
+    quantized,
+    form="softplus",
+    scale=2.0,
+    margin=0.0,
+    hardness=0.0,
+    weighing=None,
 ):
-    """`[batch]`: weighted mean over each anchor's valid triplets, 0 for an anchor without one."""
+    """`[batch]`: weighted mean over each anchor's valid triplets, 0 for an anchor without one.
+
+    The weights are those of the scores, or of the scores `weighing`.
+    """
     batch = len(embeddings)
+    scores = np.array([[inner_product(a, b) for b in quantized] for a in embeddings])
+    weighing = scores if weighing is None else weighing
     losses = np.zeros(batch)
     for anchor in range(batch):
         triplets, weights = [], []
@@ -236,10 +222,10 @@ def asymmetric_triplet_loss(
                 if anchor in (positive, negative):
                     continue
                 if relevance[anchor][positive] and not relevance[anchor][negative]:
-                    near = inner_product(embeddings[anchor], quantized[positive])
-                    far = inner_product(embeddings[anchor], quantized[negative])
-                    triplets.append(FORMS[form](scale * (far - near) + margin))
-                    weights.append(np.exp(hardness * (far - near)))
+                    difference = scores[anchor, negative] - scores[anchor, positive]
+                    triplets.append(FORMS[form](scale * difference + margin))
+                    difference = weighing[anchor, negative] - weighing[anchor, positive]
+                    weights.append(np.exp(hardness * difference))
         if triplets:
             losses[anchor] = np.average(triplets, weights=weights)
     return losses
@@ -272,3 +258,10 @@ def recall_at_k(scores, relevance, k):
     """Share of the orders of tied items that hold a relevant item among the first k."""
     hits = [any(relevance[i] for i in ranking[:k]) for ranking in orders_of_ties(list(scores))]
     return sum(hits) / len(hits)
+
+
+def relevant(query_labels, database_labels):
+    """`[queries, items]`: whether two items have the same label, or share one of several."""
+    if np.ndim(query_labels) == 1:
+        return np.equal.outer(query_labels, database_labels)
+    return np.array([[(q & d).any() for d in database_labels] for q in query_labels])

@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "attacks.py"
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills and forks as POSIX has them")
-def test_no_attack_ends_in_a_wrong_answer_or_a_traceback() -> None:
+def test_no_attack_ends_in_a_wrong_answer_or_a_traceback():
     finished = subprocess.run(
         [sys.executable, SCRIPT, "--count", "5"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

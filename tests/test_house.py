@@ -3,7 +3,6 @@
 import ast
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ DISTRIBUTION_OF = {
 BROUGHT_BY_TENSORFLOW = {"grpcio", "protobuf"}
 
 
-def imports_of(tree: ast.Module) -> Iterator[tuple[str, bool]]:
+def imports_of(tree):
     """Name of each package that is imported, and whether the file needs it to be loaded."""
     deferred = {
         id(inner)
@@ -43,7 +42,7 @@ def imports_of(tree: ast.Module) -> Iterator[tuple[str, bool]]:
         yield from ((name.split(".")[0], id(node) not in deferred) for name in names)
 
 
-def requirements() -> tuple[list[Requirement], list[Requirement]]:
+def requirements():
     """What setup.py always installs, and what its extras do."""
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     always = [

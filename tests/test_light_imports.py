@@ -12,19 +12,19 @@ HEAVY = "sorted({'keras', 'tensorflow'} & __import__('sys').modules.keys())"
 RUN = "import sys; sys.argv = ['tfpqn', *sys.argv[1:]]; from tfpqn.cli import main"
 
 
-def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_python(program, *arguments):
     command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("name", ["tfpqn", "tfpqn.datasets", "tfpqn.export.client"])
-def test_an_import_prints_nothing_and_brings_neither_keras_nor_tensorflow(name: str) -> None:
+def test_an_import_prints_nothing_and_brings_neither_keras_nor_tensorflow(name):
     done = run_python(f"import {name}; print({HEAVY})")
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 @pytest.mark.parametrize("options", [["--version"], ["--help"], ["train", "--help"]], ids=str)
-def test_help_and_version_come_without_keras(options: list[str]) -> None:
+def test_help_and_version_come_without_keras(options):
     done = run_python(
         f"{RUN}; import atexit; atexit.register(lambda: print({HEAVY})); main()", *options
     )
@@ -32,7 +32,7 @@ def test_help_and_version_come_without_keras(options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("package", [tfpqn, tfpqn.export], ids=["tfpqn", "tfpqn.export"])
-def test_every_public_name_is_there_when_it_is_first_used(package) -> None:
+def test_every_public_name_is_there_when_it_is_first_used(package):
     for name in package.__all__:
         assert getattr(package, name) is not None
         assert name in dir(package)
@@ -48,6 +48,6 @@ def test_every_public_name_is_there_when_it_is_first_used(package) -> None:
         "import tfpqn, keras; tfpqn.ops",
     ],
 )
-def test_keras_finds_the_classes_of_a_saved_network(program: str) -> None:
+def test_keras_finds_the_classes_of_a_saved_network(program):
     name = "tfpqn>ProductQuantizationNetwork"
     run_python(f"{program}; assert keras.saving.get_registered_object({name!r}) is not None")

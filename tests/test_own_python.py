@@ -5,14 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tfpqn._command_line import own_python
 
 
-def test_nothing_is_imported_from_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_imported_from_the_current_folder(tmp_path, monkeypatch):
     """However the folder came onto this process's path."""
     for name in ("wave", "json"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger runs')")
@@ -25,9 +21,7 @@ def test_nothing_is_imported_from_the_current_folder(
     assert origin == sys.modules["tfpqn"].__file__
 
 
-def test_package_that_lies_in_the_current_folder_is_found_there_last(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_package_that_lies_in_the_current_folder_is_found_there_last(monkeypatch):
     root = Path(sys.modules["tfpqn"].__file__).parent.parent
     monkeypatch.chdir(root)
     command = own_python("print(sys.path[-1], *sys.argv[1:])", "a b", "c")

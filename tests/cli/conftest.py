@@ -3,7 +3,6 @@
 import contextlib
 import io
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -22,7 +21,7 @@ class Result(NamedTuple):
     error: str
 
 
-def run_command(*arguments: Any) -> Result:
+def run_command(*arguments):
     output, error, former = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["tfpqn", *map(str, arguments)]
     try:
@@ -35,14 +34,14 @@ def run_command(*arguments: Any) -> Result:
     raise AssertionError("main must exit")
 
 
-def succeed(*arguments: Any) -> Result:
+def succeed(*arguments):
     result = run_command(*arguments)
     assert result.status == 0, result.error
     return result
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     """The road from training to an export, and query images."""
     folder = tmp_path_factory.mktemp("cli")
     run, index, model = folder / "run", folder / "index", folder / "models" / "1"
@@ -57,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(tmp_path):
     """Label folders of digits with names, and files that are no images."""
     images = load_protocol("digits").load().query
     for position in range(80):

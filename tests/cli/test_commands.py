@@ -71,19 +71,14 @@ def test_a_recipe_trains_as_its_row_says(tmp_path, monkeypatch):
 TRAIN = ("train", "--run-dir", "{new}")
 RECIPE = (*TRAIN, "--recipe", "cifar10-p1/embedding")
 EXPORT = ("export", "--run-dir", "{folder}/run", "--index", "{folder}/index", "--output")
-MODEL = "{folder}/models/1"
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["train"], "Missing option '--run-dir'"),
-        ([*TRAIN, "--bits", "23"], "bits must be a positive multiple"),
         ([*TRAIN, "--num-segments", "a"], "as in 1,2,4. Received: a"),
-        ([*TRAIN, "--protocol", "cifar10-5k", "--data-dir", "{new}"], "Get it once with"),
         ([*TRAIN, "--evaluate-every", "0"], "evaluate-every"),
-        ([*TRAIN, "--initial-run", "{folder}/none"], "The run folder must hold run.json"),
-        (["train", "--run-dir", "{folder}/run", "--bits", "8"], "bits=16 -> 8"),
         ([*RECIPE, "--bits", "12"], "--recipe settles all settings. Received: --bits as well"),
         ([*RECIPE, "--initial-run", "a"], "needs no --initial-run"),
         ([*RECIPE, "--weights", "a"], "starts from no weights. Received: 'a'"),
@@ -94,7 +89,6 @@ MODEL = "{folder}/models/1"
         (["evaluate", "--run-dir", "{folder}/run", "--videos", "a"], "whose items are clips"),
         (["index", "--run-dir", "{folder}/run", "--output", "{folder}/index"], "--overwrite"),
         ([*EXPORT[:3], "--index", "{new}", "--output", "{new}/1"], "manifest"),
-        ([*EXPORT, MODEL], "must be a new version"),
         ([*EXPORT, "{new}/1", "--partition", "many"], "number of lists, or auto. Received: 'many'"),
         ([*EXPORT, "{new}/1", "--exact"], "need lists: give partition"),
         (["search", "--model", "{folder}/models/2", "{folder}/digit.png"], "version folder"),

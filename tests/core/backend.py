@@ -62,6 +62,19 @@ def gradients(function, *inputs):
     return [to_numpy(gradient) for gradient in found]
 
 
+def numeric_gradient(function, x, step=1e-5):
+    """Central differences in float64."""
+    x, gradient = x.astype("float64"), np.zeros(x.shape)
+    for position in np.ndindex(x.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = x.copy()
+            moved[position] += sign * step
+            ends.append(function(moved))
+        gradient[position] = (ends[0] - ends[1]) / (2 * step)
+    return gradient
+
+
 def compiled(function, *examples):
     """The function compiled for arrays like the examples; TensorFlow is not told their length.
 

@@ -4,18 +4,13 @@ import numpy as np
 import pytest
 
 from tests.core.backend import assert_close, to_numpy
-from tests.core.networks import compiled_network, make_images, make_network
+from tests.training.tiny import build_network, compiled_network
 
 SIDES = {
     "quantized": ["quantized"],
     "embeddings": ["embeddings"],
     "both": ["embeddings", "quantized"],
 }
-
-
-@pytest.fixture
-def images_and_labels(rng):
-    return make_images(rng)
 
 
 @pytest.mark.parametrize("classified", SIDES)
@@ -51,7 +46,7 @@ def test_it_adds_its_weighted_mean_cross_entropy(images_and_labels, classified):
 )
 def test_bad_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        make_network(**{"num_classes": 4, **options})
+        build_network(**{"num_classes": 4, **options})
 
 
 def test_labels_that_are_no_classes_are_refused(images_and_labels):

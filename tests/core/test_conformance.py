@@ -8,6 +8,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from keras import ops
 
 from tests import reference
@@ -15,6 +17,7 @@ from tests.core.backend import (
     assert_close,
     assert_same,
     compiled,
+    few_examples,
     gradients,
     kept_dtype,
     only_tensorflow,
@@ -108,6 +111,64 @@ def take_weights_of(quantizer, row, **options):
     again.build((None, row.embedding_dim))
     again.set_weights(quantizer.get_weights())
     return again
+
+
+def build_from_loop_sizes(kind, num_segments, sizes, **options):
+    """A quantizer of the kind over embeddings, or over frames, of the sizes."""
+    num_levels, num_subspaces, num_codewords, subvector_dim = sizes
+    make = {
+        "product": product(num_subspaces, num_codewords),
+        "residual": residual(num_levels, num_subspaces, num_codewords),
+        "temporal": temporal(num_segments, num_subspaces, num_codewords, levels=num_levels),
+    }[kind]
+    quantizer = make(**options)
+    frames = (None,) if kind == "temporal" else ()
+    quantizer.build((None, *frames, num_subspaces * subvector_dim))
+    return quantizer
+
+
+def draw_codebooks(rng, quantizer):
+    """Of any length, and smaller from level to level: `[num_levels, ...]`, and given to it."""
+    shape = (quantizer.num_levels, *quantizer.codebooks.shape[-3:])
+    scales = 0.6 ** np.arange(shape[0])[:, None, None, None]
+    codebooks = (rng.normal(size=shape) * scales).astype("float32")
+    quantizer.codebooks.assign(codebooks.reshape(quantizer.codebooks.shape))
+    return codebooks
+
+
+@pytest.mark.parametrize(
+    ("kind", "tolerance", "detour"),
+    [("product", 1e-5, 1e-5), ("residual", 1e-5, 1e-4), ("temporal", 1e-4, 1e-4)],
+)
+@few_examples
+@given(
+    st.sampled_from([1, 2, 3, (1, 2), (2, 1, 4)]),
+    st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 9), st.integers(1, 4)),
+    st.floats(0.5, 20.0),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_soft_and_hard_quantization_match_the_loops(
+    kind, tolerance, detour, num_segments, sizes, alpha, unit_codewords, seed
+):
+    options = {"alpha": alpha, "unit_codewords": unit_codewords}
+    quantizer = build_from_loop_sizes(kind, num_segments, sizes, **options)
+    rng = np.random.default_rng(seed)
+    codebooks = draw_codebooks(rng, quantizer)
+    frames = (int(rng.integers(4, 7)),) if kind == "temporal" else ()
+    items = rng.normal(size=(5, *frames, sizes[1] * sizes[3])).astype("float32")
+    embeddings = reference.pool_clips(items, quantizer.pyramid) if frames else items
+    # Directions alone decide what training reconstructs.
+    soft = reference.reconstruct_soft(embeddings, codebooks[0], alpha)
+    assert_close(quantizer(items, training=True), soft, tolerance)
+    levels = reference.unit_first(codebooks) if unit_codewords else codebooks
+    # Codewords that are equally near, up to rounding, may be chosen either way.
+    codes = to_numpy(quantizer.encode(items))
+    assert codes.shape == (5, quantizer.code_length) == (5, codebooks[..., 0, 0].size)
+    assert reference.residual_detours(embeddings, soft, levels, codes).max() < detour
+    assert_close(quantizer.decode(codes), reference.residual_decode(codes, levels))
+    tables = reference.residual_lookup_tables(embeddings, levels)
+    assert_close(quantizer.lookup_tables(items), tables, tolerance)
 
 
 def test_shapes_and_dtypes_are_as_documented(row, quantizer, embeddings):
@@ -292,6 +353,50 @@ def test_the_fingerprint_is_that_of_the_codebooks(row, quantizer):
     assert again.codebook_fingerprint() != fingerprint
 
 
+def fingerprint_of_numbers(make, embedding_dim):
+    """Of a quantizer whose codebooks hold 0, 1, 2, and so on."""
+    quantizer = make()
+    quantizer.build((None, embedding_dim))
+    shape = quantizer.codebooks.shape
+    quantizer.codebooks.assign(np.arange(np.prod(shape)).reshape(shape))
+    return quantizer.codebook_fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("make", "embedding_dim", "digest"),
+    [
+        (product(2, 3), 8, "8ffe57198379e62041c45db7d8ebc8b2f981227254c001460438363b6db64b71"),
+        (residual(1, 2, 3), 8, "5e9289b0d583dea3aa958628454be5e9f170a4082c57362a0223555dd7e0d2d3"),
+        (residual(2, 2, 3), 8, "2e11a66637d2679d286d35b8621aba9ea5c3773d01a208f89ed4da980bf2fefa"),
+        (
+            temporal((1, 2), 1, 4),
+            12,
+            "c26321f5d9609eb524b3ec0275c0aecfe08bb7b447b6ea9abd9d6fb0b079c8e6",
+        ),
+    ],
+)
+def test_the_fingerprint_is_the_same_everywhere_and_for_ever(make, embedding_dim, digest):
+    """Indices on disk carry it: another digest for the same codebooks would refuse them all."""
+    assert fingerprint_of_numbers(make, embedding_dim) == digest
+
+
+def test_the_fingerprint_tells_layouts_of_the_same_numbers_apart():
+    layouts = [
+        (product(2, 3), 8),
+        (product(2, 3, **OWN_LENGTHS), 8),
+        (residual(1, 2, 3), 8),
+        (residual(2, 1, 3), 4),
+        (residual(2, 1, 3, **OWN_LENGTHS), 4),
+        (residual(3, 2, 2), 4),
+        (residual(2, 3, 2), 6),
+        *((temporal(segments, 1, 3), 14) for segments in (7, (1, 2, 4), (4, 2, 1))),
+    ]
+    prints = [fingerprint_of_numbers(*layout) for layout in layouts]
+    assert len(set(prints)) == len(layouts)
+    # 7 segments are the same however they are written.
+    assert fingerprint_of_numbers(temporal((7,), 1, 3), 14) in prints
+
+
 def test_what_needs_codebooks_is_refused_before_encoding_builds_the_layer(row, embeddings):
     quantizer = row.factory()
     codes = np.zeros((1, quantizer.code_length), "uint8")
@@ -405,6 +510,23 @@ def test_codebooks_that_tell_nothing_apart_are_refused(quantizer, bad):
     ],
 )
 def test_bad_arguments_are_refused(make, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (ResidualProductQuantization, {"num_levels": 0}, "num_levels must be an .*num_levels=0"),
+        (ResidualProductQuantization, {"beam_size": 0}, "beam_size must be an .*beam_size=0"),
+        (TemporalProductQuantization, {"levels": 0}, "levels must be an integer .*levels=0"),
+        (TemporalProductQuantization, {"num_segments": 0}, "num_segments must be .*num_segments=0"),
+        (TemporalProductQuantization, {"num_segments": None}, "must be .*num_segments=None"),
+        (TemporalProductQuantization, {"num_segments": (1, 0)}, "must be .*num_segments=0"),
+        (TemporalProductQuantization, {"num_segments": ()}, r"at least one .*num_segments=\(\)"),
+    ],
+)
+def test_bad_sizes_of_levels_and_segments_are_refused(make, options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
 

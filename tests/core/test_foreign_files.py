@@ -1,7 +1,6 @@
 """Whatever is wrong with a file of others, its reader gets one sentence that names it."""
 
 import struct
-from pathlib import Path
 
 import pytest
 
@@ -13,14 +12,14 @@ from tfpqn.files.foreign import read_json, reading
     [b"", b"{", b"[]", b"\xff\xfe{", b"[" * 100_000, b'{"a": ' * 100_000, b"9" * 5000]
     + [b'{"a": NaN}', b'{"a": 1e999}', b'{"a": -Infinity}'],
 )
-def test_what_is_no_json_object_of_finite_numbers_is_refused_by_name(tmp_path: Path, content):
+def test_what_is_no_json_object_of_finite_numbers_is_refused_by_name(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"run\.json' must be the record of a run.*Received: "):
         read_json(path, "the record of a run")
 
 
-def test_json_is_read_as_it_stands(tmp_path: Path):
+def test_json_is_read_as_it_stands(tmp_path):
     path = tmp_path / "run.json"
     path.write_text('{"a": [1, -2.5, null, "ä"]}', encoding="utf-8")
     assert read_json(path, "a record") == {"a": [1, -2.5, None, "ä"]}
@@ -52,6 +51,6 @@ def test_what_is_clear_already_stays_as_it_is(error):
     assert caught.value is error
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path: Path):
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "run.json", "a record")

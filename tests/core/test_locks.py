@@ -20,7 +20,7 @@ with exclusive(sys.argv[1], "index", inside=sys.argv[2] == "True"):
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path, inside: bool):
+def test_another_process_is_refused_until_the_holder_is_killed(tmp_path, inside):
     folder = tmp_path / "folder"
     command = [sys.executable, "-c", HOLD, str(folder), str(inside)]
     environment = {"PYTHONPATH": str(Path(locks.__file__).parent)}
@@ -37,7 +37,7 @@ def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path, i
     assert not [path for path in tmp_path.rglob("*") if path != folder]
 
 
-def test_the_same_thread_is_refused_too_and_a_link_names_the_same_folder(tmp_path: Path):
+def test_the_same_thread_is_refused_too_and_a_link_names_the_same_folder(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder")
     with exclusive(tmp_path / "link", "index"), exclusive(tmp_path / "other", "index"):
@@ -50,7 +50,7 @@ def test_a_lock_file_that_was_removed_while_it_was_opened_locks_nothing(tmp_path
     """Between opening and locking the former holder may remove the file: it is made anew."""
     try_lock, removed = locks.try_lock, []
 
-    def remove_first(descriptor: int) -> bool | None:
+    def remove_first(descriptor):
         if not removed:
             removed.append((tmp_path / ".folder.lock").unlink())
         return try_lock(descriptor)

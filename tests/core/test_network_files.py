@@ -4,29 +4,22 @@ import keras
 import pytest
 
 from tests.core.backend import assert_close
-from tests.core.networks import (
+from tests.training.tiny import (
     assert_same_outputs,
+    build_clip_network,
+    build_network,
     compiled_network,
-    make_clip_network,
-    make_images,
-    make_network,
     map_backbone,
 )
 from tfpqn.layers import TemporalProductQuantization
 from tfpqn.models import ProductQuantizationNetwork
 
 
-@pytest.fixture
-def images_and_labels(rng):
-    images, labels = make_images(rng)
-    return images.astype("float32"), labels
-
-
-@pytest.mark.parametrize("make", [make_network, make_clip_network])
+@pytest.mark.parametrize("make", [build_network, build_clip_network])
 def test_the_configuration_comes_back(make):
     options = {"quantizer": TemporalProductQuantization((1, 2), 2, 8, levels=2)}
     network = make(
-        **(options if make is make_clip_network else {}),
+        **(options if make is build_clip_network else {}),
         embedding_dim=6,
         center_embeddings=False,
         num_classes=4,
@@ -44,7 +37,7 @@ def test_the_configuration_comes_back(make):
 
 
 def test_a_configuration_of_an_earlier_version_is_read_where_it_means_the_same():
-    config = make_network().get_config()
+    config = build_network().get_config()
     ProductQuantizationNetwork.from_config({**config, "level_loss_weight": 0.0})
     with pytest.raises(ValueError, match="level_loss_weight is no longer an argument"):
         ProductQuantizationNetwork.from_config({**config, "level_loss_weight": 0.5})
@@ -65,7 +58,8 @@ def test_what_is_frozen_is_so_in_the_file_and_the_optimizer_goes_on(
 ):
     """Frozen before the network is built, where the backbone does not know its input."""
     images, labels = images_and_labels
-    network = make_network(make_backbone(), num_classes=4)
+    images = images.astype("float32")
+    network = build_network(make_backbone(), num_classes=4)
     for part in parts(network):
         part.trainable = False
     network = compiled_network(make=lambda: network)

@@ -21,16 +21,8 @@ def as_arrays(ranking):
     return np.array(scores, "float32"), np.array(relevance)
 
 
-@given(rankings)
-def test_average_precision_is_the_mean_over_all_orders_of_ties(ranking):
-    scores, relevance = as_arrays(ranking)
-    (found,) = average_precision(scores[None], relevance[None])
-    assert found == pytest.approx(reference.average_precision(scores, relevance), abs=1e-12)
-
-
-@settings(max_examples=50)
-@given(rankings, cutoffs)
-def test_average_precision_within_a_cutoff_is_the_mean_over_all_orders_of_ties(ranking, cutoff):
+@given(rankings, st.none() | cutoffs)
+def test_average_precision_is_the_mean_over_all_orders_of_ties(ranking, cutoff):
     scores, relevance = as_arrays(ranking)
     (found,) = average_precision(scores[None], relevance[None], cutoff)
     expected = reference.average_precision(scores, relevance, cutoff)

@@ -1,13 +1,16 @@
-"""Laws of residual product quantization as a layer, against loops over levels and residuals."""
+"""Laws of residual product quantization, and of its encoding by beam search."""
 
+import itertools
+
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import reference
 from tests.core.backend import assert_close, assert_same, few_examples, to_numpy
 from tfpqn.layers import ProductQuantization, ResidualProductQuantization
+from tfpqn.ops import assign_beam
 
 
 def build_from(codebooks, **options):
@@ -22,29 +25,6 @@ def draw_codebooks(rng, *shape):
     """Of any length, and smaller from level to level."""
     scales = 0.6 ** np.arange(shape[0])[:, None, None, None]
     return (rng.normal(size=shape) * scales).astype("float32")
-
-
-@few_examples
-@given(
-    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(2, 7), st.integers(1, 4)),
-    st.floats(0.5, 8.0),
-    st.booleans(),
-    st.integers(0, 2**32 - 1),
-)
-def test_soft_and_hard_quantization_match_the_loops(sizes, alpha, unit_codewords, seed):
-    rng = np.random.default_rng(seed)
-    codebooks = draw_codebooks(rng, *sizes)
-    embeddings = rng.normal(size=(3, sizes[1] * sizes[3])).astype("float32")
-    layer = build_from(codebooks, alpha=alpha, unit_codewords=unit_codewords)
-    soft = reference.reconstruct_soft(embeddings, codebooks[0], alpha)
-    assert_close(layer(embeddings, training=True), soft)
-    levels = reference.unit_first(codebooks) if unit_codewords else codebooks
-    # Codewords that are equally near, up to rounding, may be chosen either way.
-    codes = to_numpy(layer.encode(embeddings))
-    assert reference.residual_detours(embeddings, soft, levels, codes).max() < 1e-4
-    assert_close(layer.decode(codes), reference.residual_decode(codes, levels))
-    tables = reference.residual_lookup_tables(embeddings, levels)
-    assert_close(layer.lookup_tables(embeddings), tables)
 
 
 @pytest.mark.parametrize("unit_codewords", [True, False])
@@ -86,39 +66,90 @@ def test_the_codebooks_start_shorter_from_level_to_level():
     assert_close(lengths, np.array([1.0, 0.5, 0.25])[:, None, None] * np.ones((3, 2, 4)))
 
 
-@pytest.mark.parametrize(
-    ("shape", "digest"),
-    [
-        ((1, 2, 3, 4), "5e9289b0d583dea3aa958628454be5e9f170a4082c57362a0223555dd7e0d2d3"),
-        ((2, 2, 3, 4), "2e11a66637d2679d286d35b8621aba9ea5c3773d01a208f89ed4da980bf2fefa"),
-    ],
-)
-def test_the_fingerprint_is_the_same_everywhere_and_for_ever(shape, digest):
-    """Indices on disk carry it: another digest for the same codebooks would refuse them all."""
-    layer = build_from(np.arange(np.prod(shape)).reshape(shape))
-    assert layer.codebook_fingerprint() == digest
+# Beam search, against all sums of codewords
 
 
-def test_the_fingerprint_tells_layouts_of_the_same_numbers_apart():
-    numbers = np.arange(1.0, 25.0)
-    shapes = ((1, 2, 3, 4), (2, 1, 3, 4), (3, 2, 2, 2), (2, 3, 2, 2))
-    prints = {build_from(numbers.reshape(shape)).codebook_fingerprint() for shape in shapes}
-    prints.add(build_from(numbers.reshape(shapes[1]), unit_codewords=False).codebook_fingerprint())
-    product = ProductQuantization(2, 3)
-    product.build((None, 8))
-    product.codebooks.assign(numbers.reshape(2, 3, 4))
-    assert len(prints | {product.codebook_fingerprint()}) == len(shapes) + 2
+def draw(seed, num_levels, num_subspaces, num_codewords, subvector_dim, num_items=4):
+    rng = np.random.default_rng(seed)
+    codebooks = rng.normal(size=(num_levels, num_subspaces, num_codewords, subvector_dim))
+    targets = rng.normal(size=(num_items, num_subspaces, subvector_dim))
+    return targets.astype("float32"), codebooks.astype("float32")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_levels": 0}, "num_levels must be an integer of at least 1.*num_levels=0"),
-        ({"num_levels": 1.5}, "num_levels must be an integer .*num_levels=1.5"),
-        ({"beam_size": 0}, "beam_size must be an integer of at least 1.*beam_size=0"),
-        ({"beam_size": 1.5}, "beam_size must be an integer .*beam_size=1.5"),
-    ],
-)
-def test_bad_arguments_of_its_own_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        ResidualProductQuantization(**options)
+def errors_of(targets, codebooks, codes):
+    """Squared distances `[items, num_subspaces]` of the sums that codes name."""
+    subspaces = np.arange(targets.shape[1])
+    sums = sum(words[subspaces, level] for words, level in zip(codebooks, codes, strict=True))
+    return np.square(targets - sums).sum(axis=-1)
+
+
+def smallest_errors(targets, codebooks):
+    num_levels, num_subspaces, num_codewords, _ = codebooks.shape
+    all_codes = itertools.product(range(num_codewords), repeat=num_levels)
+    return np.min(
+        [
+            errors_of(targets, codebooks, np.array(codes)[:, None, None].repeat(num_subspaces, 2))
+            for codes in all_codes
+        ],
+        axis=0,
+    )
+
+
+def beam_codes(targets, codebooks, beam_size):
+    return [to_numpy(level) for level in assign_beam(targets, list(codebooks), beam_size)]
+
+
+SIZES = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(2, 5), st.integers(1, 4))
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@few_examples
+@given(SIZES, SEEDS)
+def test_a_beam_that_holds_every_sum_finds_the_nearest(sizes, seed):
+    targets, codebooks = draw(seed, *sizes)
+    codes = beam_codes(targets, codebooks, sizes[2] ** sizes[0])
+    assert_close(errors_of(targets, codebooks, codes), smallest_errors(targets, codebooks))
+
+
+@few_examples
+@given(SIZES, SEEDS)
+def test_a_beam_of_one_takes_the_nearest_codeword_at_each_level(sizes, seed):
+    targets, codebooks = draw(seed, *sizes)
+    left = targets.copy()
+    for words, codes in zip(codebooks, beam_codes(targets, codebooks, 1), strict=True):
+        distances = np.square(left[:, :, None] - words).sum(axis=-1)
+        chosen = np.take_along_axis(distances, codes[..., None], axis=-1)[..., 0]
+        assert_close(chosen, distances.min(axis=-1))
+        left = left - words[np.arange(sizes[1]), codes]
+
+
+def build(num_levels=3, num_subspaces=2, num_codewords=8, **options):
+    layer = ResidualProductQuantization(
+        num_levels, num_subspaces, num_codewords, unit_codewords=False, **options
+    )
+    layer.build((None, 12))
+    return layer
+
+
+@pytest.fixture
+def embeddings(rng):
+    return rng.normal(size=(300, 12)).astype("float32")
+
+
+def test_codes_of_a_wider_beam_are_nearer_to_what_they_stand_for(embeddings):
+    errors = []
+    for beam_size in (1, 4, 16):
+        keras.utils.set_random_seed(0)
+        layer = build(beam_size=beam_size)
+        soft, hard = (to_numpy(layer(embeddings, training=soft)) for soft in (True, False))
+        errors.append(np.square(soft - hard).sum(axis=-1).mean())
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_codes_by_any_beam_are_of_one_kind(embeddings):
+    narrow, wide = build(), build(beam_size=8)
+    wide.set_weights(narrow.get_weights())
+    codes = to_numpy(wide.encode(embeddings))
+    assert (codes != to_numpy(narrow.encode(embeddings))).any()
+    assert wide.codebook_fingerprint() == narrow.codebook_fingerprint()
+    assert_close(wide.decode(codes), narrow.decode(codes))

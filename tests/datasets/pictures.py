@@ -1,7 +1,7 @@
 """Image files as cameras and programs write them, and what a viewer shows of them."""
 
 import io
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -27,27 +27,34 @@ class Picture(NamedTuple):
     shown: np.ndarray
     tolerance: int = 0
 
-    def require(self, pixels: np.ndarray) -> None:
+    def require(self, pixels):
         """What was read is what is shown; of what is lossy, in the middle of each patch."""
         step = slice(8, None, 16) if self.tolerance else slice(None)
         read, shown = pixels[step, step].astype(int), self.shown[step, step].astype(float)
         np.testing.assert_allclose(read, shown, atol=self.tolerance)
 
 
-def save(pixels: Any, file_format: str, mode: str | None = None, **options: Any) -> bytes:
+def save(pixels, file_format, mode=None, **options):
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     file = io.BytesIO()
     (image.convert(mode) if mode else image).save(file, file_format, **options)
     return file.getvalue()
 
 
-def patches(seed: int = 0) -> np.ndarray:
+def write_image(path, seed=0, size=(6, 5)):
+    """A file of noise, and the folders that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def patches(seed=0):
     """Patches of few colours, large enough for what halves the resolution of colours."""
     colors = np.random.default_rng(seed).integers(20, 236, (2, 3, 3), dtype=np.uint8)
     return colors.repeat(16, axis=0).repeat(16, axis=1)
 
 
-def turned(file_format: str, orientation: int, **options: Any) -> Picture:
+def turned(file_format, orientation, **options):
     exif = Image.Exif()
     exif[0x010F], exif[ORIENTATION] = "maker", orientation
     stored = np.ascontiguousarray(STORED[orientation](patches()))
@@ -55,14 +62,14 @@ def turned(file_format: str, orientation: int, **options: Any) -> Picture:
     return Picture(save(stored, file_format, exif=exif, **options), patches(), tolerance)
 
 
-def transparent() -> tuple[np.ndarray, np.ndarray]:
+def transparent():
     """Colours with an opacity, and as they show on white."""
     opacity = np.array([[[0], [51], [255]], [[255], [204], [0]]]).repeat(16, 0).repeat(16, 1)
     on_white = np.rint((patches() * opacity + 255.0 * (255 - opacity)) / 255).astype(np.uint8)
     return np.concatenate([patches(), opacity.astype(np.uint8)], axis=-1), on_white
 
 
-def make_pictures() -> dict[str, Picture]:
+def make_pictures():
     """One of each kind that differs from a plain one, by a name that ends with its suffix."""
     grey = np.repeat(patches()[..., :1], 3, axis=-1)
     rgba, on_white = transparent()

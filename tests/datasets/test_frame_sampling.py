@@ -12,14 +12,14 @@ SEEDS = st.integers(-(2**63), 2**63 - 1)
 
 
 @given(LENGTHS, COUNTS)
-def test_uniform_sampling_takes_the_middle_of_each_stretch(length: int, count: int) -> None:
+def test_uniform_sampling_takes_the_middle_of_each_stretch(length, count):
     chosen = choose_frames(length, count)
     assert chosen.dtype == np.int64
     assert chosen.tolist() == [(2 * i + 1) * length // (2 * count) for i in range(count)]
 
 
 @given(LENGTHS, COUNTS, SEEDS)
-def test_jittered_sampling_stays_in_each_stretch(length: int, count: int, seed: int) -> None:
+def test_jittered_sampling_stays_in_each_stretch(length, count, seed):
     chosen = choose_frames(length, count, seed)
     np.testing.assert_array_equal(chosen, choose_frames(length, count, seed))
     assert chosen.dtype == np.int64
@@ -30,7 +30,7 @@ def test_jittered_sampling_stays_in_each_stretch(length: int, count: int, seed: 
     assert np.all(np.diff(chosen) >= 0)
 
 
-def test_every_frame_of_a_stretch_is_drawn_equally_often() -> None:
+def test_every_frame_of_a_stretch_is_drawn_equally_often():
     draws = np.array([choose_frames(12, 4, number) for number in range(3000)])
     for stretch in range(4):
         counts = np.bincount(draws[:, stretch] - 3 * stretch, minlength=3)

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from tests.datasets.pictures import PICTURES, save
+from tests.datasets.pictures import PICTURES, save, write_image
 from tfpqn.datasets import ImageFolder, make_plain
 from tfpqn.datasets.images.decoding import decode_image_bytes
 from tfpqn.datasets.labelled_files import describe_kinds
@@ -17,14 +16,8 @@ BROKEN_IDS = {"ant/corrupt.png", "ant/empty.gif", "bee/text.jpg", "bee/truncated
 HIDDEN = ".ipynb_checkpoints .git .@__thumb __MACOSX @eaDir #recycle $RECYCLE.BIN".split()
 
 
-def write_image(path: Path, seed: int = 0, size: tuple[int, int] = SHAPE[:2]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """Images of several formats and sizes, one of them without a label."""
     names = ["bee/1.png", "bee/2.JPG", "bee/old/3.gif", "ant/4.bmp", "ant/ü b.PNG", "loose.jpeg"]
     for seed, name in enumerate(names):
@@ -33,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def broken(folder: Path) -> Path:
+def broken(folder):
     """The folder with files in it that cannot be read."""
     whole = (folder / "bee" / "1.png").read_bytes()
     (folder / "ant" / "corrupt.png").write_bytes(whole[:20] + b"\0" * 20 + whole[40:])
@@ -43,7 +36,7 @@ def broken(folder: Path) -> Path:
     return folder
 
 
-def read_all(images: ImageFolder, batch_size: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def read_all(images, batch_size=4):
     batches = list(images.batches(batch_size))
     return (
         np.concatenate([batch.images for batch in batches]),
@@ -51,7 +44,7 @@ def read_all(images: ImageFolder, batch_size: int = 4) -> tuple[np.ndarray, np.n
     )
 
 
-def test_ids_and_labels_follow_the_paths_below_the_folder(folder: Path) -> None:
+def test_ids_and_labels_follow_the_paths_below_the_folder(folder):
     ids = ["ant/4.bmp", "ant/ü b.PNG", "bee/1.png", "bee/2.JPG", "bee/old/3.gif", "loose.jpeg"]
     images = ImageFolder(folder, SHAPE)
     assert images.ids.tolist() == ids
@@ -59,7 +52,7 @@ def test_ids_and_labels_follow_the_paths_below_the_folder(folder: Path) -> None:
     assert (images.label_names, images.labels.tolist()) == (("ant", "bee"), [0, 0, 1, 1, 1, -1])
 
 
-def test_names_that_are_not_utf8_give_ids_that_are(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_give_ids_that_are(tmp_path):
     """Such names come from old disks; reports and indexes hold UTF-8 alone."""
     names = [b"caf\xe9/1.png", b"caf\xe9/\xfc.png", b"caf\xe9/\xff.png"]
     try:
@@ -73,7 +66,7 @@ def test_names_that_are_not_utf8_give_ids_that_are(tmp_path: Path) -> None:
     assert images.labels.tolist() == [0, 0, 0]
 
 
-def test_other_files_are_counted_by_their_kind(folder: Path) -> None:
+def test_other_files_are_counted_by_their_kind(folder):
     for name in ("1.HEIC", "2.heic", "notes.txt", "no suffix"):
         (folder / "ant" / name).touch()
     (folder / "bee" / "lost.png").symlink_to("nowhere")
@@ -85,7 +78,7 @@ def test_other_files_are_counted_by_their_kind(folder: Path) -> None:
     assert describe_kinds(images.passed_over).startswith("2 .heic, ")
 
 
-def test_hidden_folders_and_files_are_neither_labels_nor_items(folder: Path) -> None:
+def test_hidden_folders_and_files_are_neither_labels_nor_items(folder):
     before = ImageFolder(folder, SHAPE)
     for name in HIDDEN:
         write_image(folder / name / "1.png")
@@ -100,7 +93,7 @@ def test_hidden_folders_and_files_are_neither_labels_nor_items(folder: Path) -> 
     assert len(ImageFolder(folder / ".git", SHAPE)) == 1
 
 
-def test_links_are_followed_and_circles_end(folder: Path, tmp_path: Path) -> None:
+def test_links_are_followed_and_circles_end(folder, tmp_path):
     write_image(tmp_path / "elsewhere" / "deep" / "1.png")
     (folder / "cat").symlink_to(tmp_path / "elsewhere")
     (folder / "bee" / "more").symlink_to(folder / "ant")
@@ -118,7 +111,7 @@ def test_links_are_followed_and_circles_end(folder: Path, tmp_path: Path) -> Non
     }
 
 
-def test_pictures_of_all_kinds_are_items_and_those_too_large_are_skipped(tmp_path: Path) -> None:
+def test_pictures_of_all_kinds_are_items_and_those_too_large_are_skipped(tmp_path):
     for name, picture in PICTURES.items():
         (tmp_path / name).write_bytes(picture.data)
     (tmp_path / "large.png").write_bytes(save(np.zeros((6000, 6000), bool), "PNG"))
@@ -129,9 +122,7 @@ def test_pictures_of_all_kinds_are_items_and_those_too_large_are_skipped(tmp_pat
 
 
 @pytest.mark.parametrize("batch_size", [3, 100])
-def test_broken_files_are_skipped_and_named_and_the_others_decoded_in_order(
-    broken: Path, batch_size: int
-) -> None:
+def test_broken_files_are_skipped_and_named_and_the_others_decoded_in_order(broken, batch_size):
     images = ImageFolder(broken, SHAPE)
     pixels, positions = read_all(images, batch_size)
     assert set(images.skipped) == BROKEN_IDS
@@ -146,12 +137,10 @@ def test_broken_files_are_skipped_and_named_and_the_others_decoded_in_order(
         np.testing.assert_array_equal(image, decode_image_bytes(data, SHAPE))
 
 
-def test_files_that_vanished_or_that_the_system_refuses_are_skipped(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_vanished_or_that_the_system_refuses_are_skipped(folder, monkeypatch):
     read_bytes = Path.read_bytes
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path):
         if path.name == "2.JPG":
             raise PermissionError(13, "Permission denied")
         return read_bytes(path)
@@ -164,7 +153,7 @@ def test_files_that_vanished_or_that_the_system_refuses_are_skipped(
     assert "Permission denied" in images.skipped["bee/2.JPG"]
 
 
-def test_readable_leaves_the_broken_files_out_and_still_names_them(broken: Path) -> None:
+def test_readable_leaves_the_broken_files_out_and_still_names_them(broken):
     images = ImageFolder(broken, SHAPE).readable()
     assert set(images.skipped) == BROKEN_IDS
     assert len(images) == len(images.labels) == 6
@@ -178,7 +167,7 @@ def test_readable_leaves_the_broken_files_out_and_still_names_them(broken: Path)
         images.subset(np.isin(images.ids, ["ant/empty.gif", "bee/text.jpg"])).readable()
 
 
-def test_a_folder_held_in_memory_holds_the_same_items_unless_it_is_too_large(broken: Path) -> None:
+def test_a_folder_held_in_memory_holds_the_same_items_unless_it_is_too_large(broken):
     images = ImageFolder(broken, SHAPE).readable()
     pixels, _ = read_all(images)
     held = images.held_in_memory(pixels.nbytes)
@@ -190,7 +179,7 @@ def test_a_folder_held_in_memory_holds_the_same_items_unless_it_is_too_large(bro
     assert images.held_in_memory(pixels.nbytes - 1) is images
 
 
-def test_what_is_no_folder_of_images_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_what_is_no_folder_of_images_is_refused(folder, tmp_path):
     for path in (tmp_path / "nowhere", folder / "bee" / "1.png"):
         with pytest.raises(FileNotFoundError, match=f"must exist. Received: '{path}'"):
             ImageFolder(path, SHAPE)

@@ -19,7 +19,7 @@ BRIGHTNESS = np.array([0.299, 0.587, 0.114])
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_every_kind_is_read_as_a_viewer_shows_it(name: str) -> None:
+def test_every_kind_is_read_as_a_viewer_shows_it(name):
     picture = PICTURES[name]
     plain = make_plain(picture.data)
     assert (plain == picture.data) == (not name.endswith(CONVERTED))
@@ -45,7 +45,7 @@ READ_IN_GRAPH = tf.function(
     before=st.sampled_from([b"", b"\xff\xe2\x00\x08profil", b"\xff\xfe\x00\x06Exif"]),
     cut=st.integers(0, 60),
 )
-def test_a_mark_is_found_wherever_exif_data_hold_it(mark, endian, others, gap, before, cut) -> None:
+def test_a_mark_is_found_wherever_exif_data_hold_it(mark, endian, others, gap, before, cut):
     """A mark that says nothing, and one that is cut off, leaves the picture as it is."""
     entries = [struct.pack(endian + "HHII", tag, 4, 1, 7) for tag in others]
     entries.append(struct.pack(endian + "HHIHH", ORIENTATION, 3, 1, mark, 0))
@@ -62,7 +62,7 @@ def test_a_mark_is_found_wherever_exif_data_hold_it(mark, endian, others, gap, b
         Picture(marked, patches(), 4).require(read(marked).numpy())
 
 
-def test_an_image_beyond_the_limit_is_refused_by_its_header() -> None:
+def test_an_image_beyond_the_limit_is_refused_by_its_header():
     data = save(np.zeros((6000, 6000), bool), "PNG")
     sentence = rf"at most {MAX_PIXELS} pixels\. Received one of 36000000"
     with pytest.raises(ValueError, match=sentence):
@@ -76,7 +76,7 @@ def test_an_image_beyond_the_limit_is_refused_by_its_header() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PICTURES if name.endswith(CONVERTED)])
-def test_broken_files_are_refused_in_a_sentence(name: str) -> None:
+def test_broken_files_are_refused_in_a_sentence(name):
     data = PICTURES[name].data
     rng = np.random.default_rng(0)
     for length in (20, len(data) // 2):

@@ -1,12 +1,10 @@
 """Laws of prepared clips and of the HMDB-51 builder, from a small manual directory to batches."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tests.datasets.videos import encode_video, number_of
+from tests.datasets.videos import encode_video, numbers_of
 from tfpqn.datasets import load_protocol
 from tfpqn.datasets.clips import tfds_clips
 from tfpqn.datasets.clips.frame_sampling import choose_frames
@@ -23,7 +21,7 @@ VIDEOS = {
 
 
 @pytest.fixture(scope="module")
-def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def manual(tmp_path_factory):
     folder = tmp_path_factory.mktemp("manual")
     lists = folder / "testTrainMulti_7030_splits"
     lists.mkdir()
@@ -39,41 +37,37 @@ def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data_dir(manual: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(manual, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     prepare(manual, folder, "array_record")
     return folder
 
 
-def prepare(manual: Path, folder: Path, file_format: str) -> None:
+def prepare(manual, folder, file_format):
     config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
     builder = tfds.builder("hmdb51/split_1", data_dir=folder)
     builder.download_and_prepare(file_format=file_format, download_config=config)
 
 
-def test_lists_say_which_videos_of_the_51_actions_train_and_which_test(manual: Path) -> None:
+def test_lists_say_which_videos_of_the_51_actions_train_and_which_test(manual):
     assert sorted(set(LABEL_NAMES)) == LABEL_NAMES and len(LABEL_NAMES) == 51
     for part, names in (("train", ["r0.avi", "w0.avi", "w1.avi"]), ("test", ["r1.avi", "w2.avi"])):
         assert [path.name for path in list_videos(manual, 1, part)] == names
 
 
-def test_missing_videos_and_lists_are_named(manual: Path) -> None:
+def test_missing_videos_and_lists_are_named(manual):
     with pytest.raises(FileNotFoundError, match=r"2 of 2 missing, the first: .*run.r9\.avi"):
         list_videos(manual, 2, "train")
     with pytest.raises(FileNotFoundError, match="lists of split 3. Received: none"):
         list_videos(manual, 3, "train")
 
 
-def make(data_dir: Path, first_id: int = 0) -> TfdsClips:
+def make(data_dir, first_id=0):
     shape = (48, 64, 3)
     return TfdsClips("hmdb51/split_1", "train", shape, 4, data_dir=data_dir, first_id=first_id)
 
 
-def numbers_of(clip: np.ndarray) -> list[int]:
-    return [number_of(frame) for frame in clip]
-
-
-def test_prepared_set_gives_the_protocol_its_clips(data_dir: Path) -> None:
+def test_prepared_set_gives_the_protocol_its_clips(data_dir):
     splits = load_protocol("hmdb51-1").load(data_dir, num_frames=4)
     assert splits.train is splits.database
     assert splits.query.mirrors_alike
@@ -86,7 +80,7 @@ def test_prepared_set_gives_the_protocol_its_clips(data_dir: Path) -> None:
     assert not set(splits.database.ids) & set(splits.query.ids)
 
 
-def test_subset_keeps_frames_labels_and_ids_together(data_dir: Path) -> None:
+def test_subset_keeps_frames_labels_and_ids_together(data_dir):
     clips = make(data_dir, first_id=6)
     assert clips.ids.tolist() == [6, 7, 8]
     part = clips.subset(np.array([2, 1])).subset(np.array([1]))
@@ -94,9 +88,7 @@ def test_subset_keeps_frames_labels_and_ids_together(data_dir: Path) -> None:
     np.testing.assert_array_equal(part.read_item(0), clips.read_item(1))
 
 
-def test_only_the_frames_that_a_seed_draws_are_decoded(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_frames_that_a_seed_draws_are_decoded(data_dir, monkeypatch):
     decode, decoded = tfds_clips.decode_image_bytes, []
     monkeypatch.setattr(
         tfds_clips, "decode_image_bytes", lambda *given: decoded.append(given) or decode(*given)
@@ -108,7 +100,7 @@ def test_only_the_frames_that_a_seed_draws_are_decoded(
     assert len(decoded) == 12
 
 
-def test_set_without_random_access_is_refused_with_the_remedy(manual: Path, tmp_path: Path) -> None:
+def test_set_without_random_access_is_refused_with_the_remedy(manual, tmp_path):
     prepare(manual, tmp_path, "tfrecord")
     with pytest.raises(FileNotFoundError, match="lies as tfrecord") as caught:
         make(tmp_path)

@@ -7,30 +7,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from tfpqn.datasets import (
-    ImageArrays,
-    ImageFolder,
-    Splits,
-    load_protocol,
-    protocol_names,
-    split_folder,
-)
+from tests.datasets.pictures import write_image
+from tfpqn.datasets import ImageArrays, ImageFolder, load_protocol, protocol_names, split_folder
 
 
 @pytest.fixture(scope="module")
-def digits() -> Splits:
+def digits():
     return load_protocol("digits").load(None)
 
 
-def test_unknown_protocol_lists_the_known() -> None:
+def test_unknown_protocol_lists_the_known():
     with pytest.raises(ValueError, match="Received: 'mnist'") as caught:
         load_protocol("mnist")
     assert all(repr(name) in str(caught.value) for name in protocol_names())
 
 
-def test_digits_have_the_sizes_of_their_description(digits: Splits) -> None:
+def test_digits_have_the_sizes_of_their_description(digits):
     assert (len(digits.train), len(digits.database), len(digits.query)) == (1437, 1437, 360)
     assert np.bincount(digits.query.labels).tolist() == [36] * 10
     assert digits.database.label_names == tuple("0123456789")
@@ -41,13 +34,13 @@ def test_digits_have_the_sizes_of_their_description(digits: Splits) -> None:
         assert (part.images.min(), part.images.max()) == (0, 255)
 
 
-def test_digits_are_split_the_same_way_every_time(digits: Splits) -> None:
+def test_digits_are_split_the_same_way_every_time(digits):
     again = load_protocol("digits").load(Path("anything"))
     assert again.describe() == digits.describe()
     np.testing.assert_array_equal(again.query.images, digits.query.images)
 
 
-def test_missing_cifar10_says_how_to_get_it(tmp_path: Path) -> None:
+def test_missing_cifar10_says_how_to_get_it(tmp_path):
     message = r"tensorflow_datasets\.load\('cifar10', data_dir=.*--data-dir"
     with pytest.raises(FileNotFoundError, match=message) as caught:
         load_protocol("cifar10-5k").load(tmp_path / "nothing here")
@@ -55,14 +48,14 @@ def test_missing_cifar10_says_how_to_get_it(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing here").exists()
 
 
-def labelled(*counts: int) -> ImageArrays:
+def labelled(*counts):
     """So many images of label 0, of label 1, and so on, shuffled."""
     labels = np.repeat(np.arange(len(counts)), counts)
     np.random.default_rng(0).shuffle(labels)
     return ImageArrays(np.zeros((len(labels), 2, 2, 1), np.uint8), labels)
 
 
-def sides(splits: Splits) -> dict[str, bool]:
+def sides(splits):
     """Id as text -> whether the item is a query; an item is on one side."""
     query, rest = set(map(str, splits.query.ids)), set(map(str, splits.database.ids))
     assert not query & rest
@@ -70,7 +63,7 @@ def sides(splits: Splits) -> dict[str, bool]:
     return dict.fromkeys(query, True) | dict.fromkeys(rest, False)
 
 
-def named(labels: np.ndarray, seed: int) -> ImageArrays:
+def named(labels, seed):
     """Images with random ids that look like paths."""
     numbers = np.random.default_rng(seed).permutation(10**6)[: len(labels)]
     ids = np.array([f"photos/{number}.jpg" for number in numbers], object)
@@ -78,7 +71,7 @@ def named(labels: np.ndarray, seed: int) -> ImageArrays:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4])
-def test_folder_gives_a_share_of_each_label_as_queries(share: float) -> None:
+def test_folder_gives_a_share_of_each_label_as_queries(share):
     splits = split_folder(labelled(2000, 900, 2), share)
     assert len(sides(splits)) == 2902
     queries = np.bincount(splits.query.labels)
@@ -93,9 +86,7 @@ def test_folder_gives_a_share_of_each_label_as_queries(share: float) -> None:
     share=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
     seed=st.integers(0, 99),
 )
-def test_an_item_that_comes_or_goes_moves_no_other(
-    counts: list[int], share: float, seed: int
-) -> None:
+def test_an_item_that_comes_or_goes_moves_no_other(counts, share, seed):
     """But one of its label, where the label has no query, or no other item, by the hash alone."""
     images = named(np.repeat(np.arange(len(counts)), counts), seed)
     everything = sides(split_folder(images, share))
@@ -113,13 +104,13 @@ def test_an_item_that_comes_or_goes_moves_no_other(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.9, 0.99])
-def test_each_label_of_a_folder_is_on_both_sides(share: float) -> None:
+def test_each_label_of_a_folder_is_on_both_sides(share):
     for seed in range(20):
         splits = split_folder(named(np.repeat(np.arange(3), (20, 2, 3)), seed), share)
         assert set(splits.query.labels) == set(splits.database.labels) == {0, 1, 2}
 
 
-def test_items_of_a_group_are_never_parted() -> None:
+def test_items_of_a_group_are_never_parted():
     rng = np.random.default_rng(1)
     images, groups = named(np.arange(400) % 4, 0), rng.integers(60, size=400)
     splits = split_folder(images, groups=groups)
@@ -134,7 +125,7 @@ def test_items_of_a_group_are_never_parted() -> None:
         split_folder(images, groups=np.zeros(400))
 
 
-def test_items_of_several_labels_are_split_too() -> None:
+def test_items_of_several_labels_are_split_too():
     rng = np.random.default_rng(2)
     labels = (rng.random((300, 5)) < 0.3).astype(np.int64)
     splits = split_folder(named(labels, 0))
@@ -143,7 +134,7 @@ def test_items_of_several_labels_are_split_too() -> None:
     assert (splits.train.labels.sum(axis=0) > 0).all()
 
 
-def test_known_items_keep_their_side_and_the_hash_decides_on_others() -> None:
+def test_known_items_keep_their_side_and_the_hash_decides_on_others():
     images = named(np.arange(60) % 2, 3)
     expected = sides(split_folder(images))
     known = {id_: not side for id_, side in list(expected.items())[:30]}
@@ -151,13 +142,13 @@ def test_known_items_keep_their_side_and_the_hash_decides_on_others() -> None:
 
 
 @pytest.mark.parametrize("share", [-0.5, 1.0, 3.0])
-def test_share_that_leaves_a_side_empty_is_refused(share: float) -> None:
+def test_share_that_leaves_a_side_empty_is_refused(share):
     with pytest.raises(ValueError, match=rf"query_share.*{share}"):
         split_folder(labelled(20, 20), share)
 
 
 @pytest.mark.parametrize("counts", [(5,), (5, 1)])
-def test_folder_needs_two_labels_with_two_images_each(counts: tuple[int, ...]) -> None:
+def test_folder_needs_two_labels_with_two_images_each(counts):
     expected = re.escape(str(dict(enumerate(counts))))
     with pytest.raises(ValueError, match=f"at least two labels .*Received: {expected}"):
         split_folder(labelled(*counts))
@@ -165,11 +156,10 @@ def test_folder_needs_two_labels_with_two_images_each(counts: tuple[int, ...]) -
         split_folder(labelled(1), labelled=False)
 
 
-def test_unlabelled_images_of_a_folder_take_no_part(tmp_path: Path) -> None:
+def test_unlabelled_images_of_a_folder_take_no_part(tmp_path):
     names = ["loose.png", *(f"{label}/{i}.png" for label in ("ant", "bee") for i in range(4))]
     for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
+        write_image(tmp_path / name)
     splits = split_folder(ImageFolder(tmp_path, (4, 4, 3)).readable())
     assert sorted([*splits.database.ids, *splits.query.ids]) == sorted(names[1:])
 

@@ -1,8 +1,6 @@
 """Laws of the training batches of images and clips: they depend on seed and step alone."""
 
 import itertools
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,17 +9,16 @@ from PIL import Image
 from tfpqn.datasets import ClipArrays, ImageArrays, ImageFolder, TrainingBatches
 
 SHAPE = (6, 7, 3)
-Batch = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture
-def images(rng: np.random.Generator) -> ImageArrays:
+def images(rng):
     """Twenty random images; the label of each is its position."""
     return ImageArrays(rng.integers(0, 256, (20, *SHAPE), dtype=np.uint8), np.arange(20))
 
 
 @pytest.fixture
-def clips(rng: np.random.Generator) -> ClipArrays:
+def clips(rng):
     """Twenty random clips of 5 to 24 frames; the label of each is its position."""
     offsets = np.cumsum([0, *range(5, 25)])
     frames = rng.integers(0, 256, (offsets[-1], 6, 7, 1), dtype=np.uint8)
@@ -29,7 +26,7 @@ def clips(rng: np.random.Generator) -> ClipArrays:
 
 
 @pytest.fixture
-def folder(images: ImageArrays, tmp_path: Path) -> ImageFolder:
+def folder(images, tmp_path):
     """The first ten images as files, each with a label of its own."""
     for label, image in enumerate(images.images[:10]):
         path = tmp_path / f"{label}" / "1.png"
@@ -38,11 +35,11 @@ def folder(images: ImageArrays, tmp_path: Path) -> ImageFolder:
     return ImageFolder(tmp_path, SHAPE)
 
 
-def take(batches: TrainingBatches, count: int, first_step: int = 0) -> list[Batch]:
+def take(batches, count, first_step=0):
     return list(itertools.islice(batches.arrays(first_step), count))
 
 
-def assert_same(first: list[Batch], second: list[Batch]) -> None:
+def assert_same(first, second):
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
@@ -53,9 +50,7 @@ EVERYTHING = {"min_area": 0.3, "color_jitter": 0.4, "cutout": 2, "views": 2, "au
 
 @pytest.mark.parametrize("settings", [{}, {"augment": True}, EVERYTHING], ids=len)
 @pytest.mark.parametrize("items", ["images", "clips", "folder"])
-def test_batch_of_a_step_does_not_depend_on_where_the_stream_began(
-    items: str, settings: dict[str, Any], request: pytest.FixtureRequest
-) -> None:
+def test_batch_of_a_step_does_not_depend_on_where_the_stream_began(items, settings, request):
     batches = TrainingBatches(request.getfixturevalue(items), 6, seed=3, **settings)
     stream = take(batches, 9)
     # The middle of an epoch, the ends of epochs, and a step before each.
@@ -66,9 +61,7 @@ def test_batch_of_a_step_does_not_depend_on_where_the_stream_began(
 
 
 @pytest.mark.parametrize("items", ["images", "clips", "folder"])
-def test_dataset_gives_the_arrays_and_ends_where_it_is_told_to(
-    items: str, request: pytest.FixtureRequest
-) -> None:
+def test_dataset_gives_the_arrays_and_ends_where_it_is_told_to(items, request):
     source = request.getfixturevalue(items)
     batches = TrainingBatches(source, 6, augment=True)
     pixels, labels = batches.dataset().element_spec
@@ -77,7 +70,7 @@ def test_dataset_gives_the_arrays_and_ends_where_it_is_told_to(
     assert not list(batches.dataset(2, 0))
 
 
-def test_each_epoch_is_another_permutation(images: ImageArrays) -> None:
+def test_each_epoch_is_another_permutation(images):
     assert TrainingBatches(images, 6).steps_per_epoch == 3  # the last two are left out
     stream = take(TrainingBatches(images, 5), 20)
     orders = np.concatenate([labels for _, labels in stream]).reshape(5, 20)
@@ -86,9 +79,7 @@ def test_each_epoch_is_another_permutation(images: ImageArrays) -> None:
 
 
 @pytest.mark.parametrize("items", ["images", "folder"])
-def test_images_stay_with_their_labels(
-    items: str, images: ImageArrays, request: pytest.FixtureRequest
-) -> None:
+def test_images_stay_with_their_labels(items, images, request):
     for pixels, labels in take(TrainingBatches(request.getfixturevalue(items), 6), 8):
         assert pixels.dtype == np.uint8
         np.testing.assert_array_equal(pixels, images.images[labels])
@@ -96,9 +87,7 @@ def test_images_stay_with_their_labels(
 
 @pytest.mark.parametrize("items", ["images", "clips"])
 @pytest.mark.parametrize("augment", [False, True])
-def test_seeds_differ_and_equal_seeds_agree(
-    items: str, augment: bool, request: pytest.FixtureRequest
-) -> None:
+def test_seeds_differ_and_equal_seeds_agree(items, augment, request):
     source = request.getfixturevalue(items)
     first, again, second = (
         take(TrainingBatches(source, 20, seed=seed, augment=augment), 1) for seed in (1, 1, 2)
@@ -109,9 +98,7 @@ def test_seeds_differ_and_equal_seeds_agree(
     assert np.array_equal(*in_order) == (not augment)
 
 
-def test_others_of_the_batch_stand_in_for_what_can_no_longer_be_read(
-    folder: ImageFolder, images: ImageArrays
-) -> None:
+def test_others_of_the_batch_stand_in_for_what_can_no_longer_be_read(folder, images):
     batches = TrainingBatches(folder, 10)
     (folder.folder / "2" / "1.png").unlink()
     pixels, labels = next(batches.arrays())
@@ -123,7 +110,7 @@ def test_others_of_the_batch_stand_in_for_what_can_no_longer_be_read(
         next(batches.arrays())
 
 
-def flips_and_shifts(image: np.ndarray, max_shift: int) -> dict[bytes, tuple[bool, int, int]]:
+def flips_and_shifts(image, max_shift):
     """(flip, row, column) of every image that augmentation may give."""
     height, width, _ = image.shape
     padded = np.pad(image, ((max_shift,) * 2, (max_shift,) * 2, (0, 0)), mode="reflect")
@@ -136,9 +123,7 @@ def flips_and_shifts(image: np.ndarray, max_shift: int) -> dict[bytes, tuple[boo
 
 
 @pytest.mark.parametrize("max_shift", [0, 2])
-def test_augmentation_flips_and_shifts_and_does_nothing_else(
-    images: ImageArrays, max_shift: int
-) -> None:
+def test_augmentation_flips_and_shifts_and_does_nothing_else(images, max_shift):
     ways = [flips_and_shifts(image, max_shift) for image in images.images]
     seen = [
         ways[label][image.tobytes()]
@@ -152,9 +137,7 @@ def test_augmentation_flips_and_shifts_and_does_nothing_else(
 
 
 @pytest.mark.parametrize("mirrors_alike", [False, True])
-def test_all_frames_of_a_clip_are_shifted_and_flipped_alike(
-    clips: ClipArrays, mirrors_alike: bool
-) -> None:
+def test_all_frames_of_a_clip_are_shifted_and_flipped_alike(clips, mirrors_alike):
     clips.mirrors_alike = mirrors_alike
     known = {
         data: (label, number, way)
@@ -176,7 +159,7 @@ def test_all_frames_of_a_clip_are_shifted_and_flipped_alike(
     assert len(drawn) > 60
 
 
-def test_views_of_an_item_stand_together_and_are_labelled_by_it(images: ImageArrays) -> None:
+def test_views_of_an_item_stand_together_and_are_labelled_by_it(images):
     everyday = ImageArrays(images.images, np.zeros(20, np.int64))
     batches = TrainingBatches(everyday, 6, augment=True, max_shift=1, views=3)
     assert batches.steps_per_epoch == 10
@@ -205,8 +188,6 @@ def test_views_of_an_item_stand_together_and_are_labelled_by_it(images: ImageArr
     ],
     ids=str,
 )
-def test_settings_that_do_not_fit_are_refused(
-    images: ImageArrays, settings: dict[str, Any], message: str
-) -> None:
+def test_settings_that_do_not_fit_are_refused(images, settings, message):
     with pytest.raises(ValueError, match=message):
         TrainingBatches(images, **{"batch_size": 6, "augment": True, **settings})

@@ -1,12 +1,11 @@
 """Laws of reading videos: the wanted frames, from any container, and a sentence when it fails."""
 
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.datasets.videos import SIZE, encode_frames, encode_sound, encode_video, number_of
+from tests.datasets.videos import SIZE, encode_frames, encode_sound, encode_video, numbers_of
 from tfpqn.datasets import read_frames
 from tfpqn.datasets.clips.frame_sampling import choose_frames
 from tfpqn.datasets.clips.video import read_all_frames
@@ -14,19 +13,15 @@ from tfpqn.datasets.clips.video import read_all_frames
 pytest.importorskip("av", reason="needs PyAV: pip install 'tfpqn[video]'")
 
 
-def numbers(frames: list[np.ndarray]) -> list[int]:
-    return [number_of(frame) for frame in frames]
-
-
 @pytest.mark.parametrize("name", ["mp4", "avi", "mkv", "mov", "webm", "gif"])
-def test_every_container_gives_the_sampled_frames(name: str) -> None:
+def test_every_container_gives_the_sampled_frames(name):
     data = encode_video(12, name)
     frames = read_frames(data, 5)
     assert all(frame.dtype == np.uint8 and frame.shape == (*SIZE, 3) for frame in frames)
-    assert numbers(frames) == choose_frames(12, 5).tolist()
-    assert numbers(read_frames(data, 5, 3)) == choose_frames(12, 5, 3).tolist()
+    assert numbers_of(frames) == choose_frames(12, 5).tolist()
+    assert numbers_of(read_frames(data, 5, 3)) == choose_frames(12, 5, 3).tolist()
     # Short videos repeat frames.
-    assert numbers(read_frames(data, 20)) == choose_frames(12, 20).tolist()
+    assert numbers_of(read_frames(data, 20)) == choose_frames(12, 20).tolist()
 
 
 # The four numbers that a display matrix begins with, and what is to be done with the stored frame.
@@ -42,7 +37,7 @@ MATRICES = {
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_frames_are_turned_upright(matrix: tuple[int, ...]) -> None:
+def test_frames_are_turned_upright(matrix):
     pixels = np.zeros((*SIZE, 3), np.uint8)
     pixels[:16, :24], pixels[:16, 24:] = 240, 120
     data = bytearray(encode_frames([pixels, pixels], "mov"))
@@ -53,22 +48,22 @@ def test_frames_are_turned_upright(matrix: tuple[int, ...]) -> None:
         np.testing.assert_allclose(frame, MATRICES[matrix](pixels).astype(int), atol=16)
 
 
-def test_frames_beyond_the_limit_of_pixels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_beyond_the_limit_of_pixels_are_refused(monkeypatch):
     monkeypatch.setattr("tfpqn.datasets.clips.video.MAX_PIXELS", SIZE[0] * SIZE[1] - 1)
     with pytest.raises(ValueError, match="frames of 1536 pixels, which is more than 1535"):
         read_frames(encode_video(2), 1)
 
 
 @pytest.mark.parametrize("name", ["mkv", "gif"])
-def test_of_a_truncated_video_the_frames_that_came_are_sampled(name: str) -> None:
+def test_of_a_truncated_video_the_frames_that_came_are_sampled(name):
     whole = encode_video(12, name)
-    frames = numbers(read_frames(whole[: len(whole) * 2 // 3], 4))
+    frames = numbers_of(read_frames(whole[: len(whole) * 2 // 3], 4))
     assert len(frames) == 4
     assert frames == sorted(frames)
     assert frames[-1] < 11
 
 
-def test_broken_middle_of_a_video_is_passed_over() -> None:
+def test_broken_middle_of_a_video_is_passed_over():
     data = bytearray(encode_video(12, "avi"))
     half = len(data) // 2
     data[half : half + 60] = bytes(60)
@@ -76,15 +71,13 @@ def test_broken_middle_of_a_video_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("num_decoded", [1, 3, 11])
-def test_packets_that_do_not_decode_are_not_missed(
-    monkeypatch: pytest.MonkeyPatch, num_decoded: int
-) -> None:
+def test_packets_that_do_not_decode_are_not_missed(monkeypatch, num_decoded):
     monkeypatch.setattr("tfpqn.datasets.clips.video._count_packets", lambda source: 30)
     frames = read_frames(encode_video(num_decoded), 5)
-    assert numbers(frames) == choose_frames(num_decoded, 5).tolist()
+    assert numbers_of(frames) == choose_frames(num_decoded, 5).tolist()
 
 
-def unreadable() -> dict[str, tuple[bytes, str]]:
+def unreadable():
     playlist = b"#EXTM3U\n#EXTINF:9,\nother.ts\n#EXT-X-ENDLIST\n"
     return {
         "empty": (b"", "Inv"),
@@ -97,9 +90,7 @@ def unreadable() -> dict[str, tuple[bytes, str]]:
 
 
 @pytest.mark.parametrize("case", ["empty", "text", "sound", "no frame", "truncated", "playlist"])
-def test_what_is_no_video_is_refused_in_a_sentence(
-    case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_no_video_is_refused_in_a_sentence(case, tmp_path, capfd):
     data, reason = unreadable()[case]
     (tmp_path / "clip.mp4").write_bytes(data)
     for source, name in ((data, "The video"), (tmp_path / "clip.mp4", r"clip\.mp4")):

@@ -9,13 +9,13 @@ SIZE = (32, 48)
 STEP = 12
 
 
-def encode_video(num_frames: int, name: str = "mp4", size: tuple[int, int] = SIZE) -> bytes:
+def encode_video(num_frames, name="mp4", size=SIZE):
     """A video whose frame number i is grey of level `STEP * i`."""
     frames = [np.full((*size, 3), STEP * number, np.uint8) for number in range(num_frames)]
     return encode_frames(frames, name)
 
 
-def encode_frames(frames: list[np.ndarray], name: str) -> bytes:
+def encode_frames(frames, name):
     import av
 
     container_format = {"mkv": "matroska"}.get(name, name)
@@ -37,7 +37,7 @@ def encode_frames(frames: list[np.ndarray], name: str) -> bytes:
     return file.getvalue()
 
 
-def encode_sound() -> bytes:
+def encode_sound():
     """A container that holds sound alone."""
     import av
 
@@ -53,6 +53,10 @@ def encode_sound() -> bytes:
     return file.getvalue()
 
 
-def number_of(frame: np.ndarray) -> int:
+def number_of(frame):
     """Which frame of `encode_video` this is."""
     return round(float(frame.mean()) / STEP)
+
+
+def numbers_of(frames):
+    return [number_of(frame) for frame in frames]

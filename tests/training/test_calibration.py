@@ -2,22 +2,21 @@
 
 import dataclasses
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import reference
 from tests.training.tiny import (
     make_clip_splits,
-    make_images,
+    make_multi_hot_splits,
     make_network,
     make_network_with,
     make_splits,
 )
-from tfpqn.datasets import ImageArrays, Splits
+from tfpqn.datasets import ImageArrays
 from tfpqn.export import Searcher
 from tfpqn.index import CodeIndex, network_layout
 from tfpqn.layers import ResidualProductQuantization, TemporalProductQuantization
@@ -25,7 +24,7 @@ from tfpqn.training import Run, RunConfig, calibrate, calibrate_run
 from tfpqn.training.calibration import Pairs, find_threshold
 
 # Of several subvectors and levels: quantizer, and data.
-LEVELS: dict[str, Any] = {
+LEVELS = {
     "rpqn": (lambda: ResidualProductQuantization(3, 2, 16), make_splits, (2, 3)),
     "tpqn": (
         lambda: TemporalProductQuantization((1, 2), 2, 16, levels=2),
@@ -36,11 +35,11 @@ LEVELS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def network() -> Any:
+def network():
     return make_network()
 
 
-def share_at(pairs: Pairs, threshold: float) -> float:
+def share_at(pairs, threshold):
     """Precision of all pairs with a score of the threshold or more, pair by pair."""
     hits = [bool(r) for s, r in zip(pairs.scores, pairs.relevant, strict=True) if s >= threshold]
     return sum(hits) / len(hits)
@@ -58,9 +57,7 @@ many_pairs = st.lists(
 
 
 @given(pairs=many_pairs, precision=st.sampled_from([0.01, 0.25, 0.5, 2 / 3, 0.75, 0.95, 1.0]))
-def test_threshold_is_the_smallest_score_that_holds_the_precision(
-    pairs: Pairs, precision: float
-) -> None:
+def test_threshold_is_the_smallest_score_that_holds_the_precision(pairs, precision):
     shares = {float(score): share_at(pairs, score) for score in pairs.scores}
     valid = [score for score, share in shares.items() if share >= precision]
     if valid:
@@ -71,10 +68,11 @@ def test_threshold_is_the_smallest_score_that_holds_the_precision(
     assert f"at most {max(shares.values()):.6g}, " in str(caught.value)
 
 
-def slow_pairs(network: Any, splits: Splits, rows: np.ndarray, top_k: int) -> Pairs:
+def slow_pairs(network, splits, rows, top_k):
     """The nearest items of each query, found one by one."""
     codes = np.array(network.encode(splits.database.images))
     tables = np.array(network.quantizer.lookup_tables(network.embed(splits.query.images)))
+    relevance = reference.relevant(splits.query.labels, splits.database.labels)
     scores, relevant = [], []
     for row in rows:
         found = []
@@ -85,30 +83,16 @@ def slow_pairs(network: Any, splits: Splits, rows: np.ndarray, top_k: int) -> Pa
             found.append((-score, item))
         for score, item in sorted(found)[:top_k]:
             scores.append(-score)
-            labels = splits.query.labels[row], splits.database.labels[item]
-            alike = labels[0] == labels[1] if np.ndim(labels[0]) == 0 else (labels[0] & labels[1])
-            relevant.append(np.any(alike))
+            relevant.append(relevance[row, item])
     return Pairs(np.array(scores, np.float32), np.array(relevant))
-
-
-def multi_hot_splits() -> Splits:
-    rng = np.random.default_rng(0)
-    database, query = make_images(20, seed=1), make_images(9, seed=2)
-    parts = [
-        ImageArrays(part.images, (rng.random((len(part), 4)) < 0.5).astype(np.int64))
-        for part in (database, query)
-    ]
-    return Splits(train=parts[0], database=parts[0], query=parts[1])
 
 
 @pytest.mark.parametrize(
     ("make", "top_k", "queries_per_block"),
-    [(make_splits, 1, 1000), (make_splits, 1000, 1), (multi_hot_splits, 5, 1)],
+    [(make_splits, 1, 1000), (make_splits, 1000, 1), (make_multi_hot_splits, 5, 1)],
 )
-def test_figures_are_those_of_a_slow_loop(
-    network: Any, monkeypatch: pytest.MonkeyPatch, make: Any, top_k: int, queries_per_block: int
-) -> None:
-    splits = make()
+def test_figures_are_those_of_a_slow_loop(network, monkeypatch, make, top_k, queries_per_block):
+    splits = make(20, 9)
     monkeypatch.setattr(
         "tfpqn.training.evaluation.SCORES_PER_BLOCK", queries_per_block * len(splits.database)
     )
@@ -134,7 +118,7 @@ def test_figures_are_those_of_a_slow_loop(
 
 
 @pytest.mark.parametrize("kind", LEVELS)
-def test_distance_is_taken_over_the_subvectors_of_one_level(kind: str) -> None:
+def test_distance_is_taken_over_the_subvectors_of_one_level(kind):
     make_quantizer, make, (num_subvectors, num_levels) = LEVELS[kind]
     network, splits = make_network_with(make_quantizer()), make()
     # A query without error has the distance 0 to itself: that norm is what is divided by.
@@ -147,7 +131,7 @@ def test_distance_is_taken_over_the_subvectors_of_one_level(kind: str) -> None:
     assert result["codebook_fingerprint"] == network.quantizer.codebook_fingerprint()
 
 
-def test_search_finds_the_matches_that_the_calibration_promised(network: Any) -> None:
+def test_search_finds_the_matches_that_the_calibration_promised(network):
     splits = make_splits()
     result = calibrate(network, splits, precision=0.5, top_k=3)
     codes = np.array(network.encode(splits.database.images))
@@ -161,7 +145,7 @@ def test_search_finds_the_matches_that_the_calibration_promised(network: Any) ->
     assert (matches & relevant).sum() / matches.sum() == result["calibration"]["precision"]
 
 
-def test_halves_follow_from_the_seed(network: Any) -> None:
+def test_halves_follow_from_the_seed(network):
     splits = make_splits()
     first, again, other = (calibrate(network, splits, precision=0.3, seed=s) for s in (0, 0, 1))
     assert first == again
@@ -177,14 +161,12 @@ def test_halves_follow_from_the_seed(network: Any) -> None:
         ({"precision": 0.5, "top_k": 0}, "top_k must be at least 1. Received: 0"),
     ],
 )
-def test_argument_out_of_range_is_refused(
-    network: Any, settings: dict[str, Any], message: str
-) -> None:
+def test_argument_out_of_range_is_refused(network, settings, message):
     with pytest.raises(ValueError, match=message):
         calibrate(network, make_splits(), **settings)
 
 
-def test_data_that_cannot_be_calibrated_on_is_refused(network: Any) -> None:
+def test_data_that_cannot_be_calibrated_on_is_refused(network):
     splits = make_splits()
     single = dataclasses.replace(splits, query=splits.query.subset(np.array([0])))
     strangers = ImageArrays(splits.query.images, np.full(12, 77))
@@ -196,9 +178,7 @@ def test_data_that_cannot_be_calibrated_on_is_refused(network: Any) -> None:
             calibrate(network, data, precision=0.9)
 
 
-def test_calibration_of_a_changed_file_or_of_another_network_is_refused_by_name(
-    network: Any, tmp_path: Path
-) -> None:
+def test_calibration_of_a_changed_file_or_of_another_network_is_refused_by_name(network, tmp_path):
     run = Run.start(tmp_path, RunConfig.of(bits=16, embedding_dim=16))
     network.save(tmp_path / "network.keras")
     assert run.read_calibration() is None

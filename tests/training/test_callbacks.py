@@ -2,24 +2,19 @@
 
 import contextlib
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
-from tests.training.tiny import (
-    make_images,
-    make_network,
-    make_splits,
-)
+from tests.training.tiny import make_images, make_network, make_splits
 from tfpqn.training import EvaluateRetrieval, ReviveCodewords, RunConfig, evaluate
 from tfpqn.training.loops.callbacks import WarnOfFailure
 from tfpqn.training.runs.train import chance_loss
 
 
 @pytest.fixture
-def network() -> Any:
+def network():
     """A network with one codeword in each codebook that images choose."""
     network = make_network()
     codebooks = np.array(network.quantizer.codebooks)
@@ -27,22 +22,22 @@ def network() -> Any:
     return network
 
 
-def revive(network: Any, epoch: int = 0, **settings: Any) -> dict[str, float]:
+def revive(network, epoch=0, **settings):
     """Calls the callback as the end of an epoch does; returns the logs."""
     images = make_images().images
     callback = ReviveCodewords(lambda: iter([images[:40], images[40:]]), **settings)
     callback.set_model(network)
-    logs: dict[str, float] = {"loss": 1.0}
+    logs = {"loss": 1.0}
     callback.on_epoch_end(epoch, logs)
     if "codewords_revived" in logs:
         assert callback.num_revived == [logs["codewords_revived"]]
     return logs
 
 
-def test_revival_follows_from_seed_and_epoch(network: Any) -> None:
+def test_revival_follows_from_seed_and_epoch(network):
     former = np.array(network.quantizer.codebooks)
 
-    def outcome(epoch: int, seed: int) -> np.ndarray:
+    def outcome(epoch, seed):
         network.quantizer.codebooks.assign(former)
         revive(network, epoch, seed=seed)
         return np.array(network.quantizer.codebooks)
@@ -53,7 +48,7 @@ def test_revival_follows_from_seed_and_epoch(network: Any) -> None:
     assert not np.array_equal(first, outcome(3, 9))
 
 
-def test_last_epochs_are_left_to_training(network: Any) -> None:
+def test_last_epochs_are_left_to_training(network):
     former = np.array(network.quantizer.codebooks)
     assert revive(network, epoch=3, last_epoch=2) == {"loss": 1.0}
     np.testing.assert_array_equal(network.quantizer.codebooks, former)
@@ -64,42 +59,30 @@ def test_last_epochs_are_left_to_training(network: Any) -> None:
     callback.on_epoch_end(0)
 
 
-def test_retrieval_is_evaluated_after_each_nth_epoch() -> None:
+def test_retrieval_of_a_sample_of_the_queries_is_evaluated_after_each_nth_epoch():
     network, splits = make_network(), make_splits()
-    figures = evaluate(network, splits)
-    callback = EvaluateRetrieval(splits, every=3)
+    sample = splits.query.subset(np.array([0, 5, 11]))
+    figures = evaluate(network, dataclasses.replace(splits, query=sample))
+    expected = {"mAP": figures["mAP"], "raw_mAP": figures["raw_embeddings"]["mAP"]}
+    callback = EvaluateRetrieval(splits, every=3, max_queries=3)
     callback.set_model(network)
     for epoch in range(6):
-        logs: dict[str, float] = {}
+        logs = {}
         callback.on_epoch_end(epoch, logs)
-        expected = {"mAP": figures["mAP"], "raw_mAP": figures["raw_embeddings"]["mAP"]}
         assert logs == (expected if epoch in (2, 5) else {})
-
-
-def test_a_sample_of_the_queries_may_do() -> None:
-    network, splits = make_network(), make_splits()
-    callback = EvaluateRetrieval(splits, max_queries=3)
-    callback.set_model(network)
-    logs: dict[str, float] = {}
-    callback.on_epoch_end(0, logs)
-    sample = splits.query.subset(np.array([0, 5, 11]))
-    expected = evaluate(network, dataclasses.replace(splits, query=sample))
-    assert logs["mAP"] == expected["mAP"]
 
 
 @pytest.mark.parametrize(
     ("epoch", "loss", "fails"), [(1, 9.0, False), (2, 0.8, True), (2, 0.7, False), (3, 9.0, False)]
 )
-def test_a_loss_above_that_of_knowing_nothing_is_said_after_the_third_epoch(
-    epoch: int, loss: float, fails: bool
-) -> None:
+def test_a_loss_above_that_of_knowing_nothing_is_said_after_the_third_epoch(epoch, loss, fails):
     callback = WarnOfFailure(0.7, "a smaller step")
     message = "After 3 epochs the loss is 0.800; .* nothing has 0.700.* Try a smaller step"
     with pytest.warns(UserWarning, match=message) if fails else contextlib.nullcontext():
         callback.on_epoch_end(epoch, {"loss": loss})
 
 
-def test_the_loss_of_knowing_nothing_is_the_mean_over_batches_of_equal_scores_and_logits() -> None:
+def test_the_loss_of_knowing_nothing_is_the_mean_over_batches_of_equal_scores_and_logits():
     config = RunConfig.of(
         loss_form="sigmoid",
         loss_margin=0.3,

@@ -2,7 +2,6 @@
 
 import json
 import re
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +14,12 @@ from tfpqn.training import compare_networks, compatibility, evaluate
 
 
 @pytest.fixture(scope="module")
-def old() -> Any:
+def old():
     return make_network()
 
 
 @pytest.fixture(scope="module")
-def new() -> Any:
+def new():
     """Another embedding with the same codebooks: to it, the old codes are of other things."""
     network = make_network()
     rng = np.random.default_rng(1)
@@ -29,7 +28,7 @@ def new() -> Any:
     return network
 
 
-def slow_mean(asking: Any, coding: Any, splits: Splits) -> float:
+def slow_mean(asking, coding, splits):
     """mAP of one network's queries on another's codes, by inner products with decoded items."""
     queries = np.array(asking.embed(splits.query.images))
     codes = np.array(coding.encode(splits.database.images))
@@ -39,7 +38,7 @@ def slow_mean(asking: Any, coding: Any, splits: Splits) -> float:
     return float(average_precision(scores, relevance).mean())
 
 
-def test_figures_are_those_of_each_network_on_each_code(old: Any, new: Any) -> None:
+def test_figures_are_those_of_each_network_on_each_code(old, new):
     splits = make_splits()
     report = compare_networks(old, new, splits, batch_size=5)
     expected = {
@@ -58,14 +57,14 @@ def test_figures_are_those_of_each_network_on_each_code(old: Any, new: Any) -> N
     assert report["splits"] == splits.describe()
 
 
-def test_network_is_compatible_with_itself(old: Any) -> None:
+def test_network_is_compatible_with_itself(old):
     report = compare_networks(old, old, make_splits())
     assert len(set(report["mAP"].values())) == 1
     assert (report["loss"], report["same_codebooks"], report["reencoding_due"]) == (0, True, False)
     assert report["advice"].startswith("Re-encoding is not due")
 
 
-def test_other_codebooks_make_old_codes_meaningless_whatever_the_figure(old: Any) -> None:
+def test_other_codebooks_make_old_codes_meaningless_whatever_the_figure(old):
     other = make_network()
     codebooks = other.quantizer.codebooks
     codebooks.assign(np.array(codebooks)[:, ::-1])
@@ -79,7 +78,7 @@ def test_other_codebooks_make_old_codes_meaningless_whatever_the_figure(old: Any
     assert report["fingerprints"]["old"] != report["fingerprints"]["new"]
 
 
-def test_codes_of_another_shape_have_no_figure(old: Any) -> None:
+def test_codes_of_another_shape_have_no_figure(old):
     other = make_network_with(ProductQuantization(2, 16))
     report = compare_networks(old, other, make_splits())
     assert report["mAP"]["new_queries_old_codes"] is report["loss"] is None
@@ -96,15 +95,13 @@ def test_codes_of_another_shape_have_no_figure(old: Any) -> None:
         ((0.85, 0.8, 0.9), True, r"0.1000 mAP\. Until then the old network is the better"),
     ],
 )
-def test_advice_follows_from_what_new_queries_lose(
-    means: tuple[float, ...], due: bool, sentence: str
-) -> None:
+def test_advice_follows_from_what_new_queries_lose(means, due, sentence):
     judged = compatibility._judge(dict(zip("abc", means, strict=True)), True)
     assert judged["reencoding_due"] is due
     assert re.search(sentence, judged["advice"])
 
 
-def test_items_that_a_network_does_not_take_are_refused(old: Any, new: Any) -> None:
+def test_items_that_a_network_does_not_take_are_refused(old, new):
     images = make_images(4)
     wide = ImageArrays(np.zeros((4, 9, 8, 1), np.uint8), images.labels)
     with pytest.raises(ValueError, match="must have the network's shape"):

@@ -1,105 +1,89 @@
 """Laws of the evaluation: each figure equals its definition, worked out ranking by ranking."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests import reference
-from tests.training.tiny import fill_weights_with_nan, make_images, make_network, make_splits
+from tests.training.tiny import (
+    NUM_FRAMES,
+    fill_weights_with_nan,
+    make_clip_splits,
+    make_images,
+    make_multi_hot_splits,
+    make_network,
+    make_network_with,
+    make_splits,
+    read_items,
+)
+from tfpqn.codebooks.kmeans import fit_codebooks
 from tfpqn.datasets import ImageArrays, ImageFolder, Splits
+from tfpqn.layers import ResidualProductQuantization, TemporalProductQuantization
 from tfpqn.training import EvaluateRetrieval, calibrate, compare_networks, evaluate, evaluation
 
 
-def mean_of(figure: Any, scores: np.ndarray, relevance: np.ndarray, *cut: Any) -> float:
+def mean_of(scores, splits, figure=reference.average_precision, *cut):
     """Mean over the queries; each figure is the mean over every order of tied items."""
+    relevance = reference.relevant(splits.query.labels, splits.database.labels)
+    assert relevance.any() and not relevance.all()
     rows = zip(scores, relevance, strict=True)
     return float(np.mean([figure(*row, *cut) for row in rows]))
 
 
-def pair(database: ImageArrays, query: ImageArrays) -> Splits:
+def pair(database, query):
     return Splits(train=database, database=database, query=query)
 
 
 @pytest.fixture(scope="module")
-def coarse() -> Any:
+def coarse():
     """A network with four codes in all: nearly every item ties with another."""
     return make_network(num_subspaces=2, num_codewords=2)
 
 
-def integer_labels() -> Splits:
-    return pair(make_images(7, seed=1), make_images(5, seed=2))
-
-
-def multi_hot_labels() -> Splits:
-    rng = np.random.default_rng(0)
-    database, query = make_images(7, seed=1), make_images(5, seed=2)
-    return pair(
-        ImageArrays(database.images, (rng.random((7, 4)) < 0.4).astype(np.int64)),
-        ImageArrays(query.images, (rng.random((5, 4)) < 0.4).astype(np.int64)),
-    )
-
-
-def are_relevant(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarray:
-    if query_labels.ndim == 1:
-        return query_labels[:, None] == database_labels[None, :]
-    return np.array([[(q & d).any() for d in database_labels] for q in query_labels])
-
-
 @pytest.mark.parametrize(
     ("make", "queries_per_block"),
-    [(integer_labels, 100), (integer_labels, 2), (multi_hot_labels, 1)],
+    [(make_splits, 100), (make_splits, 2), (make_multi_hot_splits, 1)],
 )
 def test_figures_are_the_means_over_every_order_of_tied_items(
-    coarse: Any, monkeypatch: pytest.MonkeyPatch, make: Any, queries_per_block: int
-) -> None:
-    splits = make()
+    coarse, monkeypatch, make, queries_per_block
+):
+    splits = make(7, 5)
     monkeypatch.setattr(evaluation, "SCORES_PER_BLOCK", queries_per_block * 7)
     figures = evaluate(coarse, splits, cutoffs=(3,), recall_ks=(2,), batch_size=4)
 
-    queries = np.array(coarse.embed(splits.query.images))
-    items = np.array(coarse.embed(splits.database.images))
-    codes = np.array(coarse.encode(splits.database.images))
+    queries, items = (
+        np.array(coarse.embed(part.images), np.float64) for part in (splits.query, splits.database)
+    )
+    decoded_queries, decoded = (
+        reference.decode(np.array(coarse.encode(part.images)), coarse.quantizer.codebooks)
+        for part in (splits.query, splits.database)
+    )
+    assert len(np.unique(decoded, axis=0)) < len(decoded)
     # Rounded, so that equal codes tie exactly.
-    scores = (queries @ reference.decode(codes, coarse.quantizer.codebooks).T).round(5)
-    assert len(np.unique(codes, axis=0)) < len(codes)
-
-    relevance = are_relevant(splits.query.labels, splits.database.labels)
-    assert relevance.any() and not relevance.all()
+    scores = (queries @ decoded.T).round(5)
+    soft = reference.reconstruct_soft(items, coarse.quantizer.codebooks, coarse.quantizer.alpha)
+    for name, ranked in (
+        ("coded_queries", (decoded_queries @ decoded.T).round(5)),
+        ("soft_items", queries @ soft.T),
+    ):
+        assert figures[name]["mAP"] == pytest.approx(mean_of(ranked, splits), rel=1e-9)
     for measured, ranked in ((figures, scores), (figures["raw_embeddings"], queries @ items.T)):
-        mean, at_3 = (mean_of(reference.average_precision, ranked, relevance, r) for r in (None, 3))
-        recall = mean_of(reference.recall_at_k, ranked, relevance, 2)
-        assert measured["mAP"] == pytest.approx(mean, rel=1e-9)
+        at_3 = mean_of(ranked, splits, reference.average_precision, 3)
+        recall = mean_of(ranked, splits, reference.recall_at_k, 2)
+        assert measured["mAP"] == pytest.approx(mean_of(ranked, splits), rel=1e-9)
         assert measured["mAP@R"] == {"3": pytest.approx(at_3, rel=1e-9)}
         assert measured["recall@k"] == {"2": pytest.approx(recall, rel=1e-9)}
 
 
-def test_coded_queries_are_ranked_by_their_own_reconstructions() -> None:
-    network = make_network()
-    splits = pair(make_images(7, seed=4), make_images(5, seed=5))
-    queries, items = (
-        reference.decode(np.array(network.encode(part.images)), network.quantizer.codebooks)
-        for part in (splits.query, splits.database)
-    )
-    # Rounded, so that equal codes tie exactly.
-    scores = (queries @ items.T).round(5)
-    relevance = are_relevant(splits.query.labels, splits.database.labels)
-    mean = mean_of(reference.average_precision, scores, relevance)
-    figures = evaluate(network, splits)
-    assert figures["coded_queries"]["mAP"] == pytest.approx(mean, rel=1e-9)
-    assert figures["coded_queries"]["mAP"] != pytest.approx(figures["mAP"], rel=1e-3)
-
-
-def test_usage_is_the_share_of_codewords_that_an_item_uses() -> None:
+def test_usage_is_the_share_of_codewords_that_an_item_uses():
     network, splits = make_network(), make_splits()
     codes = np.array(network.encode(splits.database.images))
     used = {(position, codeword) for code in codes for position, codeword in enumerate(code)}
     assert evaluate(network, splits)["codebook_usage"] == len(used) / (4 * 16)
 
 
-def test_report_says_what_was_measured_and_json_can_hold_it(coarse: Any) -> None:
+def test_report_says_what_was_measured_and_json_can_hold_it(coarse):
     splits = make_splits()
     former = [np.array(variable) for variable in coarse.variables]
     figures = evaluate(coarse, splits, cutoffs=(10, 50), recall_ks=(1, 5))
@@ -116,21 +100,21 @@ def test_report_says_what_was_measured_and_json_can_hold_it(coarse: Any) -> None
     assert "expected" in figures["ties"]
 
 
-def test_cutoffs_beyond_the_database_mean_all_of_it(coarse: Any) -> None:
+def test_cutoffs_beyond_the_database_mean_all_of_it(coarse):
     figures = evaluate(coarse, make_splits(), cutoffs=(64, 1000), recall_ks=(1000,))
     assert figures["mAP@R"] == {"64": figures["mAP"], "1000": figures["mAP"]}
     assert figures["recall@k"] == {"1000": 1.0}
 
 
-def relabelled(splits: Splits, query_labels: Any, database_labels: Any) -> Splits:
+def relabelled(splits, query_labels, database_labels):
     return pair(
         ImageArrays(splits.database.images, np.array(database_labels)),
         ImageArrays(splits.query.images, np.array(query_labels)),
     )
 
 
-def test_an_item_without_a_label_is_found_by_no_query_and_is_none(coarse: Any) -> None:
-    splits = relabelled(integer_labels(), [0, -1, 2, -1, 1], [0, 1, -1, 2, -1, 1, 0])
+def test_an_item_without_a_label_is_found_by_no_query_and_is_none(coarse):
+    splits = relabelled(make_splits(7, 5), [0, -1, 2, -1, 1], [0, 1, -1, 2, -1, 1, 0])
     figures = evaluate(coarse, splits)
     assert figures["unlabelled_queries"] == 2
     own = relabelled(splits, [0, 1, 2, 3, 1], [0, 1, 50, 2, 51, 1, 0])
@@ -150,9 +134,9 @@ def test_an_item_without_a_label_is_found_by_no_query_and_is_none(coarse: Any) -
     ],
 )
 def test_labels_that_tell_nothing_give_no_figure_but_the_reason(
-    coarse: Any, query_labels: Any, database_labels: Any, reason: str
-) -> None:
-    splits = relabelled(integer_labels(), query_labels, database_labels)
+    coarse, query_labels, database_labels, reason
+):
+    splits = relabelled(make_splits(7, 5), query_labels, database_labels)
     figures = evaluate(coarse, splits)
     assert figures["not_measured"] == reason
     assert (
@@ -173,7 +157,7 @@ def test_labels_that_tell_nothing_give_no_figure_but_the_reason(
     assert logs == {"loss": 1.0}
 
 
-def write_folder(folder: Path, images: ImageArrays, broken: bool) -> ImageFolder:
+def write_folder(folder, images, broken):
     """Two labels; if `broken`, with a file among them, and one at the end, that is no image."""
     for position in range(len(images)):
         path = folder / f"{images.labels[position] % 2}" / f"{position:02}.png"
@@ -185,7 +169,7 @@ def write_folder(folder: Path, images: ImageArrays, broken: bool) -> ImageFolder
     return ImageFolder(folder, images.image_shape)
 
 
-def test_images_that_cannot_be_read_are_left_out_on_both_sides(coarse: Any, tmp_path: Path) -> None:
+def test_images_that_cannot_be_read_are_left_out_on_both_sides(coarse, tmp_path):
     database, query = make_images(20, seed=1), make_images(9, seed=2)
     whole, broken = (
         pair(
@@ -202,11 +186,66 @@ def test_images_that_cannot_be_read_are_left_out_on_both_sides(coarse: Any, tmp_
     assert figures == expected
 
 
-def test_what_cannot_be_ranked_is_an_error(coarse: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_ranked_is_an_error(coarse, tmp_path):
     (tmp_path / "1.png").write_text("not an image")
     nothing, images = ImageFolder(tmp_path, (8, 8, 1)), make_images(8)
     for splits in (pair(nothing, images), pair(images, nothing)):
         with pytest.raises(ValueError, match="each hold a readable image. Received: none"):
             evaluate(coarse, splits)
+    wide = ImageArrays(np.zeros((8, 9, 8, 1), np.uint8), images.labels)
+    for rank in (evaluate, lambda *given: calibrate(*given, precision=0.5)):
+        with pytest.raises(ValueError, match="must have the network's shape"):
+            rank(coarse, pair(wide, wide))
     with pytest.raises(ValueError, match="embeddings must be finite. Received: NaN"):
         evaluate(fill_weights_with_nan(make_network()), make_splits())
+
+
+# Levels and clips
+
+
+def score_codes(queries, codes, levels):
+    """Inner products with what the first levels decode to; rounded, so that equal codes tie."""
+    length = len(levels) * len(levels[0])
+    return (queries @ reference.residual_decode(codes[:, :length], levels).T).round(6)
+
+
+def spread_codewords(network, items):
+    """Codewords between pairs of items, so that neither all items share a code nor none."""
+
+    def cluster(vectors, number):
+        # Each of another length: codes that decode alike would tie up to rounding only.
+        return (vectors[:number] + vectors[-number:]) / np.arange(2, number + 2)[:, None]
+
+    fit_codebooks(network.quantizer, np.array(network.embed(items)), cluster)
+
+
+@pytest.mark.parametrize(
+    ("make_quantizer", "make", "embedding_dim"),
+    [
+        (lambda: ResidualProductQuantization(2, 2, 4), make_splits, 16),
+        (lambda: ResidualProductQuantization(3, 2, 4), make_splits, 16),
+        (lambda: TemporalProductQuantization(2, 1, 4, 2), make_clip_splits, 8),
+    ],
+    ids=["two levels", "three levels", "clips"],
+)
+def test_prefixes_are_measured_as_codes_of_the_first_levels(make_quantizer, make, embedding_dim):
+    network, splits = make_network_with(make_quantizer(), embedding_dim), make(7, 6)
+    spread_codewords(network, read_items(splits.database))
+    figures = evaluate(network, splits, cutoffs=(), recall_ks=(), batch_size=3 * NUM_FRAMES)
+    queries, items = (
+        np.asarray(network.embed(read_items(part)), np.float64)
+        for part in (splits.query, splits.database)
+    )
+    codes = np.array(network.encode(read_items(splits.database)))
+    levels = reference.unit_first(network.quantizer.codebooks)
+    numbers = range(1, len(levels) + 1)
+    expected = [mean_of(score_codes(queries, codes, levels[:n]), splits) for n in numbers]
+    assert [prefix["num_levels"] for prefix in figures["prefixes"]] == list(numbers)
+    assert [prefix["bits_per_code"] for prefix in figures["prefixes"]] == [4 * n for n in numbers]
+    assert [prefix["mAP"] for prefix in figures["prefixes"]] == pytest.approx(expected, rel=1e-9)
+    assert figures["prefixes"][-1]["mAP"] == figures["mAP"]
+    assert figures["bits_per_code"] == 4 * len(levels)
+    # Training sees the first level alone.
+    soft = reference.reconstruct_soft(items, levels[0], network.quantizer.alpha)
+    for name, ranked in (("raw_embeddings", queries @ items.T), ("soft_items", queries @ soft.T)):
+        assert figures[name]["mAP"] == pytest.approx(mean_of(ranked, splits), rel=1e-9)

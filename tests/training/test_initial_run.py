@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -32,32 +30,32 @@ class Stopped(Exception):
     """Raised in place of what comes after the copy."""
 
 
-def train_in(folder: Path, config: RunConfig, **options: Any) -> Run:
+def train_in(folder, config, **options):
     run = Run.start(folder, config)
     train(run, make_splits(), progress=False, **options)
     return run
 
 
-def frozen_from(source: Run, **changes: Any) -> RunConfig:
+def frozen_from(source, **changes):
     start = {"initial_run": str(source.folder), "freeze_codebooks": True, "seed": 8}
     return CONFIG.replace(**start, **changes)
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def source(tmp_path_factory):
     return train_in(tmp_path_factory.mktemp("runs") / "source", CONFIG)
 
 
 @pytest.fixture(scope="module")
-def frozen(source: Run) -> Run:
+def frozen(source):
     return train_in(source.folder.with_name("frozen"), frozen_from(source))
 
 
-def start_from(source: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> Any:
+def start_from(source, folder, monkeypatch, place):
     """A network of levels at the place where training is stopped."""
     seen = []
 
-    def stop(network: Any, *_: Any, **__: Any) -> None:
+    def stop(network, *_, **__):
         seen.append(network)
         raise Stopped
 
@@ -71,8 +69,8 @@ def start_from(source: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, place
 
 
 def test_all_but_the_codebooks_are_those_of_the_initial_run_until_the_first_step(
-    source: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    source, tmp_path, monkeypatch
+):
     network = start_from(source, tmp_path, monkeypatch, "fit")
     former = source.load_network()
     for part in ("backbone", "embedding", "classifier"):
@@ -88,8 +86,8 @@ def test_all_but_the_codebooks_are_those_of_the_initial_run_until_the_first_step
 
 
 def test_initial_weights_are_taken_once_and_not_after_a_checkpoint(
-    source: Run, frozen: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    source, frozen, tmp_path, monkeypatch
+):
     shutil.copytree(frozen.folder, tmp_path / "run")
     (tmp_path / "run" / "network.keras").unlink()
     monkeypatch.delattr(run_training, "start_from")
@@ -98,19 +96,24 @@ def test_initial_weights_are_taken_once_and_not_after_a_checkpoint(
 
 
 @pytest.mark.parametrize(
-    ("settings", "part"), [({"embedding_dim": 24}, "embedding"), ({"backbone": "resnet9"}, "back")]
+    ("settings", "part"),
+    [
+        ({"embedding_dim": 24}, "embedding"),
+        ({"backbone": "resnet9"}, "back"),
+        ({"freeze_codebooks": True, "bits": 24}, "quantizer"),
+        ({"freeze_codebooks": True, "num_subspaces": 2}, "quantizer"),
+    ],
+    ids=str,
 )
-def test_initial_run_of_another_network_is_refused_by_its_shapes(
-    source: Run, tmp_path: Path, settings: dict[str, Any], part: str
-) -> None:
+def test_initial_run_of_another_network_is_refused_by_its_shapes(source, tmp_path, settings, part):
     config = CONFIG.replace(initial_run=str(source.folder), **settings)
-    with pytest.raises(ValueError, match=rf"initial run's {part}.* must be like.*Received: \["):
+    with pytest.raises(ValueError, match=rf"initial run's {part}.* must be like.*Received: "):
         train_in(tmp_path, config)
     # Nothing binds the folder.
     assert not Run.open(tmp_path).has_begun
 
 
-def test_initial_run_that_is_missing_or_not_trained_is_named(tmp_path: Path) -> None:
+def test_initial_run_that_is_missing_or_not_trained_is_named(tmp_path):
     Run.start(tmp_path / "begun", CONFIG)
     for name, message in (("nowhere", r"must hold run\.json"), ("begun", "trained to its end")):
         config = CONFIG.replace(initial_run=str(tmp_path / name))
@@ -119,13 +122,13 @@ def test_initial_run_that_is_missing_or_not_trained_is_named(tmp_path: Path) -> 
         assert str(tmp_path / name) in str(caught.value)
 
 
-def codebooks_of(network: Any) -> np.ndarray:
+def codebooks_of(network):
     return np.array(keras.ops.convert_to_numpy(network.quantizer.codebooks))
 
 
 def test_frozen_codebooks_are_those_of_the_initial_run_and_search_its_index(
-    source: Run, frozen: Run, tmp_path: Path
-) -> None:
+    source, frozen, tmp_path
+):
     first, second = source.load_network(), frozen.load_network()
     assert network_layout(second) == network_layout(first)
     np.testing.assert_array_equal(codebooks_of(second), codebooks_of(first))
@@ -143,15 +146,7 @@ def test_frozen_codebooks_are_those_of_the_initial_run_and_search_its_index(
     assert ids.shape == (4, 3)
 
 
-@pytest.mark.parametrize("change", [{"bits": 24}, {"num_subspaces": 2}], ids=str)
-def test_initial_run_with_other_codebooks_is_refused(
-    source: Run, tmp_path: Path, change: dict[str, Any]
-) -> None:
-    with pytest.raises(ValueError, match="initial run's quantizer must be like the network's"):
-        train_in(tmp_path, frozen_from(source, **change))
-
-
-def test_quantizer_of_another_kind_is_refused_though_its_codebooks_have_the_same_shape() -> None:
+def test_quantizer_of_another_kind_is_refused_though_its_codebooks_have_the_same_shape():
     """Segments 1 and 2 need as many codebooks as three segments, and mean something else."""
     networks = (
         make_network_with(TemporalProductQuantization(segments, 1, 16)) for segments in ((1, 2), 3)
@@ -160,7 +155,7 @@ def test_quantizer_of_another_kind_is_refused_though_its_codebooks_have_the_same
         initial_run.start_from(*networks, with_codebooks=True)
 
 
-def test_plain_keras_leaves_frozen_codebooks_alone() -> None:
+def test_plain_keras_leaves_frozen_codebooks_alone():
     network = make_network_with(TemporalProductQuantization(2, 2, 16))
     network.quantizer.trainable = False
     network.compile("adam", AsymmetricTripletLoss())

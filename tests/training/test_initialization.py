@@ -1,16 +1,9 @@
 """Laws of the first codebooks: they lie where the network's embeddings lie."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from tests.training.tiny import (
-    arrays_of,
-    make_images,
-    make_network,
-    make_network_with,
-)
+from tests.training.tiny import arrays_of, make_images, make_network, make_network_with
 from tfpqn.codebooks import settling
 from tfpqn.layers import ProductQuantization
 from tfpqn.training import initialize_codebooks, settle_codebooks
@@ -18,16 +11,16 @@ from tfpqn.training import initialize_codebooks, settle_codebooks
 NUM_SUBSPACES, NUM_CODEWORDS = 4, 16
 
 
-def embed_as_in_training(network: Any, images: np.ndarray) -> np.ndarray:
+def embed_as_in_training(network, images):
     return np.array(network.embed(images, training=True))
 
 
-def unit_codebooks(network: Any) -> np.ndarray:
+def unit_codebooks(network):
     codebooks = np.array(network.quantizer.codebooks)
     return codebooks / np.linalg.norm(codebooks, axis=-1, keepdims=True)
 
 
-def quantization_error(network: Any, images: np.ndarray) -> float:
+def quantization_error(network, images):
     """Mean squared distance of a subvector to its nearest codeword."""
     embeddings = embed_as_in_training(network, images).reshape(len(images), NUM_SUBSPACES, -1)
     nearest = [
@@ -37,8 +30,9 @@ def quantization_error(network: Any, images: np.ndarray) -> float:
     return float(np.mean(nearest))
 
 
-def test_codewords_move_to_the_embeddings() -> None:
-    network, images = make_network(), make_images().images
+@pytest.mark.parametrize(("num_codewords", "num_images"), [(16, 64), (256, 300)])
+def test_codewords_move_to_the_embeddings(num_codewords, num_images):
+    network, images = make_network(num_codewords=num_codewords), make_images(num_images).images
     before = quantization_error(network, images)
     initialize_codebooks(network, [images])
     assert quantization_error(network, images) < before / 2
@@ -48,7 +42,7 @@ def test_codewords_move_to_the_embeddings() -> None:
         assert cosines.max(axis=1).min() > 0.8
 
 
-def test_batches_are_clustered_together() -> None:
+def test_batches_are_clustered_together():
     images = make_images().images
     network = make_network()
     initialize_codebooks(network, [images[:40], images[40:]])
@@ -60,7 +54,7 @@ def test_batches_are_clustered_together() -> None:
         assert quantization_error(network, part) < quantization_error(make_network(), part) / 2
 
 
-def test_same_seed_gives_the_same_codebooks() -> None:
+def test_same_seed_gives_the_same_codebooks():
     networks = [make_network() for _ in range(3)]
     for network, seed in zip(networks, (1, 1, 2), strict=True):
         initialize_codebooks(network, [make_images().images], seed=seed)
@@ -69,7 +63,7 @@ def test_same_seed_gives_the_same_codebooks() -> None:
     assert not np.array_equal(first, other)
 
 
-def test_only_codebooks_and_moving_statistics_change() -> None:
+def test_only_codebooks_and_moving_statistics_change():
     network = make_network()
     former = arrays_of(network.trainable_variables)
     initialize_codebooks(network, [make_images().images])
@@ -81,25 +75,17 @@ def test_only_codebooks_and_moving_statistics_change() -> None:
     assert changed == [network.quantizer.codebooks.path]
 
 
-def test_images_that_are_all_equal_leave_finite_codebooks() -> None:
+def test_images_that_are_all_equal_leave_finite_codebooks():
     network = make_network()
     initialize_codebooks(network, [np.full((30, 8, 8, 1), 9, np.uint8)])
     assert np.isfinite(network.quantizer.codebooks).all()
 
 
-def test_large_codebooks_are_clustered_too() -> None:
-    network = make_network(num_codewords=256)
-    images = make_images(300).images
-    before = quantization_error(network, images)
-    initialize_codebooks(network, [images])
-    assert quantization_error(network, images) < before / 2
-
-
-def _no_cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
+def _no_cluster(vectors, num_clusters):
     raise AssertionError("one level needs no clustering to settle")
 
 
-def test_settled_codewords_are_those_of_the_embeddings_of_inference() -> None:
+def test_settled_codewords_are_those_of_the_embeddings_of_inference():
     images = make_images().images
     network, expected = (
         make_network_with(ProductQuantization(4, 16, unit_codewords=False)) for _ in range(2)
@@ -113,6 +99,6 @@ def test_settled_codewords_are_those_of_the_embeddings_of_inference() -> None:
 
 
 @pytest.mark.parametrize("fit_codebooks", [initialize_codebooks, settle_codebooks])
-def test_no_image_is_an_error(fit_codebooks: Any) -> None:
+def test_no_image_is_an_error(fit_codebooks):
     with pytest.raises(ValueError, match="at least one batch. Received: none"):
         fit_codebooks(make_network(), [])

@@ -15,8 +15,8 @@ from tests.training.tiny import (
     BATCH_SIZE,
     IMAGE_SHAPE,
     STEPS_PER_EPOCH,
+    compiled_network,
     make_batches,
-    make_float_network,
     make_network,
     make_schedule,
 )
@@ -27,7 +27,7 @@ from tfpqn.training.loops.tensorflow_loop import train_by_steps
 
 EPOCHS = 3
 # Name -> loop, and what makes the stream that it takes of a `tf.data.Dataset`.
-LOOPS: dict[str, Any] = {
+LOOPS = {
     "tensorflow": (train_by_steps, lambda dataset: dataset),
     "keras": (train_by_epochs, lambda dataset: dataset.as_numpy_iterator()),
 }
@@ -39,7 +39,7 @@ TENSORFLOW = pytest.param("tensorflow", marks=needs_tensorflow)
 each_loop = pytest.mark.parametrize("loop", [TENSORFLOW, "keras"])
 
 
-def train(loop: str, network: Any, dataset: Any = None, **settings: Any) -> list[dict[str, float]]:
+def train(loop, network, dataset=None, **settings):
     """Trains by a loop on what a function from a step to a `tf.data.Dataset` gives."""
     train_network, convert = LOOPS[loop]
     dataset = dataset or make_batches().dataset
@@ -51,26 +51,26 @@ def train(loop: str, network: Any, dataset: Any = None, **settings: Any) -> list
 class Recorder(keras.callbacks.Callback):
     """Writes down every call with its number and the names of its logs."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
-        self.calls: list[tuple] = []
+        self.calls = []
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs=None):
         self.calls.append(("train begins",))
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def on_train_end(self, logs=None):
         self.calls.append(("train ends",))
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch, logs=None):
         self.calls.append(("epoch begins", epoch))
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch, logs=None):
         self.calls.append(("epoch ends", epoch, sorted(set(logs) - {"epoch", "learning_rate"})))
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch, logs=None):
         self.calls.append(("batch begins", batch))
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch, logs=None):
         self.calls.append(("batch ends", batch, sorted(logs)))
 
 
@@ -84,7 +84,7 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=[TENSORFLOW, "keras"])
-def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def ours(request, tmp_path_factory):
     network, recorder, log_dir = make_network(), Recorder(), tmp_path_factory.mktemp("logs")
     history = train(request.param, network, callbacks=[recorder], log_dir=log_dir)
     is_tensorflow = request.param == "tensorflow"
@@ -92,7 +92,7 @@ def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def keras_own() -> Trained:
+def keras_own():
     network, recorder = make_network(), Recorder()
     settings = {"epochs": EPOCHS, "steps_per_epoch": STEPS_PER_EPOCH, "callbacks": [recorder]}
     fitted = network.fit(make_batches().dataset(), shuffle=False, verbose=0, **settings)
@@ -101,9 +101,7 @@ def keras_own() -> Trained:
     return Trained(network, history, recorder.calls)
 
 
-def test_epochs_give_the_losses_metrics_weights_and_calls_of_keras(
-    ours: Trained, keras_own: Trained
-) -> None:
+def test_epochs_give_the_losses_metrics_weights_and_calls_of_keras(ours, keras_own):
     for mine, theirs in zip(ours.history, keras_own.history, strict=True):
         for name, value in theirs.items():
             np.testing.assert_allclose(mine[name], value, rtol=1e-4, err_msg=name)
@@ -113,7 +111,7 @@ def test_epochs_give_the_losses_metrics_weights_and_calls_of_keras(
     assert len(ours.calls) == 2 + 2 * EPOCHS * (1 + STEPS_PER_EPOCH)
 
 
-def test_history_names_epoch_loss_metrics_learning_rate_and_time(ours: Trained) -> None:
+def test_history_names_epoch_loss_metrics_learning_rate_and_time(ours):
     assert [epoch["epoch"] for epoch in ours.history] == [1, 2, 3]
     names = {"epoch", "loss", "codebook_usage", "codebook_perplexity", "learning_rate", "seconds"}
     for epoch in ours.history:
@@ -124,7 +122,7 @@ def test_history_names_epoch_loss_metrics_learning_rate_and_time(ours: Trained) 
     assert [epoch["learning_rate"] for epoch in ours.history] == pytest.approx(expected)
 
 
-def test_scalars_can_be_read_by_tensorboard(ours: Trained) -> None:
+def test_scalars_can_be_read_by_tensorboard(ours):
     if ours.log_dir is None:
         pytest.skip("only the loop of TensorFlow writes them")
     events = EventAccumulator(str(ours.log_dir), size_guidance={"tensors": 0})
@@ -139,8 +137,8 @@ def test_scalars_can_be_read_by_tensorboard(ours: Trained) -> None:
 
 
 @needs_tensorflow
-def test_sample_weights_count_as_in_keras(keras_own: Trained) -> None:
-    def weighted(step: int) -> tf.data.Dataset:
+def test_sample_weights_count_as_in_keras(keras_own):
+    def weighted(step):
         return make_batches().dataset(step).map(lambda x, y: (x, y, tf.cast(y + 1, tf.float32)))
 
     settings = {"epochs": 1, "steps_per_epoch": STEPS_PER_EPOCH}
@@ -151,7 +149,7 @@ def test_sample_weights_count_as_in_keras(keras_own: Trained) -> None:
 
 
 @pytest.mark.slow
-def test_mixed_precision_trains_as_in_keras() -> None:
+def test_mixed_precision_trains_as_in_keras():
     former = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -166,9 +164,7 @@ def test_mixed_precision_trains_as_in_keras() -> None:
 
 
 @each_loop
-def test_terminal_has_a_bar_with_epoch_and_loss_on_stderr_alone(
-    loop: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_terminal_has_a_bar_with_epoch_and_loss_on_stderr_alone(loop, capfd, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     (history,) = train(loop, make_network(), epochs=1, steps_per_epoch=2, progress=True)
     shown = capfd.readouterr()
@@ -178,10 +174,8 @@ def test_terminal_has_a_bar_with_epoch_and_loss_on_stderr_alone(
 
 
 @each_loop
-def test_file_or_pipe_gets_a_line_as_soon_as_an_epoch_ends(
-    loop: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    shown: list[str] = []
+def test_file_or_pipe_gets_a_line_as_soon_as_an_epoch_ends(loop, capfd):
+    shown = []
     callback = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: shown.append(capfd.readouterr().err)
     )
@@ -195,9 +189,9 @@ def test_file_or_pipe_gets_a_line_as_soon_as_an_epoch_ends(
 
 
 @needs_tensorflow
-def test_callback_can_end_the_training() -> None:
+def test_callback_can_end_the_training():
     class Stop(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = epoch == 1
 
     recorder = Recorder()
@@ -209,7 +203,7 @@ def test_callback_can_end_the_training() -> None:
 
 
 @each_loop
-def test_network_is_built_by_its_first_batch_and_must_be_compiled(loop: str) -> None:
+def test_network_is_built_by_its_first_batch_and_must_be_compiled(loop):
     backbone = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(8)])
     quantizer = tfpqn.layers.ProductQuantization(4, 16)
     network = tfpqn.models.ProductQuantizationNetwork(backbone, quantizer, embedding_dim=16)
@@ -220,10 +214,10 @@ def test_network_is_built_by_its_first_batch_and_must_be_compiled(loop: str) -> 
     assert network.built
 
 
-def float_batches(first_nan: int) -> Any:
+def float_batches(first_nan):
     """Batches of float images, NaN from a step on."""
 
-    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(step):
         images = tf.random.stateless_normal([BATCH_SIZE, *IMAGE_SHAPE], tf.stack([step, step]))
         images = tf.where(step < first_nan, images, np.nan)
         return images, tf.range(BATCH_SIZE) % 4
@@ -239,11 +233,10 @@ def float_batches(first_nan: int) -> Any:
         ("keras", None, 3),
     ],
 )
-def test_loss_that_is_not_a_number_stops_before_it_is_checkpointed(
-    loop: str, every: int | None, last: int, tmp_path: Path
-) -> None:
+def test_loss_that_is_not_a_number_stops_before_it_is_checkpointed(loop, every, last, tmp_path):
     settings = {"epochs": 3, "steps_per_epoch": 3, "checkpoint_every": every}
-    network, batches = make_float_network(), float_batches(first_nan=4)
+    backbone = keras.Sequential([keras.Input(IMAGE_SHAPE), keras.layers.Flatten()])
+    network, batches = compiled_network(backbone), float_batches(first_nan=4)
     with pytest.raises(ValueError, match=r"loss must stay finite. Received: nan in epoch 2"):
         train(loop, network, batches, checkpoint_dir=tmp_path, **settings)
     with np.load(tmp_path / "checkpoint.npz") as file:

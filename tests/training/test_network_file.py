@@ -2,7 +2,6 @@
 
 import random
 import zipfile
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,7 +14,7 @@ REFUSED = r"network\.keras' must be a network, as training saves it"
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "network.keras"
     network = make_network()
     network.optimizer.build(network.trainable_variables)
@@ -25,7 +24,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def test_flipped_bit_is_refused_or_changes_nothing(whole: bytes, tmp_path: Path) -> None:
+def test_flipped_bit_is_refused_or_changes_nothing(whole, tmp_path):
     path = tmp_path / "network.keras"
     images = make_images(4).images
     codes = np.array(make_network().encode(images))
@@ -49,15 +48,13 @@ def test_flipped_bit_is_refused_or_changes_nothing(whole: bytes, tmp_path: Path)
 
 
 @pytest.mark.parametrize("length", [0, 4, 1000])
-def test_half_a_file_is_refused(whole: bytes, tmp_path: Path, length: int) -> None:
+def test_half_a_file_is_refused(whole, tmp_path, length):
     (tmp_path / "network.keras").write_bytes(whole[:length])
     with pytest.raises(ValueError, match=REFUSED):
         read_network(tmp_path / "network.keras")
 
 
-def test_model_of_another_class_is_refused_before_it_is_built(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_of_another_class_is_refused_before_it_is_built(tmp_path, monkeypatch):
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "network.keras")
     monkeypatch.delattr(keras.saving, "load_model")
     with pytest.raises(ValueError, match=f"{REFUSED}.*of the class 'Sequential'"):
@@ -76,9 +73,7 @@ def test_model_of_another_class_is_refused_before_it_is_built(
     ],
     ids=["bomb", "above", "root", "deep", "list", "empty"],
 )
-def test_forged_file_is_refused_before_it_is_unpacked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict[str, bytes], message: str
-) -> None:
+def test_forged_file_is_refused_before_it_is_unpacked(tmp_path, monkeypatch, parts, message):
     with zipfile.ZipFile(tmp_path / "network.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in parts.items():
             archive.writestr(name, content)

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ from tfpqn.training.loops.tensorflow_loop import train_by_steps
 ROOT = Path(tfpqn.__file__).parent.parent
 EPOCHS = 3
 # Loop -> function and the form of batches that it takes.
-LOOPS: dict[str, Any] = {
+LOOPS = {
     "tensorflow": (train_by_steps, "dataset"),
     "keras": (train_by_epochs, "arrays"),
 }
@@ -45,16 +45,16 @@ class Outcome(NamedTuple):
     history: list[dict[str, float]]
 
 
-def outcome_of(network: Any, history: list[dict[str, float]]) -> Outcome:
+def outcome_of(network, history):
     optimizer = network.optimizer.variables
     return Outcome(arrays_of(network.variables), arrays_of(optimizer), without_times(history))
 
 
-def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
+def without_times(history):
     return [{name: epoch[name] for name in epoch if name != "seconds"} for epoch in history]
 
 
-def assert_same_outcome(first: Outcome, second: Outcome) -> None:
+def assert_same_outcome(first, second):
     assert first.history == second.history
     assert_bit_equal(first.weights, second.weights)
     assert_bit_equal(first.optimizer, second.optimizer)
@@ -63,26 +63,21 @@ def assert_same_outcome(first: Outcome, second: Outcome) -> None:
 class StopAt(keras.callbacks.Callback):
     """Interrupts after a number of steps in all, or in the callbacks of an epoch's end."""
 
-    def __init__(self, step: int | None = None, epoch: int | None = None) -> None:
+    def __init__(self, step=None, epoch=None):
         super().__init__()
         self.step = step
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch, logs=None):
         if self.step is not None and int(self.model.optimizer.iterations) == self.step:
             raise KeyboardInterrupt
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch, logs=None):
         if epoch == self.epoch:
             raise KeyboardInterrupt
 
 
-def run(
-    loop: str,
-    folder: Path | None,
-    every: int | None = None,
-    stop: StopAt | None = None,
-) -> Outcome:
+def run(loop, folder, every=None, stop=None):
     """Trains a fresh network with all that is random: dropout, augmentation, revived codewords."""
     train, form = LOOPS[loop]
     network = make_network(dropout=0.3)
@@ -104,12 +99,12 @@ def run(
     return outcome_of(network, history)
 
 
-def read_history(folder: Path) -> list[dict[str, float]]:
+def read_history(folder):
     return without_times(json.loads((folder / "history.json").read_text()))
 
 
 @pytest.fixture(scope="module")
-def uninterrupted() -> dict[str, Outcome]:
+def uninterrupted():
     """By loop, without checkpoints, which must not change anything either."""
     outcomes = {loop: run(loop, None) for loop in LOOPS}
     for outcome in outcomes.values():
@@ -127,12 +122,8 @@ def uninterrupted() -> dict[str, Outcome]:
     ],
 )
 def test_stopped_training_goes_on_as_if_it_had_not_been_stopped(
-    tmp_path: Path,
-    uninterrupted: dict[str, Outcome],
-    loop: str,
-    every: int | None,
-    stops: list[Any],
-) -> None:
+    tmp_path, uninterrupted, loop, every, stops
+):
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
             run(loop, tmp_path, every, StopAt(step=stop) if isinstance(stop, int) else stop)
@@ -142,14 +133,14 @@ def test_stopped_training_goes_on_as_if_it_had_not_been_stopped(
     assert read_history(tmp_path) == uninterrupted[loop].history
 
 
-def train_one_step(network: Any, folder: Path, loop: str = "tensorflow") -> None:
+def train_one_step(network, folder, loop="tensorflow"):
     train, form = LOOPS[loop]
     batches = getattr(make_batches(), form)
     train(network, batches, Schedule(1, 1, folder, progress=False))
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
     train_one_step(make_network(), folder)
     return folder
@@ -160,18 +151,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [{"num_codewords": 8}, {"embedding_dim": 32}, {"dropout": 0.3}, {"optimizer": "sgd"}],
     ids=str,
 )
-def test_checkpoint_of_another_network_or_optimizer_is_refused(
-    checkpoint: Path, settings: dict[str, Any]
-) -> None:
+def test_checkpoint_of_another_network_or_optimizer_is_refused(checkpoint, settings):
     with pytest.raises(ValueError, match="must be of this network and optimizer") as caught:
         train_one_step(make_network(**settings), checkpoint)
     assert str(checkpoint) in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_checkpoint_that_is_damaged_is_called_so(
-    checkpoint: Path, tmp_path: Path, damage: str
-) -> None:
+def test_checkpoint_that_is_damaged_is_called_so(checkpoint, tmp_path, damage):
     data = bytearray((checkpoint / "checkpoint.npz").read_bytes())
     if damage == "flipped":
         data[len(data) // 2] ^= 1
@@ -181,9 +168,7 @@ def test_checkpoint_that_is_damaged_is_called_so(
         train_one_step(make_network(), tmp_path)
 
 
-def test_checkpoint_of_another_backend_or_of_version_0_1_is_refused(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_checkpoint_of_another_backend_or_of_version_0_1_is_refused(checkpoint, tmp_path):
     with np.load(checkpoint / "checkpoint.npz") as file:
         np.savez(tmp_path / "checkpoint.npz", **{**file, "backend": np.array("jax")})
     with pytest.raises(ValueError, match="'tensorflow', and a checkpoint of 'jax'"):
@@ -206,18 +191,18 @@ SCRIPT = """
 STEPS_OF_SCRIPT = 6 * (1437 // 64)
 
 
-def start_training(folder: Path) -> subprocess.Popen:
+def start_training(folder):
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(folder)]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
-def checkpointed_step(folder: Path) -> int:
+def checkpointed_step(folder):
     """Step of the checkpoint; 0 before the first."""
     path = folder / "checkpoints" / "checkpoint.npz"
     return int(np.load(path)["step"]) if path.is_file() else 0
 
 
-def kill_after_step(process: subprocess.Popen, folder: Path, step: int, seconds: float) -> None:
+def kill_after_step(process, folder, step, seconds):
     while checkpointed_step(folder) < step and process.poll() is None:
         time.sleep(0.002)
     time.sleep(seconds)
@@ -226,13 +211,13 @@ def kill_after_step(process: subprocess.Popen, folder: Path, step: int, seconds:
     assert process.returncode == -signal.SIGKILL, errors
 
 
-def finish(process: subprocess.Popen) -> None:
+def finish(process):
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
 
 
 @pytest.mark.slow
-def test_killed_training_started_again_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_killed_training_started_again_ends_with_the_same_weights(tmp_path):
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     reference = start_training(uninterrupted)
     # Two random moments, the second after the first, both well before the end. They differ from

@@ -11,12 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.training.tiny import (
-    assert_bit_equal,
-    make_clip_splits,
-    make_images,
-    make_splits,
-)
+from tests.training.tiny import assert_bit_equal, make_clip_splits, make_images, make_splits
 from tfpqn.datasets import load_protocol
 from tfpqn.models import ProductQuantizationNetwork
 from tfpqn.training import Run, RunConfig, evaluate, evaluate_run, train
@@ -39,22 +34,22 @@ class Trained(NamedTuple):
     network: Any
 
 
-def train_in(folder: Path, config: RunConfig = CONFIG, splits: Any = None, **options: Any) -> Any:
+def train_in(folder, config=CONFIG, splits=None, **options):
     run = Run.start(folder, config)
     return Trained(run, train(run, splits or make_splits(), progress=False, **options))
 
 
-def read_history(run: Run) -> list[dict[str, float]]:
+def read_history(run):
     return json.loads((run.folder / "checkpoints" / "history.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "deep" / "run"
     return train_in(folder, checkpoint_every=3, evaluate_every=2)
 
 
-def test_started_run_can_be_opened_by_its_folder_alone(tmp_path: Path) -> None:
+def test_started_run_can_be_opened_by_its_folder_alone(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match=r"must hold run\.json") as caught:
             Run.open(folder)
@@ -66,9 +61,7 @@ def test_started_run_can_be_opened_by_its_folder_alone(tmp_path: Path) -> None:
         started.load_network()
 
 
-def test_trained_run_goes_on_with_equal_settings_and_names_those_that_differ(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trained_run_goes_on_with_equal_settings_and_names_those_that_differ(trained, monkeypatch):
     folder = trained.run.folder
     assert Run.start(folder, CONFIG) == trained.run
     with pytest.raises(ValueError, match="its own settings") as caught:
@@ -89,22 +82,20 @@ def test_trained_run_goes_on_with_equal_settings_and_names_those_that_differ(
     + ['{"num_segments": [1, "2"]}', '{"num_segments": 2}', '{"model": {"bits": "16"}}']
     + ['{"model": {"colour": 1}}', '{"paint": {"bits": 16}}'],
 )
-def test_settings_that_cannot_be_read_are_an_error_that_names_the_file(
-    tmp_path: Path, text: str
-) -> None:
+def test_settings_that_cannot_be_read_are_an_error_that_names_the_file(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ValueError, match=r"run\.json") as caught:
         Run.open(tmp_path)
     assert str(tmp_path) in str(caught.value)
 
 
-def test_setting_that_training_refuses_does_not_bind_the_folder(tmp_path: Path) -> None:
+def test_setting_that_training_refuses_does_not_bind_the_folder(tmp_path):
     with pytest.raises(ValueError, match=r"batch_size must lie in 1 \.\. 64.*Received: 65"):
         train_in(tmp_path, CONFIG.replace(batch_size=65))
     assert Run.start(tmp_path, CONFIG).config == CONFIG == Run.open(tmp_path).config
 
 
-def test_saved_network_is_the_trained_one_and_a_plain_keras_file(trained: Trained) -> None:
+def test_saved_network_is_the_trained_one_and_a_plain_keras_file(trained):
     assert trained.run.is_trained
     loaded = trained.run.load_network()
     assert_bit_equal(loaded.variables, trained.network.variables)
@@ -115,9 +106,7 @@ def test_saved_network_is_the_trained_one_and_a_plain_keras_file(trained: Traine
     assert plain.compiled
 
 
-def test_finished_run_may_be_given_more_epochs_at_the_learning_rates_of_the_longer_run(
-    tmp_path: Path,
-) -> None:
+def test_finished_run_may_be_given_more_epochs_at_the_learning_rates_of_the_longer_run(tmp_path):
     short, longer = (CONFIG.replace(epochs=epochs) for epochs in (1, 3))
     first = train_in(tmp_path / "run", short)
     first.run.write_metrics({"mAP": 0.5})
@@ -141,9 +130,7 @@ def test_finished_run_may_be_given_more_epochs_at_the_learning_rates_of_the_long
         Run.start(tmp_path / "run", short)
 
 
-def test_run_that_has_not_ended_or_has_other_settings_is_not_prolonged(
-    trained: Trained, tmp_path: Path
-) -> None:
+def test_run_that_has_not_ended_or_has_other_settings_is_not_prolonged(trained, tmp_path):
     shutil.copytree(trained.run.folder, tmp_path / "run")
     longer = CONFIG.replace(epochs=3)
     with pytest.raises(ValueError, match="Received: epochs=2 -> 3, seed=3 -> 4"):
@@ -154,7 +141,7 @@ def test_run_that_has_not_ended_or_has_other_settings_is_not_prolonged(
         Run.start(tmp_path / "run", longer)
 
 
-def test_run_is_trained_by_one_at_a_time_and_by_its_own_settings(tmp_path: Path) -> None:
+def test_run_is_trained_by_one_at_a_time_and_by_its_own_settings(tmp_path):
     others = CONFIG.replace(bits=32)
     mine, yours = (Run.start(tmp_path, config) for config in (CONFIG, others))
     with mine.lock():
@@ -173,16 +160,10 @@ def test_run_is_trained_by_one_at_a_time_and_by_its_own_settings(tmp_path: Path)
         train(yours, make_splits(), progress=False)
 
 
-def test_settings_decide_the_weights(trained: Trained, tmp_path: Path) -> None:
-    again = train_in(tmp_path / "again")
-    # Neither checkpoints nor evaluations leave a trace in the weights.
-    assert_bit_equal(again.network.variables, trained.network.variables)
-
-
 @pytest.mark.parametrize(("flags", "warns"), [("", True), ("amx_bf16", False)])
 def test_half_precision_is_taken_as_the_settings_say_with_a_warning_where_it_may_be_slow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, warns: bool
-) -> None:
+    tmp_path, monkeypatch, flags, warns
+):
     (tmp_path / "cpuinfo").write_text(f"flags : fpu avx2 {flags}")
     monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
     config = CONFIG.replace(precision="mixed_bfloat16", epochs=0)
@@ -192,7 +173,7 @@ def test_half_precision_is_taken_as_the_settings_say_with_a_warning_where_it_may
     assert "mixed_bfloat16" in {layer.dtype_policy.name for layer in network.backbone.layers}
 
 
-def test_evaluations_are_in_the_history(trained: Trained) -> None:
+def test_evaluations_are_in_the_history(trained):
     history = read_history(trained.run)
     assert [epoch["epoch"] for epoch in history] == [1, 2]
     assert ["mAP" in epoch for epoch in history] == [False, True]
@@ -201,10 +182,8 @@ def test_evaluations_are_in_the_history(trained: Trained) -> None:
     assert "codewords_revived" in history[0]
 
 
-def test_failing_save_leaves_no_half_network_and_loses_nothing(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def write_half(network: Any, path: Path) -> None:
+def test_failing_save_leaves_no_half_network_and_loses_nothing(trained, tmp_path, monkeypatch):
+    def write_half(network, path):
         Path(path).write_bytes(b"half a network")
         raise KeyboardInterrupt
 
@@ -215,16 +194,15 @@ def test_failing_save_leaves_no_half_network_and_loses_nothing(
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"run.json", "checkpoints", "logs"}
 
-    def no_step(*_: Any) -> None:
+    def no_step(*_):
         raise AssertionError("a step was trained anew")
 
     monkeypatch.setattr("tfpqn.training.loops.tensorflow_loop._train_step", no_step)
+    # Neither checkpoints nor evaluations leave a trace in the weights: the settings decide them.
     assert_bit_equal(train_in(tmp_path).network.variables, trained.network.variables)
 
 
-def test_figures_are_written_with_protocol_and_settings(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figures_are_written_with_protocol_and_settings(trained, tmp_path, monkeypatch):
     run = Run.start(tmp_path, CONFIG)
     assert run.read_metrics() is None
     splits = make_splits()
@@ -241,7 +219,7 @@ def test_figures_are_written_with_protocol_and_settings(
     folder = Run.start(tmp_path / "other", CONFIG.replace(protocol=None, images="birds"))
     assert evaluate_run(folder, trained.network, splits)["protocol"] == str(Path.cwd() / "birds")
 
-    def fail(*_: Any) -> None:
+    def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.replace", fail)
@@ -250,12 +228,10 @@ def test_figures_are_written_with_protocol_and_settings(
     assert run.read_metrics() == other
 
 
-def test_codewords_without_unit_length_are_settled_once_training_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_codewords_without_unit_length_are_settled_once_training_has_ended(tmp_path, monkeypatch):
     settled = []
 
-    def settle(network: Any, batches: Any, seed: int) -> None:
+    def settle(network, batches, seed):
         settled.append(np.concatenate(list(batches)))
 
     monkeypatch.setattr(run_training, "settle_codebooks", settle)
@@ -267,7 +243,7 @@ def test_codewords_without_unit_length_are_settled_once_training_has_ended(
     assert not frozen.model.settles_codebooks and not CONFIG.model.settles_codebooks
 
 
-def test_without_epochs_codewords_of_their_own_length_are_the_centres(tmp_path: Path) -> None:
+def test_without_epochs_codewords_of_their_own_length_are_the_centres(tmp_path):
     """That is product quantization as it is without a network: no codeword is normalised."""
     network = train_in(tmp_path, CONFIG.replace(unit_codewords=False, epochs=0)).network
     images = make_splits().train.images
@@ -281,7 +257,7 @@ def test_without_epochs_codewords_of_their_own_length_are_the_centres(tmp_path: 
 
 @pytest.mark.filterwarnings("ignore:After epoch .* has collapsed:UserWarning")
 @pytest.mark.parametrize("model", MODELS)
-def test_runs_of_levels_and_of_clips_are_trained_and_measured(model: str, tmp_path: Path) -> None:
+def test_runs_of_levels_and_of_clips_are_trained_and_measured(model, tmp_path):
     config, make = MODELS[model]
     network = train_in(tmp_path, config, make()).network
     run = Run.open(tmp_path)

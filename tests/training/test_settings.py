@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.datasets.pictures import write_image
 from tests.training.tiny import IMAGE_SHAPE, arrays_of, assert_bit_equal
 from tfpqn.datasets import ClipArrays, ImageArrays
 from tfpqn.training import Run, RunConfig
@@ -21,7 +19,7 @@ CLIPS = {"model": "tpqn", "protocol": "moving-digits"}
 LEVELS = {"model": "rpqn"}
 
 
-def build(**settings: Any) -> Any:
+def build(**settings):
     return RunConfig.of(**{**SMALL, **settings}).build_network(IMAGE_SHAPE, steps=50)
 
 
@@ -29,7 +27,6 @@ def build(**settings: Any) -> Any:
     ("settings", "message"),
     [
         ({"protocol": "digits", "images": "birds"}, "one of protocol, images, videos.*birds'"),
-        ({"images": "birds", "videos": "films"}, "one of protocol, images, videos.*birds'.*films'"),
         ({"protocol": "cifar"}, "Unknown protocol.*'cifar'"),
         ({"model": "vgg"}, r"model must be one of \['pqn'.*Received: 'vgg'"),
         (
@@ -44,10 +41,8 @@ def build(**settings: Any) -> Any:
         ({"num_levels": 2}, "num_levels is for model rpqn and tpqn.*num_levels=2, model='pqn'"),
         ({**LEVELS, "num_segments": 4}, r"num_segments is for model tpqn.*\(4,\).*'rpqn'"),
         ({**CLIPS, "num_segments": ()}, r"num_segments must hold at least one.*num_segments=\(\)"),
-        ({**CLIPS, "num_segments": (2, 0)}, "num_segments must be .*at least 1.*num_segments=0"),
         ({"embedding_dim": 18}, "embedding_dim must be a multiple.*embedding_dim=18"),
         ({"backbone": "vgg"}, "Unknown backbone.*conv3.*ResNet50.*Received: 'vgg'"),
-        ({"normalization": "layer"}, "normalization must be one of"),
         ({"normalization": "none", "backbone": "resnet9"}, "normalization is for the backbone"),
         (
             {"weights": "imagenet", "backbone": "conv3"},
@@ -56,10 +51,8 @@ def build(**settings: Any) -> Any:
         ({"precision": "mixed_float16"}, "precision must be one of .*Received: 'mixed_float16'"),
         ({"freeze_codebooks": True}, "freeze_codebooks needs initial_run.*initial_run=None"),
         ({"alpha": 0.0}, "alpha must be positive and finite. Received: alpha=0.0"),
-        ({"loss_form": "cubic"}, "form must be one of .*sigmoid.*Received: form='cubic'"),
         ({"loss_scale": -1.0}, "scale must be positive and finite. Received: scale=-1.0"),
         ({"loss_weight": 0.0, "classification_weight": 0.0}, "must not both be 0"),
-        ({"classified": "all"}, "classified must be one of .*Received: 'all'"),
         ({"optimizer": "lion"}, "optimizer must be one of .*Received: 'lion'"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0. Received: nan"),
         ({"epochs": 2, "warmup_epochs": 2}, "warmup_epochs must be below 2.*Received: 2"),
@@ -72,7 +65,7 @@ def build(**settings: Any) -> Any:
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_bad_setting_is_named(settings: dict[str, Any], message: str) -> None:
+def test_bad_setting_is_named(settings, message):
     with pytest.raises(ValueError, match=message):
         build(**settings)
 
@@ -85,12 +78,12 @@ BOUNDS = [
 
 
 @pytest.mark.parametrize(("name", "words", "value"), BOUNDS)
-def test_value_out_of_the_bounds_of_its_setting_is_named(name: str, words: str, value: Any) -> None:
+def test_value_out_of_the_bounds_of_its_setting_is_named(name, words, value):
     with pytest.raises(ValueError, match=f"{name} must be .*{words.replace('_', ' ')}.*Received"):
         RunConfig.of(**{name: value})
 
 
-def test_setting_that_does_not_exist_is_refused_with_those_that_do() -> None:
+def test_setting_that_does_not_exist_is_refused_with_those_that_do():
     with pytest.raises(TypeError, match=r"must be one of .*'bits'.*Received: \['colour'\]"):
         RunConfig.of(colour="red")
 
@@ -110,8 +103,8 @@ def test_setting_that_does_not_exist_is_refused_with_those_that_do() -> None:
     ids=str,
 )
 def test_sizes_left_open_give_codes_of_four_positions_or_the_fewest_there_can_be(
-    settings: dict[str, Any], levels: int, subspaces: int, length: int
-) -> None:
+    settings, levels, subspaces, length
+):
     settings = {"bits": 8, "embedding_dim": 16, "similarity": "subspace", **settings}
     config = RunConfig.of(**settings)
     sizes = (config.model.num_levels, config.model.num_subspaces, config.model.code_length)
@@ -128,7 +121,7 @@ def test_sizes_left_open_give_codes_of_four_positions_or_the_fewest_there_can_be
     ],
     ids=["images", "clips"],
 )
-def test_settings_are_fixed_and_survive_json_by_part_and_by_name(config: RunConfig) -> None:
+def test_settings_are_fixed_and_survive_json_by_part_and_by_name(config):
     content = settings_to_json(config)
     assert content["model"]["bits"] == config.model.bits
     for written in (content, config.flat()):
@@ -140,7 +133,7 @@ def test_settings_are_fixed_and_survive_json_by_part_and_by_name(config: RunConf
     assert config.replace(bits=28, seed=4).flat() == {**config.flat(), "bits": 28, "seed": 4}
 
 
-def test_settings_of_version_0_1_mean_the_same(tmp_path: Path) -> None:
+def test_settings_of_version_0_1_mean_the_same(tmp_path):
     former = {
         **{"protocol": "digits", "images": None, "image_size": 64, "model": "pqn", "bits": 24},
         **{"num_subspaces": 4, "embedding_dim": 512, "backbone": "conv3", "weights": None},
@@ -171,9 +164,7 @@ def test_settings_of_version_0_1_mean_the_same(tmp_path: Path) -> None:
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_settings_that_were_given_up_are_read_where_they_mean_what_is_done_now(
-    settings: dict[str, Any], message: str | None
-) -> None:
+def test_settings_that_were_given_up_are_read_where_they_mean_what_is_done_now(settings, message):
     if message is None:
         kept = {"model": "rpqn"} if settings.get("model") == "rpqn" else {}
         assert settings_from_json(settings) == RunConfig.plain(**kept)
@@ -182,7 +173,7 @@ def test_settings_that_were_given_up_are_read_where_they_mean_what_is_done_now(
         settings_from_json(settings)
 
 
-def test_network_is_made_as_the_settings_say() -> None:
+def test_network_is_made_as_the_settings_say():
     network = build(
         **{"num_subspaces": 2, "bits": 10, "embedding_dim": 8, "alpha": 2.0, "loss_form": "hinge"},
         **{"loss_scale": 3.0, "loss_margin": 0.5, "learning_rate": 0.02, "warmup_epochs": 0.0},
@@ -197,7 +188,7 @@ def test_network_is_made_as_the_settings_say() -> None:
     assert rates == pytest.approx([0.02, 0.01, 0.0], abs=1e-7)
 
 
-def test_networks_of_levels_and_of_clips_are_made_as_the_settings_say() -> None:
+def test_networks_of_levels_and_of_clips_are_made_as_the_settings_say():
     levels = build(**LEVELS, num_levels=3, num_subspaces=2, bits=12).quantizer
     assert np.shape(levels.codebooks) == (3, 2, 4, 8)
     assert (levels.num_levels, levels.bits_per_code) == (3, 12)
@@ -208,7 +199,7 @@ def test_networks_of_levels_and_of_clips_are_made_as_the_settings_say() -> None:
     assert np.shape(clips.codebooks) == (2, 3, 4, 16)
 
 
-def test_weights_decay_in_kernels_alone_and_the_rate_rises_before_it_falls() -> None:
+def test_weights_decay_in_kernels_alone_and_the_rate_rises_before_it_falls():
     network = build(optimizer="sgd", learning_rate=0.1, weight_decay=0.01, warmup_epochs=4.0)
     optimizer = network.optimizer
     assert isinstance(optimizer, keras.optimizers.SGD)
@@ -222,14 +213,14 @@ def test_weights_decay_in_kernels_alone_and_the_rate_rises_before_it_falls() -> 
     assert rates == pytest.approx([0.0, 0.05, 0.1, 0.0], abs=1e-7)
 
 
-def test_weights_follow_from_the_seed() -> None:
+def test_weights_follow_from_the_seed():
     first, again, other = (build(seed=seed) for seed in (4, 4, 5))
     assert_bit_equal(first.variables, again.variables)
     pairs = zip(arrays_of(first.weights), arrays_of(other.weights), strict=True)
     assert not all(np.array_equal(one, two) for one, two in pairs)
 
 
-def make_items(number: int, side: int = 1, labels: Any = None) -> ImageArrays:
+def make_items(number, side=1, labels=None):
     images = np.zeros((number, side, side, 1), np.uint8)
     return ImageArrays(images, np.zeros(number, np.int64) if labels is None else labels)
 
@@ -237,14 +228,12 @@ def make_items(number: int, side: int = 1, labels: Any = None) -> ImageArrays:
 @pytest.mark.parametrize(
     ("num_items", "epochs"), [(200, 100), (2000, 50), (4999, 20), (50_000, 20)]
 )
-def test_open_epochs_show_so_many_images_but_no_set_too_often_or_too_seldom(
-    num_items: int, epochs: int
-) -> None:
+def test_open_epochs_show_so_many_images_but_no_set_too_often_or_too_seldom(num_items, epochs):
     assert RunConfig.of().for_items(make_items(num_items)).num_epochs == epochs
     assert RunConfig.of(epochs=3).for_items(make_items(num_items)).num_epochs == 3
 
 
-def test_frames_count_as_images_for_open_epochs() -> None:
+def test_frames_count_as_images_for_open_epochs():
     frames = np.zeros((2500 * 2, 1, 1, 1), np.uint8)
     clips = ClipArrays(frames, np.arange(2501) * 2, np.zeros(2500, np.int64), num_frames=2)
     assert RunConfig.of(**CLIPS).for_items(clips).num_epochs == 20
@@ -260,14 +249,12 @@ def test_frames_count_as_images_for_open_epochs() -> None:
     ],
     ids=["one label", "several labels", "no labels", "given"],
 )
-def test_a_classifier_is_left_out_where_items_have_several_labels_or_none(
-    settings: dict[str, Any], labels: np.ndarray, weight: float
-) -> None:
+def test_a_classifier_is_left_out_where_items_have_several_labels_or_none(settings, labels, weight):
     config = RunConfig.of(**settings).for_items(make_items(4, labels=labels))
     assert config.loss.classification_weight == weight
 
 
-def test_small_images_are_shifted_less_and_trained_weights_moved_less() -> None:
+def test_small_images_are_shifted_less_and_trained_weights_moved_less():
     shifts = [RunConfig.of().for_items(make_items(4, n)).data.max_shift for n in (8, 28, 32, 64)]
     assert shifts == [0, 1, 2, 2]
     settings = ({}, {"initial_run": "run"}, {"optimizer": "sgd"}, {"learning_rate": 0.3})
@@ -275,11 +262,10 @@ def test_small_images_are_shifted_less_and_trained_weights_moved_less() -> None:
     assert rates == pytest.approx([0.001, 0.0001, 0.1, 0.3])
 
 
-def test_data_is_that_of_the_protocol_or_of_the_folder(tmp_path: Path) -> None:
+def test_data_is_that_of_the_protocol_or_of_the_folder(tmp_path):
     for label in ("ant", "bee"):
-        (tmp_path / label).mkdir()
         for number in range(10):
-            Image.new("L", (9, 12), color=number).save(tmp_path / label / f"{number}.png")
+            write_image(tmp_path / label / f"{number}.png", number)
         (tmp_path / label / "broken.png").write_text("not an image")
     data = RunConfig.of(images=str(tmp_path), image_size=16).data
     splits = data.load_splits()

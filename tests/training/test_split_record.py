@@ -2,18 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from tests.datasets.pictures import write_image
 from tfpqn.datasets import Splits
 from tfpqn.training import Run, RunConfig, calibrate_run, evaluate_run, train
 
-SETTINGS: dict[str, Any] = {
+SETTINGS = {
     "image_size": 8,
     "bits": 16,
     "embedding_dim": 16,
@@ -23,18 +19,12 @@ SETTINGS: dict[str, Any] = {
 LABELS = ("ant", "bee")
 
 
-def write_image(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
-
-
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original(tmp_path_factory):
     """Photos, and a run that was trained on them, named by a path relative to its place then."""
     place = tmp_path_factory.mktemp("original")
     for seed in range(60):
-        write_image(place / "photos" / LABELS[seed % 2] / f"{seed}.png", seed)
+        write_image(place / "photos" / LABELS[seed % 2] / f"{seed}.png", seed, (8, 8))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         run = Run.start("run", RunConfig.of(images="photos", **SETTINGS))
@@ -43,7 +33,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def photos(original: Path) -> Iterator[Path]:
+def photos(original):
     """The photos, as they were trained on at the beginning and the end of each test."""
     backup = original / "backup"
     shutil.copytree(original / "photos", backup)
@@ -53,17 +43,15 @@ def photos(original: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def run(original: Path, photos: Path, tmp_path: Path) -> Run:
+def run(original, photos, tmp_path):
     return Run.open(shutil.copytree(original / "run", tmp_path / "run"))
 
 
-def ids(part: Any) -> set[str]:
+def ids(part):
     return set(map(str, part.ids))
 
 
-def test_a_run_is_evaluated_from_any_folder(
-    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_evaluated_from_any_folder(run, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     splits = run.load_splits()
     metrics = evaluate_run(run, run.load_network(), splits)
@@ -72,7 +60,7 @@ def test_a_run_is_evaluated_from_any_folder(
     assert splits.describe() == run.config.data.load_splits().describe()
 
 
-def write_settings(run: Run, **changes: Any) -> None:
+def write_settings(run, **changes):
     """Settings as version 0.1 wrote them, without those that are `...`."""
     settings = {**run.config.flat(), **changes}
     kept = {name: value for name, value in settings.items() if value is not ...}
@@ -80,8 +68,8 @@ def write_settings(run: Run, **changes: Any) -> None:
 
 
 def test_settings_of_an_earlier_version_are_relative_to_the_current_folder(
-    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run, photos, tmp_path, monkeypatch
+):
     write_settings(run, images="photos")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="place now be given .*--images of") as caught:
@@ -91,7 +79,7 @@ def test_settings_of_an_earlier_version_are_relative_to_the_current_folder(
     assert Run.open(run.folder) == run
 
 
-def test_a_folder_that_has_moved_is_named_and_gives_the_same_split(run: Run, photos: Path) -> None:
+def test_a_folder_that_has_moved_is_named_and_gives_the_same_split(run, photos):
     before = run.load_splits().describe()
     moved = photos.rename(photos.with_name("moved"))
     with pytest.raises(FileNotFoundError, match="place now be given .*--images of"):
@@ -102,7 +90,7 @@ def test_a_folder_that_has_moved_is_named_and_gives_the_same_split(run: Run, pho
     shutil.rmtree(moved)
 
 
-def test_no_trained_photo_searches_when_the_folder_has_changed(run: Run, photos: Path) -> None:
+def test_no_trained_photo_searches_when_the_folder_has_changed(run, photos):
     before = run.load_splits()
     (searching, *_), (trained, *_) = sorted(ids(before.query)), sorted(ids(before.train))
     for id_ in (searching, trained):
@@ -118,9 +106,7 @@ def test_no_trained_photo_searches_when_the_folder_has_changed(run: Run, photos:
     assert run.read_metrics()["folder_changes"] == metrics["folder_changes"]
 
 
-def test_trained_photos_that_search_nevertheless_are_counted_and_stay_trained_on(
-    run: Run, photos: Path
-) -> None:
+def test_trained_photos_that_search_nevertheless_are_counted_and_stay_trained_on(run, photos):
     before = run.load_splits()
     swapped = Splits(before.query, before.query, before.train)
     for tell in (evaluate_run, lambda *given: calibrate_run(*given, precision=0.01)):
@@ -132,7 +118,7 @@ def test_trained_photos_that_search_nevertheless_are_counted_and_stay_trained_on
 
 
 @pytest.mark.filterwarnings("ignore:The data has changed since training")
-def test_training_does_not_go_on_with_other_label_folders(run: Run, photos: Path) -> None:
+def test_training_does_not_go_on_with_other_label_folders(run, photos):
     (run.folder / "network.keras").unlink()
     for seed in range(2):
         write_image(photos / "wasp" / f"{seed}.png", seed)
@@ -141,14 +127,14 @@ def test_training_does_not_go_on_with_other_label_folders(run: Run, photos: Path
         train(run, run.load_splits(), progress=False)
 
 
-def test_a_run_without_a_record_is_refused(run: Run) -> None:
+def test_a_run_without_a_record_is_refused(run):
     (run.folder / "split.json").unlink()
     with pytest.raises(ValueError, match=r"must hold split.json.*Received: a run without it"):
         run.load_splits()
 
 
 @pytest.mark.parametrize("text", ["[]", '{"query": []}', "{"])
-def test_a_damaged_record_is_named(run: Run, photos: Path, text: str) -> None:
+def test_a_damaged_record_is_named(run, photos, text):
     (run.folder / "split.json").write_text(text)
     with pytest.raises(ValueError, match=r"split\.json' must"):
         run.load_splits()

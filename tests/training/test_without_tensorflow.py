@@ -7,9 +7,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 import tfpqn
+from tests.datasets.pictures import write_image
 from tfpqn.training import Run
 
 ROOT = Path(tfpqn.__file__).parent.parent
@@ -47,7 +47,7 @@ COMMANDS = """
 TRAIN = "train --bits 16 --embedding-dim 16 --batch-size 128 --augment"
 
 
-def start(script: str, *arguments: str) -> subprocess.Popen:
+def start(script, *arguments):
     code = textwrap.dedent(PROLOGUE) + textwrap.dedent(script)
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
@@ -59,14 +59,14 @@ def start(script: str, *arguments: str) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen) -> str:
+def finish(process):
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return output
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jax") / "run"
     lines = (
         f"{TRAIN} --run-dir {folder} --epochs 3 --evaluate-every 2",
@@ -78,7 +78,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.slow
-def test_digits_are_trained_on_and_evaluated_by_the_commands(run: Run) -> None:
+def test_digits_are_trained_on_and_evaluated_by_the_commands(run):
     history = run.read_history()
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
     assert history[-1]["loss"] < history[0]["loss"]
@@ -89,7 +89,7 @@ def test_digits_are_trained_on_and_evaluated_by_the_commands(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_the_network_is_the_same_under_tensorflow(run: Run) -> None:
+def test_the_network_is_the_same_under_tensorflow(run):
     metrics = run.read_metrics()
     splits = run.load_splits()
     assert metrics is not None
@@ -98,12 +98,10 @@ def test_the_network_is_the_same_under_tensorflow(run: Run) -> None:
     assert found["mAP"] == pytest.approx(metrics["mAP"], abs=1e-3)
 
 
-def test_what_must_be_read_from_files_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_what_must_be_read_from_files_is_refused_in_one_line(tmp_path):
     for label in ("ant", "bee"):
         for number in range(2):
-            path = tmp_path / "images" / label / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (8, 8)).save(path)
+            write_image(tmp_path / "images" / label / f"{number}.png")
     process = start(COMMANDS, f"train --images {tmp_path / 'images'} --run-dir {tmp_path / 'run'}")
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 2
