@@ -66,7 +66,7 @@ class GrpcTransport:
         request = messages.PredictRequest()
         request.model_spec.signature_name = name
         for key, array in inputs.items():
-            write_values(array, request.inputs[key])
+            write_values(array, request.inputs[key], as_bytes=True)
         data = await self._call(_PREDICT, request, deadline)
         with reading_answer():
             response = messages.PredictResponse.FromString(data)

@@ -72,10 +72,11 @@ def _pack(name: str, value: Any, num_rows: int, info: TensorInfo) -> np.ndarray:
 
 
 def pack_queries(items: Sequence[Any], signature: Signature) -> Arrays:
-    """Images or clips, whichever the signature takes, as its input, made plain."""
+    """Images, clips or vectors, whichever the signature takes, as its input; images made plain."""
     spec = items_of_inputs(signature.inputs)
     if not spec.has_pixels:
-        return {spec.input_name: pack_embeddings(items, signature.inputs[spec.input_name])}
+        name = spec.input_name
+        return {name: _pack(name, items, 0, signature.inputs[name])}
     name, packed = spec.input_name, spec.pack(items)
     for position, data in np.ndenumerate(packed):
         # In a clip an empty string is no frame.

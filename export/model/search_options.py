@@ -112,6 +112,11 @@ class SearchOptions:
         if self.first_levels is None:
             return None
         num_levels = quantizer.num_levels
+        if quantizer.code_length % num_levels:
+            raise ValueError(
+                "first_levels needs codes of levels alone: with similarity cosine or l2 their last "
+                f"position is a length of all levels. Received: first_levels={self.first_levels}"
+            )
         if not 1 <= self.first_levels < num_levels:
             raise ValueError(
                 "first_levels needs codes with several levels: it must be at least 1, and fewer "

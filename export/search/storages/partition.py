@@ -39,12 +39,15 @@ class Partition(NamedTuple):
         order: int32 `[num_items]`, positions, list after list, ascending within a list.
         splits: int64 `[num_lists + 1]`, where each list begins and ends in `order`.
         radii: float32 `[num_lists]`, the largest distance of an item from the centroid.
+        by_distance: Whether scores go by distance: then lists are ranked by that of the centroid,
+            else by the centroid's direction.
     """
 
     centroids: np.ndarray
     order: np.ndarray
     splits: np.ndarray
     radii: np.ndarray
+    by_distance: bool = False
 
     @property
     def num_lists(self) -> int:
@@ -66,12 +69,27 @@ class Partition(NamedTuple):
         return self.centroids / self.norms[:, np.newaxis]
 
     @property
+    def rank_vectors(self) -> np.ndarray:
+        """float32 `[num_lists, embedding_dim]`, whose product with a query ranks the lists."""
+        return self.centroids if self.by_distance else self.directions
+
+    @property
+    def rank_offsets(self) -> np.ndarray:
+        """float32 `[num_lists]`, what is taken from that product."""
+        return 0.5 * np.square(self.norms) if self.by_distance else np.zeros_like(self.radii)
+
+    @property
     def lengths(self) -> np.ndarray:
         return np.diff(self.splits)
 
 
 def build_partition(
-    vectors: np.ndarray, codes: np.ndarray, num_lists: int, progress: Progress | None = None
+    vectors: np.ndarray,
+    codes: np.ndarray,
+    num_lists: int,
+    progress: Progress | None = None,
+    *,
+    by_distance: bool = False,
 ) -> Partition:
     """Part a collection by k-means.
 
@@ -83,6 +101,7 @@ def build_partition(
         codes: Integers `[num_items, code_length]`.
         num_lists: Lists to make, at most as many as items.
         progress: Is told how many of how many items have their list.
+        by_distance: See `Partition`.
     """
     tell = progress or (lambda done, total: None)
     tell(0, len(codes))
@@ -95,7 +114,28 @@ def build_partition(
         scores -= offsets
         list_of_item[rows] = scores.argmax(axis=1)
         tell(rows.stop, len(codes))
-    return _group(vectors, codes, list_of_item)
+    return _group(vectors, codes, list_of_item)._replace(by_distance=by_distance)
+
+
+def find_excess(
+    vectors: np.ndarray, offsets: np.ndarray, weight: float, codes: np.ndarray
+) -> float:
+    """By how much an item's score exceeds that of its exact distance, at most.
+
+    Codes may hold a rounded length in place of that of the reconstruction.
+
+    Args:
+        vectors: See `build_partition`.
+        offsets, weight: See `Distance`.
+        codes: Integers `[num_items, code_length]`.
+    """
+    excess = 0.0
+    positions = np.arange(codes.shape[1])
+    for rows in _blocks(len(codes)):
+        lengths = np.square(_sum_vectors(vectors, codes[rows])).sum(axis=1)
+        added = offsets[positions, codes[rows]].sum(axis=1)
+        excess = max(excess, float((added + weight * lengths).max()))
+    return excess
 
 
 def _train(vectors: np.ndarray, codes: np.ndarray, num_lists: int) -> tuple[np.ndarray, np.ndarray]:

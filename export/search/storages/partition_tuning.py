@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ..codebooks import Codebooks
 from .flat_codes import FlatCodes
-from .partition import Partition, build_partition
+from .partition import Partition, build_partition, find_excess
 from .partitioned_codes import PartitionedCodes
 from .storage import Queries
 
@@ -57,12 +57,19 @@ def part_codes(
 
     def build(num_lists: int) -> Partition:
         progress = partial(options.progress, f"Parting into {num_lists:,} lists")
-        return build_partition(vectors, codes, num_lists, progress)
+        by_distance = codebooks.distance is not None
+        return build_partition(vectors, codes, num_lists, progress, by_distance=by_distance)
+
+    excess = 0.0
+    if codebooks.distance is not None:
+        weight, _, offsets = codebooks.distance
+        excess = find_excess(vectors, offsets, weight, codes)
+    store = partial(PartitionedCodes, codes, distance=codebooks.distance, excess=excess)
 
     if options.num_lists is not None and options.num_probes is not None:
         partition = build(options.num_lists)
         num_probes = min(options.num_probes, partition.num_lists)
-        return PartitionedCodes(codes, partition, num_probes, options.exact)
+        return store(partition, num_probes, options.exact)
     counts = [options.num_lists] if options.num_lists else choose_list_counts(len(codes))
     options.progress("Searching all items", 0, len(codes))
     best = _find_exactly(codebooks, codes, options.queries, top_k)
@@ -79,7 +86,7 @@ def part_codes(
         choices.append((cost, partition, enough))
     _, partition, enough = min(choices, key=lambda choice: choice[0])
     report = {"agreement": enough["agreement"], "tuned_with": options.tuned_with, "curve": curve}
-    return PartitionedCodes(codes, partition, enough["num_probes"], options.exact, report)
+    return store(partition, enough["num_probes"], options.exact, report)
 
 
 def choose_list_counts(num_items: int) -> list[int]:
@@ -95,7 +102,8 @@ def measure_partition(
     """Agreement with a full search and items looked at, for ever more probes, up to all lists."""
     list_of_item = np.empty(len(partition.order), np.int32)
     list_of_item[partition.order] = np.repeat(np.arange(partition.num_lists), partition.lengths)
-    ranked = np.argsort(-(queries @ partition.directions.T), axis=1, kind="stable")
+    scores = queries @ partition.rank_vectors.T - partition.rank_offsets
+    ranked = np.argsort(-scores, axis=1, kind="stable")
     ranks = np.argsort(ranked, axis=1)
     is_item = best_positions >= 0
     num_items = np.maximum(is_item.sum(axis=1), 1)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..codebooks import Distance
 from ..item_ids import first_positions
 from ..lists import Lists, pack_codes, search_lists, unpack_codes
 from ..neighbours import Neighbours
@@ -24,6 +25,8 @@ class PartitionedCodes(Storage):
         exact: Whether the search goes on until no list that it has not looked at can hold an item
             that belongs into the result.
         report: What is to be said of the choice of lists and probes in the manifest.
+        distance: How scores go by distance, where the partition does.
+        excess: By how much a score exceeds that of the exact distance, at most.
     """
 
     def __init__(
@@ -33,6 +36,8 @@ class PartitionedCodes(Storage):
         num_probes: int,
         exact: bool = False,
         report: dict[str, Any] | None = None,
+        distance: Distance | None = None,
+        excess: float = 0.0,
     ) -> None:
         super().__init__(name="partitioned_codes")
         self.num_items = len(codes)
@@ -45,17 +50,20 @@ class PartitionedCodes(Storage):
         self.words = constant("words", pack_codes(codes[partition.order]))
         self.positions = constant("positions", partition.order)
         self.splits = constant("splits", partition.splits)
-        self.directions = constant("directions", np.ascontiguousarray(partition.directions.T))
+        self.rank_vectors = constant("rank_vectors", np.ascontiguousarray(partition.rank_vectors.T))
+        self.rank_offsets = constant("rank_offsets", partition.rank_offsets)
+        self._distance, self._excess = distance, excess
         self.norms = constant("norms", partition.norms)
         self.radii = constant("radii", partition.radii)
 
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
-        list_scores = tf.matmul(queries.embeddings, self.directions)
+        list_scores = tf.matmul(queries.embeddings, self.rank_vectors)
+        if self._distance is not None:
+            list_scores -= self.rank_offsets
         bounds = None
         # A filter may leave few items: the search goes on until these are the best.
         if self.exact or queries.admits is not None:
-            reach = tf.norm(queries.embeddings, axis=1, keepdims=True) * self.radii
-            bounds = list_scores * self.norms + reach
+            bounds = self._bound(queries.embeddings, list_scores)
         return search_lists(
             queries.tables,
             list_scores,
@@ -65,6 +73,16 @@ class PartitionedCodes(Storage):
             bounds,
             queries.admits,
         )
+
+    def _bound(self, embeddings: tf.Tensor, list_scores: tf.Tensor) -> tf.Tensor:
+        """What no item of a list scores more than: `[queries, num_lists]`."""
+        length = tf.norm(embeddings, axis=1, keepdims=True)
+        if self._distance is None:
+            return list_scores * self.norms + length * self.radii
+        squared = tf.maximum(tf.square(length) - 2.0 * list_scores, 0.0)
+        nearest = tf.maximum(tf.sqrt(squared) - self.radii, 0.0)
+        weight, constant_score, _ = self._distance
+        return constant_score - weight * tf.square(nearest) + self._excess
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         rows = first_positions(self.positions, positions)
