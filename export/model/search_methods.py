@@ -19,11 +19,13 @@ class SearchMethods(ABC):
 
     Attributes:
         items: What items are.
+        image_shape: `(height, width, channels)` of an image or frame, `(dim,)` of a vector.
         id_type: "int64" or "string".
         embedding_dim: Length of the embeddings.
     """
 
     items: ItemSpec
+    image_shape: Sequence[int]
     id_type: str
     embedding_dim: int
 
@@ -40,7 +42,12 @@ class SearchMethods(ABC):
             tf.errors.InvalidArgumentError: An image cannot be decoded; a saved searcher raises
                 `StatusError`.
         """
-        return self._search("search", **{self.items.input_name: self.items.pack(items)})
+        packed = self.items.pack(items)
+        if not self.items.has_pixels and packed.shape[1:] != tuple(self.image_shape):
+            raise ValueError(
+                f"vectors must have shape [batch, {self.image_shape[0]}]. Received: {packed.shape}"
+            )
+        return self._search("search", **{self.items.input_name: packed})
 
     def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
         """Search with the network's own embeddings `[batch, embedding_dim]`, as `embed` gives them.

@@ -51,8 +51,9 @@ class PartitionedCodes(Storage):
         self.positions = constant("positions", partition.order)
         self.splits = constant("splits", partition.splits)
         self.rank_vectors = constant("rank_vectors", np.ascontiguousarray(partition.rank_vectors.T))
-        self.rank_offsets = constant("rank_offsets", partition.rank_offsets)
         self._distance, self._excess = distance, excess
+        if distance is not None:
+            self.rank_offsets = constant("rank_offsets", partition.rank_offsets)
         self.norms = constant("norms", partition.norms)
         self.radii = constant("radii", partition.radii)
 

@@ -1,0 +1,102 @@
+"""Laws of exported vectors: what is found is what slow NumPy finds by the formula."""
+
+import numpy as np
+import pytest
+
+from tfpqn.datasets import VectorSet
+from tfpqn.export import Searcher, load_searcher, save_searcher
+from tfpqn.index import CodeIndex, build_index
+from tfpqn.layers import ProductQuantization, ResidualProductQuantization
+from tfpqn.models import ProductQuantizationNetwork
+
+RNG = np.random.default_rng(5)
+VECTORS = (RNG.normal(size=(300, 8)) * np.linspace(0.3, 2, 8)).astype(np.float32)
+QUERIES = (VECTORS[:9] + RNG.normal(size=(9, 8)) * 0.1).astype(np.float32)
+COLOURS = np.arange(300) % 3
+TOP_K = 6
+
+
+def make_network(similarity, num_levels=1):
+    """A network of vectors whose codebooks are some of the vectors and of what they leave."""
+    options = {"num_codewords": 16, "similarity": similarity}
+    quantizer = ProductQuantization(2, **options)
+    if num_levels > 1:
+        quantizer = ResidualProductQuantization(num_levels, 2, **options)
+    network = ProductQuantizationNetwork(None, quantizer, None, rotation=True)
+    network.build((None, 8))
+    turn, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(8, 8)))
+    network.rotation.set_weights([turn])
+    chosen = np.random.default_rng(3).normal(size=quantizer.codebooks.shape)
+    quantizer.codebooks.assign(chosen * (0.5 if similarity == "cosine" else 1.0))
+    if quantizer.code_length > 2 * num_levels:
+        quantizer.norms.assign(np.linspace(0.1, 8, 16))
+    return network
+
+
+def compare(network, queries, codes, similarity):
+    """Scores `[queries, items]` by the formula, from reconstructions alone."""
+    quantizer = network.quantizer
+    queries = np.asarray(network.embed(queries), np.float64)
+    items = np.asarray(quantizer.decode(codes), np.float64)
+    products = queries @ items.T
+    if similarity == "dot":
+        return products
+    lengths = np.square(items).sum(axis=1)
+    if quantizer.code_length > quantizer.num_levels * quantizer.num_subspaces:
+        lengths = np.asarray(quantizer.norms)[codes[:, -1]]
+    distances = np.square(queries).sum(axis=1)[:, None] - 2 * products + lengths
+    return -distances if similarity == "l2" else 1 - distances / 2
+
+
+def index_of(network, path):
+    build_index(network, VectorSet(VECTORS, metadata={"colour": COLOURS}), path)
+    return CodeIndex.load(path)
+
+
+def assert_best(found, scores):
+    for ids, values, row in zip(found.ids, found.scores, scores, strict=True):
+        np.testing.assert_allclose(values, np.sort(row)[::-1][: len(values)], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(row[ids], values, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_levels", [1, 2])
+@pytest.mark.parametrize("similarity", ["l2", "cosine", "dot"])
+@pytest.mark.parametrize("lists", [{}, {"partition": 12, "num_probes": 2, "exact": True}])
+def test_a_search_ranks_by_the_formula_of_the_similarity(tmp_path, similarity, num_levels, lists):
+    network = make_network(similarity, num_levels)
+    index = index_of(network, tmp_path / "index")
+    scores = compare(network, QUERIES, index.codes, similarity)
+    searcher = Searcher(network, index, top_k=TOP_K, tag_columns=["colour"], **lists)
+    assert_best(searcher(QUERIES), scores)
+    embeddings = np.asarray(network.embed(QUERIES))
+    assert_best(searcher.search_by_embedding(embeddings), scores)
+    inputs = {
+        "embeddings": QUERIES,
+        "allow_tags": np.full((9, 1), b"colour=2", object),
+        "deny_tags": np.full((9, 1), b"", object),
+    }
+    filtered = searcher.run("search_with_filters", inputs)
+    assert (filtered["ids"] % 3 == 2).all()
+    best = np.sort(scores[:, 2::3], axis=1)[:, ::-1][:, :TOP_K]
+    np.testing.assert_allclose(filtered["scores"], best, rtol=1e-4, atol=1e-4)
+
+
+def test_a_saved_model_of_vectors_answers_as_the_searcher_does(tmp_path):
+    network = make_network("l2")
+    searcher = Searcher(network, index_of(network, tmp_path / "index"), top_k=TOP_K)
+    save_searcher(searcher, tmp_path / "model" / "1")
+    loaded = load_searcher(tmp_path / "model" / "1")
+    assert loaded.items.kind == "vectors"
+    np.testing.assert_array_equal(loaded(QUERIES).ids, searcher(QUERIES).ids)
+
+
+def test_vectors_that_cannot_be_compared_are_refused_by_name(tmp_path):
+    network = make_network("l2", 2)
+    index = index_of(network, tmp_path / "index")
+    searcher = Searcher(network, index, top_k=TOP_K)
+    with pytest.raises(ValueError, match="finite.*1 of 9 rows, the first at row 4"):
+        searcher(np.where(np.arange(9)[:, None] == 4, np.nan, QUERIES))
+    with pytest.raises(ValueError, match=r"vectors must have shape \[batch, 8\].*\(9, 5\)"):
+        searcher(QUERIES[:, :5])
+    with pytest.raises(ValueError, match="first_levels needs codes of levels alone"):
+        Searcher(network, index, first_levels=1)
