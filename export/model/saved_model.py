@@ -206,6 +206,7 @@ class SavedSearcher(SearchMethods):
         self._model = SavedModelLoader(path)
         search = self._model.signatures["search"]
         self.items, self.id_type = items_of_inputs(search.inputs), search.outputs["ids"].dtype
+        self.image_shape = self.manifest["image_shape"]
         shape = self._model.signatures["search_by_embedding"].inputs["embeddings"].shape
         self.embedding_dim = (shape or (0,))[-1] or 0
 
