@@ -9,13 +9,14 @@ import numpy as np
 from keras import ops
 
 from tfpqn.codebooks import lloyd
+from tfpqn.codebooks.joint_levels import fit_levels
 from tfpqn.codebooks.levels import write_levels
 from tfpqn.codebooks.rotation import fit_rotation, split
 
 Progress = Callable[[str, int, int], None]
 
-# Vectors per codeword that decide on a rotation; more hardly change it.
-ROTATION_SAMPLE = 100
+# Vectors per codeword that decide on a rotation, or start levels; more hardly change them.
+SAMPLE = 100
 
 
 def fit_vectors(
@@ -74,8 +75,8 @@ def _read_vectors(quantizer: Any, vectors: np.ndarray) -> np.ndarray:
 def _fit_rotation(
     quantizer: Any, vectors: np.ndarray, rng: np.random.Generator, iterations: int, tell: Progress
 ) -> np.ndarray:
-    count = min(len(vectors), ROTATION_SAMPLE * quantizer.num_codewords)
-    sample = vectors[np.sort(rng.choice(len(vectors), count, replace=False))]
+    rows = rng.choice(len(vectors), _sample_size(quantizer, vectors), replace=False)
+    sample = vectors[np.sort(rows)]
     return fit_rotation(
         sample,
         quantizer.num_subspaces,
@@ -89,12 +90,20 @@ def _fit_rotation(
 def _fit_codebooks(
     quantizer: Any, vectors: np.ndarray, rng: np.random.Generator, iterations: int, tell: Progress
 ) -> None:
-    parts = split(vectors, quantizer.num_subspaces)
+    if quantizer.num_levels > 1:
+        parts = vectors.reshape(len(vectors), quantizer.num_subspaces, -1)
+        size = _sample_size(quantizer, vectors)
+        fit_levels(quantizer, parts, rng, size, lambda done, total: tell("levels", done, total))
+        return
     codebooks = []
-    for number, part in enumerate(parts, start=1):
+    for part in split(vectors, quantizer.num_subspaces):
         codebooks.append(lloyd.cluster(part, quantizer.num_codewords, rng, iterations))
-        tell("codebooks", number, len(parts))
+        tell("codebooks", len(codebooks), quantizer.num_subspaces)
     write_levels(quantizer, np.stack(codebooks)[None])
+
+
+def _sample_size(quantizer: Any, vectors: np.ndarray) -> int:
+    return min(len(vectors), SAMPLE * int(quantizer.num_codewords))
 
 
 def _ignore(step: str, done: int, total: int) -> None:

@@ -70,3 +70,17 @@ def cluster(
     for _ in range(iterations):
         codewords = improve_codewords(vectors, codewords, rng)
     return codewords
+
+
+def cluster_numbers(numbers: np.ndarray, num_clusters: int, iterations: int = 25) -> np.ndarray:
+    """Centres `[num_clusters]` of numbers: k-means that starts from their quantiles."""
+    numbers = np.sort(numbers.astype(np.float64))
+    sums = np.concatenate([[0.0], np.cumsum(numbers)])
+    centres = np.quantile(numbers, (np.arange(num_clusters) + 0.5) / num_clusters)
+    for _ in range(iterations):
+        borders = np.searchsorted(numbers, (centres[1:] + centres[:-1]) / 2)
+        borders = np.concatenate([[0], borders, [len(numbers)]])
+        counts = np.diff(borders)
+        means = np.diff(sums[borders]) / np.maximum(counts, 1)
+        centres = np.sort(np.where(counts > 0, means, centres))
+    return centres.astype(np.float32)

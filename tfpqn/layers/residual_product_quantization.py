@@ -16,7 +16,10 @@ from tfpqn.layers.quantizer import (
     without_removed,
 )
 from tfpqn.layers.similarity import SIMILARITIES
-from tfpqn.ops import assign_beam, assign_hard
+from tfpqn.ops import assign_beam, assign_beam_by_products, assign_hard, decode_codes
+
+# Beyond these, products of all codewords with one another take hundreds of megabytes.
+MOST_CODEWORDS = 4096
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
@@ -36,10 +39,11 @@ class ResidualProductQuantization(ProductQuantization):
 
     With `similarity` other than "subspace" all levels quantize the vector itself. The squared
     length of a sum of codewords is no sum over the levels, so with "l2" and "cosine" a code of
-    several levels has one more position, the last. It names one of `norms [num_codewords]`: the
-    squared length of the item's reconstruction x plus the squared error that x has. So a score of
-    "l2" is `-||q - x||^2 - ||x - item||^2`, the expected squared distance of the item if its error
-    has nothing to do with the query. It finds more of the neighbours than the distance from x.
+    several levels has one more position, the last. `norms [code_length, num_codewords]` holds what
+    each position adds to the squared length of the item's reconstruction x plus the squared error
+    that x has; the last position makes up for what the others miss. So a score of "l2" is about
+    `-||q - x||^2 - ||x - item||^2`, the expected squared distance of the item if its error has
+    nothing to do with the query. It finds more of the neighbours than the distance from x.
 
     Args:
         num_levels: Number of levels. One level equals `ProductQuantization`.
@@ -114,7 +118,7 @@ class ResidualProductQuantization(ProductQuantization):
         if self.has_norms:
             self.norms = self.add_weight(
                 name="norms",
-                shape=(self.num_codewords,),
+                shape=(self.code_length, self.num_codewords),
                 initializer="zeros",
                 trainable=False,
                 autocast=False,
@@ -126,15 +130,15 @@ class ResidualProductQuantization(ProductQuantization):
             return super().quantize_embeddings(embeddings, training)
         subvectors = self.split(embeddings)
         targets = self.level_targets(subvectors)
-        if self.beam_size > 1:
+        if self.beam_size > 1 or self.similarity != "subspace":
             codes = self.choose_by_beam(targets)
         else:
             codes = self._choose_in_turn(subvectors, targets)
         joined = ops.concatenate(codes, axis=1)
         reconstruction = self._decode_levels(joined)
         if self.has_norms:
-            nearest = self._choose_norms(measure_norms(subvectors, reconstruction))
-            joined = ops.concatenate([joined, nearest[:, None]], axis=1)
+            last = self._choose_norms(measure_norms(subvectors, reconstruction), joined)
+            joined = ops.concatenate([joined, last], axis=1)
         return self._join(reconstruction, joined)
 
     def level_targets(self, subvectors: Tensor) -> Tensor:
@@ -150,7 +154,10 @@ class ResidualProductQuantization(ProductQuantization):
             targets: `[batch, num_subspaces, subvector_dim]`.
         """
         codebooks = [self.decoded_codebooks(level) for level in range(self.num_levels)]
-        return assign_beam(targets, codebooks, self.beam_size)
+        # The other is for long subvectors, but rounds otherwise than what trained networks went by.
+        is_long = self.similarity != "subspace" and self.num_codewords <= MOST_CODEWORDS
+        assign = assign_beam_by_products if is_long else assign_beam
+        return assign(targets, codebooks, self.beam_size)
 
     def prefix(self, num_levels: int) -> Quantizer:
         shorter = super().prefix(num_levels)
@@ -185,9 +192,10 @@ class ResidualProductQuantization(ProductQuantization):
             left = left - hard
         return chosen
 
-    def _choose_norms(self, norms: Tensor) -> Tensor:
-        """Positions `[batch]` of those of `norms` that are nearest."""
-        return assign_hard(-ops.abs(norms[:, None] - ops.convert_to_tensor(self.norms)))
+    def _choose_norms(self, norms: Tensor, codes: Tensor) -> Tensor:
+        """Last positions `[batch, 1]` of codes: what brings their sum of norms nearest."""
+        left = norms - ops.sum(decode_codes(codes, self.norms[:-1, :, None]), axis=(1, 2))
+        return assign_hard(-ops.abs(left[:, None] - self.norms[-1]))[:, None]
 
     def _score_products(self, products: Tensor, queries: Tensor) -> Tensor:
         if self.has_norms:
@@ -195,9 +203,7 @@ class ResidualProductQuantization(ProductQuantization):
         return super()._score_products(products, queries)
 
     def _squared_norms(self) -> Tensor:
-        if not self.has_norms:
-            return super()._squared_norms()
-        return ops.pad(self.norms[None], ((self.code_length - 1, 0), (0, 0)))
+        return ops.convert_to_tensor(self.norms) if self.has_norms else super()._squared_norms()
 
     def _variant(self) -> str:
         # A beam only chooses better among the codes there are: codes by any are of one kind.

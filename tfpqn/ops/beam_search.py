@@ -50,3 +50,36 @@ def assign_beam(targets: Tensor, codebooks: Sequence[Tensor], beam_size: int) ->
         words = ops.take(ops.reshape(level, (-1, subvector_dim)), chosen + offsets, axis=0)
         left = ops.take_along_axis(left, parents[..., None], axis=2) - words
     return [code[:, :, 0] for code in codes]
+
+
+def assign_beam_by_products(
+    targets: Tensor, codebooks: Sequence[Tensor], beam_size: int
+) -> list[Tensor]:
+    """The same as `assign_beam`, up to rounding, from inner products alone.
+
+    Products of targets and of codewords with all codewords are made once. So a beam costs look-ups
+    in place of products with what each of its sums leaves, and subvectors may be long. It keeps
+    `num_codewords ** 2` numbers for each two levels.
+
+    Arguments and result are those of `assign_beam`.
+    """
+    num_subspaces, num_codewords, _ = codebooks[0].shape
+    firsts = ops.arange(num_subspaces, dtype="int32")[:, None] * num_codewords
+    codes: list[Tensor] = []
+    # Squared distances of the beam's sums, less the squared length of the target.
+    errors = ops.zeros_like(targets[:, :, :1])
+    for number, level in enumerate(codebooks, start=1):
+        lengths = ops.sum(ops.square(level), axis=-1)
+        added = lengths - 2 * ops.einsum("bmd,mkd->bmk", targets, level)
+        costs = errors[..., None] + added[:, :, None]
+        for code, other in zip(codes, codebooks, strict=False):
+            rows = ops.reshape(2 * ops.einsum("mld,mkd->mlk", other, level), (-1, num_codewords))
+            costs = costs + ops.take(rows, code + firsts, axis=0)
+        width = costs.shape[2] * num_codewords
+        is_last = number == len(codebooks)
+        ranked = ops.reshape(-costs, (-1, num_subspaces, width))
+        kept, best = ops.top_k(ranked, 1 if is_last else min(beam_size, width))
+        errors, best = -kept, ops.cast(best, "int32")
+        parents, chosen = best // num_codewords, best % num_codewords
+        codes = [ops.take_along_axis(code, parents, axis=2) for code in codes] + [chosen]
+    return [code[:, :, 0] for code in codes]
