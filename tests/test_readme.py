@@ -45,7 +45,7 @@ def test_the_program_on_the_first_screen_runs_twice_and_finds_the_right_digit(tm
 
 @pytest.mark.slow
 def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path):
-    (program,) = read_programs(TRAINING)
+    _, program = read_programs(TRAINING)
     check = (
         "assert index.codes.shape == (len(splits.database), 4)\n"
         "assert ids.shape == scores.shape == (1, 5)\n"
@@ -55,6 +55,14 @@ def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path):
     # Where ten epochs end depends on the start.
     seed = "import keras\nkeras.utils.set_random_seed(1)\n"
     finished = run([sys.executable, "-c", f"{seed}{program}\n{check}"], tmp_path)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_the_program_for_vectors_finds_each_vector_of_the_collection_itself(tmp_path):
+    program, _ = read_programs(TRAINING)
+    finished = run(
+        [sys.executable, "-c", f"{program}\nassert ids[:, 0].tolist() == [0, 1, 2]"], tmp_path
+    )
     assert finished.returncode == 0, finished.stderr
 
 

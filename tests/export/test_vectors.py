@@ -29,7 +29,7 @@ def make_network(similarity, num_levels=1):
     chosen = np.random.default_rng(3).normal(size=quantizer.codebooks.shape)
     quantizer.codebooks.assign(chosen * (0.5 if similarity == "cosine" else 1.0))
     if quantizer.code_length > 2 * num_levels:
-        quantizer.norms.assign(np.linspace(0.1, 8, 16))
+        quantizer.norms.assign(np.random.default_rng(4).uniform(0, 3, quantizer.norms.shape))
     return network
 
 
@@ -43,7 +43,8 @@ def compare(network, queries, codes, similarity):
         return products
     lengths = np.square(items).sum(axis=1)
     if quantizer.code_length > quantizer.num_levels * quantizer.num_subspaces:
-        lengths = np.asarray(quantizer.norms)[codes[:, -1]]
+        places = np.arange(quantizer.code_length)
+        lengths = np.asarray(quantizer.norms)[places, codes].sum(axis=1)
     distances = np.square(queries).sum(axis=1)[:, None] - 2 * products + lengths
     return -distances if similarity == "l2" else 1 - distances / 2
 

@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.tiny import make_splits
-from tfpqn.models.efficientnet_lite0 import efficientnet_lite0
+from tests.training.lite0 import write_photos, write_weights
 from tfpqn.training import Run, RunConfig, evaluate_run, train
 from tfpqn.training.runs.frozen_backbone import FrozenBackbone
 
@@ -19,32 +17,12 @@ SETTINGS |= {"batch_size": 16, "learning_rate": 0.01}
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of EfficientNet-Lite0, in the form in which trained ones are published."""
-    inputs = keras.Input((32, 32, 3))
-    backbone = keras.Model(inputs, efficientnet_lite0(inputs))
-    arrays: dict[str, np.ndarray] = {}
-    for layer in backbone.layers:
-        names = ["weight", "bias", "running_mean", "running_var"]
-        for name, values in zip(names, layer.get_weights(), strict=False):
-            is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-            axes = (2, 3, 0, 1) if is_depthwise else (3, 2, 0, 1)
-            values = values.transpose(axes) if values.ndim == 4 else values
-            arrays[f"{layer.name.removeprefix('net').replace('-', '.')}.{name}"] = values
-    path = tmp_path_factory.mktemp("weights") / "lite0.npz"
-    np.savez(path, **arrays)
-    return path
+    return write_weights(tmp_path_factory.mktemp("weights") / "lite0.npz")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    images = make_splits().train
-    for row, label in enumerate(images.labels):
-        path = folder / images.label_names[label] / f"{row}.png"
-        path.parent.mkdir(exist_ok=True)
-        pixels = np.repeat(np.repeat(images.images[row], 4, axis=0), 4, axis=1)
-        Image.fromarray(pixels[..., 0]).convert("RGB").save(path)
-    return folder
+    return write_photos(tmp_path_factory.mktemp("photos"))
 
 
 def train_run(folder: Path, photos: Path, weights: Path, **settings: Any) -> tuple[Run, Any, Any]:

@@ -97,10 +97,15 @@ class ModelSettings:
         "Train on the features of a backbone with weights, computed once and kept.",
         default_text="on with weights, but for clips and with an initial run",
     )
+    scale_features: bool | None = setting(
+        None,
+        "Whether the features of an item are brought to one length.",
+        default_text="on with vectors and with weights",
+    )
     dropout: float | None = setting(
         None,
         "Share of the features that training leaves out.",
-        default_text="0.2 on vectors and with a frozen backbone, else 0",
+        default_text="0.2 with vectors and with weights, else 0",
         at_least=0,
         below=1,
     )

@@ -31,14 +31,16 @@ LEFT_TO_DATA = (
     *("epochs", "batch_size", "classification_weight", "max_shift"),
     *("bits", "similarity", "num_levels", "num_subspaces"),
 )
-# Of features that others have made, which a head would learn by heart.
-HEAD_DROPOUT = 0.2
+# Of features that others have made, which training would learn by heart.
+FEATURE_DROPOUT = 0.2
 # The method by itself: what recipes build on, and what settings of older versions mean where they
 # say nothing. A change of the defaults must reach neither.
 PLAIN: dict[str, Any] = {
     "image_size": IMAGE_SIZE,
     "backbone": "conv3",
     "freeze_backbone": False,
+    "scale_features": False,
+    "dropout": 0.0,
     "bits": 24,
     "similarity": "subspace",
     "unit_codewords": True,
@@ -219,6 +221,8 @@ class RunConfig:
                 f"Received: classification_weight={weight} for others"
             )
         seed_keras(self.seed)
+        has_features = model.weights is not None or not self.data.items.has_pixels
+        has_features = has_features and not model.is_fitted
         is_plain = model.normalization == "batch"
         options = {} if is_plain else {"normalization": model.normalization}
         backbone = None
@@ -236,20 +240,14 @@ class RunConfig:
             classified="embeddings" if loss.sides == "raw" else loss.classified,
             classification_weight=weight,
             label_smoothing=loss.label_smoothing,
-            scale_features=self._has_head,
-            dropout=model.dropout if model.dropout is not None else HEAD_DROPOUT * self._has_head,
+            scale_features=has_features if model.scale_features is None else model.scale_features,
+            dropout=model.dropout if model.dropout is not None else FEATURE_DROPOUT * has_features,
         )
         if not network.built:
             network.build((None, *image_shape))
         optimizer = self.optimization.build(network, steps)
         network.compile(optimizer, loss.build(), loss_weights=loss.weight)
         return network
-
-    @property
-    def _has_head(self) -> bool:
-        """Whether training sees features that others have made, and changes none of them."""
-        is_given = self.model.freeze_backbone or not self.data.items.has_pixels
-        return is_given and not self.model.is_fitted
 
     def _fill_in(self) -> None:
         """Settle what one part of the settings leaves to another."""
@@ -264,7 +262,7 @@ class RunConfig:
             object.__setattr__(self, "data", data)
         if self.optimization.learning_rate is None:
             rate = LEARNING_RATES[self.optimization.optimizer]
-            is_start = self._has_head or self.model.weights is None
+            is_start = self.model.freeze_backbone or self.model.weights is None
             is_start = is_start and self.model.initial_run is None
             # Large steps would undo trained weights.
             rate = rate if is_start else rate / 10
