@@ -16,6 +16,7 @@ from tfpqn.training.settings.settings_file import settings_from_json, settings_t
 
 SMALL = {"bits": 16, "embedding_dim": 16, "epochs": 20}
 CLIPS = {"model": "tpqn", "protocol": "moving-digits"}
+SUBSPACES = {"similarity": "subspace"}
 LEVELS = {"model": "rpqn"}
 
 
@@ -41,7 +42,7 @@ def build(**settings):
         ({"num_levels": 2}, "num_levels is for model rpqn and tpqn.*num_levels=2, model='pqn'"),
         ({**LEVELS, "num_segments": 4}, r"num_segments is for model tpqn.*\(4,\).*'rpqn'"),
         ({**CLIPS, "num_segments": ()}, r"num_segments must hold at least one.*num_segments=\(\)"),
-        ({"embedding_dim": 18}, "embedding_dim must be a multiple.*embedding_dim=18"),
+        ({**SUBSPACES, "embedding_dim": 18}, "embedding_dim must be a multiple.*embedding_dim=18"),
         ({"backbone": "vgg"}, "Unknown backbone.*conv3.*ResNet50.*Received: 'vgg'"),
         ({"normalization": "none", "backbone": "resnet9"}, "normalization is for the backbone"),
         (

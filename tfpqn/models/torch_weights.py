@@ -39,8 +39,8 @@ def load_torch_weights(backbone: keras.Model, path: str) -> None:
         received = [first.shape, *(array.shape for array in others)]
         if received != expected:
             raise ValueError(
-                f"{path} must hold the weights of {backbone.name}: of {layer.name}, with their "
-                f"axes as in Keras, {expected}. Received: {received}"
+                f"{path} must hold the weights of {backbone.name}: of {_file_name(layer)}, with "
+                f"their axes as in Keras, {expected}. Received: {received}"
             )
         layer.set_weights([first, *others])
 
@@ -49,11 +49,15 @@ def load_torch_weights(backbone: keras.Model, path: str) -> None:
 _KERNEL_AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
 
 
+def _file_name(layer: Any) -> str:
+    """What a layer is called in the file."""
+    return str(layer.name).removeprefix(_BEFORE_UNDERSCORE).replace("-", ".")
+
+
 def _array_names(layer: Any) -> list[str]:
     """Names of a layer's arrays in the file, in the order of its weights."""
     parts = ["weight", "bias"]
     if isinstance(layer, layers.BatchNormalization):
         parts += ["running_mean", "running_var"]
-    name = layer.name.replace("-", ".")
-    name = name.removeprefix(_BEFORE_UNDERSCORE)
+    name = _file_name(layer)
     return [f"{name}.{part}" for part in parts[: len(layer.weights)]]

@@ -255,7 +255,8 @@ class ModelSettings:
                 f"Received: bits={self._bits}, num_levels={self._levels}, "
                 f"num_subspaces={self._subspaces}"
             )
-        if not self.is_fitted and self.embedding_dim % self._subspaces:
+        # Of vectors without labels the width is that of the vectors: the quantizer refuses it.
+        if self.similarity == SUBSPACE and self.embedding_dim % self._subspaces:
             raise ValueError(
                 "embedding_dim must be a multiple of num_subspaces. Received: "
                 f"embedding_dim={self.embedding_dim}, num_subspaces={self._subspaces}"

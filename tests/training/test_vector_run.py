@@ -1,0 +1,102 @@
+"""Laws of runs on vectors of another model, with labels and without."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfpqn.training import Run, RunConfig, evaluate_run, train
+from tfpqn.training.evaluation import Encoded, measure_neighbours
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(120) % 3
+CENTRES = RNG.normal(size=(3, 8))
+VECTORS = (CENTRES[LABELS] + 0.6 * RNG.normal(size=(120, 8))).astype(np.float32)
+
+
+def run_on(folder: Path, vectors: np.ndarray = VECTORS, **settings: Any) -> tuple[Run, Any, Any]:
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "all.npy", vectors)
+    config = RunConfig.of(vectors=str(folder / "all.npy"), **settings)
+    run = Run.start(folder / "run", config)
+    splits = run.load_splits()
+    return run, train(run, splits, progress=False), splits
+
+
+def slow_recall(queries: np.ndarray, items: np.ndarray, found: np.ndarray, n: int, k: int) -> float:
+    shares = []
+    for query, row in zip(queries, found, strict=True):
+        nearest = np.argsort(np.square(items - query).sum(axis=1), kind="stable")[:n]
+        shares.append(len(set(nearest) & set(row[:k])) / n)
+    return float(np.mean(shares))
+
+
+def test_vectors_without_labels_are_coded_as_they_are_and_measured_by_their_neighbours(
+    tmp_path: Path,
+) -> None:
+    run, network, splits = run_on(tmp_path, bits=12, num_subspaces=2, rotation="opq")
+    config = run.for_items(splits.train).config
+    assert (config.model.similarity, config.num_epochs) == ("l2", 0)
+    kernel = np.asarray(network.rotation.kernel)
+    np.testing.assert_allclose(kernel @ kernel.T, np.eye(8), atol=1e-5)
+    figures = evaluate_run(run, run.load_network(), splits)
+    assert figures["mAP"] is None and figures["not_measured"] == "the items have no labels"
+
+    items = splits.database.vectors
+    decoded = np.asarray(network.quantizer.decode(network.encode(items)))
+    queries = np.asarray(network.embed(splits.query.vectors))
+    found = np.argsort(np.square(queries[:, None] - decoded).sum(axis=2), axis=1, kind="stable")
+    for name, share in figures["neighbour_recall"].items():
+        n, k = map(int, name.split("@"))
+        expected = slow_recall(splits.query.vectors, items, found, n, k)
+        # Items of equal codes come in either order.
+        assert share == pytest.approx(expected, abs=0.05)
+
+
+def test_exact_codes_find_all_neighbours() -> None:
+    class Exact:
+        similarity = "l2"
+
+        def lookup_tables(self, queries: np.ndarray) -> np.ndarray:
+            return -np.square(queries[:, None] - VECTORS).sum(axis=2)[:, None]
+
+    database = Encoded(VECTORS, np.arange(120)[:, None], LABELS)
+    assert set(measure_neighbours(Exact(), VECTORS[:9], database).values()) == {1.0}
+
+
+def test_vectors_with_labels_in_a_table_are_trained_on(tmp_path: Path) -> None:
+    rows = [f"{row},{'abc'[label]}" for row, label in enumerate(LABELS)]
+    (tmp_path / "labels.csv").write_text("\n".join(["row,label", *rows]))
+    run, network, splits = run_on(
+        tmp_path,
+        labels=str(tmp_path / "labels.csv"),
+        **{"bits": 8, "embedding_dim": 16, "epochs": 15, "batch_size": 30, "learning_rate": 0.01},
+    )
+    assert network.items.kind == "vectors" and network.quantizer.similarity == "subspace"
+    assert splits.train.label_names == ("a", "b", "c")
+    assert evaluate_run(run, network, splits)["mAP"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 3}, "needs at least two labels.*111 items without a label"),
+        ({"similarity": "subspace"}, "needs at least two labels"),
+        ({"model": "tpqn"}, r"model must be one of \['pqn', 'rpqn'\] for 'vectors'"),
+        ({"similarity": "cosine", "unit_codewords": True}, "similarity must be subspace with"),
+        ({"similarity": "subspace", "rotation": "opq"}, "rotation is for codes of whole vectors"),
+        ({"bits": 24, "num_subspaces": 3}, "multiple of num_subspaces.*embedding_dim=8"),
+    ],
+)
+def test_settings_that_vectors_without_labels_cannot_have_are_refused(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_on(tmp_path, **settings)
+
+
+def test_vectors_of_zeros_have_no_cosine(tmp_path: Path) -> None:
+    vectors = np.where(np.arange(120)[:, None] % 2, VECTORS, 0.0)
+    with pytest.raises(ValueError, match="must have a direction.*vectors of zeros.*l2"):
+        run_on(tmp_path, vectors, similarity="cosine", bits=8, num_subspaces=2)
