@@ -70,6 +70,16 @@ def test_labels_without_names_are_numbers_and_multi_hot_ones_are_left_out(
     assert CodeIndex.load(tmp_path / "index").metadata.column_names == columns
 
 
+def test_several_labels_of_an_item_are_kept_by_their_names(
+    network: Any, images: ImageArrays, tmp_path: Path
+) -> None:
+    labels = np.stack([np.arange(30) % 2, np.arange(30) % 3 == 0], axis=1).astype(np.int64)
+    named = ImageArrays(images.images, labels, label_names=("odd", "third"))
+    build_index(network, named, tmp_path / "index")
+    column = CodeIndex.load(tmp_path / "index").metadata["labels"]
+    assert column.to_pylist()[:4] == [["third"], ["odd"], [], ["odd", "third"]]
+
+
 @pytest.mark.parametrize("values", [np.nan, 0.0])
 def test_codebooks_that_cannot_code_are_refused(
     images: ImageArrays, path: Path, tmp_path: Path, values: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def build_index(
     """Code a set of images and write the index; memory does not grow with the set.
 
     Each item keeps its label's number, and its name where labels have names, as the metadata
-    columns `label` and `label_name`; multi-hot labels are left out.
+    columns `label` and `label_name`, and several labels their names as `labels`.
 
     Args:
         network: A built `ProductQuantizationNetwork`.
@@ -120,7 +120,10 @@ def _code_batches(
     num_done = 0
     for batch in images.batches(images.items_per_batch(batch_size)):
         outputs = network.predict_on_batch(batch.images)
-        _require_finite(outputs["embeddings"], images.ids[batch.positions])
+        ids = images.ids[batch.positions]
+        _require_finite(outputs["embeddings"], ids)
+        if getattr(network.quantizer, "similarity", None) == "cosine":
+            _require_directions(outputs["embeddings"], ids)
         yield outputs["codes"], batch.positions
         num_done += len(batch.positions)
         if progress is not None:
@@ -136,12 +139,20 @@ def _metadata(images: Any, rows: np.ndarray) -> dict[str, Any]:
     labels = images.labels[rows]
     others = {name: values[rows] for name, values in images.metadata.items()}
     if labels.ndim != 1:
-        return others
+        return {**_name_all(labels, images.label_names), **others}
     if not images.label_names:
         return {"label": labels, **others}
     names = [images.label_names[label] if label >= 0 else None for label in labels]
     # Strings, even if no item has a name.
     return {"label": labels, "label_name": pa.array(names, pa.string()), **others}
+
+
+def _name_all(labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Names of multi-hot labels, a list an item; nothing where they have none."""
+    if not names:
+        return {}
+    rows = [[names[label] for label in np.flatnonzero(row)] for row in labels]
+    return {"labels": pa.array(rows, pa.list_(pa.string()))}
 
 
 def _known_labels(folder: Path, manifest: Manifest, metadata: dict[str, Any]) -> np.ndarray:
@@ -156,6 +167,15 @@ def _known_labels(folder: Path, manifest: Manifest, metadata: dict[str, Any]) ->
     for name in sorted(set(names) - {None}):
         numbers.setdefault(name, max(numbers.values(), default=-1) + 1)
     return np.array([numbers.get(name, -1) for name in names], np.int64)
+
+
+def _require_directions(embeddings: np.ndarray, ids: np.ndarray) -> None:
+    is_zero = ~embeddings.any(axis=1)
+    if is_zero.any():
+        raise ValueError(
+            "With similarity cosine each item must have a direction. Received a vector of zeros "
+            f"for {is_zero.sum()} items, the first with id {ids[is_zero][0]!r}"
+        )
 
 
 def _require_finite(embeddings: np.ndarray, ids: np.ndarray) -> None:
