@@ -6,7 +6,12 @@ import pytest
 
 from tests.core.backend import assert_close, to_numpy
 from tfpqn.models import backbone_names, build_backbone
-from tfpqn.models.backbones import ApplicationPreprocessing, LocalResponseNormalization
+from tfpqn.models.backbones import (
+    ApplicationPreprocessing,
+    LocalResponseNormalization,
+    backbone_of_weights,
+    image_size_of,
+)
 
 
 def pixels(rng, *shape):
@@ -18,8 +23,8 @@ def layers_of(backbone, *kinds):
 
 
 def test_the_names_are_ours_and_every_model_of_keras_applications():
-    own, applications = backbone_names()[:4], backbone_names()[4:]
-    assert own == ["conv3", "resnet9", "alexnet", "efficientnet_lite0"]
+    own, applications = backbone_names()[:5], backbone_names()[5:]
+    assert own == ["conv3", "resnet9", "alexnet", "efficientnet_lite0", "keras"]
     public = [name for name in dir(keras.applications) if name[0].isupper()]
     assert {"MobileNetV3Small", "ResNet50", "VGG16", "EfficientNetB0"} <= set(public)
     assert applications == sorted(public)
@@ -156,3 +161,23 @@ def test_an_application_is_built_by_name_with_options_and_its_own_scaling():
     assert backbone.layers[0].name == "images"
     (preprocessing,) = layers_of(backbone, ApplicationPreprocessing)
     assert preprocessing.application == "MobileNet"
+
+
+def test_a_users_own_model_is_a_backbone_of_images_of_one_size(tmp_path):
+    inputs = keras.Input((None, None, 3))
+    keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs)).save(tmp_path / "mine.keras")
+    path = str(tmp_path / "mine.keras")
+    assert backbone_of_weights(path) == "keras" and image_size_of("keras", path) == 224
+    backbone = build_backbone("keras", (16, 16, 3), weights=path)
+    assert backbone.output_shape == (None, 14, 14, 4)
+    with pytest.raises(ValueError, match=r"images \(16, 16, 1\). Received: one of .*3\)"):
+        build_backbone("keras", (16, 16, 1), weights=path)
+    with pytest.raises(FileNotFoundError, match="needs weights"):
+        build_backbone("keras", (16, 16, 3))
+
+
+def test_weights_that_tell_no_backbone_need_its_name(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(1))
+    with pytest.raises(ValueError, match="backbone must be named"):
+        backbone_of_weights(str(tmp_path / "other.npz"))
+    assert backbone_of_weights(None) == "conv3"

@@ -151,7 +151,7 @@ def _name_all(labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Names of multi-hot labels, a list an item; nothing where they have none."""
     if not names:
         return {}
-    rows = [[names[label] for label in np.flatnonzero(row)] for row in labels]
+    rows = [[names[label] for label in np.flatnonzero(row).tolist()] for row in labels]
     return {"labels": pa.array(rows, pa.list_(pa.string()))}
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
 from keras import layers
 
+from tfpqn.files.foreign import reading
 from tfpqn.files.npz import read_npz
 from tfpqn.models.alexnet import alexnet
 from tfpqn.models.efficientnet_lite0 import efficientnet_lite0
@@ -19,6 +21,9 @@ ImageShape = tuple[int, ...]
 
 # Trained at 224, but the features of photos are no better there, at twice the time.
 _IMAGE_SIZES = {"efficientnet_lite0": 160}
+_IMAGE_SIZE = 224
+# The backbone that a user's own file holds.
+KERAS_FILE = "keras"
 
 NORMALIZATIONS = ("batch", "local_response", "none")
 
@@ -28,7 +33,7 @@ BATCH_NORM_MOMENTUM = 0.9
 
 def backbone_names() -> list[str]:
     """Names that `build_backbone` knows: the package's own, then those of `keras.applications`."""
-    return [*OWN_BACKBONES, *sorted(_application_modules())]
+    return [*OWN_BACKBONES, KERAS_FILE, *sorted(_application_modules())]
 
 
 def require_backbone(name: str) -> None:
@@ -48,6 +53,8 @@ def backbone_of_weights(weights: str | None) -> str:
     """
     if weights in (None, "imagenet"):
         return "EfficientNetV2B0" if weights else "conv3"
+    if str(weights).endswith(".keras"):
+        return KERAS_FILE
     if str(weights).endswith(".npz"):
         present = read_npz(str(weights), (), list(FROM_TORCH.values()))
         for name, array in FROM_TORCH.items():
@@ -58,9 +65,11 @@ def backbone_of_weights(weights: str | None) -> str:
     )
 
 
-def image_size_of(name: str) -> int:
-    """Height and width of the images that a backbone's published weights suit."""
-    return _IMAGE_SIZES.get(name, 224)
+def image_size_of(name: str, weights: str | None) -> int:
+    """Height and width of the images that a backbone's weights suit."""
+    if name == KERAS_FILE:
+        return _load_model(weights).input_shape[1] or _IMAGE_SIZE
+    return _IMAGE_SIZES.get(name, _IMAGE_SIZE)
 
 
 def build_backbone(
@@ -74,12 +83,13 @@ def build_backbone(
     """Build a backbone from pixels to features.
 
     Args:
-        name: `"conv3"`, `"resnet9"`, `"alexnet"`, `"efficientnet_lite0"`, or a model
+        name: `"conv3"`, `"resnet9"`, `"alexnet"`, `"efficientnet_lite0"`, `"keras"`, or a model
             of `keras.applications`, such as `"ResNet50"`.
         image_shape: `(height, width, channels)`.
         weights: None for random weights. For `keras.applications` `"imagenet"` (downloads them), or
             the path of a weights file; for `"alexnet"` and `"efficientnet_lite0"` the path of an
-            `.npz` of torch's arrays.
+            `.npz` of torch's arrays; for `"keras"` a `.keras` file of a model from pixels to
+            features, which brings its own preprocessing.
         dtype: Policy of the layers, such as `"mixed_bfloat16"`; None for Keras's global one.
         **options: Passed to the builder: `conv3(normalization=...)`, or any argument of the
             `keras.applications` function.
@@ -99,6 +109,8 @@ def build_backbone(
     if name in modules:
         with _policy(dtype):
             return _application(name, modules[name], image_shape, weights, options)
+    if name == KERAS_FILE:
+        return _from_file(weights, image_shape)
     if weights is not None and name not in FROM_TORCH:
         raise ValueError(
             f"Backbone {name!r} has no published weights; expected weights=None. "
@@ -111,6 +123,30 @@ def build_backbone(
     if weights is not None:
         load_torch_weights(backbone, weights)
     return backbone
+
+
+def _from_file(path: str | None, image_shape: ImageShape) -> keras.Model:
+    """A user's own model, for images of one size."""
+    model = _load_model(path)
+    expected = tuple(model.input_shape[1:])
+    if len(expected) != 3 or any(
+        a not in (None, b) for a, b in zip(expected, image_shape, strict=True)
+    ):
+        raise ValueError(
+            f"{path} must hold a model of images {image_shape}. Received: one of {expected}"
+        )
+    inputs = keras.Input(image_shape, name="images")
+    return keras.Model(inputs, model(inputs))
+
+
+def _load_model(path: str | None) -> keras.Model:
+    expected = "a Keras model (.keras) from images to features"
+    if path is None or not Path(path).is_file():
+        raise FileNotFoundError(
+            f"Backbone {KERAS_FILE!r} needs weights, {expected}. Received: {path}"
+        )
+    with reading(path, expected):
+        return keras.saving.load_model(path, compile=False)
 
 
 @contextlib.contextmanager

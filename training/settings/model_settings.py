@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any
 
 from tfpqn.items import CLIPS, IMAGES, VECTORS, ItemSpec
@@ -90,7 +91,8 @@ class ModelSettings:
         default_text="conv3, or the one that the weights are of",
     )
     weights: str | None = setting(
-        None, "imagenet, or a file: .npz of alexnet and efficientnet_lite0, else of Keras."
+        None,
+        "imagenet, or a file: .npz of alexnet and efficientnet_lite0, .keras of your own model.",
     )
     freeze_backbone: bool | None = setting(
         None,
@@ -132,6 +134,8 @@ class ModelSettings:
         self._fill("num_segments", segments)
         check_settings(self)
         self._check_kind()
+        if self.weights and os.path.isfile(self.weights):
+            self._fill("weights", os.path.abspath(self.weights))
         if self.backbone is None:
             from tfpqn.models.backbones import backbone_of_weights
 

@@ -258,7 +258,9 @@ class RunConfig:
         if self.data.image_size is None and self.model.weights is not None:
             from tfpqn.models.backbones import image_size_of
 
-            data = dataclasses.replace(self.data, image_size=image_size_of(self.model.backbone))
+            data = dataclasses.replace(
+                self.data, image_size=image_size_of(self.model.backbone, self.model.weights)
+            )
             object.__setattr__(self, "data", data)
         if self.optimization.learning_rate is None:
             rate = LEARNING_RATES[self.optimization.optimizer]
