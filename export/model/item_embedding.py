@@ -60,7 +60,9 @@ def _decode(network: Any, images: tf.Tensor, max_pixels: int) -> tf.Tensor:
     # The decoder's own errors name the input by the node that fails.
     name = items_spec(network).name
     return tf.map_fn(
-        lambda data: decode_image(check_pixels(data, max_pixels, name), network.image_shape),
+        lambda data: decode_image(
+            check_pixels(data, max_pixels, name), network.image_shape, network.resize
+        ),
         images,
         fn_output_signature=tf.TensorSpec(network.image_shape, tf.uint8),
         name=name,

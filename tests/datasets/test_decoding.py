@@ -65,3 +65,26 @@ def test_decoded_frame_is_fitted_as_the_encoded_one_is(color, shape):
     # A BMP is turned grey here; of a PNG libpng would make grey with weights of its own.
     expected = decode_image_bytes(save(color, "BMP"), shape)
     np.testing.assert_array_equal(fit_frame(color, shape), expected)
+
+
+@pytest.mark.parametrize(("size", "taken"), [((4, 9), np.s_[:, 2:6]), ((10, 4), np.s_[3:7])])
+def test_a_crop_is_the_middle_and_a_pad_has_grey_borders(rng, size, taken):
+    pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    data = save(pixels, "PNG")
+    np.testing.assert_array_equal(decode_image_bytes(data, (4, 4, 3), "crop"), pixels[taken])
+    side = max(size)
+    padded = decode_image_bytes(data, (side, side, 3), "pad")
+    before = [(side - length) // 2 for length in size]
+    inside = tuple(slice(b, b + length) for b, length in zip(before, size, strict=True))
+    np.testing.assert_array_equal(padded[inside], pixels)
+    outside = np.ones((side, side), bool)
+    outside[inside] = False
+    assert (padded[outside] == 128).all()
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad"])
+def test_another_aspect_is_resized_alike_inside_and_outside_of_a_graph(rng, resize):
+    data = save(rng.integers(0, 256, (7, 30, 3), dtype=np.uint8), "PNG")
+    in_graph = tf.function(lambda data: decode_image(data, (8, 6, 3), resize))
+    expected = decode_image_bytes(data, (8, 6, 3), resize)
+    np.testing.assert_array_equal(in_graph(tf.constant(data)), expected)

@@ -48,6 +48,8 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
             over the batch before normalisation (batch normalisation without scale and offset).
             Off-centre embeddings all point the same way and train slowly. None centres all but
             vectors that are the embeddings themselves, whose similarities it would change.
+        resize: How images of another size are brought to the network's, see
+            `tfpqn.datasets.decode_image`; the exported graph does so.
         scale_features: Whether the features are brought to one length, the root of their number.
         dropout: Share of the features that training leaves out.
         rotation: Whether an orthogonal matrix turns the embeddings, which changes no similarity of
@@ -96,6 +98,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
         embedding_dim: int | None = 512,
         *,
         center_embeddings: bool | None = None,
+        resize: str = "stretch",
         scale_features: bool = False,
         dropout: float = 0.0,
         rotation: bool = False,
@@ -120,6 +123,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
         self.center_embeddings = (
             not is_vector_itself if center_embeddings is None else center_embeddings
         )
+        self.resize = resize
         self.scale_features = scale_features
         self.dropout = dropout
         self.has_rotation = rotation
@@ -318,6 +322,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
             "quantizer": keras.saving.serialize_keras_object(self.quantizer),
             "embedding_dim": self.embedding_dim,
             "center_embeddings": self.center_embeddings,
+            "resize": self.resize,
             "scale_features": self.scale_features,
             "dropout": self.dropout,
             "rotation": self.has_rotation,

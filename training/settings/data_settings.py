@@ -56,6 +56,11 @@ class DataSettings:
         default_text="64; with weights what suits the backbone",
         at_least=1,
     )
+    resize: str = setting(
+        "stretch",
+        "What becomes of another aspect: stretch, crop (its middle) or pad (grey borders).",
+        choices=("stretch", "crop", "pad"),
+    )
     num_frames: int | None = setting(
         None, "Frames taken of each clip.", default_text="the protocol's number, or 16", at_least=1
     )
@@ -172,8 +177,8 @@ class DataSettings:
         image_shape = image_shape or (size, size, 3)
         if self.items is CLIPS:
             frames = num_frames or self.num_frames or FOLDER_FRAMES
-            return open_clips(self.folder or "", image_shape, frames)
-        return ImageFolder(self.folder or "", image_shape)
+            return open_clips(self.folder or "", image_shape, frames, self.resize)
+        return ImageFolder(self.folder or "", image_shape, self.resize)
 
     def split(self, items: ImageSet, known: Mapping[str, bool] | None = None) -> Splits:
         """The readable ones of the items, with the labels of the table, if there is one.

@@ -240,6 +240,7 @@ class RunConfig:
             classified="embeddings" if loss.sides == "raw" else loss.classified,
             classification_weight=weight,
             label_smoothing=loss.label_smoothing,
+            resize=self.data.resize,
             scale_features=has_features if model.scale_features is None else model.scale_features,
             dropout=model.dropout if model.dropout is not None else FEATURE_DROPOUT * has_features,
         )

@@ -27,6 +27,7 @@ class ClipFolder(ClipSet):
         folder: The folder. If videos lie in it directly they get the label -1 ("unlabelled").
         image_shape: `(height, width, channels)` to which frames are brought.
         num_frames: Frames that are sampled from each video.
+        resize: What becomes of frames of another aspect, see `decode_image`.
 
     Raises:
         FileNotFoundError: The folder does not exist, or holds no video.
@@ -36,28 +37,39 @@ class ClipFolder(ClipSet):
 
     fields = ("files", "labels", "ids")
 
-    def __init__(self, folder: str | Path, image_shape: ImageShape, num_frames: int) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        image_shape: ImageShape,
+        num_frames: int,
+        resize: str = "stretch",
+    ) -> None:
         check_num_frames(num_frames)
         import_av()  # or it would be missed in the middle of the first batch
         self.folder = Path(folder)
         found = find_labelled_files(self.folder, "video", VIDEO_SUFFIXES)
         self.files, self.ids, self.labels, self.label_names, self.passed_over = found
-        self.image_shape = image_shape
+        self.image_shape, self.resize = image_shape, resize
         self.num_frames = num_frames
         self.skipped = {}
 
     def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
         frames = read_frames(self.files[position], self.num_frames, seed)
-        return np.stack([fit_frame(frame, self.image_shape).numpy() for frame in frames])
+        return np.stack(
+            [fit_frame(frame, self.image_shape, self.resize).numpy() for frame in frames]
+        )
 
 
-def open_clips(path: str | Path, image_shape: ImageShape, num_frames: int) -> ClipSet:
+def open_clips(
+    path: str | Path, image_shape: ImageShape, num_frames: int, resize: str = "stretch"
+) -> ClipSet:
     """A folder of videos, or an `.npz` set of clips whose frames have the size already.
 
     Args:
         path: What `ClipFolder` takes, or a file for `ClipArrays.from_npz`.
         image_shape: `(height, width, channels)` for a folder; an `.npz` set keeps its own.
         num_frames: Frames that are sampled from each clip.
+        resize: As of `ClipFolder`.
 
     Raises:
         FileNotFoundError: There is no such folder or file.
@@ -65,4 +77,4 @@ def open_clips(path: str | Path, image_shape: ImageShape, num_frames: int) -> Cl
     """
     if Path(path).suffix == ".npz":
         return ClipArrays.from_npz(path, num_frames)
-    return ClipFolder(path, image_shape, num_frames)
+    return ClipFolder(path, image_shape, num_frames, resize)

@@ -17,16 +17,23 @@ _HAS_ALPHA = (
 )
 
 
-def decode_image(data: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
+# Ways to bring an image of another aspect to a size: distorted, its middle, or with grey borders.
+RESIZES = ("stretch", "crop", "pad")
+_BORDER = 128
+
+
+def decode_image(data: tf.Tensor, image_shape: ImageShape, resize: str = "stretch") -> tf.Tensor:
     """Decode one image and bring it to the network's size.
 
     It is turned upright as its EXIF data say, and laid on white where it is transparent. Of an
     animation the first frame is taken. An image of another size is resized bilinearly with
-    antialiasing, whatever its aspect; one of the right size passes unchanged.
+    antialiasing; one of the right size passes unchanged.
 
     Args:
         data: Scalar string: JPEG, PNG, GIF, BMP or WebP bytes; see `make_plain` for others.
         image_shape: `(height, width, channels)`, channels 1 or 3.
+        resize: What becomes of another aspect: `"stretch"` distorts, `"crop"` takes the middle,
+            `"pad"` adds grey borders.
 
     Returns:
         uint8 tensor `[height, width, channels]`.
@@ -41,27 +48,29 @@ def decode_image(data: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
         lambda: _decode_grey(data) if channels == 1 else _decode(data, channels),
     )
     pixels.set_shape([None, None, channels])
-    return tf.ensure_shape(_fit_size(turn_upright(pixels, data), height, width), image_shape)
+    upright = turn_upright(pixels, data)
+    return tf.ensure_shape(_fit_size(upright, height, width, resize), image_shape)
 
 
-def decode_image_bytes(data: bytes, image_shape: ImageShape) -> np.ndarray:
+def decode_image_bytes(data: bytes, image_shape: ImageShape, resize: str = "stretch") -> np.ndarray:
     """What `decode_image` gives, outside of a graph.
 
     Raises:
         ValueError: The bytes cannot be decoded.
     """
     try:
-        return decode_image(tf.constant(data), image_shape).numpy()
+        return decode_image(tf.constant(data), image_shape, resize).numpy()
     except tf.errors.OpError as error:
         raise ValueError(plain_sentence(error.message)) from error
 
 
-def fit_frame(frame: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
+def fit_frame(frame: tf.Tensor, image_shape: ImageShape, resize: str = "stretch") -> tf.Tensor:
     """Bring one decoded frame to the network's size, as `decode_image` does with an image.
 
     Args:
         frame: uint8 `[height, width, 3]`.
         image_shape: `(height, width, channels)` wanted, channels 1 or 3.
+        resize: As of `decode_image`.
 
     Returns:
         uint8 tensor of `image_shape`.
@@ -69,7 +78,7 @@ def fit_frame(frame: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
     height, width, channels = image_shape
     pixels = tf.convert_to_tensor(frame)
     pixels = _to_grey(pixels) if channels == 1 else pixels
-    return tf.ensure_shape(_fit_size(pixels, height, width), image_shape)
+    return tf.ensure_shape(_fit_size(pixels, height, width, resize), image_shape)
 
 
 def _decode(data: tf.Tensor, channels: int) -> tf.Tensor:
@@ -100,12 +109,28 @@ def _to_grey(pixels: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.round(brightness), tf.uint8)[..., tf.newaxis]
 
 
-def _fit_size(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def _fit_size(pixels: tf.Tensor, height: int, width: int, resize: str) -> tf.Tensor:
+    if resize != "stretch":
+        pixels = _fit_aspect(pixels, height, width, resize)
     size = pixels.shape[:2]
     if size.is_fully_defined():
         return pixels if size == (height, width) else _resize(pixels, height, width)
     right_size = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], [height, width]))
     return tf.cond(right_size, lambda: pixels, lambda: _resize(pixels, height, width))
+
+
+def _fit_aspect(pixels: tf.Tensor, height: int, width: int, resize: str) -> tf.Tensor:
+    """The pixels without what is too much in one direction, or with borders in the other."""
+    sides = tf.shape(pixels)[:2]
+    scales = tf.cast(sides, tf.float64) / [height, width]
+    scale = tf.reduce_min(scales) if resize == "crop" else tf.reduce_max(scales)
+    wanted = tf.maximum(tf.cast(tf.round(scale * [height, width]), tf.int32), 1)
+    if resize == "crop":
+        start = (sides - wanted) // 2
+        return tf.slice(pixels, tf.concat([start, [0]], 0), tf.concat([wanted, [-1]], 0))
+    before = (wanted - sides) // 2
+    edges = tf.stack([before, wanted - sides - before], axis=1)
+    return tf.pad(pixels, tf.concat([edges, [[0, 0]]], 0), constant_values=_BORDER)
 
 
 def _resize(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -25,6 +25,7 @@ class ImageFolder(ImageSet):
     Args:
         folder: The folder. If images lie in it directly they get the label -1 ("unlabelled").
         image_shape: `(height, width, channels)` to decode to.
+        resize: What becomes of images of another aspect, see `decode_image`.
 
     Raises:
         FileNotFoundError: The folder does not exist, or holds no image.
@@ -32,15 +33,17 @@ class ImageFolder(ImageSet):
 
     fields = ("files", "labels", "ids")
 
-    def __init__(self, folder: str | Path, image_shape: ImageShape) -> None:
+    def __init__(
+        self, folder: str | Path, image_shape: ImageShape, resize: str = "stretch"
+    ) -> None:
         self.folder = Path(folder)
         found = find_labelled_files(self.folder, "image", IMAGE_SUFFIXES)
         self.files, self.ids, self.labels, self.label_names, self.passed_over = found
-        self.image_shape = image_shape
+        self.image_shape, self.resize = image_shape, resize
         self.skipped = {}
 
     def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
-        return decode_image_bytes(self.encoded_image(position), self.image_shape)
+        return decode_image_bytes(self.encoded_image(position), self.image_shape, self.resize)
 
     def held_in_memory(self, most_bytes: int) -> ImageSet:
         if len(self) * math.prod(self.image_shape) > most_bytes:
@@ -50,9 +53,9 @@ class ImageFolder(ImageSet):
         images = np.concatenate([batch.images for batch in batches])
         return ImageArrays(images, part.labels, part.ids, part.label_names)
 
-    def stamp(self, position: int) -> tuple[int, int]:
+    def stamp(self, position: int) -> tuple[int, int, str]:
         status = self.files[position].stat()
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, status.st_mtime_ns, self.resize
 
     def encoded_image(self, position: int) -> bytes:
         return make_plain(self.files[position].read_bytes())
