@@ -15,8 +15,9 @@ from tfpqn.codebooks.rotation import fit_rotation, split
 
 Progress = Callable[[str, int, int], None]
 
-# Vectors per codeword that decide on a rotation, or start levels; more hardly change them.
-SAMPLE = 100
+# Vectors per codeword that decide, drawn at random; more hardly change the result.
+MOST_VECTORS = 1000
+MOST_VECTORS_FOR_ROTATION = 100
 
 
 def fit_vectors(
@@ -54,8 +55,8 @@ def fit_vectors(
             'The quantizer must have similarity="cosine", "dot" or "l2"; codebooks of the others '
             "are fitted by training. Received: a quantizer of subspaces"
         )
-    vectors = _read_vectors(quantizer, vectors)
     rng = np.random.default_rng(seed)
+    vectors = _draw(_read_vectors(quantizer, vectors), MOST_VECTORS * quantizer.num_codewords, rng)
     tell = progress or _ignore
     if network.rotation is not None:
         rotation = _fit_rotation(quantizer, vectors, rng, iterations, tell)
@@ -75,10 +76,8 @@ def _read_vectors(quantizer: Any, vectors: np.ndarray) -> np.ndarray:
 def _fit_rotation(
     quantizer: Any, vectors: np.ndarray, rng: np.random.Generator, iterations: int, tell: Progress
 ) -> np.ndarray:
-    rows = rng.choice(len(vectors), _sample_size(quantizer, vectors), replace=False)
-    sample = vectors[np.sort(rows)]
     return fit_rotation(
-        sample,
+        _draw(vectors, MOST_VECTORS_FOR_ROTATION * quantizer.num_codewords, rng),
         quantizer.num_subspaces,
         quantizer.num_codewords,
         rng,
@@ -92,8 +91,7 @@ def _fit_codebooks(
 ) -> None:
     if quantizer.num_levels > 1:
         parts = vectors.reshape(len(vectors), quantizer.num_subspaces, -1)
-        size = _sample_size(quantizer, vectors)
-        fit_levels(quantizer, parts, rng, size, lambda done, total: tell("levels", done, total))
+        fit_levels(quantizer, parts, rng, lambda done, total: tell("levels", done, total))
         return
     codebooks = []
     for part in split(vectors, quantizer.num_subspaces):
@@ -102,8 +100,11 @@ def _fit_codebooks(
     write_levels(quantizer, np.stack(codebooks)[None])
 
 
-def _sample_size(quantizer: Any, vectors: np.ndarray) -> int:
-    return min(len(vectors), SAMPLE * int(quantizer.num_codewords))
+def _draw(vectors: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """At most so many of the vectors, in their order."""
+    if len(vectors) <= most:
+        return vectors
+    return vectors[np.sort(rng.choice(len(vectors), most, replace=False))]
 
 
 def _ignore(step: str, done: int, total: int) -> None:

@@ -28,7 +28,6 @@ def fit_levels(
     quantizer: Any,
     vectors: np.ndarray,
     rng: np.random.Generator,
-    sample_size: int,
     tell: Callable[[int, int], None],
 ) -> None:
     """Fit all levels of a residual quantizer, and its norms, to vectors.
@@ -41,15 +40,13 @@ def fit_levels(
         quantizer: A built `ResidualProductQuantization` of whole vectors.
         vectors: `[num_vectors, num_subspaces, subvector_dim]`, as scores compare them.
         rng: Source of the draws.
-        sample_size: Number of vectors that the start is fitted to.
         tell: Called with the number of turns done, and of all.
 
     Reference:
         Martinez, Zakhmi, Hoos, Little: "LSQ++: Lower Running Time and Higher Recall in
         Multi-Codebook Quantization", ECCV 2018.
     """
-    sample = vectors[np.sort(rng.choice(len(vectors), sample_size, replace=False))]
-    write_levels(quantizer, start_levels(read_levels(quantizer).shape, sample, rng))
+    write_levels(quantizer, start_levels(read_levels(quantizer).shape, vectors, rng))
     rounds = JOINT_ROUNDS if quantizer.num_levels * quantizer.num_codewords <= MOST_UNKNOWNS else 0
     best = read_levels(quantizer)
     codes = choose_codes(quantizer, vectors)
@@ -75,7 +72,7 @@ def start_levels(
 ) -> np.ndarray:
     """K-means of each level, of what the levels before it leave of the vectors."""
     levels = np.empty(shape, np.float32)
-    left = np.ascontiguousarray(np.moveaxis(vectors, 1, 0))
+    left = np.array(np.moveaxis(vectors, 1, 0), order="C")
     for level in levels:
         for m, part in enumerate(left):
             level[m] = lloyd.cluster(part, len(level[m]), rng, START_ROUNDS)
