@@ -60,9 +60,11 @@ def assert_best(found, scores):
         np.testing.assert_allclose(row[ids], values, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("num_levels", [1, 2])
-@pytest.mark.parametrize("similarity", ["l2", "cosine", "dot"])
-@pytest.mark.parametrize("lists", [{}, {"partition": 12, "num_probes": 2, "exact": True}])
+LISTS = {"partition": 12, "num_probes": 2, "exact": True}
+CASES = [("l2", 1, {}), ("l2", 2, LISTS), ("cosine", 1, LISTS), ("cosine", 2, {}), ("dot", 2, {})]
+
+
+@pytest.mark.parametrize(("similarity", "num_levels", "lists"), CASES)
 def test_a_search_ranks_by_the_formula_of_the_similarity(tmp_path, similarity, num_levels, lists):
     network = make_network(similarity, num_levels)
     index = index_of(network, tmp_path / "index")
