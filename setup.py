@@ -77,7 +77,6 @@ setup(
         "pillow>=12.3",  # reads AVIF; CVE-2025-48379, CVE-2026-25990, -40192, -42309, -59199
         "pyarrow>=17",  # CVE-2024-52338
         "scikit-learn>=1.5",  # CVE-2024-5206
-        "scipy>=1.11",
         "typer>=0.12",
         "rich>=13",
     ],

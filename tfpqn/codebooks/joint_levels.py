@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from keras import ops
-from scipy import linalg
 
 from tfpqn.codebooks import lloyd
 from tfpqn.codebooks.levels import apply_in_chunks, read_levels, write_levels
@@ -132,12 +131,25 @@ def solve_sums(codes: np.ndarray, vectors: np.ndarray, before: np.ndarray) -> np
         vectors: `[num_vectors, dim]`.
         before: The codewords that there are, `[code_length, num_codewords, dim]`.
     """
-    marks = lloyd.mark_codes(codes, before.shape[1])
-    counts = (marks.T @ marks).toarray().astype(np.float64)
-    counts[np.diag_indices_from(counts)] += INERTIA
-    sums = marks.T @ vectors + INERTIA * before.reshape(len(counts), -1)
-    solved = linalg.solve(counts, sums.astype(np.float64), assume_a="pos", overwrite_a=True)
-    return np.asarray(solved, np.float32)
+    num_codewords = before.shape[1]
+    sums = np.stack([lloyd.sum_by_code(vectors, own, num_codewords) for own in codes.T])
+    sums = (sums + INERTIA * before).reshape(before.shape[0] * num_codewords, -1)
+    together = count_pairs(codes, num_codewords)
+    together[np.diag_indices_from(together)] += INERTIA
+    return np.linalg.solve(together, sums.astype(np.float64)).astype(np.float32)
+
+
+def count_pairs(codes: np.ndarray, num_codewords: int) -> np.ndarray:
+    """How many vectors have two codewords, each with each: `[code_length * num_codewords] * 2`."""
+    size = num_codewords, num_codewords
+    blocks = [
+        [
+            np.bincount(row * num_codewords + column, minlength=num_codewords**2)
+            for column in codes.T
+        ]
+        for row in codes.astype(np.int64).T
+    ]
+    return np.block([[block.reshape(size) for block in row] for row in blocks]).astype(np.float64)
 
 
 def add_codewords(levels: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 # Rows whose products with all codewords are in memory at a time.
 ROWS_AT_ONCE = 4096
@@ -25,21 +24,17 @@ def assign_nearest(vectors: np.ndarray, codewords: np.ndarray) -> np.ndarray:
     return codes
 
 
-def mark_codes(codes: np.ndarray, num_codewords: int) -> csr_matrix:
-    """One row a vector, with a one for the codeword of each position, position by position.
-
-    Args:
-        codes: `[num_vectors, code_length]`.
-
-    Returns:
-        float32 `[num_vectors, code_length * num_codewords]`.
-    """
-    num_vectors, code_length = codes.shape
-    columns = codes + np.arange(code_length) * num_codewords
-    starts = np.arange(0, codes.size + 1, code_length)
-    ones = np.ones(codes.size, np.float32)
-    shape = num_vectors, code_length * num_codewords
-    return csr_matrix((ones, columns.ravel(), starts), shape=shape)
+def sum_by_code(vectors: np.ndarray, codes: np.ndarray, num_codewords: int) -> np.ndarray:
+    """Sums `[num_codewords, dim]` of the vectors that have each code."""
+    counts = np.bincount(codes, minlength=num_codewords)
+    used = np.flatnonzero(counts)
+    starts = np.cumsum(counts)[used] - counts[used]
+    sums = np.zeros((num_codewords, vectors.shape[1]), np.float32)
+    if len(used):
+        # Sorted by code, the vectors of each lie together.
+        ordered = vectors[np.argsort(codes, kind="stable")]
+        sums[used] = np.add.reduceat(ordered, starts, axis=0)
+    return sums
 
 
 def improve_codewords(
@@ -51,9 +46,9 @@ def improve_codewords(
     its squared error.
     """
     codes = assign_nearest(vectors, codewords)
-    marks = mark_codes(codes[:, None], len(codewords))
     counts = np.bincount(codes, minlength=len(codewords))
-    improved = (marks.T @ vectors) / np.maximum(counts, 1)[:, None]
+    sums = sum_by_code(vectors, codes, len(codewords))
+    improved = sums / np.maximum(counts, 1)[:, None]
     unused = np.flatnonzero(counts == 0)
     errors = np.square(vectors - improved[codes]).sum(axis=1, dtype=np.float64)
     if len(unused) and errors.any():

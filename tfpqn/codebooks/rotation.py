@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfpqn.codebooks.lloyd import assign_nearest, draw_codewords, improve_codewords, mark_codes
+from tfpqn.codebooks.lloyd import assign_nearest, draw_codewords, improve_codewords, sum_by_code
 
 # Rounds of k-means that decide which start is better.
 TRIAL_ROUNDS = 3
+# How much of a turn's change the next one begins with.
+MOMENTUM = 0.9
 
 
 def fit_rotation(
@@ -23,8 +25,9 @@ def fit_rotation(
     """An orthogonal matrix that makes product quantization of `vectors @ matrix` lose little.
 
     By turns: one round of k-means in each subspace, then the rotation that brings the vectors
-    nearest to their reconstructions. No turn makes the error larger. It starts from principal
-    directions dealt out to the subspaces, or from no rotation, whichever loses less.
+    nearest to their reconstructions. Each turn starts from where the last two would lead, which
+    takes a fraction of the turns. It begins with principal directions dealt out to the subspaces,
+    or with no rotation, whichever loses less.
 
     Args:
         vectors: `[num_vectors, dim]`.
@@ -40,8 +43,10 @@ def fit_rotation(
     starts = (np.eye(vectors.shape[1], dtype=np.float32), deal_directions(vectors, num_subspaces))
     trials = [_try_rotation(start, vectors, num_subspaces, num_codewords, rng) for start in starts]
     _, rotation, codebooks = min(trials, key=lambda trial: trial[0])
+    before = rotation
     for turn in range(iterations):
-        rotated = vectors @ rotation
+        rotated = vectors @ _to_rotation(rotation + MOMENTUM * (rotation - before))
+        before = rotation
         codebooks = _improve(rotated, codebooks, rng)
         rotation = _align(vectors, rotated, codebooks)
         tell(turn + 1)
@@ -107,7 +112,12 @@ def _align(vectors: np.ndarray, rotated: np.ndarray, codebooks: list[np.ndarray]
     columns = []
     for part, codebook in zip(split(rotated, len(codebooks)), codebooks, strict=True):
         # `vectors.T @ reconstructions`, with the vectors of each codeword summed first.
-        marks = mark_codes(assign_nearest(part, codebook)[:, None], len(codebook))
-        columns.append((marks.T @ vectors).T @ codebook)
-    left, _, right = np.linalg.svd(np.concatenate(columns, axis=1).astype(np.float64))
+        sums = sum_by_code(vectors, assign_nearest(part, codebook), len(codebook))
+        columns.append(sums.T @ codebook)
+    return _to_rotation(np.concatenate(columns, axis=1))
+
+
+def _to_rotation(matrix: np.ndarray) -> np.ndarray:
+    """The orthogonal matrix that is nearest."""
+    left, _, right = np.linalg.svd(matrix.astype(np.float64))
     return (left @ right).astype(np.float32)
