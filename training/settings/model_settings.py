@@ -25,6 +25,7 @@ SIMILARITIES = (SUBSPACE, "cosine", "dot", "l2")
 # Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
 CODE_LENGTH = 4
 TRAINED_BITS, FITTED_BITS = 24, 64
+FITTED_BEAM = 16
 # Of half precision the one that needs no scaled loss.
 PRECISIONS = ("float32", "mixed_bfloat16")
 # Setting -> the models that it is for, and its value for the others.
@@ -81,7 +82,11 @@ class ModelSettings:
     unit_codewords: bool = setting(
         False, "Whether codewords have unit length, not those of settled codebooks."
     )
-    beam_size: int = setting(1, "Sums that encoding follows from level to level; for rpqn.")
+    beam_size: int | None = setting(
+        None,
+        "Sums that encoding follows from level to level; for rpqn.",
+        default_text="1; of whole vectors 16",
+    )
     embedding_dim: int = setting(
         512, "Length of the embedding, of a segment; a multiple of the codebooks.", at_least=1
     )
@@ -189,6 +194,12 @@ class ModelSettings:
         return max(1, self._bits // 8 // (self.num_subspaces or 1) - (self.similarity != "dot"))
 
     @property
+    def _beam(self) -> int:
+        if self.beam_size is not None:
+            return self.beam_size
+        return FITTED_BEAM if self.is_fitted and self.kind == "rpqn" else 1
+
+    @property
     def _subspaces(self) -> int:
         if self.num_subspaces is not None:
             return self.num_subspaces
@@ -208,7 +219,7 @@ class ModelSettings:
         if self.kind == "pqn":
             return layers.ProductQuantization(subspaces, size, **rest)
         if self.kind == "rpqn":
-            rest["beam_size"] = self.beam_size
+            rest["beam_size"] = self._beam
             return layers.ResidualProductQuantization(levels, subspaces, size, **rest)
         return layers.TemporalProductQuantization(
             self.num_segments, subspaces, size, levels, **rest
@@ -220,6 +231,7 @@ class ModelSettings:
     def _fill_sizes(self) -> None:
         """Enter what the settings leave to each other, once it is known what is compared."""
         sizes = {"bits": self._bits, "num_levels": self._levels, "num_subspaces": self._subspaces}
+        sizes["beam_size"] = self._beam
         for name, value in sizes.items():
             self._fill(name, value)
 

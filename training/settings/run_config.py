@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Settings that `RunConfig.for_items` chooses where they are None.
 LEFT_TO_DATA = (
     *("epochs", "batch_size", "classification_weight", "max_shift"),
-    *("bits", "similarity", "num_levels", "num_subspaces"),
+    *("bits", "similarity", "num_levels", "num_subspaces", "beam_size"),
 )
 # Of features that others have made, which training would learn by heart.
 FEATURE_DROPOUT = 0.2
@@ -42,6 +42,7 @@ PLAIN: dict[str, Any] = {
     "scale_features": False,
     "dropout": 0.0,
     "bits": 24,
+    "beam_size": 1,
     "similarity": "subspace",
     "unit_codewords": True,
     "loss_scale": 4.0,
