@@ -91,7 +91,7 @@ def train(
         if run.config.model.freeze_backbone:
             frozen = FrozenBackbone(run, splits, progress)
             splits = frozen.splits(with_queries=evaluate_every is not None)
-        else:
+        elif not run.config.model.is_fitted:
             splits = dataclasses.replace(splits, train=splits.train.held_in_memory(HELD_BYTES))
         warn_of_slow_precision(run.config.model.precision)
         done = len(run.read_history())
