@@ -61,6 +61,7 @@ ROWS = (
     Row("product", product(4, 16), 20),
     Row("product-of-many-codewords", product(1, 300), 4),
     Row("product-of-own-lengths", product(4, 16, **OWN_LENGTHS), 20),
+    Row("product-by-cosine", product(4, 16, similarity="cosine", **OWN_LENGTHS), 20),
     Row("residual", residual(3, 2, 16), 20),
     Row("residual-of-own-lengths", residual(2, 1, 16, **OWN_LENGTHS), 5),
     Row("residual-by-beam", residual(3, 2, 8, beam_size=3, **OWN_LENGTHS), 20),
@@ -200,16 +201,18 @@ def test_inference_is_encoding_and_decoding(quantizer, embeddings):
     assert_same(quantizer(embeddings, training=False), decoded)
 
 
-def test_the_scores_of_the_tables_are_inner_products_with_the_reconstructions(
-    row, quantizer, embeddings, rng
-):
+def test_the_scores_of_the_tables_are_those_of_the_reconstructions(row, quantizer, embeddings, rng):
     queries = rng.normal(size=(3, row.embedding_dim)).astype("float32")
     codes = quantizer.encode(embeddings)
     tables = quantizer.lookup_tables(queries)
     scores = adc_scores(tables, codes)
     assert_close(scores, reference.adc_scores(to_numpy(tables), to_numpy(codes)))
-    products = to_numpy(quantizer.normalize(queries)) @ to_numpy(quantizer.decode(codes)).T
-    assert_close(scores, products)
+    queries, decoded = to_numpy(quantizer.normalize(queries)), to_numpy(quantizer.decode(codes))
+    if quantizer.product_quantizer().similarity == "cosine":
+        distances = np.square(queries[:, None] - decoded).sum(axis=-1)
+        assert_close(scores, 1 - distances / 2)
+    else:
+        assert_close(scores, queries @ decoded.T)
 
 
 def test_encoding_takes_embeddings_normalised_or_not(quantizer, embeddings):

@@ -7,7 +7,7 @@ import pytest
 from tests import reference
 from tests.core.backend import assert_close, assert_same, to_numpy
 from tfpqn.layers import ProductQuantization, ResidualProductQuantization
-from tfpqn.layers.residual_product_quantization import measure_norms
+from tfpqn.layers.residual_product_quantization import ERROR_SHARE, measure_norms
 from tfpqn.ops import adc_scores, assign_beam, assign_beam_by_products
 
 WHOLE = ("cosine", "dot", "l2")
@@ -106,7 +106,7 @@ def test_levels_score_the_expected_distance_up_to_the_rounding_of_norms(
     codes = quantizer.encode(vectors)
     assert codes.shape == (40, 2 * 3 + 1)
     decoded = to_numpy(quantizer.decode(codes)).astype("float64")
-    errors = np.square(normalized(similarity, vectors) - decoded).sum(axis=1)
+    errors = ERROR_SHARE * np.square(normalized(similarity, vectors) - decoded).sum(axis=1)
     weight = 1.0 if similarity == "l2" else 0.5
     norms = to_numpy(quantizer.norms)
     wanted = np.square(decoded).sum(axis=1) + errors
@@ -200,7 +200,7 @@ def test_bad_arguments_are_refused():
         ProductQuantization(similarity="angle")
     for kind in (ProductQuantization, ResidualProductQuantization):
         with pytest.raises(ValueError, match="unit_codewords must be False with similarity='l2'"):
-            kind(similarity="l2")
+            kind(similarity="l2", unit_codewords=True)
 
 
 @pytest.mark.parametrize("similarity", WHOLE)
@@ -216,9 +216,12 @@ def test_training_softens_by_distance(similarity, vectors, rng):
     assert_close(quantizer(vectors, training=True), reference.merge(np.array(soft)), 1e-4)
 
 
-def test_norms_are_squared_lengths_and_squared_errors(rng):
+def test_norms_are_squared_lengths_and_a_share_of_squared_errors(rng):
     vectors, near = rng.normal(size=(2, 7, 3, 4)).astype("float32")
-    expected = [np.sum(near[row] ** 2) + np.sum((vectors - near)[row] ** 2) for row in range(7)]
+    expected = [
+        np.sum(near[row] ** 2) + ERROR_SHARE * np.sum((vectors - near)[row] ** 2)
+        for row in range(7)
+    ]
     assert_close(measure_norms(vectors, near), np.array(expected), 1e-5)
 
 

@@ -13,7 +13,6 @@ from tfpqn.codebooks.levels import (
     apply_in_chunks,
     read_levels,
     read_subvectors,
-    soften,
     write_levels,
 )
 from tfpqn.ops import normalize_vectors
@@ -32,13 +31,18 @@ def fit_codebooks(quantizer: Any, embeddings: np.ndarray, cluster: Cluster) -> N
             codewords the last codewords stay as they are.
 
     Raises:
-        ValueError: The embeddings have the wrong shape, or are not finite.
+        ValueError: The embeddings have the wrong shape, or are not finite; the codes hold norms.
 
     Reference:
         Jegou, Douze, Schmid: "Product Quantization for Nearest Neighbor Search", PAMI 2011.
     """
     subvectors = read_subvectors(quantizer, embeddings)
     product = quantizer.product_quantizer()
+    if product.has_norms:
+        raise ValueError(
+            'Training takes several levels with similarity="subspace" or "dot"; fit_vectors fits '
+            f"those whose codes hold norms. Received: similarity={product.similarity!r}"
+        )
     levels = read_levels(product)
     for subspace, codebook in enumerate(levels[0]):
         centres = cluster(subvectors[:, subspace], len(codebook))
@@ -56,7 +60,8 @@ def fit_later_levels(product: Any, subvectors: np.ndarray, cluster: Cluster) -> 
     levels = read_levels(product)
     if len(levels) == 1:
         return
-    left = soften(product, subvectors) - _decode_nearest(product, subvectors, level=0)
+    targets = apply_in_chunks(product.level_targets, subvectors)
+    left = targets - _decode_nearest(product, subvectors, level=0)
     for level in range(1, len(levels)):
         for subspace, codebook in enumerate(levels[level]):
             centres = cluster(left[:, subspace], len(codebook))

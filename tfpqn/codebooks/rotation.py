@@ -8,8 +8,9 @@ import numpy as np
 
 from tfpqn.codebooks.lloyd import assign_nearest, draw_codewords, improve_codewords, sum_by_code
 
-# Rounds of k-means that decide which start is better.
-TRIAL_ROUNDS = 3
+# How much more than without a rotation the start from principal directions may lose. A little is
+# no harm: errors that are spread over all directions mix up fewer neighbours.
+MOST_LOSS = 1.01
 # How much of a turn's change the next one begins with.
 MOMENTUM = 0.9
 
@@ -26,8 +27,8 @@ def fit_rotation(
 
     By turns: one round of k-means in each subspace, then the rotation that brings the vectors
     nearest to their reconstructions. Each turn starts from where the last two would lead, which
-    takes a fraction of the turns. It begins with principal directions dealt out to the subspaces,
-    or with no rotation, whichever loses less.
+    takes a fraction of the turns. It begins with principal directions dealt out to the subspaces;
+    if that ends with a larger error than k-means without a rotation, with no rotation.
 
     Args:
         vectors: `[num_vectors, dim]`.
@@ -40,17 +41,17 @@ def fit_rotation(
         Ge, He, Ke, Sun: "Optimized Product Quantization for Approximate Nearest Neighbor Search",
         CVPR 2013.
     """
-    starts = (np.eye(vectors.shape[1], dtype=np.float32), deal_directions(vectors, num_subspaces))
-    trials = [_try_rotation(start, vectors, num_subspaces, num_codewords, rng) for start in starts]
-    _, rotation, codebooks = min(trials, key=lambda trial: trial[0])
-    before = rotation
-    for turn in range(iterations):
-        rotated = vectors @ _to_rotation(rotation + MOMENTUM * (rotation - before))
-        before = rotation
-        codebooks = _improve(rotated, codebooks, rng)
-        rotation = _align(vectors, rotated, codebooks)
-        tell(turn + 1)
-    return rotation
+    codebooks = _draw(vectors, num_subspaces, num_codewords, rng)
+    for _ in range(iterations):
+        codebooks = _improve(vectors, codebooks, rng)
+    limit = MOST_LOSS * _measure_error(vectors, codebooks)
+    rotation = deal_directions(vectors, num_subspaces)
+    turned = _draw(vectors @ rotation, num_subspaces, num_codewords, rng)
+    rotation, turned = _turn(vectors, rotation, turned, rng, iterations, tell)
+    if _measure_error(vectors @ rotation, turned) <= limit:
+        return rotation
+    start = np.eye(vectors.shape[1], dtype=np.float32)
+    return _turn(vectors, start, codebooks, rng, iterations, tell)[0]
 
 
 def deal_directions(vectors: np.ndarray, num_subspaces: int) -> np.ndarray:
@@ -80,24 +81,36 @@ def split(vectors: np.ndarray, num_subspaces: int) -> np.ndarray:
     return np.ascontiguousarray(parts)
 
 
-def _try_rotation(
-    rotation: np.ndarray,
+def _turn(
     vectors: np.ndarray,
-    num_subspaces: int,
-    num_codewords: int,
+    rotation: np.ndarray,
+    codebooks: list[np.ndarray],
     rng: np.random.Generator,
-) -> tuple[float, np.ndarray, list[np.ndarray]]:
-    """The error after some rounds of k-means, the rotation, and the codebooks."""
-    rotated = vectors @ rotation
-    parts = split(rotated, num_subspaces)
-    codebooks = [draw_codewords(part, num_codewords, rng) for part in parts]
-    for _ in range(TRIAL_ROUNDS):
+    iterations: int,
+    tell: Callable[[int], None],
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The rotation after so many turns, and the codebooks that go with it."""
+    before = rotation
+    for turn in range(iterations):
+        rotated = vectors @ _to_rotation(rotation + MOMENTUM * (rotation - before))
         codebooks = _improve(rotated, codebooks, rng)
-    error = sum(
-        np.square(part - codebook[assign_nearest(part, codebook)]).sum(dtype=np.float64)
-        for part, codebook in zip(parts, codebooks, strict=True)
+        before, rotation = rotation, _align(vectors, rotated, codebooks)
+        tell(turn + 1)
+    return rotation, codebooks
+
+
+def _draw(
+    vectors: np.ndarray, num_subspaces: int, num_codewords: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    return [draw_codewords(part, num_codewords, rng) for part in split(vectors, num_subspaces)]
+
+
+def _measure_error(vectors: np.ndarray, codebooks: list[np.ndarray]) -> float:
+    """Sum of squared distances from the reconstructions."""
+    return sum(
+        float(np.square(part - codebook[assign_nearest(part, codebook)]).sum(dtype=np.float64))
+        for part, codebook in zip(split(vectors, len(codebooks)), codebooks, strict=True)
     )
-    return float(error), rotation, codebooks
 
 
 def _improve(

@@ -41,6 +41,11 @@ def settle_codebooks(quantizer: Any, embeddings: np.ndarray, cluster: Cluster) -
             finite.
     """
     product = quantizer.product_quantizer()
+    if product.similarity != "subspace":
+        raise ValueError(
+            'settle_codebooks is for similarity="subspace": codes of others stand for the vectors '
+            f"themselves. Received: similarity={product.similarity!r}"
+        )
     if product.unit_codewords and product.num_levels == 1:
         raise ValueError(
             "settle_codebooks gives codewords a length: expected a layer with "

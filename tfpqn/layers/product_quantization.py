@@ -83,6 +83,9 @@ class ProductQuantization(Quantizer):
         Yu, Yuan, Fang, Jin: "Product Quantization Network for Fast Image Retrieval", ECCV 2018.
     """
 
+    # Whether the last position of a code is that of a squared norm.
+    has_norms = False
+
     def __init__(
         self,
         num_subspaces: int = 4,

@@ -20,6 +20,9 @@ from tfpqn.ops import assign_beam, assign_beam_by_products, assign_hard, decode_
 
 # Beyond these, products of all codewords with one another take hundreds of megabytes.
 MOST_CODEWORDS = 4096
+# Of Fashion-MNIST's neighbours, codes of 8 bytes find .50 with a share of 0, .58 with 3/4 and .56
+# with 1 (benchmarks/vector_recall.py).
+ERROR_SHARE = 0.75
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
@@ -40,10 +43,11 @@ class ResidualProductQuantization(ProductQuantization):
     With `similarity` other than "subspace" all levels quantize the vector itself. The squared
     length of a sum of codewords is no sum over the levels, so with "l2" and "cosine" a code of
     several levels has one more position, the last. `norms [code_length, num_codewords]` holds what
-    each position adds to the squared length of the item's reconstruction x plus the squared error
-    that x has; the last position makes up for what the others miss. So a score of "l2" is about
-    `-||q - x||^2 - ||x - item||^2`, the expected squared distance of the item if its error has
-    nothing to do with the query. It finds more of the neighbours than the distance from x.
+    each position adds to the squared length of the item's reconstruction x plus `ERROR_SHARE` of
+    the squared error that x has; the last position makes up for what the others miss. So a score
+    of "l2" is about `-||q - x||^2 - ERROR_SHARE * ||x - item||^2`. With a share of 1 that is the
+    expected distance of an item whose error has nothing to do with the query. A query near the item
+    is nearer than that. This finds more of the neighbours than the distance from x.
 
     Args:
         num_levels: Number of levels. One level equals `ProductQuantization`.
@@ -105,8 +109,7 @@ class ResidualProductQuantization(ProductQuantization):
         self.beam_size = beam_size
 
     @property
-    def has_norms(self) -> bool:
-        """Whether the last position of a code is that of a squared norm."""
+    def has_norms(self) -> bool:  # type: ignore[override]
         return self.num_levels > 1 and SIMILARITIES[self.similarity].norm_weight > 0
 
     @property
@@ -192,6 +195,14 @@ class ResidualProductQuantization(ProductQuantization):
             left = left - hard
         return chosen
 
+    def require_usable_codebooks(self) -> None:
+        super().require_usable_codebooks()
+        if self.has_norms and not ops.convert_to_numpy(self.norms).any():
+            raise ValueError(
+                "The norms of the quantizer must be fitted: call tfpqn.training.fit_vectors. "
+                "Received: zeros alone"
+            )
+
     def _choose_norms(self, norms: Tensor, codes: Tensor) -> Tensor:
         """Last positions `[batch, 1]` of codes: what brings their sum of norms nearest."""
         left = norms - ops.sum(decode_codes(codes, self.norms[:-1, :, None]), axis=(1, 2))
@@ -220,14 +231,14 @@ class ResidualProductQuantization(ProductQuantization):
 
 
 def measure_norms(subvectors: Tensor, reconstructions: Tensor) -> Tensor:
-    """Squared lengths of reconstructions plus their squared errors, `[batch]`.
+    """Squared lengths of reconstructions, and a share of their squared errors: `[batch]`.
 
     Args:
         subvectors: What was quantized, `[batch, num_subspaces, subvector_dim]`.
         reconstructions: The same shape.
     """
-    squares = ops.square(reconstructions) + ops.square(subvectors - reconstructions)
-    return ops.sum(squares, axis=(1, 2))
+    errors = ops.square(subvectors - reconstructions)
+    return ops.sum(ops.square(reconstructions) + ERROR_SHARE * errors, axis=(1, 2))
 
 
 def without_removed_training(config: dict[str, Any], num_levels: int) -> dict[str, Any]:

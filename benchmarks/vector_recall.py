@@ -1,0 +1,160 @@
+"""Neighbours found by codes of a few bytes, without training, beside FAISS.
+
+    python benchmarks/vector_recall.py --data-dir DIR
+
+Base: the 60,000 training images of Fashion-MNIST as 784 raw floats; queries: 1,000 test images. The
+measure is recall 10@10, the share of the 10 nearest by distance that are among the 10 found. All
+methods of a size spend the same bytes: our levels have one level less than FAISS's residual
+quantizer, whose byte holds the norm. FAISS decodes its additive codes and so knows the norms
+exactly. Writes benchmarks/results/vector_recall.json.
+
+What was tried for levels and lost, at 8 bytes (exact norms of 8 fitted levels: .548):
+
+- The norm alone in the last byte, `||x||^2` of the reconstruction: .516. With the squared error of
+  the item added: .584, from the same codes.
+- No position for norms, but a part of the norm in each position, fitted by least squares: .158.
+  With codes chosen so that the parts fit: .50.
+- The inner product with the reconstruction and the norm of the item itself: .21.
+- Errors of each codeword added to its table entry, in plain product quantization: .401 in place of
+  .417.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import faiss
+import keras
+import numpy as np
+from environment import describe_machine
+
+from tfpqn.codebooks.fitting import fit_vectors
+from tfpqn.layers import ProductQuantization, ResidualProductQuantization
+
+OUTPUT = Path(__file__).parent / "results" / "vector_recall.json"
+THREADS = 2
+NEIGHBOURS = 10
+ROWS_AT_ONCE = 1000
+
+Search = Callable[[np.ndarray], np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", type=Path, help="of tensorflow-datasets")
+    parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--small", action="store_true", help="random vectors, in seconds")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    arguments = parser.parse_args()
+    faiss.omp_set_num_threads(THREADS)
+    machine = describe_machine(("tensorflow", "keras", "numpy", "scikit-learn", "faiss-cpu"))
+    base, queries = draw_vectors() if arguments.small else load_images(arguments.data_dir)
+    _, nearest = faiss.knn(queries, base, NEIGHBOURS)
+    rows = []
+    for size in arguments.bytes:
+        for name, fit in make_methods(size, base.shape[1]):
+            rows.append({"bytes": size, "method": name, **measure(fit, base, queries, nearest)})
+            print(json.dumps(rows[-1]), flush=True)
+            write(arguments, machine, rows)
+
+
+def write(arguments: argparse.Namespace, machine: dict[str, Any], rows: list[Any]) -> None:
+    sizes = " ".join(map(str, arguments.bytes))
+    content = {
+        "command": f"python benchmarks/vector_recall.py --data-dir DIR --bytes {sizes}"
+        + (" --small" if arguments.small else ""),
+        "threads": THREADS,
+        **machine,
+        "rows": rows,
+    }
+    arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def load_images(data_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    import tensorflow_datasets as tfds
+
+    def load(split: str) -> np.ndarray:
+        items = tfds.load(
+            "fashion_mnist", data_dir=data_dir, download=False, split=split, batch_size=-1
+        )
+        images = items["image"].numpy()
+        return np.asarray(images.reshape(len(images), -1), np.float32)
+
+    return load("train"), load("test[:1000]")
+
+
+def draw_vectors() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(16, 32))
+    vectors = (rng.normal(size=(1100, 16)) @ spread).astype(np.float32)
+    return vectors[:1000], vectors[1000:]
+
+
+def make_methods(size: int, dim: int) -> Iterator[tuple[str, Callable[[np.ndarray], Search]]]:
+    """Names, and what fits a method to a base and gives its search."""
+    own = {"unit_codewords": False, "similarity": "l2"}
+    yield "tfpqn PQ", lambda base: fit_ours(ProductQuantization(size, **own), base)
+    yield "FAISS PQ", lambda base: fit_faiss(f"PQ{size}", base)
+    yield "tfpqn rotation + PQ", lambda base: fit_ours(ProductQuantization(size, **own), base, True)
+    yield "FAISS OPQ", lambda base: fit_faiss(f"OPQ{size},PQ{size}", base)
+    levels = ResidualProductQuantization(size - 1, 1, beam_size=16, **own)
+    yield "tfpqn levels", lambda base: fit_ours(levels, base)
+    yield "FAISS RQ", lambda base: fit_faiss(f"RQ{size}x8", base)
+    yield "FAISS PRQ, 2 subspaces", lambda base: fit_faiss(f"PRQ2x{size // 2}x8", base)
+
+
+def fit_ours(quantizer: Any, base: np.ndarray, has_rotation: bool = False) -> Search:
+    dim = base.shape[1]
+    quantizer.build((None, dim))
+    rotation = None
+    if has_rotation:
+        rotation = keras.layers.Dense(dim, use_bias=False)
+        rotation.build((None, dim))
+    fit_vectors(SimpleNamespace(quantizer=quantizer, rotation=rotation), base)
+
+    def embed(vectors: np.ndarray) -> np.ndarray:
+        return vectors if rotation is None else vectors @ np.asarray(rotation.kernel)
+
+    codes = in_chunks(lambda rows: np.asarray(quantizer.encode(embed(rows))), base)
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        tables = np.asarray(quantizer.lookup_tables(embed(queries)))
+        scores = sum(tables[:, p, codes[:, p]] for p in range(codes.shape[1]))
+        return np.argpartition(-np.asarray(scores), NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+
+    return search
+
+
+def fit_faiss(factory: str, base: np.ndarray) -> Search:
+    index = faiss.index_factory(base.shape[1], factory)
+    index.train(base)
+    index.add(base)
+    return lambda queries: index.search(queries, NEIGHBOURS)[1]
+
+
+def measure(
+    fit: Callable[[np.ndarray], Search], base: np.ndarray, queries: np.ndarray, nearest: np.ndarray
+) -> dict[str, float]:
+    start = time.perf_counter()
+    search = fit(base)
+    seconds = time.perf_counter() - start
+    found = in_chunks(search, queries, 100)
+    shares = [np.isin(own, true).mean() for own, true in zip(found, nearest, strict=True)]
+    return {"recall": round(float(np.mean(shares)), 4), "fit_and_encode_s": round(seconds, 1)}
+
+
+def in_chunks(
+    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, size: int = ROWS_AT_ONCE
+) -> np.ndarray:
+    starts = range(0, len(rows), size)
+    return np.concatenate([function(rows[start : start + size]) for start in starts])
+
+
+if __name__ == "__main__":
+    main()
