@@ -47,7 +47,7 @@ ROWS: dict[str, Settings] = {
     "codebooks alone, without labels": {"similarity": "cosine"},
 }
 TUNED = "fine-tuned from the frozen row, rpqn"
-TUNING: Settings = {**RPQN, "epochs": 20, "freeze_backbone": False}
+TUNING: Settings = {**RPQN, "epochs": 12, "freeze_backbone": False}
 MULTI = "fine and coarse labels together, pqn"
 
 
