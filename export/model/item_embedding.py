@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfpqn.datasets import decode_image
 
-from ..search.input_checks import check_embeddings
+from ..search.input_checks import check_embeddings, require
 from .image_checks import check_frames, check_images, check_pixels, check_whole_clips
 
 
@@ -53,7 +53,12 @@ def _embed_clips(network: Any, frames: tf.Tensor, max_pixels: int) -> tf.Tensor:
 
 
 def _embed_vectors(network: Any, vectors: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    return network.embed(check_embeddings(vectors), training=False)
+    vectors = check_embeddings(vectors)
+    if getattr(network.quantizer, "similarity", None) == "cosine":
+        is_zero = tf.reduce_all(tf.equal(vectors, 0.0), axis=1)
+        message = "embeddings: expected vectors with a direction. Received zeros; rows concerned:"
+        vectors = require(vectors, ~tf.reduce_any(is_zero), message, tf.where(is_zero)[:, 0])
+    return network.embed(vectors, training=False)
 
 
 def _decode(network: Any, images: tf.Tensor, max_pixels: int) -> tf.Tensor:

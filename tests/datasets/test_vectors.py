@@ -75,6 +75,34 @@ def test_a_parquet_file_brings_ids_labels_and_metadata_that_a_part_keeps(tmp_pat
     np.testing.assert_array_equal(read_all(part), VECTORS[[49, 3]])
 
 
+def test_missing_labels_are_none_and_several_are_multi_hot(tmp_path: Path) -> None:
+    one = write_parquet(tmp_path / "one.parquet", label=[None, "b", "a", ""] + ["b"] * 46)
+    vectors = open_vectors(one)
+    assert vectors.labels[:4].tolist() == [-1, 1, 0, -1] and vectors.label_names == ("a", "b")
+    several = write_parquet(tmp_path / "two.parquet", label=["a|b", "b"] * 25)
+    assert open_vectors(several).labels[:2].tolist() == [[1, 1], [0, 1]]
+    np.savez(tmp_path / "far.npz", vectors=VECTORS, label=np.where(LABELS, 10**15, 7), id=LABELS)
+    with pytest.raises(ValueError, match="ids must be unique. Received: 0 17 times"):
+        open_vectors(tmp_path / "far.npz")
+    np.savez(tmp_path / "far.npz", vectors=VECTORS, label=np.where(LABELS, 10**15, 7))
+    far = open_vectors(tmp_path / "far.npz")
+    assert far.label_names == ("7", str(10**15)) and far.labels.max() == 1
+
+
+def test_columns_that_no_index_keeps_are_left_out_by_name(tmp_path: Path) -> None:
+    others = {"code": ["x"] * 50, "none": pa.nulls(50), "size": np.arange(50)}
+    path = write_parquet(tmp_path / "all.parquet", **others)
+    with pytest.warns(UserWarning, match=r"Left out: \['code', 'none'\]"):
+        assert list(open_vectors(path).metadata) == ["size"]
+
+
+@pytest.mark.parametrize("ids", [np.arange(50) / 2, [None, *map(str, range(49))], ["a"] * 50])
+def test_ids_that_are_no_names_of_one_item_each_are_refused(tmp_path: Path, ids: Any) -> None:
+    path = write_parquet(tmp_path / "all.parquet", id=ids)
+    with pytest.raises(ValueError, match="ids must be (unique|whole numbers of 64 bits, or text)"):
+        open_vectors(path)
+
+
 def test_a_parquet_file_too_large_to_hold_is_trained_on_by_rows_spread_over_it(
     tmp_path: Path,
 ) -> None:
@@ -106,8 +134,8 @@ NAN = np.where(np.arange(50)[:, None] == 33, np.nan, VECTORS)
         (lambda at: at, FileNotFoundError, "a folder"),
         (lambda at: write_npy(at / "a.npy").rename(at / "a.txt"), ValueError, r"one of \['.npy'"),
         (lambda at: write_npy(at / "a.npy", np.array([{}, {}])), ValueError, "plain numbers"),
-        (lambda at: write_npy(at / "a.npy", np.array([["a"]])), TypeError, "real numbers"),
-        (lambda at: write_npy(at / "a.npy", VECTORS + 1j), TypeError, "complex"),
+        (lambda at: write_npy(at / "a.npy", np.array([["a"]])), ValueError, "real numbers"),
+        (lambda at: write_npy(at / "a.npy", VECTORS + 1j), ValueError, "complex"),
         (
             lambda at: write_npy(at / "a.npy", VECTORS[0]),
             ValueError,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfpqn.datasets import VectorSet
 from tfpqn.export import Searcher, load_searcher, save_searcher
@@ -101,5 +102,9 @@ def test_vectors_that_cannot_be_compared_are_refused_by_name(tmp_path):
         searcher(np.where(np.arange(9)[:, None] == 4, np.nan, QUERIES))
     with pytest.raises(ValueError, match=r"vectors must have shape \[batch, 8\].*\(9, 5\)"):
         searcher(QUERIES[:, :5])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="vectors with a direction"):
+        network = make_network("cosine")
+        Searcher(network, index_of(network, tmp_path / "other"))(np.zeros((1, 8)))
+    network = make_network("l2", 2)
     with pytest.raises(ValueError, match="first_levels needs codes of levels alone"):
         Searcher(network, index, first_levels=1)

@@ -81,8 +81,10 @@ def test_vectors_with_labels_in_a_table_are_trained_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 3}, "needs at least two labels.*111 items without a label"),
-        ({"similarity": "subspace"}, "needs at least two labels"),
+        ({"epochs": 3}, "needs labels.*Received: 111 items without a label, epochs=3"),
+        ({"similarity": "subspace"}, "needs labels; without, leave epochs and similarity"),
+        ({"similarity": "l2", "epochs": 2}, "fits codebooks to vectors.*Received: epochs=2"),
+        ({"weights": "imagenet", "backbone": "conv3"}, "weights are those of a backbone"),
         ({"model": "tpqn"}, r"model must be one of \['pqn', 'rpqn'\] for 'vectors'"),
         ({"similarity": "cosine", "unit_codewords": True}, "similarity must be subspace with"),
         ({"similarity": "subspace", "rotation": "opq"}, "rotation is for codes of whole vectors"),
@@ -94,6 +96,22 @@ def test_settings_that_vectors_without_labels_cannot_have_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         run_on(tmp_path, **settings)
+
+
+@pytest.mark.parametrize("change", [(1.0, 1e4), (1e18, 0.0), (1e-30, 0.0)])
+def test_distances_that_float32_cannot_tell_are_refused(
+    tmp_path: Path, change: tuple[float, float]
+) -> None:
+    scale, offset = change
+    with pytest.raises(ValueError, match="subtract their mean, or scale them.*Received: a mean of"):
+        run_on(tmp_path, VECTORS * np.float32(scale) + np.float32(offset), bits=8, num_subspaces=2)
+
+
+def test_other_vectors_in_the_place_of_those_trained_on_are_told(tmp_path: Path) -> None:
+    run, _, _ = run_on(tmp_path, bits=8, num_subspaces=2)
+    np.save(tmp_path / "all.npy", VECTORS[::-1])
+    with pytest.warns(UserWarning, match="other contents than when training began"):
+        train(run, run.load_splits(), progress=False)
 
 
 def test_vectors_of_zeros_have_no_cosine(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 from tfpqn.cli.shared import (
     DataDir,
     ImagesFolder,
+    LabelsTable,
     ProtocolName,
     RunDir,
     VectorsFile,
@@ -34,6 +35,7 @@ def index(
     images: ImagesFolder = None,
     videos: VideosFolder = None,
     vectors: VectorsFile = None,
+    labels: LabelsTable = None,
     num_frames: Annotated[
         int | None, typer.Option(min=1, help="Frames taken of each clip: as in training.")
     ] = None,
@@ -57,10 +59,10 @@ def index(
     run = Run.open(run_dir)
     network = run.load_network()
     if images or videos or vectors:
-        data = run.choose_data(protocol, images, videos, vectors)
-        collection = data.open_folder(num_frames, network.image_shape)
+        data = run.choose_data(protocol, images, videos, vectors, labels)
+        collection = data.label(data.open_folder(num_frames, network.image_shape))
     else:
-        collection = run.load_splits(data_dir, protocol, num_frames).database
+        collection = run.load_splits(data_dir, protocol, num_frames, labels=labels).database
     network.require_item_shape(collection.item_shape)
     with rich.progress.Progress(console=rich.console.Console(stderr=True)) as bar:
         # Not shown before the first batch is through: an error should be one line.
@@ -109,6 +111,11 @@ def _add(network: Any, collection: ImageSet, output: Path, **options: Any) -> Gr
     """Add to an index; one with ids of another type is the user's error here, not the program's."""
     from tfpqn.index import add_to_index
 
+    if not getattr(collection, "has_own_ids", True):
+        raise ValueError(
+            "Vectors that are added must have ids (id in .npz and .parquet): their row numbers "
+            "would replace the items that have these numbers. Received: vectors without ids"
+        )
     try:
         return add_to_index(network, collection, output, **options)
     except TypeError as error:

@@ -13,6 +13,7 @@ from tfpqn.cli.shared import (
     AsJson,
     DataDir,
     ImagesFolder,
+    LabelsTable,
     ProtocolName,
     RunDir,
     VectorsFile,
@@ -30,13 +31,16 @@ def evaluate(
     images: ImagesFolder = None,
     videos: VideosFolder = None,
     vectors: VectorsFile = None,
+    labels: LabelsTable = None,
     data_dir: DataDir = None,
 ) -> None:
     from tfpqn.training import Run, evaluate_run
 
     run = Run.open(run_dir)
     network = run.load_network()
-    splits = run.load_splits(data_dir, protocol, images=images, videos=videos, vectors=vectors)
+    splits = run.load_splits(
+        data_dir, protocol, images=images, videos=videos, vectors=vectors, labels=labels
+    )
     metrics = evaluate_run(run, network, splits, protocol, folder=images or videos or vectors)
     _print_metrics(metrics)
     console.print(f"Written to {run.folder / 'metrics.json'}")
@@ -75,6 +79,7 @@ def calibrate(
     images: ImagesFolder = None,
     videos: VideosFolder = None,
     vectors: VectorsFile = None,
+    labels: LabelsTable = None,
     data_dir: DataDir = None,
     top_k: Annotated[int, typer.Option(min=1, help="Nearest items of each query.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the halves of the queries.")] = 0,
@@ -86,7 +91,9 @@ def calibrate(
     calibration = calibrate_run(
         run,
         run.load_network(),
-        run.load_splits(data_dir, protocol, images=images, videos=videos, vectors=vectors),
+        run.load_splits(
+            data_dir, protocol, images=images, videos=videos, vectors=vectors, labels=labels
+        ),
         protocol,
         folder=images or videos or vectors,
         precision=precision,

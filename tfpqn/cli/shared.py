@@ -50,6 +50,9 @@ VideosFolder = Annotated[
 VectorsFile = Annotated[
     Path | None, typer.Option(help="File of vectors of another model: .npy, .npz, .parquet.")
 ]
+LabelsTable = Annotated[
+    Path | None, typer.Option(help="Table of labels of the items, as of train.")
+]
 
 
 def report_skipped(images: ImageSet) -> None:

@@ -167,6 +167,13 @@ class ImageSet:
         """What changes when the item on disk does; of items in memory None."""
         return None
 
+    def content(self) -> str | None:
+        """Digest by which other contents under the same ids are noticed; None if there is none."""
+        if not hasattr(self, "files"):
+            return None
+        sizes = [str(file.stat().st_size) for file in self.files]
+        return fingerprint(np.array(sizes))
+
     def encoded_image(self, position: int) -> bytes:
         """One image as PNG or in its file's own encoding: what a search request carries."""
         raise TypeError(

@@ -164,10 +164,15 @@ def _require_two_of_each(images: ImageSet, labelled: bool) -> None:
         known = dict(enumerate(images.label_names))
         names = [known.get(label, label) for label in labels.tolist()]
         found = dict(zip(names, counts.tolist(), strict=True))
+        single = [name for name, count in found.items() if count == 1]
+        received = f"{found}" if len(found) < 5 else f"{len(found)} labels"
+        if single:
+            received += f", {len(single)} of them of one item, the first {single[0]!r}"
         without = int(np.sum(images.labels < 0)) or len(images) * (not found)
         raise ValueError(
-            "Training needs at least two labels (subfolders) with two readable items each; without "
-            f"labels it takes views=2. Received: {found or f'{without} items without a label'}"
+            "Training needs at least two labels (subfolders), and two readable items of each; "
+            "without labels it takes views=2. Received: "
+            f"{received if found else f'{without} items without a label'}"
         )
 
 

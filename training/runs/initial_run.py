@@ -25,9 +25,10 @@ def copy_weights(source: Any, network: Any, parts: Sequence[str]) -> None:
     """
     has_classifier = network.num_classes is not None and source.num_classes == network.num_classes
     for part in parts:
-        if part == "classifier" and not has_classifier:
+        if part == "classifier" and not has_classifier or getattr(network, part) is None:
             continue
-        weights = getattr(source, part).get_weights()
+        own = getattr(source, part)
+        weights = [] if own is None else own.get_weights()
         expected = [tuple(variable.shape) for variable in getattr(network, part).weights]
         received = [weight.shape for weight in weights]
         if received != expected:

@@ -172,19 +172,32 @@ class Run:
         images: str | Path | None = None,
         videos: str | Path | None = None,
         vectors: str | Path | None = None,
+        labels: str | Path | None = None,
     ) -> DataSettings:
         """The run's data, or with one of the arguments others of the same kind.
+
+        The run's own table of labels stays with its own place of the items alone; `labels` is that
+        of others.
 
         Raises:
             ValueError: More than one is given, or one of another kind of items.
         """
         others = (protocol, images, videos, vectors)
+        own = self.config.data
         if not any(others):
-            return self.config.data
+            return own if labels is None else dataclasses.replace(own, labels=str(labels))
         texts = (str(other) if other else None for other in others)
         sources = dict(zip(SOURCES, texts, strict=True))
-        # The table's rows are of the run's own items.
-        return self.config.replace(**sources, labels=None).data
+        table = None if labels is None else str(labels)
+        chosen = self.config.replace(**sources, labels=table).data
+        if chosen.items is not own.items:
+            raise ValueError(
+                f"The items must be {own.items.kind}, as those of the run. "
+                f"Received: {chosen.items.kind}"
+            )
+        if chosen.folder == own.folder and labels is None:
+            return dataclasses.replace(chosen, labels=own.labels)
+        return chosen
 
     def load_splits(
         self,
@@ -195,6 +208,7 @@ class Run:
         images: str | Path | None = None,
         videos: str | Path | None = None,
         vectors: str | Path | None = None,
+        labels: str | Path | None = None,
     ) -> Splits:
         """The data of the run, or other data.
 
@@ -207,15 +221,16 @@ class Run:
             images: Folder of images to take instead, such as the place that they have moved to.
             videos: The same, of videos.
             vectors: A file of vectors to take instead.
+            labels: Table of labels of the items.
 
         Raises:
             FileNotFoundError: The run's folder is not where it was.
             ValueError: More than one other source is given, or one of another kind of items.
         """
-        data = self.choose_data(protocol, images, videos, vectors)
+        data = self.choose_data(protocol, images, videos, vectors, labels)
         if data.protocol:
             return data.load_splits(data_dir, num_frames)
-        if data is self.config.data:
+        if data.folder == self.config.data.folder:
             self._require_source()
         own = self.config.data.protocol
         items = data.open_folder(num_frames, load_protocol(own).image_shape if own else None)

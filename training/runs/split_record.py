@@ -62,7 +62,11 @@ class SplitRecord:
         sides = {**known, **_sides_of(splits)}
         sides |= {id_: False for id_, is_query in known.items() if not is_query}
         lists = [[id_ for id_, q in sides.items() if q is wanted] for wanted in (True, False)]
-        content = {**dict(zip(SIDES, lists, strict=True)), "labels": labels}
+        content = {
+            **dict(zip(SIDES, lists, strict=True)),
+            "labels": labels,
+            "content": splits.train.content() or "",
+        }
         write_json(self.folder / SPLIT_FILE, content)
 
     def find_changes(self, splits: Splits) -> dict[str, int] | None:
@@ -73,7 +77,17 @@ class SplitRecord:
             trained on; None where there need not be a record.
         """
         known = self.read_sides()
-        return None if known is None else _warn_of_changes(known, _sides_of(splits))
+        if known is None:
+            return None
+        changes = _warn_of_changes(known, _sides_of(splits))
+        former = (self._read() or {}).get("content")
+        if former and not any(changes.values()) and former != splits.train.content():
+            warnings.warn(
+                "The training items have other contents than when training began, under the same "
+                "ids; train in another run folder if that is not wanted",
+                stacklevel=4,
+            )
+        return changes
 
     def _read(self) -> dict[str, Any] | None:
         path = self.folder / SPLIT_FILE

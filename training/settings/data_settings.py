@@ -189,12 +189,20 @@ class DataSettings:
         """
         from tfpqn.datasets import read_labels, split_folder
 
+        items = self.label(items).readable()
+        labelled = self.goes_by_labels(items)
         if self.labels is None:
-            items = items.readable()
-            return split_folder(items, labelled=self.goes_by_labels(items), known=known)
+            return split_folder(items, labelled=labelled, known=known)
         table = read_labels(self.labels, self.label_column)
-        items = table.apply(items).readable()
-        return table.split(items, labelled=self.goes_by_labels(items), known=known)
+        return table.split(items, labelled=labelled, known=known)
+
+    def label(self, items: ImageSet) -> ImageSet:
+        """The items with the labels of the table, if there is one."""
+        from tfpqn.datasets import read_labels
+
+        if self.labels is None:
+            return items
+        return read_labels(self.labels, self.label_column).apply(items)
 
     def goes_by_labels(self, items: ImageSet) -> bool:
         """Whether the items' labels have a part in the split and in the training."""

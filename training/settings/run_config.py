@@ -9,7 +9,7 @@ import random
 import typing
 from typing import TYPE_CHECKING, Any
 
-from tfpqn.items import CLIPS, ItemSpec
+from tfpqn.items import CLIPS, VECTORS, ItemSpec
 
 from .data_settings import IMAGE_SIZE, SOURCES, DataSettings
 from .loss_settings import LossSettings
@@ -185,10 +185,22 @@ class RunConfig:
         Raises:
             ValueError: They need training, and it needs labels.
         """
+        has_meaning = not items.items.has_pixels or self.model.weights or self.model.initial_run
+        if self.model.is_fitted and (self.optimization.epochs or not has_meaning):
+            raise ValueError(
+                f"similarity={self.model.similarity!r} fits codebooks to vectors, or to what a "
+                "backbone with weights makes of images, and trains nothing. Received: "
+                f"epochs={self.optimization.epochs}, weights={self.model.weights!r}"
+            )
         if self.model.is_fitted or self.data.views > 1 or items.has_labels:
             return self.model.is_fitted
         is_trained = self.model.similarity is not None or self.optimization.epochs
-        has_meaning = not items.items.has_pixels or self.model.weights or self.model.initial_run
+        if not items.items.has_pixels and is_trained:
+            raise ValueError(
+                "Training on vectors needs labels; without, leave epochs and similarity='subspace' "
+                f"out, and codebooks are fitted. Received: {len(items)} items without a label, "
+                f"epochs={self.optimization.epochs}"
+            )
         if is_trained or not has_meaning:
             raise ValueError(
                 "Training needs at least two labels (subfolders) with two readable items each; "
@@ -281,6 +293,11 @@ class RunConfig:
             raise ValueError(
                 f"model must be one of {models} for {source!r}, whose items are {items.kind}. "
                 f"Received: {self.model.kind!r}"
+            )
+        if items is VECTORS and self.model.weights:
+            raise ValueError(
+                "weights are those of a backbone, and vectors need none. "
+                f"Received: weights={self.model.weights!r}"
             )
         if self.data.num_frames is not None and items is not CLIPS:
             raise ValueError(

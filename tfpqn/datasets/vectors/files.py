@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfpqn.datasets.vectors.columns import read_labels
 from tfpqn.datasets.vectors.parquet import ParquetVectors
 from tfpqn.datasets.vectors.vector_set import VectorSet
 from tfpqn.files.npz import read_npz
@@ -17,12 +18,12 @@ def open_vectors(path: str | Path) -> VectorSet:
 
     Args:
         path: `.npy` `[num_vectors, dim]`, which is memory-mapped; `.npz` with an array `vectors`
-            and maybe `ids` and `labels`; or `.parquet`, see `ParquetVectors`.
+            and maybe `id` and `label`; or `.parquet`, see `ParquetVectors`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        TypeError: It holds something else than real numbers; Python objects are never built.
-        ValueError: It is another kind of file, or its vectors are not finite or of a wrong shape.
+        ValueError: It is another kind of file, or its vectors are no real numbers, not finite or of
+            a wrong shape; Python objects are never built.
     """
     path = Path(path)
     if not path.is_file():
@@ -35,7 +36,8 @@ def open_vectors(path: str | Path) -> VectorSet:
     try:
         return _OPENERS[path.suffix.lower()](path)
     except (TypeError, ValueError) as error:
-        raise type(error)(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        text = str(error)
+        raise ValueError(text if str(path) in text else f"{path}: {text}") from error
 
 
 def _open_npy(path: Path) -> VectorSet:
@@ -49,8 +51,10 @@ def _open_npy(path: Path) -> VectorSet:
 
 
 def _open_npz(path: Path) -> VectorSet:
-    arrays = read_npz(path, ["vectors"], ["ids", "labels"])
-    return VectorSet(arrays["vectors"], arrays.get("labels"), arrays.get("ids"))
+    arrays = read_npz(path, ["vectors"], ["id", "ids", "label", "labels"])
+    labels = arrays.get("label", arrays.get("labels"))
+    numbers, names = (None, ()) if labels is None else read_labels(labels)
+    return VectorSet(arrays["vectors"], numbers, arrays.get("id", arrays.get("ids")), names)
 
 
 _OPENERS: dict[str, Callable[[Path], VectorSet]] = {

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfpqn.datasets.image_set import ImageBatch
+from tfpqn.datasets.vectors.columns import read_columns, read_labels
 from tfpqn.datasets.vectors.vector_set import VectorSet
 from tfpqn.files.foreign import reading
 from tfpqn.items import to_vectors
@@ -51,10 +52,17 @@ class ParquetVectors(VectorSet):
             self._starts = np.cumsum([0, *counts])
             dim = self._check_all()
             others = self._file.read([name for name in schema.names if name != self._column])
-        columns = {name: _to_numpy(others[name]) for name in others.column_names}
-        ids, labels = columns.pop(ID_COLUMN, None), columns.pop(LABEL_COLUMN, None)
+        known = {
+            name: np.array(others[name].to_pylist(), object)
+            for name in (ID_COLUMN, LABEL_COLUMN)
+            if name in others.column_names
+        }
         self.rows = np.arange(self._file.metadata.num_rows)
-        self._describe((len(self.rows), dim), labels, ids, (), columns)
+        has_labels = LABEL_COLUMN in known
+        labels, names = read_labels(known[LABEL_COLUMN]) if has_labels else (None, ())
+        metadata = read_columns(others.drop_columns(list(known)))
+        ids = _numbers_as_such(known.get(ID_COLUMN))
+        self._describe((len(self.rows), dim), labels, names, ids, metadata)
 
     @property
     def num_groups(self) -> int:
@@ -117,5 +125,7 @@ def _is_vectors(kind: pa.DataType) -> bool:
     return pa.types.is_floating(inner) or pa.types.is_integer(inner)
 
 
-def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    return np.asarray(column.to_numpy())
+def _numbers_as_such(ids: np.ndarray | None) -> np.ndarray | None:
+    """Python's whole numbers as an array of them; anything else as it is."""
+    are_numbers = ids is not None and all(type(id_) is int for id_ in ids.tolist())
+    return np.array(ids.tolist()) if ids is not None and are_numbers else ids

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfpqn.datasets.image_set import ImageBatch, ImageSet, number_items, number_names
+from tfpqn.datasets.vectors.columns import read_ids
 from tfpqn.items import VECTORS, to_vectors
 
 # Vectors that are looked at together.
@@ -47,19 +49,21 @@ class VectorSet(ImageSet):
     ) -> None:
         self._require_finite(vectors)
         self.vectors = vectors
-        self._describe(np.shape(vectors), labels, ids, label_names, metadata or {})
+        self._describe(np.shape(vectors), labels, label_names, ids, metadata or {})
 
     def _describe(
         self,
         shape: tuple[int, ...],
         labels: Any,
-        ids: Any,
         label_names: Sequence[str],
+        ids: Any,
         metadata: Mapping[str, np.ndarray],
     ) -> None:
         """Set all that is known beside the vectors."""
         labels = np.full(shape[0], -1, np.int64) if labels is None else labels
         self.labels, self.label_names = number_names(labels, label_names)
+        self.has_own_ids = ids is not None
+        ids = None if ids is None else read_ids(ids)
         self.ids = number_items(ids, self.labels, shape[0], "vector")
         self.image_shape = shape[1:]
         self.metadata = {name: np.asarray(values) for name, values in metadata.items()}
@@ -80,10 +84,16 @@ class VectorSet(ImageSet):
             try:
                 to_vectors(vectors[start : start + _ROWS_AT_ONCE], "vectors")
             except ValueError as error:
+                if len(vectors) <= _ROWS_AT_ONCE:
+                    raise
                 raise ValueError(f"{error} of those from row {start} on") from None
 
     def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> ImageBatch:
         return ImageBatch(to_vectors(self.vectors[positions], "vectors"), positions)
+
+    def content(self) -> str:
+        rows = np.linspace(0, len(self) - 1, min(len(self), 1000)).astype(np.int64)
+        return hashlib.sha256(self.read(rows).images.tobytes()).hexdigest()[:16]
 
     def readable(self) -> VectorSet:
         return self
