@@ -52,7 +52,7 @@ def test_a_user_trains_on_the_order_of_events(clips_and_labels):
     clips, labels = clips_and_labels
     network = compiled_network()
     before = network.evaluate(clips, labels, verbose=0, return_dict=True)["loss"]
-    network.fit(clips, labels, epochs=15, batch_size=5, verbose=0)
+    network.fit(clips, labels, epochs=20, batch_size=8, verbose=0)
     figures = network.evaluate(clips, labels, verbose=0, return_dict=True)
     assert figures["loss"] < 0.5 * before
 
