@@ -174,7 +174,7 @@ def _require_directions(embeddings: np.ndarray, ids: np.ndarray) -> None:
     if is_zero.any():
         raise ValueError(
             "With similarity cosine each item must have a direction. Received a vector of zeros "
-            f"for {is_zero.sum()} items, the first with id {ids[is_zero][0]!r}"
+            f"for {is_zero.sum()} items, the first with id {ids[is_zero].tolist()[0]!r}"
         )
 
 
@@ -183,5 +183,5 @@ def _require_finite(embeddings: np.ndarray, ids: np.ndarray) -> None:
     if broken.any():
         raise ValueError(
             "The network's embeddings must be finite. Received NaN or infinity for "
-            f"{broken.sum()} images, the first with id {ids[broken][0]!r}"
+            f"{broken.sum()} images, the first with id {ids[broken].tolist()[0]!r}"
         )
