@@ -210,7 +210,7 @@ def test_directions_are_dealt_so_that_variances_balance(rng):
 def test_a_codeword_that_nothing_chooses_moves_onto_a_vector(rng):
     vectors = rng.normal(size=(50, 3)).astype("float32")
     codewords = np.concatenate([vectors[:3], np.full((1, 3), 1e3, "float32")])
-    improved = lloyd.improve_codewords(vectors, codewords, rng)
+    improved = lloyd.improve_codewords(vectors, codewords, rng).codewords
     assert (improved[3] == vectors).all(axis=1).any()
 
 

@@ -17,7 +17,7 @@ Progress = Callable[[str, int, int], None]
 
 # Vectors per codeword that decide, drawn at random; more hardly change the result.
 MOST_VECTORS = 1000
-MOST_VECTORS_FOR_ROTATION = 100
+MOST_VECTORS_FOR_ROTATION = 300
 
 
 def fit_vectors(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 # Rows whose products with all codewords are in memory at a time.
@@ -37,9 +39,21 @@ def sum_by_code(vectors: np.ndarray, codes: np.ndarray, num_codewords: int) -> n
     return sums
 
 
+class Round(NamedTuple):
+    """What a round of k-means gives.
+
+    Attributes:
+        codewords: `[num_codewords, dim]`.
+        codes: `[num_vectors]`, the codeword that each vector had a part in.
+    """
+
+    codewords: np.ndarray
+    codes: np.ndarray
+
+
 def improve_codewords(
     vectors: np.ndarray, codewords: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+) -> Round:
     """One round of k-means: the means of the vectors that each codeword is nearest to.
 
     A codeword that is nearest to none moves onto a vector, drawn with a chance in proportion to
@@ -54,7 +68,7 @@ def improve_codewords(
     if len(unused) and errors.any():
         rows = rng.choice(len(vectors), len(unused), p=errors / errors.sum())
         improved[unused] = vectors[rows]
-    return np.asarray(improved, np.float32)
+    return Round(np.asarray(improved, np.float32), codes)
 
 
 def cluster(
@@ -63,7 +77,7 @@ def cluster(
     """Codewords `[num_codewords, dim]`: k-means that starts from vectors drawn at random."""
     codewords = draw_codewords(vectors, num_codewords, rng)
     for _ in range(iterations):
-        codewords = improve_codewords(vectors, codewords, rng)
+        codewords = improve_codewords(vectors, codewords, rng).codewords
     return codewords
 
 

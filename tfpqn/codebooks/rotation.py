@@ -6,7 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfpqn.codebooks.lloyd import assign_nearest, draw_codewords, improve_codewords, sum_by_code
+from tfpqn.codebooks.lloyd import (
+    Round,
+    assign_nearest,
+    draw_codewords,
+    improve_codewords,
+    sum_by_code,
+)
 
 # How much more than without a rotation the start from principal directions may lose. A little is
 # no harm: errors that are spread over all directions mix up fewer neighbours.
@@ -43,7 +49,7 @@ def fit_rotation(
     """
     codebooks = _draw(vectors, num_subspaces, num_codewords, rng)
     for _ in range(iterations):
-        codebooks = _improve(vectors, codebooks, rng)
+        codebooks = [found.codewords for found in _improve(vectors, codebooks, rng)]
     limit = MOST_LOSS * _measure_error(vectors, codebooks)
     rotation = deal_directions(vectors, num_subspaces)
     turned = _draw(vectors @ rotation, num_subspaces, num_codewords, rng)
@@ -93,8 +99,9 @@ def _turn(
     before = rotation
     for turn in range(iterations):
         rotated = vectors @ _to_rotation(rotation + MOMENTUM * (rotation - before))
-        codebooks = _improve(rotated, codebooks, rng)
-        before, rotation = rotation, _align(vectors, rotated, codebooks)
+        rounds = _improve(rotated, codebooks, rng)
+        codebooks = [found.codewords for found in rounds]
+        before, rotation = rotation, _align(vectors, rounds)
         tell(turn + 1)
     return rotation, codebooks
 
@@ -115,18 +122,17 @@ def _measure_error(vectors: np.ndarray, codebooks: list[np.ndarray]) -> float:
 
 def _improve(
     rotated: np.ndarray, codebooks: list[np.ndarray], rng: np.random.Generator
-) -> list[np.ndarray]:
+) -> list[Round]:
     parts = split(rotated, len(codebooks))
     return [improve_codewords(part, book, rng) for part, book in zip(parts, codebooks, strict=True)]
 
 
-def _align(vectors: np.ndarray, rotated: np.ndarray, codebooks: list[np.ndarray]) -> np.ndarray:
+def _align(vectors: np.ndarray, rounds: list[Round]) -> np.ndarray:
     """The rotation of the vectors that comes nearest to their reconstructions (Procrustes)."""
     columns = []
-    for part, codebook in zip(split(rotated, len(codebooks)), codebooks, strict=True):
+    for codewords, codes in rounds:
         # `vectors.T @ reconstructions`, with the vectors of each codeword summed first.
-        sums = sum_by_code(vectors, assign_nearest(part, codebook), len(codebook))
-        columns.append(sums.T @ codebook)
+        columns.append(sum_by_code(vectors, codes, len(codewords)).T @ codewords)
     return _to_rotation(np.concatenate(columns, axis=1))
 
 
