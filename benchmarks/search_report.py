@@ -39,9 +39,9 @@ Made by `python benchmarks/search.py --docs` from
   TensorFlow 1 session, with XLA disabled as in the stock server. "All items" scores every item, or
   every distinct code once where codes are short; "lists" looks at the lists nearest to the query.
 - **FAISS PQ** and **FAISS IVFPQ** have the same codebooks and codes. IVFPQ has lists of its own
-  (spherical k-means, no residuals); of several numbers of lists, each with the fewest probes that
-  agree at least as well as ours, and of both ways to share the work among threads, the fastest is
-  shown. **Fast scan** has codebooks of its own, of as many bits in positions of 4.
+  (spherical k-means, no residuals). Several numbers of lists were tried, each with the fewest
+  probes that agree at least as well as ours, and both ways to share the work among threads. The
+  fastest is shown. **Fast scan** has codebooks of its own, of as many bits in positions of 4.
 - **Brute force** multiplies the queries with all raw float32 embeddings in a TensorFlow 1 session
   and takes the `top_k`, as TensorFlow Recommenders does.
 - **ScaNN** is measured where an environment for it was given: its TensorFlow op in a process with
@@ -50,9 +50,9 @@ Made by `python benchmarks/search.py --docs` from
   without re-ranking; its agreement is that with its own search of all lists.
 
 The engines take turns in one process with the same queries and the same number of threads. In its
-turn an engine answers two batches in a row; the times are those of the second, medians with
-quartiles, and "first" is the median of the first, which finds the caches full of what the other
-engines left. "Ratio" is the time over that of the engine named. "Agreement" is the
+turn an engine answers two batches in a row. The times are medians of the second, with quartiles.
+"First" is the median of the first, which finds the caches full of what the other engines left.
+"Ratio" is the time over that of the engine named. "Agreement" is the
 share of the items found whose score is at least that of the last item of a full search of the same
 codes, less 0.0001. "Recall" is the share of the items with the nearest embeddings that are found.
 Memory of a search is the peak of a fresh process above its memory with the folder loaded; that of

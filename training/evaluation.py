@@ -10,6 +10,7 @@ from keras import ops
 
 from tfpqn.codebooks.levels import apply_in_chunks
 from tfpqn.datasets import ImageSet, Splits
+from tfpqn.datasets.image_set import find_labelled
 from tfpqn.metrics import rank_gains, rank_items
 from tfpqn.ops import adc_scores, count_shared_labels, label_relevance
 
@@ -90,7 +91,8 @@ def evaluate(
     by_embeddings = _score_embeddings(quantizer, query.embeddings, database.embeddings)
     gap = find_label_gap(*labels)
     return {
-        "ranking": "full ranking, raw query against hard codes, inner product",
+        "ranking": "full ranking, raw query against hard codes",
+        "similarity": quantizer.similarity,
         "ties": TIES,
         **_measure(by_codes, *labels, cutoffs, recall_ks),
         "raw_embeddings": _measure(by_embeddings, *labels, cutoffs, recall_ks),
@@ -113,7 +115,7 @@ def score_codes(tables: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def keep_labelled(query: Encoded) -> Encoded:
     """The items that have a label."""
-    return query.take(np.flatnonzero(_has_label(query.labels)))
+    return query.take(np.flatnonzero(find_labelled(query.labels)))
 
 
 def find_label_gap(query_labels: np.ndarray, database_labels: np.ndarray) -> str | None:
@@ -123,7 +125,7 @@ def find_label_gap(query_labels: np.ndarray, database_labels: np.ndarray) -> str
         query_labels: As `keep_labelled` leaves them.
         database_labels: Labels of all items, -1 without one.
     """
-    if not len(query_labels) or not _has_label(database_labels).any():
+    if not len(query_labels) or not find_labelled(database_labels).any():
         return "the items have no labels"
     if len(np.unique(database_labels, axis=0)) == 1:
         return "all items have the same label"
@@ -135,11 +137,6 @@ def require_labels(query_labels: np.ndarray, database_labels: np.ndarray) -> Non
     gap = find_label_gap(query_labels, database_labels)
     if gap is not None:
         raise ValueError(f"Items of two or more labels are needed. Received: {gap}")
-
-
-def _has_label(labels: np.ndarray) -> np.ndarray:
-    """Which items have a label; all zeros are none in multi-hot rows, and -1 in a column."""
-    return np.asarray(labels >= 0 if labels.ndim == 1 else (labels > 0).any(axis=1))
 
 
 def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float | None:
@@ -214,7 +211,7 @@ def _score_codes(tables: np.ndarray, codes: np.ndarray) -> Scores:
 
 def _score_embeddings(quantizer: Any, queries: np.ndarray, items: np.ndarray) -> Scores:
     """By inner products, or where the quantizer goes by distance, by what ranks alike."""
-    goes_by_distance = getattr(quantizer, "similarity", None) == "l2"
+    goes_by_distance = quantizer.similarity == "l2"
     offsets = 0.5 * np.square(items).sum(axis=1) if goes_by_distance else np.float32(0.0)
     return lambda rows: np.asarray(queries[rows] @ items.T - offsets)
 
@@ -259,7 +256,7 @@ def relevance_blocks(
     for start in range(0, len(query_labels), block):
         rows = slice(start, start + block)
         relevance = ops.convert_to_numpy(label_relevance(query_labels[rows], database_labels))
-        yield rows, relevance & _has_label(database_labels)
+        yield rows, relevance & find_labelled(database_labels)
 
 
 def _measure(

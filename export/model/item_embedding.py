@@ -54,7 +54,7 @@ def _embed_clips(network: Any, frames: tf.Tensor, max_pixels: int) -> tf.Tensor:
 
 def _embed_vectors(network: Any, vectors: tf.Tensor, max_pixels: int) -> tf.Tensor:
     vectors = check_embeddings(vectors)
-    if getattr(network.quantizer, "similarity", None) == "cosine":
+    if network.quantizer.similarity == "cosine":
         is_zero = tf.reduce_all(tf.equal(vectors, 0.0), axis=1)
         message = "embeddings: expected vectors with a direction. Received zeros; rows concerned:"
         vectors = require(vectors, ~tf.reduce_any(is_zero), message, tf.where(is_zero)[:, 0])

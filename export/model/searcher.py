@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpqn.index import CodeIndex, network_layout
+from tfpqn.layers.similarity import SIMILARITIES
 
 from ..search.codebooks import Codebooks, Distance
 from ..search.filters import TagFilter, make_tag_sets
@@ -143,7 +144,7 @@ class Searcher(tf.Module, SearchMethods):
 
 def _distance_of(quantizer: Any) -> Distance | None:
     """How the quantizer's scores go by distance, if they do."""
-    if getattr(quantizer, "similarity", "subspace") not in ("cosine", "l2"):
+    if not SIMILARITIES[quantizer.similarity].norm_weight:
         return None
     constants = quantizer.table_constants()
     return Distance(constants.norm_weight, constants.constant, constants.offsets)

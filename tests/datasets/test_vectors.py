@@ -132,7 +132,11 @@ NAN = np.where(np.arange(50)[:, None] == 33, np.nan, VECTORS)
     [
         (lambda at: at / "none.npy", FileNotFoundError, "which does not exist"),
         (lambda at: at, FileNotFoundError, "a folder"),
-        (lambda at: write_npy(at / "a.npy").rename(at / "a.txt"), ValueError, r"one of \['.npy'"),
+        (
+            lambda at: write_npy(at / "a.npy").rename(at / "a.txt"),
+            ValueError,
+            "must end in one of .npy, .npz, .parquet",
+        ),
         (lambda at: write_npy(at / "a.npy", np.array([{}, {}])), ValueError, "plain numbers"),
         (lambda at: write_npy(at / "a.npy", np.array([["a"]])), ValueError, "real numbers"),
         (lambda at: write_npy(at / "a.npy", VECTORS + 1j), ValueError, "complex"),

@@ -111,7 +111,7 @@ def _add(network: Any, collection: ImageSet, output: Path, **options: Any) -> Gr
     """Add to an index; one with ids of another type is the user's error here, not the program's."""
     from tfpqn.index import add_to_index
 
-    if not getattr(collection, "has_own_ids", True):
+    if not collection.has_own_ids:
         raise ValueError(
             "Vectors that are added must have ids (id in .npz and .parquet): their row numbers "
             "would replace the items that have these numbers. Received: vectors without ids"

@@ -18,6 +18,8 @@ Progress = Callable[[str, int, int], None]
 # Vectors per codeword that decide, drawn at random; more hardly change the result.
 MOST_VECTORS = 1000
 MOST_VECTORS_FOR_ROTATION = 300
+# Squared length of the mean over the mean squared distance from it: beyond, rounding counts.
+FARTHEST_MEAN = 1e4
 
 
 def fit_vectors(
@@ -43,14 +45,15 @@ def fit_vectors(
             `"rotation"`, `"codebooks"` or `"levels"`.
 
     Raises:
-        ValueError: The vectors have the wrong shape, are not finite, or are none; the network is
-            one that training fits.
+        ValueError: The vectors have the wrong shape, are not finite, or are none; float32 cannot
+            tell their distances (l2), or one has no direction (cosine); the network is one that
+            training fits.
 
     Reference:
         Jegou, Douze, Schmid: "Product Quantization for Nearest Neighbor Search", PAMI 2011.
     """
     quantizer = network.quantizer
-    if getattr(quantizer, "similarity", "subspace") == "subspace":
+    if quantizer.similarity == "subspace":
         raise ValueError(
             'The quantizer must have similarity="cosine", "dot" or "l2"; codebooks of the others '
             "are fitted by training. Received: a quantizer of subspaces"
@@ -70,7 +73,28 @@ def _read_vectors(quantizer: Any, vectors: np.ndarray) -> np.ndarray:
     vectors = ops.convert_to_numpy(quantizer.normalize(quantizer.product_embeddings(vectors)))
     if not len(vectors):
         raise ValueError("vectors must hold at least one vector. Received: none")
+    if quantizer.similarity == "l2":
+        _require_exact_distances(vectors)
+    if quantizer.similarity == "cosine" and not vectors.any(axis=1).all():
+        raise ValueError(
+            "With similarity cosine each vector must have a direction. Received: "
+            f"{np.count_nonzero(~vectors.any(axis=1))} vectors of zeros; leave them out, or "
+            "choose similarity l2"
+        )
     return np.asarray(vectors, np.float32)
+
+
+def _require_exact_distances(vectors: np.ndarray) -> None:
+    """Raises ValueError where float32 cannot tell distances: far from 0, too large or too small."""
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    spread = float(np.square(vectors - mean).sum(axis=1).mean())
+    largest = float(np.square(vectors.astype(np.float64)).sum(axis=1).max())
+    if np.square(mean).sum() > FARTHEST_MEAN * spread > 0 or largest > 1e30 or 0 < spread < 1e-20:
+        raise ValueError(
+            "With similarity l2 vectors must lie around 0, where float32 tells their distances: "
+            "subtract their mean, or scale them, also those of queries. Received: a mean of length "
+            f"{np.linalg.norm(mean):.3g} and a spread of {spread**0.5:.3g}"
+        )
 
 
 def _fit_rotation(

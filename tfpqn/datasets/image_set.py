@@ -51,6 +51,7 @@ class ImageSet:
         passed_over: Files of a folder that are no items: their kind -> how many.
         mirrors_alike: Whether a mirrored item keeps its label.
         in_memory: Whether all items are held in memory; others are read by several threads.
+        has_own_ids: Whether ids are more than row numbers of a file.
         fields: Names of the arrays that have one entry an item; `subset` chooses among these.
     """
 
@@ -59,6 +60,7 @@ class ImageSet:
     mirrors_alike: bool = True
     metadata: Mapping[str, np.ndarray] = MappingProxyType({})
     in_memory: ClassVar[bool] = False
+    has_own_ids: bool = True
     fields: ClassVar[tuple[str, ...]] = ("labels", "ids")
     labels: np.ndarray
     ids: np.ndarray
@@ -150,7 +152,7 @@ class ImageSet:
     @property
     def has_labels(self) -> bool:
         """Whether any item has a label."""
-        return bool((self.labels >= 0).any() if self.labels.ndim == 1 else self.labels.any())
+        return bool(find_labelled(self.labels).any())
 
     def items_per_batch(self, num_images: int) -> int:
         """Items that weigh as much as so many images: of clips fewer, at least one."""
@@ -180,6 +182,11 @@ class ImageSet:
             "A set of images must be asked for an encoded_image. "
             f"Received: encoded_image({position}) of a {type(self).__name__}"
         )
+
+
+def find_labelled(labels: np.ndarray) -> np.ndarray:
+    """Which items have a label: -1 is none in a column, and all zeros are in multi-hot rows."""
+    return np.asarray(labels >= 0 if labels.ndim == 1 else (labels > 0).any(axis=1))
 
 
 def number_names(labels: Any, label_names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:

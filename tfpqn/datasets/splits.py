@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfpqn.datasets.image_set import ImageSet, fingerprint
+from tfpqn.datasets.image_set import ImageSet, find_labelled, fingerprint
 
 SPLIT_SEED = 0
 SPLIT_NAMES = ("train", "database", "query")
@@ -80,7 +80,7 @@ def split_folder(
             f"groups must hold one entry for each of {len(images)} items. Received: {len(keys)}"
         )
     if labelled:
-        chosen = _find_labelled(images.labels)
+        chosen = np.flatnonzero(find_labelled(images.labels))
         images, keys = images.subset(chosen), keys[chosen]
     if known is None:
         _require_two_of_each(images, labelled)
@@ -133,17 +133,13 @@ def split_as_told(
 
 def _require_different_labels(train: ImageSet) -> ImageSet:
     """The items that have a label, which must not be the same for all."""
-    chosen = _find_labelled(train.labels)
+    chosen = np.flatnonzero(find_labelled(train.labels))
     if len(train) and len(np.unique(train.labels[chosen], axis=0)) < 2:
         raise ValueError(
             "Training items must be of two or more labels. Received: "
             f"{len(chosen)} of {len(train)} items with a label, and no two that differ"
         )
     return train if len(chosen) == len(train) else train.subset(chosen)
-
-
-def _find_labelled(labels: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(labels >= 0 if labels.ndim == 1 else (labels > 0).any(axis=1))
 
 
 def _members(labels: np.ndarray) -> list[np.ndarray]:

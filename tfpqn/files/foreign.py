@@ -6,11 +6,11 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json", "reading", "require_within"]
+__all__ = ["read_json", "reading", "require_file", "require_within"]
 
 _LONGEST_REASON = 300
 
@@ -43,6 +43,27 @@ def reading(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
             f"{os.fspath(path)!r} must be {expected}, whole and unchanged. "
             f"Received: {reason[:_LONGEST_REASON]}"
         ) from error
+
+
+def require_file(path: Path, name: str, suffixes: Sequence[str]) -> None:
+    """Refuse what is no file, or has another suffix, before it is opened.
+
+    Args:
+        path: the file.
+        name: what it is, for the error.
+        suffixes: those that it may have, in lower case.
+
+    Raises:
+        FileNotFoundError: it is no file.
+        ValueError: it has another suffix.
+    """
+    if not path.is_file():
+        received = "a folder" if path.is_dir() else "which does not exist"
+        raise FileNotFoundError(f"{name} must be a file. Received: {str(path)!r}, {received}")
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(
+            f"The file's name must end in one of {', '.join(suffixes)}. Received: {str(path)!r}"
+        )
 
 
 def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:

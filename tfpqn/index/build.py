@@ -122,7 +122,7 @@ def _code_batches(
         outputs = network.predict_on_batch(batch.images)
         ids = images.ids[batch.positions]
         _require_finite(outputs["embeddings"], ids)
-        if getattr(network.quantizer, "similarity", None) == "cosine":
+        if network.quantizer.similarity == "cosine":
             _require_directions(outputs["embeddings"], ids)
         yield outputs["codes"], batch.positions
         num_done += len(batch.positions)

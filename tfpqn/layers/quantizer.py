@@ -48,6 +48,7 @@ class Quantizer(keras.layers.Layer):
     codebooks: Any
     num_levels: int = 1
     items: ItemSpec = IMAGES
+    similarity: str = "subspace"
     _levels_argument = "num_levels"
 
     def __init__(self, **kwargs: Any) -> None:

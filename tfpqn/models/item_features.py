@@ -93,6 +93,21 @@ class ItemFeatures:
                 f"The network takes {self.items.kind} [{axes}]. Received: a batch of rank {rank}"
             )
 
+    def image_axes(self, shape: Shape) -> tuple[Any, ...]:
+        """Of the shape of an item or a batch what one image, frame or vector has."""
+        return tuple(shape[1 - min(self.items.batch_rank, IMAGES_RANK) :])
+
+    def require_item_shape(self, item_shape: Shape, batch_shape: Shape | None) -> None:
+        """Raises ValueError unless items of this shape fit the batches that the network knows."""
+        self.require_rank(1 + len(item_shape))
+        received = self.image_axes(item_shape)
+        expected = received if batch_shape is None else self.image_axes(batch_shape)
+        if any(a not in (None, b) for a, b in zip(expected, received, strict=True)):
+            kind = "images" if self.items.has_pixels else "vectors"
+            raise ValueError(
+                f"The {kind} must have the network's shape {expected}. Received: {received}"
+            )
+
     def __call__(self, batch: Tensor, mask: Tensor | None, training: bool) -> Tensor:
         self.require_rank(len(batch.shape))
         if mask is not None and not self.folds_frames:

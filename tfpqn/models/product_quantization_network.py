@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tfpqn.items import VECTORS, ItemSpec
+from tfpqn.items import ItemSpec
 from tfpqn.layers import Quantizer
 from tfpqn.layers.quantizer import without_removed
 from tfpqn.metrics import CodebookPerplexity, CodebookUsage
@@ -167,17 +167,15 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
         Raises:
             RuntimeError: The network is not built yet, or takes images of any size.
         """
-        shape = None if self._images_shape is None else self._image_axes(self._images_shape)
+        shape = (
+            None if self._images_shape is None else self._features.image_axes(self._images_shape)
+        )
         if shape is None or None in shape:
             raise RuntimeError(
                 "The network's image shape is not known. Expected a backbone with a fixed input "
                 f"shape, or a call on a batch of images first. Received: {self._images_shape}"
             )
         return shape
-
-    def _image_axes(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Of the shape of an item or a batch what one image, frame or vector has."""
-        return tuple(shape[1 - min(self.items.batch_rank, IMAGES_RANK) :])
 
     @property
     def num_frames(self) -> int | None:
@@ -246,14 +244,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
             item_shape: `(height, width, channels)`, of clips with `num_frames` before; of vectors
                 `(dim,)`.
         """
-        self._features.require_rank(1 + len(item_shape))
-        received = self._image_axes(item_shape)
-        expected = received if self._images_shape is None else self._image_axes(self._images_shape)
-        if any(a not in (None, b) for a, b in zip(expected, received, strict=True)):
-            kind = "vectors" if self.items is VECTORS else "images"
-            raise ValueError(
-                f"The {kind} must have the network's shape {expected}. Received: {received}"
-            )
+        self._features.require_item_shape(item_shape, self._images_shape)
 
     def embed(self, images: Tensor, training: bool = False) -> Tensor:
         """Embeddings `[batch, embedding_dim]` of images, in the form that search compares."""

@@ -62,12 +62,9 @@ class SplitRecord:
         sides = {**known, **_sides_of(splits)}
         sides |= {id_: False for id_, is_query in known.items() if not is_query}
         lists = [[id_ for id_, q in sides.items() if q is wanted] for wanted in (True, False)]
-        content = {
-            **dict(zip(SIDES, lists, strict=True)),
-            "labels": labels,
-            "content": splits.train.content() or "",
-        }
-        write_json(self.folder / SPLIT_FILE, content)
+        content = former.get("content") if sides == known else splits.train.content()
+        record = {**dict(zip(SIDES, lists, strict=True)), "labels": labels, "content": content}
+        write_json(self.folder / SPLIT_FILE, record)
 
     def find_changes(self, splits: Splits) -> dict[str, int] | None:
         """How the items differ from those that training had, as a warning where they do.

@@ -30,8 +30,6 @@ SAMPLES_PER_CODEWORD = 16
 FEWEST_SAMPLES = 2048
 # Vectors per codeword to which codebooks are fitted, as FAISS takes them.
 FITTED_PER_CODEWORD = 256
-# Squared length of the mean over the mean squared distance from it: beyond, rounding counts.
-FARTHEST_MEAN = 1e4
 # Queries of an evaluation between epochs.
 CURVE_QUERIES = 1000
 # Decoded images of a folder that are held in memory, not read again in each epoch.
@@ -90,7 +88,6 @@ def train(
             if run.has_begun:
                 run.split_record.find_changes(splits)
             run.split_record.write(splits)
-        # Before the network is made, whose weights are drawn from the seed.
         if run.config.model.freeze_backbone:
             frozen = FrozenBackbone(run, splits, progress)
             splits = frozen.splits(with_queries=evaluate_every is not None)
@@ -183,14 +180,6 @@ class _Stage(NamedTuple):
         count = FITTED_PER_CODEWORD * network.quantizer.num_codewords
         batches = sample_batches(self.splits.train, count, 256)
         vectors = np.concatenate([ops.convert_to_numpy(network.embed(batch)) for batch in batches])
-        if self.config.model.similarity == "l2":
-            require_exact_distances(vectors)
-        if self.config.model.similarity == "cosine" and not vectors.any(axis=1).all():
-            raise ValueError(
-                "With similarity cosine each vector must have a direction. Received: "
-                f"{np.count_nonzero(~vectors.any(axis=1))} vectors of zeros; leave them out, or "
-                "choose similarity l2"
-            )
         with shown_steps(self.options["progress"]) as progress:
             fit_vectors(network, vectors, seed=self.config.seed, progress=progress)
 
@@ -213,19 +202,6 @@ class _Stage(NamedTuple):
     def _sample(self, network: Any, fewest: int) -> Iterable[np.ndarray]:
         number = max(fewest, SAMPLES_PER_CODEWORD * network.quantizer.num_codewords)
         return sample_batches(self.splits.train, number, 256)
-
-
-def require_exact_distances(vectors: np.ndarray) -> None:
-    """Raises ValueError where float32 cannot tell distances: far from 0, too large or too small."""
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    spread = float(np.square(vectors - mean).sum(axis=1).mean())
-    largest = float(np.square(vectors.astype(np.float64)).sum(axis=1).max())
-    if np.square(mean).sum() > FARTHEST_MEAN * spread > 0 or largest > 1e30 or 0 < spread < 1e-20:
-        raise ValueError(
-            "With similarity l2 vectors must lie around 0, where float32 tells their distances: "
-            "subtract their mean, or scale them, also those of queries. Received: a mean of length "
-            f"{np.linalg.norm(mean):.3g} and a spread of {spread**0.5:.3g}"
-        )
 
 
 def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np.ndarray]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import random
 import typing
 from typing import TYPE_CHECKING, Any
 
 from tfpqn.items import CLIPS, VECTORS, ItemSpec
 
+from .chosen_settings import choose_settings
 from .data_settings import IMAGE_SIZE, SOURCES, DataSettings
 from .loss_settings import LossSettings
-from .model_settings import MODELS, SUBSPACE, ModelSettings
+from .model_settings import MODELS, ModelSettings
 from .optimization_settings import (
-    FEWEST_EPOCHS,
-    IMAGES_SEEN,
     LEARNING_RATES,
-    MOST_EPOCHS,
     OptimizationSettings,
 )
 from .setting import check_settings, name_of, setting
@@ -163,51 +160,9 @@ class RunConfig:
         Args:
             items: What the network is trained on.
         """
-        is_fitted = self._is_fitted(items)
-        similarity = ("cosine" if items.items.has_pixels else "l2") if is_fitted else SUBSPACE
-        images = len(items) * math.prod(items.item_shape) // math.prod(items.image_shape)
-        has_classes = self.data.goes_by_labels(items) and items.labels.ndim == 1
-        epochs = min(max(round(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS)
-        chosen = {
-            "batch_size": self.data.fitting_batch(len(items)),
-            "epochs": 0 if is_fitted else epochs,
-            "classification_weight": float(has_classes),
-            "max_shift": min(2, min(items.image_shape[:2]) // 16) if items.items.has_pixels else 0,
-            "similarity": similarity,
-        }
         mine = self.flat()
-        open_names = [name for name in chosen if mine[name] is None]
-        return self.replace(**{name: chosen[name] for name in open_names})
-
-    def _is_fitted(self, items: ImageSet) -> bool:
-        """Whether codebooks are fitted to the items as they are, for want of labels.
-
-        Raises:
-            ValueError: They need training, and it needs labels.
-        """
-        has_meaning = not items.items.has_pixels or self.model.weights or self.model.initial_run
-        if self.model.is_fitted and (self.optimization.epochs or not has_meaning):
-            raise ValueError(
-                f"similarity={self.model.similarity!r} fits codebooks to vectors, or to what a "
-                "backbone with weights makes of images, and trains nothing. Received: "
-                f"epochs={self.optimization.epochs}, weights={self.model.weights!r}"
-            )
-        if self.model.is_fitted or self.data.views > 1 or items.has_labels:
-            return self.model.is_fitted
-        is_trained = self.model.similarity is not None or self.optimization.epochs
-        if not items.items.has_pixels and is_trained:
-            raise ValueError(
-                "Training on vectors needs labels; without, leave epochs and similarity='subspace' "
-                f"out, and codebooks are fitted. Received: {len(items)} items without a label, "
-                f"epochs={self.optimization.epochs}"
-            )
-        if is_trained or not has_meaning:
-            raise ValueError(
-                "Training needs at least two labels (subfolders) with two readable items each; "
-                "without labels it takes views=2, or weights of a trained backbone, of whose "
-                f"embeddings codes are made. Received: {len(items)} items without a label"
-            )
-        return True
+        chosen = choose_settings(self, items)
+        return self.replace(**{name: chosen[name] for name in chosen if mine[name] is None})
 
     def build_network(
         self, image_shape: tuple[int, ...], steps: int, num_classes: int | None = None

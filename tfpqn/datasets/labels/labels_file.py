@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from tfpqn.datasets.image_set import ImageSet
+from tfpqn.datasets.labels.numbering import number_labels, sort_names
 from tfpqn.datasets.labels.text_columns import row_number
 from tfpqn.datasets.splits import Splits, split_as_told, split_folder
 
@@ -45,7 +45,7 @@ class LabelsFile:
     @property
     def label_names(self) -> tuple[str, ...]:
         """All labels of the file, sorted as people do: "2" stands before "10"."""
-        return tuple(sorted({name for row in self.labels for name in row}, key=_natural_key))
+        return sort_names(self.labels)
 
     @property
     def is_multi_label(self) -> bool:
@@ -78,7 +78,9 @@ class LabelsFile:
         is_named = rows >= 0
         # Not chosen among where all stay: a large array would be copied.
         part = copy.copy(items) if is_named.all() else items.subset(np.flatnonzero(is_named))
-        part.labels, part.label_names = self._number_labels(rows[is_named]), self.label_names
+        chosen = [self.labels[row] for row in rows[is_named]]
+        part.labels = number_labels(chosen, self.label_names, several=self.is_multi_label)
+        part.label_names = self.label_names
         return part
 
     def split(
@@ -136,26 +138,9 @@ class LabelsFile:
                 f"without a row, the first {str(items.ids[unnamed[0]])!r}"
             )
 
-    def _number_labels(self, rows: np.ndarray) -> np.ndarray:
-        names = self.label_names
-        numbers = {name: number for number, name in enumerate(names)}
-        chosen = [[numbers[name] for name in self.labels[row]] for row in rows]
-        if not self.is_multi_label:
-            return np.array([row[0] if row else -1 for row in chosen], np.int64)
-        multi_hot = np.zeros((len(rows), len(names)), np.uint8)
-        for row, columns in zip(multi_hot, chosen, strict=True):
-            row[columns] = 1
-        return multi_hot
-
     def _groups_of(self, rows: np.ndarray) -> np.ndarray | None:
         if self.groups is None:
             return None
         # An item without a group is one of its own, and has the place that its id gives it.
         groups = [self.groups[row] or self.ids[row] for row in rows]
         return np.array(groups, object)
-
-
-def _natural_key(name: str) -> tuple[list[tuple[str, int, str]], str]:
-    """Order in which runs of digits count as numbers, however long they are."""
-    pieces = re.findall(r"([^0-9]*)0*([0-9]*)", name)
-    return [(text, len(digits), digits) for text, digits in pieces], name

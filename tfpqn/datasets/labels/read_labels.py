@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tfpqn.datasets.labels.labels_file import LabelsFile
+from tfpqn.datasets.labels.numbering import labels_of
 from tfpqn.datasets.labels.text_columns import read_column_names, read_columns, row_number
 from tfpqn.datasets.splits import SPLIT_NAMES
 
-# Parts the labels of one cell.
-SEPARATOR = "|"
 SPLIT_COLUMN, GROUP_COLUMN = "split", "group"
 
 
@@ -63,15 +62,11 @@ def _combine_labels(columns: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ..
             dict.fromkeys(
                 prefix + label
                 for prefix, cell in zip(prefixes, row, strict=True)
-                for label in _labels_of(cell)
+                for label in labels_of(cell)
             )
         )
         for row in rows
     )
-
-
-def _labels_of(cell: str) -> list[str]:
-    return [label for part in cell.split(SEPARATOR) if (label := part.strip())]
 
 
 def _require_columns(

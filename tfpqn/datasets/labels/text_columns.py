@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
-from tfpqn.files.foreign import reading
+from tfpqn.files.foreign import reading, require_file
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 PARQUET = ".parquet"
@@ -29,13 +29,7 @@ def read_column_names(path: Path) -> list[str]:
         FileNotFoundError: There is no such file.
         ValueError: The suffix is none of `SUFFIXES`, or the file is of another form.
     """
-    if not path.is_file():
-        received = "a folder" if path.is_dir() else "which does not exist"
-        raise FileNotFoundError(f"The table must be a file. Received: {str(path)!r}, {received}")
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(
-            f"The table's name must end in one of {', '.join(SUFFIXES)}. Received: {str(path)!r}"
-        )
+    require_file(path, "A table", SUFFIXES)
     return [name.strip() for name in _read_spelled_names(path)]
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-# As in tables of labels: parts the labels of one item.
-SEPARATOR = "|"
+from tfpqn.datasets.labels.numbering import labels_of, number_labels, sort_names
 
 
 def read_ids(ids: Any) -> np.ndarray:
@@ -47,16 +46,10 @@ def read_labels(labels: Any) -> tuple[np.ndarray, tuple[str, ...]]:
         raise ValueError(
             f"labels must be text, whole numbers or multi-hot rows. Received: {array.dtype}"
         )
-    rows = [[] if v is None else [p for p in str(v).split(SEPARATOR) if p] for v in values]
-    are_text = any(isinstance(value, str) for value in values)
-    names = sorted({name for row in rows for name in row}, key=str if are_text else int)
-    numbers = {name: number for number, name in enumerate(names)}
-    if max(map(len, rows), default=0) <= 1:
-        return np.array([numbers[row[0]] if row else -1 for row in rows], np.int64), tuple(names)
-    multi_hot = np.zeros((len(rows), len(names)), np.uint8)
-    for row, own in zip(multi_hot, rows, strict=True):
-        row[[numbers[name] for name in own]] = 1
-    return multi_hot, tuple(names)
+    rows = [[] if value is None else labels_of(str(value)) for value in values]
+    names = sort_names(rows)
+    several = any(len(row) > 1 for row in rows)
+    return number_labels(rows, names, several=several), names
 
 
 def read_columns(table: pa.Table) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 from tfpqn.datasets.vectors.columns import read_labels
 from tfpqn.datasets.vectors.parquet import ParquetVectors
 from tfpqn.datasets.vectors.vector_set import VectorSet
+from tfpqn.files.foreign import require_file
 from tfpqn.files.npz import read_npz
 
 
@@ -26,13 +27,7 @@ def open_vectors(path: str | Path) -> VectorSet:
             a wrong shape; Python objects are never built.
     """
     path = Path(path)
-    if not path.is_file():
-        received = "a folder" if path.is_dir() else "which does not exist"
-        raise FileNotFoundError(f"Vectors must be a file. Received: {str(path)!r}, {received}")
-    if path.suffix.lower() not in _OPENERS:
-        raise ValueError(
-            f"A file of vectors must be one of {list(_OPENERS)}. Received: {str(path)!r}"
-        )
+    require_file(path, "Vectors", list(_OPENERS))
     try:
         return _OPENERS[path.suffix.lower()](path)
     except (TypeError, ValueError) as error:
