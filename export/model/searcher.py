@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpqn.index import CodeIndex, network_layout
-from tfpqn.layers.similarity import SIMILARITIES
+from tfpqn.similarities import SIMILARITIES
 
 from ..search.codebooks import Codebooks, Distance
 from ..search.filters import TagFilter, make_tag_sets
@@ -144,10 +144,11 @@ class Searcher(tf.Module, SearchMethods):
 
 def _distance_of(quantizer: Any) -> Distance | None:
     """How the quantizer's scores go by distance, if they do."""
-    if not SIMILARITIES[quantizer.similarity].norm_weight:
+    rule = SIMILARITIES[quantizer.similarity]
+    if not rule.norm_weight:
         return None
-    constants = quantizer.table_constants()
-    return Distance(constants.norm_weight, constants.constant, constants.offsets)
+    offsets = -rule.norm_weight * np.asarray(quantizer.squared_norms())
+    return Distance(rule.norm_weight, rule.constant, offsets)
 
 
 def _copy_quantizer(quantizer: Any, num_levels: int | None) -> Any:

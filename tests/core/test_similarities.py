@@ -130,27 +130,6 @@ def test_fine_codes_rank_as_cosine_whatever_the_lengths(vectors, queries, rng):
     assert_close(found, reference.unit(queries) @ reference.unit(items).T, 1e-5)
 
 
-@pytest.mark.parametrize("num_levels", [None, 1, 2])
-@pytest.mark.parametrize("similarity", ["subspace", *WHOLE])
-def test_the_constants_make_the_tables(similarity, num_levels, queries, rng):
-    quantizer = make_fitted(similarity, num_levels, rng)
-    constants = quantizer.table_constants()
-    form = to_numpy(quantizer.normalize(queries))
-    parts = form.reshape(-1, 3, DIM // 3)
-    tables = np.stack(
-        [
-            constants.scale * parts[:, part] @ codebook.T + offsets
-            for part, codebook, offsets in zip(
-                constants.slices, constants.codebooks, constants.offsets, strict=True
-            )
-        ],
-        axis=1,
-    )
-    lengths = np.square(form).sum(axis=1)
-    tables[:, 0] += (constants.constant - constants.norm_weight * lengths)[:, None]
-    assert_close(quantizer.lookup_tables(queries), tables, 1e-4)
-
-
 @pytest.mark.parametrize("num_levels", [None, 2])
 @pytest.mark.parametrize("similarity", WHOLE)
 def test_a_layer_comes_back_with_its_weights(similarity, num_levels, vectors, rng, tmp_path):

@@ -5,26 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_at_least
-from tfpqn.layers.similarity import (
-    SIMILARITIES,
-    TableConstants,
-    require_similarity,
-)
 from tfpqn.ops import (
     assign_hard,
     assign_soft,
     build_lookup_tables,
     decode_codes,
+    intra_normalize,
     merge_subvectors,
     normalize_vectors,
     rank_by_distance,
     reconstruct_soft,
     split_subvectors,
 )
+from tfpqn.similarities import SIMILARITIES, SUBSPACE, require_similarity
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
@@ -142,7 +138,9 @@ class ProductQuantization(Quantizer):
 
     def normalize(self, embeddings: Tensor) -> Tensor:
         embeddings = ops.cast(embeddings, self.variable_dtype)
-        return SIMILARITIES[self.similarity].normalize(embeddings, self.num_subspaces)
+        if self.similarity == SUBSPACE:
+            return intra_normalize(embeddings, self.num_subspaces)
+        return normalize_vectors(embeddings) if self.similarity == "cosine" else embeddings
 
     def split(self, embeddings: Tensor) -> Tensor:
         """Normalised subvectors `[batch, num_subspaces, subvector_dim]` of embeddings."""
@@ -187,19 +185,10 @@ class ProductQuantization(Quantizer):
         ]
         return self._score_products(ops.concatenate(tables, axis=1), queries)
 
-    def table_constants(self) -> TableConstants:
-        """What a graph of its own needs to make the tables of `lookup_tables`, as NumPy arrays."""
-        rule, width = SIMILARITIES[self.similarity], self.num_subspaces
-        levels = [self.decoded_codebooks(level) for level in range(self.num_levels)]
-        codebooks = np.zeros((self.code_length, *levels[0].shape[1:]), np.float32)
-        codebooks[: self.num_levels * width] = ops.convert_to_numpy(ops.concatenate(levels))
-        offsets = np.zeros(codebooks.shape[:2], np.float32)
-        if rule.norm_weight:
-            offsets = ops.convert_to_numpy(-rule.norm_weight * self._squared_norms())
-        slices = np.arange(self.code_length, dtype=np.int32) % width
-        return TableConstants(
-            codebooks, slices, offsets, rule.scale, rule.norm_weight, rule.constant
-        )
+    def squared_norms(self) -> Tensor:
+        """What each position of a code adds to the squared length of its reconstruction, as scores
+        take it: `[code_length, num_codewords]`."""
+        return ops.sum(ops.square(self.decoded_codebooks()), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -221,13 +210,10 @@ class ProductQuantization(Quantizer):
         rule = SIMILARITIES[self.similarity]
         if not rule.norm_weight:
             return products
-        tables = rule.scale * products - rule.norm_weight * self._squared_norms()
-        first = tables[:, :1] + rule.query_terms(queries)[:, None, None]
+        tables = rule.scale * products - rule.norm_weight * self.squared_norms()
+        lengths = ops.sum(ops.square(queries), axis=-1)[:, None, None]
+        first = tables[:, :1] + (rule.constant - rule.norm_weight * lengths)
         return ops.concatenate([first, tables[:, 1:]], axis=1)
-
-    def _squared_norms(self) -> Tensor:
-        """What each position adds to a reconstruction's, `[code_length, num_codewords]`."""
-        return ops.sum(ops.square(self.decoded_codebooks()), axis=-1)
 
     def _level_codebooks(self, level: int) -> Tensor:
         """Codewords as stored; there is one level."""

@@ -15,8 +15,8 @@ from tfpqn.layers.quantizer import (
     require_at_least,
     without_removed,
 )
-from tfpqn.layers.similarity import SIMILARITIES
 from tfpqn.ops import assign_beam, assign_beam_by_products, assign_hard, decode_codes
+from tfpqn.similarities import SIMILARITIES
 
 # Beyond these, products of all codewords with one another take hundreds of megabytes.
 MOST_CODEWORDS = 4096
@@ -161,6 +161,9 @@ class ResidualProductQuantization(ProductQuantization):
         assign = assign_beam_by_products if is_long else assign_beam
         return assign(targets, codebooks, self.beam_size)
 
+    def squared_norms(self) -> Tensor:
+        return ops.convert_to_tensor(self.norms) if self.has_norms else super().squared_norms()
+
     def prefix(self, num_levels: int) -> Quantizer:
         shorter = super().prefix(num_levels)
         if self.has_norms:
@@ -211,9 +214,6 @@ class ResidualProductQuantization(ProductQuantization):
         if self.has_norms:
             products = ops.pad(products, ((0, 0), (0, 1), (0, 0)))
         return super()._score_products(products, queries)
-
-    def _squared_norms(self) -> Tensor:
-        return ops.convert_to_tensor(self.norms) if self.has_norms else super()._squared_norms()
 
     def _variant(self) -> str:
         # A beam only chooses better among the codes there are: codes by any are of one kind.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from .model_settings import SUBSPACE
+from tfpqn.similarities import SUBSPACE
+
 from .optimization_settings import FEWEST_EPOCHS, IMAGES_SEEN, MOST_EPOCHS
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tfpqn.items import CLIPS, IMAGES, VECTORS, ItemSpec
+from tfpqn.similarities import SIMILARITIES, SUBSPACE
 
 from .setting import check_settings, setting
 
@@ -19,9 +20,6 @@ MODELS: dict[str, tuple[ItemSpec, ...]] = {
     "rpqn": (IMAGES, VECTORS),
     "tpqn": (CLIPS,),
 }
-# How an item and what its code stands for are compared: slice by slice, as in training, or whole.
-SUBSPACE = "subspace"
-SIMILARITIES = (SUBSPACE, "cosine", "dot", "l2")
 # Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
 CODE_LENGTH = 4
 TRAINED_BITS, FITTED_BITS = 24, 64
@@ -59,7 +57,7 @@ class ModelSettings:
         None,
         "What codes keep: subspace for trained networks; cosine, dot or l2 of whole vectors.",
         default_text="subspace; without labels l2, of pretrained backbones cosine",
-        choices=SIMILARITIES,
+        choices=tuple(SIMILARITIES),
     )
     rotation: str | None = setting(
         None, "opq turns vectors so that codebooks fit better.", choices=("opq",)
