@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from tfpqn.metrics import rank_items
 from tfpqn.ops import adc_scores, label_relevance
 from tfpqn.training import Run, RunConfig, evaluate_run, train
 
-RESULTS = Path(__file__).parent.parent / "docs" / "comparisons"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "comparisons"
 CLIPS_TIMED = 100_000
 TOP_K = 10
 FRAME_BATCH = 128
@@ -57,6 +59,10 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--output-dir", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    # Not installed: it lies in the checkout. It knows the protocol msr-action3d.
+    sys.path.append(str(ROOT))
+    import research.datasets.protocols  # noqa: F401
+
     rows = []
     for kind in arguments.kinds:
         per_seed = [measure(kind, seed, arguments) for seed in arguments.seeds]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from research.table import Table
-from tfpqn.training.settings.run_config import settings_by_name
+from tfpqn.training.settings.run_config import RunConfig
 
 Record = dict[str, Any]
 
@@ -84,15 +84,14 @@ def _check_record(record: Any, table: Table) -> None:
 def find_changes(table: Table, record: Record, records: Sequence[Record]) -> list[str]:
     """What a run, or the run that it starts from, had otherwise than its row has now.
 
-    A setting that is younger than the record had its default then.
+    A setting that is younger than the record had the value of `RunConfig.plain` then.
     """
     row = table.find(record["row"])
-    defaults = {name: field.default for name, (_, field) in settings_by_name().items()}
-    defaults = {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items()}
+    before = {**RunConfig.plain().flat(), **record["settings"]}
     changes = [
-        f"{name} {former}, now {value}"
+        f"{name} {before[name]}, now {value}"
         for name, value in row.settings().items()
-        if (former := record["settings"].get(name, defaults[name])) != value
+        if before[name] != value
     ]
     # Levels of residuals of embeddings are no longer trained.
     has_levels = (row.config.model.num_levels or 1) > 1

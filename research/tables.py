@@ -8,8 +8,9 @@ from research.recipes.ablations import (
     ABLATION_CODEBOOKS,
     ABLATION_LOSSES,
 )
+from research.recipes.cifar10_p1 import CIFAR10_P1
 from research.recipes.cifar10_p2_p3 import CIFAR10_P2, CIFAR10_P3
-from research.recipes.trained import CIFAR10_P1, CLIPS
+from research.recipes.clips import CLIPS
 from research.recipes.unlabelled import CIFAR10_UNLABELLED
 from research.table import Table
 

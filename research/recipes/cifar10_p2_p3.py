@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from research.recipes.fine_tuning import FINE_TUNING
 from research.table import Table
 from tfpqn.training.recipes import Recipe
 from tfpqn.training.recipes.cifar10_p1 import SCHEDULES
 from tfpqn.training.recipes.small_images import embedding_row, tuned_rows
-from tfpqn.training.recipes.starting_points import FINE_TUNING
 from tfpqn.training.settings.run_config import RunConfig
 
 # Backbone -> title and weights.

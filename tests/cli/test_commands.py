@@ -83,7 +83,7 @@ EXPORT = ("export", "--run-dir", "{folder}/run", "--index", "{folder}/index", "-
         ([*RECIPE, "--initial-run", "a"], "needs no --initial-run"),
         ([*RECIPE, "--weights", "a"], "starts from no weights. Received: 'a'"),
         ([*TRAIN, "--recipe", "cifar10-p1/pqn-24"], "a run of 'embedding'"),
-        ([*TRAIN, "--recipe", "cifar/pqn-24"], "Unknown table. Expected one of ['cifar10-p1', "),
+        ([*TRAIN, "--recipe", "cifar/pqn-24"], "Unknown table. Expected one of ['cifar10-p1']"),
         ([*TRAIN, "--recipe", "cifar10-p1/pqn"], "Unknown row of cifar10-p1"),
         (["evaluate", "--run-dir", "{new}"], "The run folder must hold run.json"),
         (["evaluate", "--run-dir", "{folder}/run", "--videos", "a"], "whose items are clips"),

@@ -8,18 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tfpqn.datasets.clips.arrays import ClipArrays
 from tfpqn.datasets.clips.frame_sampling import check_num_frames
 from tfpqn.datasets.clips.moving_digits import make_moving_digits
-from tfpqn.datasets.clips.tfds_clips import TfdsClips
 from tfpqn.datasets.image_set import ImageShape
 from tfpqn.datasets.images.arrays import ImageArrays
 from tfpqn.datasets.prepared_images import CIFAR10, FASHION_MNIST, PreparedImages
 from tfpqn.datasets.splits import SPLIT_SEED, Splits, draw_per_label
-from tfpqn.files.npz import read_npz
-
-MSR_ACTION3D_FILE = "msr_action3d_depth64.npz"
-VIDEO_SHAPE = (112, 112, 3)
 
 Loader = Callable[..., Splits]
 
@@ -89,7 +83,7 @@ def load_protocol(name: str) -> Protocol:
     return _PROTOCOLS[name]
 
 
-def _protocol(
+def protocol(
     name: str, image_shape: ImageShape, num_frames: int | None = None
 ) -> Callable[[Loader], Loader]:
     """Make a loader known as a protocol, described by the loader's docstring."""
@@ -105,7 +99,7 @@ def _protocol(
 # Images
 
 
-@_protocol("digits", (8, 8, 1))
+@protocol("digits", (8, 8, 1))
 def _load_digits(data_dir: Path | None) -> Splits:
     """scikit-learn's 8x8 handwritten digits: 36 queries per class, the other 1,437 images are
     training set and database."""
@@ -118,14 +112,14 @@ def _load_digits(data_dir: Path | None) -> Splits:
     return _draw_queries(everything, 36)
 
 
-@_protocol("cifar10-full", CIFAR10.image_shape)
+@protocol("cifar10-full", CIFAR10.image_shape)
 def _load_cifar10_full(data_dir: Path | None) -> Splits:
     """CIFAR-10: trained on the 50,000 training images; the 10,000 test images split into 100
     queries per class and a database of 9,000."""
     return _split_test(CIFAR10, data_dir)
 
 
-@_protocol("cifar10-test", CIFAR10.image_shape)
+@protocol("cifar10-test", CIFAR10.image_shape)
 def _load_cifar10_test(data_dir: Path | None) -> Splits:
     """CIFAR-10: trained on the 50,000 training images; the 10,000 test images search each other,
     each finding itself too."""
@@ -133,7 +127,7 @@ def _load_cifar10_test(data_dir: Path | None) -> Splits:
     return Splits(train=train, database=test, query=test)
 
 
-@_protocol("cifar10-train", CIFAR10.image_shape)
+@protocol("cifar10-train", CIFAR10.image_shape)
 def _load_cifar10_train(data_dir: Path | None) -> Splits:
     """CIFAR-10: the 50,000 training images are training set and database, the 10,000 test images
     search."""
@@ -141,7 +135,7 @@ def _load_cifar10_train(data_dir: Path | None) -> Splits:
     return Splits(train=train, database=train, query=test)
 
 
-@_protocol("cifar10-5k", CIFAR10.image_shape)
+@protocol("cifar10-5k", CIFAR10.image_shape)
 def _load_cifar10_5k(data_dir: Path | None) -> Splits:
     """CIFAR-10, all 60,000 images: 100 queries and 500 training images per class at random, the
     other 54,000 are the database."""
@@ -150,14 +144,14 @@ def _load_cifar10_5k(data_dir: Path | None) -> Splits:
     return Splits(drawn.database.subset(train), drawn.database.subset(database), drawn.query)
 
 
-@_protocol("cifar10-10kq", CIFAR10.image_shape)
+@protocol("cifar10-10kq", CIFAR10.image_shape)
 def _load_cifar10_10kq(data_dir: Path | None) -> Splits:
     """CIFAR-10, all 60,000 images: 1,000 queries per class at random, the other 50,000 are training
     set and database."""
     return _draw_queries(_concatenate(*CIFAR10.load(data_dir)), 1000)
 
 
-@_protocol("fashion-mnist", FASHION_MNIST.image_shape)
+@protocol("fashion-mnist", FASHION_MNIST.image_shape)
 def _load_fashion_mnist(data_dir: Path | None) -> Splits:
     """Fashion-MNIST: trained on the 60,000 training images; the 10,000 test images split into 100
     queries per class and a database of 9,000."""
@@ -188,7 +182,7 @@ def _concatenate(first: ImageArrays, second: ImageArrays) -> ImageArrays:
 # Clips
 
 
-@_protocol("moving-digits", (20, 20, 1), 8)
+@protocol("moving-digits", (20, 20, 1), 8)
 def _load_moving_digits(data_dir: Path | None, num_frames: int) -> Splits:
     """scikit-learn's digits moving from corner to corner, 12 motions as labels: 1,440 clips are
     training set and database, 360 clips of other digits search."""
@@ -200,63 +194,3 @@ def _load_moving_digits(data_dir: Path | None, num_frames: int) -> Splits:
     database = make_moving_digits(rest, 1440, num_frames, SPLIT_SEED)
     queries = make_moving_digits(query, 360, num_frames, SPLIT_SEED + 1, first_id=1440)
     return Splits(train=database, database=database, query=queries)
-
-
-@_protocol("msr-action3d", (32, 32, 1), 16)
-def _load_msr_action3d(data_dir: Path | None, num_frames: int) -> Splits:
-    """MSR-Action3D, 20 actions as depth clips brought to 32x32, cross-subject: subjects 1, 3, 5, 7,
-    9 are training set and database, subjects 2, 4, 6, 8, 10 search."""
-    folder = Path.cwd() if data_dir is None else data_dir
-    path = folder / MSR_ACTION3D_FILE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"MSR-Action3D must lie in the data directory as {MSR_ACTION3D_FILE}, with the arrays "
-            "frames, offsets, label, subject and class_names. Name its folder by `--data-dir DIR`. "
-            f"Received: {folder!s}, which does not hold it"
-        )
-    clips = ClipArrays.from_npz(path, num_frames, mirrors_alike=False)
-    subject = read_npz(path, ("subject",))["subject"]
-    if subject.shape != clips.labels.shape or not np.issubdtype(subject.dtype, np.integer):
-        raise ValueError(
-            f"{path} must hold an integer subject for each of {len(clips)} clips. "
-            f"Received: {subject.dtype} {subject.shape}"
-        )
-    clips.frames = _halve(clips.frames, path)
-    clips.image_shape = clips.frames.shape[1:]
-    database = clips.subset(np.flatnonzero(subject % 2 == 1))
-    return Splits(database, database, clips.subset(np.flatnonzero(subject % 2 == 0)))
-
-
-def _halve(frames: np.ndarray, path: Path) -> np.ndarray:
-    """Frames of half the height and width, each pixel the mean of four."""
-    total, height, width, channels = frames.shape
-    if height % 2 or width % 2:
-        raise ValueError(
-            f"{path} must have frames of even height and width, which are halved. "
-            f"Received: {height} x {width}"
-        )
-    blocks = frames.reshape(total, height // 2, 2, width // 2, 2, channels)
-    return ((blocks.sum(axis=(2, 4), dtype=np.uint16) + 2) // 4).astype(np.uint8)
-
-
-@_protocol("ucf101-1", VIDEO_SHAPE, 16)
-def _load_ucf101(data_dir: Path | None, num_frames: int) -> Splits:
-    """UCF-101, 101 actions, split 1: the training clips are training set and database, the test
-    clips search."""
-    return _load_prepared("ucf101/ucf101_1_256", data_dir, num_frames)
-
-
-@_protocol("hmdb51-1", VIDEO_SHAPE, 16)
-def _load_hmdb51(data_dir: Path | None, num_frames: int) -> Splits:
-    """HMDB-51, 51 actions, split 1: the training clips are training set and database, the test
-    clips search."""
-    # The builder makes itself known to tensorflow-datasets by being imported.
-    import tfpqn.datasets.clips.hmdb51  # noqa: F401
-
-    return _load_prepared("hmdb51/split_1", data_dir, num_frames)
-
-
-def _load_prepared(name: str, data_dir: Path | None, num_frames: int) -> Splits:
-    train = TfdsClips(name, "train", VIDEO_SHAPE, num_frames, data_dir=data_dir)
-    test = TfdsClips(name, "test", VIDEO_SHAPE, num_frames, data_dir=data_dir, first_id=len(train))
-    return Splits(train=train, database=train, query=test)

@@ -38,7 +38,7 @@ class DataSettings:
     protocol: str | None = setting(
         None,
         "digits, fashion-mnist, cifar10-full, cifar10-test, cifar10-train, cifar10-5k, "
-        "cifar10-10kq; of clips moving-digits, msr-action3d, ucf101-1 or hmdb51-1.",
+        "cifar10-10kq; of clips moving-digits.",
         default_text="digits, or moving-digits",
     )
     images: str | None = setting(None, "Folder of images, one subfolder per label.")

@@ -53,19 +53,6 @@ def read_frames(
     raise _refusal(source, "none can be decoded")
 
 
-def read_all_frames(source: str | Path | bytes) -> Iterator[np.ndarray]:
-    """All frames of a video, one at a time: uint8 arrays `[height, width, 3]`; maybe none.
-
-    Raises:
-        ImportError: PyAV is not installed.
-        OSError: The file cannot be opened.
-        ValueError: It is no video.
-    """
-    with _open(source) as container:
-        for frame in _frames(container):
-            yield _upright(frame)
-
-
 def _count_packets(source: str | Path | bytes) -> int:
     """How many frames the container promises, by its packets: nothing is decoded."""
     with _open(source) as container:

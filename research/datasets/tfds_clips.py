@@ -75,7 +75,7 @@ def _find_prepared(name: str, data_dir: str | Path | None) -> Any:
     if file_format != "array_record":
         # A builder of our own is known to tensorflow-datasets once its module is imported.
         module = type(builder).__module__
-        extra = f", {module}" if module.startswith("tfpqn.") else ""
+        extra = f", {module}" if module.startswith("research.") else ""
         raise FileNotFoundError(
             f"{name} must lie prepared in the data directory as array_record, which gives random "
             f"access. Received: {builder.data_dir!s}, where it lies as {file_format}. Prepare it "

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tfpqn.datasets.clips.video import read_all_frames
 from tfpqn.datasets.images.decoding import fit_frame
 
 SHORTER_SIDE = 240
@@ -96,8 +96,9 @@ def list_videos(folder: Path, split_number: int, part: str) -> list[Path]:
 
 
 def _encode_frames(path: Path) -> Iterator[io.BytesIO]:
-    for frame in read_all_frames(path):
-        height, width, channels = frame.shape
-        scale = SHORTER_SIDE / min(height, width)
-        scaled = fit_frame(frame, (round(height * scale), round(width * scale), channels))
-        yield io.BytesIO(tf.io.encode_jpeg(scaled, quality=95).numpy())
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            scale = SHORTER_SIDE / min(frame.height, frame.width)
+            shape = (round(frame.height * scale), round(frame.width * scale), 3)
+            scaled = fit_frame(frame.to_ndarray(format="rgb24"), shape)
+            yield io.BytesIO(tf.io.encode_jpeg(scaled, quality=95).numpy())

@@ -1,17 +1,106 @@
-"""Laws of prepared clips and of the HMDB-51 builder, from a small manual directory to batches."""
+"""Laws of the clips of tables: MSR-Action3D in its file, UCF-101 and HMDB-51 as prepared sets."""
+
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+import research.datasets.protocols  # noqa: F401
+from research.datasets import tfds_clips
+from research.datasets.hmdb51 import LABEL_NAMES, list_videos
+from research.datasets.tfds_clips import TfdsClips
 from tests.datasets.videos import encode_video, numbers_of
 from tfpqn.datasets import load_protocol
-from tfpqn.datasets.clips import tfds_clips
 from tfpqn.datasets.clips.frame_sampling import choose_frames
-from tfpqn.datasets.clips.hmdb51 import LABEL_NAMES, list_videos
-from tfpqn.datasets.clips.tfds_clips import TfdsClips
 
-pytest.importorskip("av", reason="needs PyAV: pip install 'tfpqn[video]'")
+BESIDE_THE_CHECKOUT = Path(__file__).parents[2].parent / "shared" / "data" / "tfds"
+
+
+@pytest.fixture(scope="module")
+def clips_dir():
+    folder = Path(os.environ.get("TFPQN_DATA_DIR", BESIDE_THE_CHECKOUT)).parent / "clips"
+    if not (folder / "msr_action3d_depth64.npz").is_file():
+        pytest.skip(
+            "needs msr_action3d_depth64.npz in a folder `clips` beside the folder that "
+            "TFPQN_DATA_DIR names"
+        )
+    return folder
+
+
+def write_msr(folder, **changes):
+    """A file like that of MSR-Action3D: ten subjects with one clip each."""
+    lengths = np.arange(3, 13)
+    numbers = np.repeat(np.arange(10), lengths).astype(np.uint8)
+    arrays = {
+        "frames": numbers[:, None, None] * np.ones((64, 64), np.uint8),
+        "offsets": np.cumsum([0, *lengths]),
+        "label": np.arange(10) % 2,
+        "subject": np.arange(1, 11),
+        "class_names": np.array(["wave", "throw"]),
+    }
+    np.savez(folder / "msr_action3d_depth64.npz", **{**arrays, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subject": np.array(["a"] * 10)}, "must hold an integer subject for each of 10 clips"),
+        ({"subject": np.array([1])}, r"an integer subject .* Received: int64 \(1,\)"),
+        ({"frames": np.zeros((75, 5, 4), np.uint8)}, "of even height and width.*Received: 5 x 4"),
+    ],
+)
+def test_an_msr_action3d_file_of_other_kinds_is_refused(tmp_path, changes, message):
+    write_msr(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message):
+        load_protocol("msr-action3d").load(tmp_path, num_frames=4)
+
+
+def test_missing_msr_action3d_names_the_file(tmp_path):
+    message = r"msr_action3d_depth64\.npz.*--data-dir DIR.*Received: .*nowhere"
+    with pytest.raises(FileNotFoundError, match=message):
+        load_protocol("msr-action3d").load(tmp_path / "nowhere")
+
+
+def test_odd_subjects_are_searched_and_even_ones_search(tmp_path):
+    write_msr(tmp_path)
+    splits = load_protocol("msr-action3d").load(tmp_path, num_frames=4)
+    assert splits.train is splits.database
+    assert splits.database.ids.tolist() == [0, 2, 4, 6, 8]
+    assert splits.query.ids.tolist() == [1, 3, 5, 7, 9]
+    assert splits.query.label_names == ("wave", "throw")
+    assert not splits.query.mirrors_alike
+    (batch,) = splits.query.batches(8)
+    assert batch.images.shape == (5, 4, 32, 32, 1)
+    assert batch.images[:, 0, 0, 0, 0].tolist() == [1, 3, 5, 7, 9]
+
+
+def test_msr_action3d_has_the_sizes_of_the_documents(clips_dir):
+    splits = load_protocol("msr-action3d").load(clips_dir)
+    assert (len(splits.database), len(splits.query)) == (283, 273)
+    assert not set(splits.database.ids) & set(splits.query.ids)
+    assert len(splits.query.label_names) == 20
+    batch = next(splits.query.batches(8))
+    assert batch.images.shape == (8, *splits.query.item_shape) == (8, 16, 32, 32, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "set_name", "extra"),
+    [
+        ("ucf101-1", "ucf101/ucf101_1_256", ""),
+        ("hmdb51-1", "hmdb51/split_1", ", research.datasets.hmdb51"),
+    ],
+)
+def test_missing_video_set_names_the_line_that_prepares_it(name, set_name, extra, tmp_path):
+    with pytest.raises(FileNotFoundError, match="Received: .*nowhere.*--data-dir") as caught:
+        load_protocol(name).load(tmp_path / "nowhere")
+    assert (
+        f"import tensorflow_datasets as tfds{extra}; tfds.builder('{set_name}', data_dir='DIR')"
+        ".download_and_prepare(file_format='array_record')"
+    ) in str(caught.value)
+    assert not (tmp_path / "nowhere").exists()
+
 
 # Name of the video: its mark in the lists of split 1, and how many frames it has.
 VIDEOS = {

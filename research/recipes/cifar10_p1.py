@@ -1,4 +1,4 @@
-"""Tables of the rows that a user would train with, and of what they are compared with."""
+"""CIFAR-10 with all training images: the recipes, and what they are compared with."""
 
 from __future__ import annotations
 
@@ -27,13 +27,6 @@ one codebook, of 64, 256, 512 and 4,096: at 24 bits it has fewer, larger codeboo
 is 3 at 12 bits, with PQN and RPQN, and else 5; and at 12 bits RPQN encodes by a beam of 16, which
 is slow for larger codebooks.
 """
-CLIPS_OF_20_ACTIONS = """\
-Depth clips of 20 actions, 283 to learn from, searched by other people's. A classifier of
-embeddings and quantized items stands beside the triplet loss, and codewords have their own
-length.
-"""
-FROM_IMAGENET = "From a backbone trained on ImageNet.\n"
-
 # As far as the paper and the net that it took are known: no classifier, centring or sharpening.
 PUBLISHED: dict[str, Any] = {
     "protocol": PROTOCOL,
@@ -95,20 +88,4 @@ CIFAR10_P1 = Table(
     TEXT,
     ("cifar10-full", "cifar10-test", "cifar10-train"),
     _cifar10_rows(),
-)
-
-
-def _clips(name: str, title: str, text: str) -> Table:
-    return Table(name, title, text, (name,), RECIPES[name])
-
-
-CLIPS = (
-    _clips(
-        "moving-digits",
-        "Clips of moving digits",
-        "Twelve motions; a frame alone, or the average of all, tells few of them apart.\n",
-    ),
-    _clips("msr-action3d", "MSR-Action3D", CLIPS_OF_20_ACTIONS),
-    _clips("ucf101-1", "UCF-101, split 1", FROM_IMAGENET),
-    _clips("hmdb51-1", "HMDB-51, split 1", FROM_IMAGENET),
 )

@@ -1,0 +1,1 @@
+"""Video sets that tables of results alone are measured on."""

@@ -1,0 +1,15 @@
+"""Nets that saw ImageNet are tuned gently, and not for long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfpqn.training.recipes.small_images import FROM_NOTHING
+
+FINE_TUNING: dict[str, Any] = {
+    **FROM_NOTHING,
+    "learning_rate": 0.01,
+    "weight_decay": 5e-4,
+    "batch_size": 64,
+    "epochs": 10,
+}
