@@ -112,22 +112,6 @@ def test_a_backend_that_is_not_there_is_a_user_error():
     assert done.stderr.count("\n") == 1
 
 
-def test_an_index_of_another_network_is_refused(folder, tmp_path):
-    from tfpqn.training import Run
-
-    run = shutil.copytree(folder / "run", tmp_path / "run")
-    network = Run.open(run).load_network()
-    network.quantizer.codebooks.assign(np.array(network.quantizer.codebooks)[:, ::-1])
-    network.save(run / "network.keras")
-    output = tmp_path / "models" / "1"
-    result = run_command(
-        "export", "--run-dir", run, "--index", folder / "index", "--output", output
-    )
-    assert result.status == 2
-    assert "other codebooks" in result.error
-    assert not output.exists()
-
-
 def test_a_fault_of_ours_is_not_passed_off_as_the_users(monkeypatch):
     def fail(**_options):
         raise RuntimeError("a bug")

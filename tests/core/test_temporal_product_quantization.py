@@ -24,14 +24,6 @@ def draw_mask(*lengths):
     return np.arange(max(lengths)) < np.array(lengths)[:, None]
 
 
-def test_the_order_of_events_counts_from_two_segments_on(rng):
-    clips = draw_clips(rng, 20, 6, 8)
-    reversed_clips = clips[:, ::-1].copy()
-    one, two = build(1, 2, 16, 8), build(2, 2, 16, 8)
-    assert_same(one.encode(reversed_clips), one.encode(clips))
-    assert (to_numpy(two.encode(reversed_clips)) != to_numpy(two.encode(clips))).any(axis=1).all()
-
-
 def test_a_masked_clip_is_the_shorter_clip(rng):
     layer = build((1, 2, 3), 2, 8, 4, levels=2)
     lengths = (6, 4, 3)

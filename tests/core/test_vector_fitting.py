@@ -1,17 +1,12 @@
 """Laws of fitting codebooks and a rotation to vectors."""
 
-import json
-import os
-import subprocess
-import sys
 import types
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from tests.core.backend import BACKEND, assert_close, assert_same, to_numpy
+from tests.core.backend import assert_close, assert_same, to_numpy
 from tfpqn.codebooks import lloyd
 from tfpqn.codebooks.fitting import fit_vectors
 from tfpqn.codebooks.joint_levels import add_codewords, measure_error, refit_all_levels
@@ -21,7 +16,6 @@ from tfpqn.codebooks.settling import settle_codebooks
 from tfpqn.layers import ProductQuantization, ResidualProductQuantization
 from tfpqn.layers.residual_product_quantization import ERROR_SHARE
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "vector_recall.py"
 DIM = 8
 
 
@@ -219,17 +213,3 @@ def test_clustered_numbers_are_means_of_what_is_nearest(rng):
     centres = lloyd.cluster_numbers(numbers, 5, iterations=200)
     nearest = np.abs(numbers[:, None] - centres).argmin(axis=1)
     assert_close(centres, np.array([numbers[nearest == k].mean() for k in range(5)]), 1e-3)
-
-
-@pytest.mark.slow
-def test_the_benchmark_of_recall_runs_on_few_vectors(tmp_path):
-    pytest.importorskip("faiss")
-    output = tmp_path / "recall.json"
-    subprocess.run(
-        [sys.executable, BENCHMARK, "--small", "--bytes", "4", "--output", output],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "KERAS_BACKEND": BACKEND},
-        timeout=900,
-        check=True,
-    )
-    recalls = {row["method"]: row["recall"] for row in json.loads(output.read_text())["rows"]}
-    assert recalls["tfpqn levels"] > recalls["tfpqn PQ"] > 0.5

@@ -261,12 +261,6 @@ def test_a_database_that_cannot_be_read_is_not_replaced_by_the_training_items(
         read_labels(path).split(items.subset(np.arange(3)))
 
 
-def test_items_that_the_file_does_not_name_are_not_split(tmp_path: Path) -> None:
-    labels_file = read_labels(write_as(tmp_path, "csv", ROWS))
-    with pytest.raises(ValueError, match="1 of 1 items without a row, the first 'z.jpg'"):
-        labels_file.split(make_items(["z.jpg"]))
-
-
 def grouped_rows(num_items: int) -> list[tuple[str, str, str]]:
     """Id, label and group; five items a group, and every tenth item has none."""
     return [

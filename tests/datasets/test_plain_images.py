@@ -12,7 +12,6 @@ from PIL import Image
 
 from tests.datasets.pictures import ORIENTATION, PICTURES, STORED, Picture, patches, save
 from tfpqn.datasets import decode_image, make_plain
-from tfpqn.datasets.plain_images import MAX_PIXELS
 
 CONVERTED = ("bmp", "gif", "tif", "tiff", "avif", "animation.webp")
 BRIGHTNESS = np.array([0.299, 0.587, 0.114])
@@ -60,19 +59,6 @@ def test_a_mark_is_found_wherever_exif_data_hold_it(mark, endian, others, gap, b
     marked = stored[:2] + before + segment + stored[2:]
     for read in (READ_IN_GRAPH, lambda data: decode_image(tf.constant(data), patches().shape)):
         Picture(marked, patches(), 4).require(read(marked).numpy())
-
-
-def test_an_image_beyond_the_limit_is_refused_by_its_header():
-    data = save(np.zeros((6000, 6000), bool), "PNG")
-    sentence = rf"at most {MAX_PIXELS} pixels\. Received one of 36000000"
-    with pytest.raises(ValueError, match=sentence):
-        make_plain(data)
-    assert make_plain(data, 36_000_000) == data
-    huge = bytearray(save(np.zeros((1, 1), np.uint8), "GIF"))
-    place = huge.index(b",\0\0\0\0") + 5
-    huge[place : place + 4] = struct.pack("<HH", 60_000, 60_000)
-    with pytest.raises(ValueError, match=rf"at most {MAX_PIXELS} pixels\. Received one of "):
-        make_plain(bytes(huge))
 
 
 @pytest.mark.parametrize("name", [name for name in PICTURES if name.endswith(CONVERTED)])

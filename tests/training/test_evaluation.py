@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests import reference
+from tests.core.test_graded_ranking import slow_ndcg, slow_shares
 from tests.training.tiny import (
     NUM_FRAMES,
     fill_weights_with_nan,
@@ -43,7 +44,7 @@ def coarse():
 
 @pytest.mark.parametrize(
     ("make", "queries_per_block"),
-    [(make_splits, 100), (make_splits, 2), (make_multi_hot_splits, 1)],
+    [(make_splits, 100), (make_splits, 2), (make_multi_hot_splits, 1), (make_multi_hot_splits, 9)],
 )
 def test_figures_are_the_means_over_every_order_of_tied_items(
     coarse, monkeypatch, make, queries_per_block
@@ -74,6 +75,12 @@ def test_figures_are_the_means_over_every_order_of_tied_items(
         assert measured["mAP"] == pytest.approx(mean_of(ranked, splits), rel=1e-9)
         assert measured["mAP@R"] == {"3": pytest.approx(at_3, rel=1e-9)}
         assert measured["recall@k"] == {"2": pytest.approx(recall, rel=1e-9)}
+        # Items of one label are relevant or not, and nothing in between.
+        assert ("NDCG@k" in measured) is (make is make_multi_hot_splits)
+        if make is make_multi_hot_splits:
+            shares = slow_shares(splits.query.labels, splits.database.labels)
+            gains = [slow_ndcg(*row, 2) for row in zip(ranked, shares, strict=True)]
+            assert measured["NDCG@k"] == {"2": pytest.approx(np.mean(gains), rel=1e-9)}
 
 
 def test_usage_is_the_share_of_codewords_that_an_item_uses():
@@ -113,15 +120,23 @@ def relabelled(splits, query_labels, database_labels):
     )
 
 
-def test_an_item_without_a_label_is_found_by_no_query_and_is_none(coarse):
-    splits = relabelled(make_splits(7, 5), [0, -1, 2, -1, 1], [0, 1, -1, 2, -1, 1, 0])
+def multi_hot(labels):
+    """A row for each label; one without a one for -1."""
+    return np.eye(4, dtype=int)[labels] * (np.array(labels) >= 0)[:, None]
+
+
+@pytest.mark.parametrize("form", [np.array, multi_hot])
+def test_an_item_without_a_label_is_found_by_no_query_and_is_none(coarse, form):
+    labels = form([0, -1, 2, -1, 1]), form([0, 1, -1, 2, -1, 1, 0])
+    splits = relabelled(make_splits(7, 5), *labels)
     figures = evaluate(coarse, splits)
     assert figures["unlabelled_queries"] == 2
     own = relabelled(splits, [0, 1, 2, 3, 1], [0, 1, 50, 2, 51, 1, 0])
     own = Splits(own.train, own.database, own.query.subset(np.array([0, 2, 4])))
     expected = evaluate(coarse, own)
-    for name in ("mAP", "mAP@R", "recall@k", "raw_embeddings", "soft_items", "coded_queries"):
+    for name in ("mAP", "mAP@R", "recall@k", "soft_items", "coded_queries"):
         assert figures[name] == expected[name]
+    assert figures["raw_embeddings"].items() >= expected["raw_embeddings"].items()
 
 
 @pytest.mark.parametrize(
