@@ -128,14 +128,10 @@ def manual(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data_dir(manual, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    prepare(manual, folder, "array_record")
-    return folder
-
-
-def prepare(manual, folder, file_format):
     config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
     builder = tfds.builder("hmdb51/split_1", data_dir=folder)
-    builder.download_and_prepare(file_format=file_format, download_config=config)
+    builder.download_and_prepare(file_format="array_record", download_config=config)
+    return folder
 
 
 def test_lists_say_which_videos_of_the_51_actions_train_and_which_test(manual):
@@ -151,11 +147,6 @@ def test_missing_videos_and_lists_are_named(manual):
         list_videos(manual, 3, "train")
 
 
-def make(data_dir, first_id=0):
-    shape = (48, 64, 3)
-    return TfdsClips("hmdb51/split_1", "train", shape, 4, data_dir=data_dir, first_id=first_id)
-
-
 def test_prepared_set_gives_the_protocol_its_clips(data_dir):
     splits = load_protocol("hmdb51-1").load(data_dir, num_frames=4)
     assert splits.train is splits.database
@@ -169,29 +160,13 @@ def test_prepared_set_gives_the_protocol_its_clips(data_dir):
     assert not set(splits.database.ids) & set(splits.query.ids)
 
 
-def test_subset_keeps_frames_labels_and_ids_together(data_dir):
-    clips = make(data_dir, first_id=6)
-    assert clips.ids.tolist() == [6, 7, 8]
-    part = clips.subset(np.array([2, 1])).subset(np.array([1]))
-    assert (part.ids.tolist(), part.labels.tolist()) == ([7], [clips.labels[1]])
-    np.testing.assert_array_equal(part.read_item(0), clips.read_item(1))
-
-
 def test_only_the_frames_that_a_seed_draws_are_decoded(data_dir, monkeypatch):
     decode, decoded = tfds_clips.decode_image_bytes, []
     monkeypatch.setattr(
         tfds_clips, "decode_image_bytes", lambda *given: decoded.append(given) or decode(*given)
     )
-    clips = make(data_dir)
+    clips = TfdsClips("hmdb51/split_1", "train", (48, 64, 3), 4, data_dir=data_dir)
     assert not decoded
     drawn = [numbers_of(clips.read_item(position, 3)) for position in range(3)]
     assert sorted(drawn) == sorted(choose_frames(n, 4, 3).tolist() for n in (4, 9, 12))
     assert len(decoded) == 12
-
-
-def test_set_without_random_access_is_refused_with_the_remedy(manual, tmp_path):
-    prepare(manual, tmp_path, "tfrecord")
-    with pytest.raises(FileNotFoundError, match="lies as tfrecord") as caught:
-        make(tmp_path)
-    remedy = "tfds.builder('hmdb51/split_1', data_dir='DIR').download_and_prepare("
-    assert remedy in str(caught.value)

@@ -13,28 +13,26 @@ from tfpqn.files.atomic import atomic_directory, sha256_of_file, write_file_atom
 EITHER_RENAME = pytest.mark.parametrize("one_step", [True, False])
 
 
-def without_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_exchange(monkeypatch):
     """As on a system that has no renameat2."""
     monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
 
 
-def write_version(path: Path, text: str, overwrite: bool = False) -> None:
+def write_version(path, text, overwrite=False):
     with atomic_directory(path, overwrite=overwrite) as folder:
         (folder / "inner").mkdir()
         (folder / "inner" / "file").write_text(text)
 
 
-def version_of(path: Path) -> str:
+def version_of(path):
     return (path / "inner" / "file").read_text()
 
 
-def names_in(folder: Path) -> list[str]:
+def names_in(folder):
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def test_folder_appears_whole_and_only_at_the_end_with_the_permissions_of_mkdir(
-    tmp_path: Path,
-) -> None:
+def test_folder_appears_whole_and_only_at_the_end_with_the_permissions_of_mkdir(tmp_path):
     path = tmp_path / "parent" / "folder"
     with atomic_directory(path) as folder:
         assert folder.parent == path.parent
@@ -46,9 +44,7 @@ def test_folder_appears_whole_and_only_at_the_end_with_the_permissions_of_mkdir(
 
 
 @EITHER_RENAME
-def test_overwriting_replaces_the_whole_folder_and_follows_a_link(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_step: bool
-) -> None:
+def test_overwriting_replaces_the_whole_folder_and_follows_a_link(tmp_path, monkeypatch, one_step):
     if not one_step:
         without_exchange(monkeypatch)
     write_version(tmp_path / "folder", "former", overwrite=True)
@@ -62,9 +58,7 @@ def test_overwriting_replaces_the_whole_folder_and_follows_a_link(
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
-def test_exception_leaves_the_former_version_and_no_trace(
-    tmp_path: Path, error: BaseException
-) -> None:
+def test_exception_leaves_the_former_version_and_no_trace(tmp_path, error):
     write_version(tmp_path / "folder", "former")
     with pytest.raises(type(error)):
         with atomic_directory(tmp_path / "folder", overwrite=True) as folder:
@@ -74,7 +68,7 @@ def test_exception_leaves_the_former_version_and_no_trace(
     assert version_of(tmp_path / "folder") == "former"
 
 
-def test_what_is_there_is_refused_on_entry_and_a_file_always(tmp_path: Path) -> None:
+def test_what_is_there_is_refused_on_entry_and_a_file_always(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("precious")
     with pytest.raises(FileExistsError, match=r"overwrite=True.*folder.*exists already"):
@@ -87,13 +81,11 @@ def test_what_is_there_is_refused_on_entry_and_a_file_always(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("look", [1, 2])
-def test_folder_that_appeared_meanwhile_is_refused_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int
-) -> None:
+def test_folder_that_appeared_meanwhile_is_refused_at_the_end(tmp_path, monkeypatch, look):
     """In the block, or between the last look and the renaming."""
     require, looks = atomic._require_replaceable, []
 
-    def overtaken(target: Path, overwrite: bool) -> None:
+    def overtaken(target, overwrite):
         require(target, overwrite)
         looks.append(target)
         if len(looks) == look:
@@ -106,13 +98,11 @@ def test_folder_that_appeared_meanwhile_is_refused_at_the_end(
     assert names_in(tmp_path / "folder") == ["other"]
 
 
-def test_full_disk_leaves_the_former_version_and_no_trace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_leaves_the_former_version_and_no_trace(tmp_path, monkeypatch):
     write_version(tmp_path / "folder", "former")
     write_file_atomically(tmp_path / "file", b"former")
 
-    def fail(descriptor: int) -> None:
+    def fail(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
@@ -125,13 +115,11 @@ def test_full_disk_leaves_the_former_version_and_no_trace(
     assert (tmp_path / "file").read_bytes() == b"former"
 
 
-def test_failing_second_rename_brings_the_former_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_second_rename_brings_the_former_back(tmp_path, monkeypatch):
     write_version(tmp_path / "folder", "former")
     rename = os.rename
 
-    def fail_into_place(source: Path, target: Path) -> None:
+    def fail_into_place(source, target):
         if ".partial-" in Path(source).name:
             raise OSError(errno.EIO, "Input/output error")
         rename(source, target)
@@ -144,7 +132,7 @@ def test_failing_second_rename_brings_the_former_back(
     assert version_of(tmp_path / "folder") == "former"
 
 
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     """Whoever holds no lock is gone, whatever the process ids of other machines mean here."""
     left = [f".folder.partial-{os.getpid()}-0a1b2c3d", f".1.partial-{2**40}-0a1b2c3d"]
     kept = [".folder.partial-of-a-user", ".folder.partial-7-0a.txt", ".folder.former-7-0a"]
@@ -156,7 +144,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     assert set(names_in(tmp_path)) == {*kept, ".folder.partial-7-0b", "folder"}
 
 
-def test_lock_protects_a_writer_whose_process_id_is_unknown_here(tmp_path: Path) -> None:
+def test_lock_protects_a_writer_whose_process_id_is_unknown_here(tmp_path):
     """Also the writer of another version beside: both go on."""
     with atomic_directory(tmp_path / "1") as slow:
         elsewhere = slow.rename(tmp_path / f".1.partial-{2**40}-0a1b2c3d")
@@ -166,13 +154,11 @@ def test_lock_protects_a_writer_whose_process_id_is_unknown_here(tmp_path: Path)
     assert names_in(tmp_path) == ["1", "2"]
 
 
-def test_writer_whose_temporary_is_taken_before_it_is_locked_makes_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_writer_whose_temporary_is_taken_before_it_is_locked_makes_another(tmp_path, monkeypatch):
     """What is made and not yet locked looks abandoned to a writer beside it."""
     open_, made = os.open, []
 
-    def tidied_first(path: object, *flags: int, **options: int) -> int:
+    def tidied_first(path, *flags, **options):
         if not made and ".folder.partial-" in str(path):
             made.append(path)
             write_version(tmp_path / "beside", "new")
@@ -185,7 +171,7 @@ def test_writer_whose_temporary_is_taken_before_it_is_locked_makes_another(
     assert names_in(tmp_path) == ["beside", "folder"]
 
 
-def test_what_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+def test_what_is_replaced_keeps_its_permissions(tmp_path):
     """Even if the files have other names; until all is in place nobody else can read them."""
     path = tmp_path / "folder"
     write_version(path, "former")
@@ -205,7 +191,7 @@ def test_what_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
     assert (path / "inner" / "file").stat().st_mode & 0o777 == 0o640
 
 
-def test_file_is_written_whole_and_replaced_and_its_digest_is_of_all_bytes(tmp_path: Path) -> None:
+def test_file_is_written_whole_and_replaced_and_its_digest_is_of_all_bytes(tmp_path):
     path = tmp_path / "parent" / "file"
     for data in (b"former", b"", bytes(range(251)) * 10_000):
         write_file_atomically(path, data)

@@ -15,10 +15,7 @@ _HAS_ALPHA = (
     r"\CPNG(?:\C{21}[\x04\x06]|\C*tRNS)\C*"
     r"|RIFF\C{8}(?:VP8X\C{4}[\x10-\x1f\x30-\x3f]|VP8L\C{8}[\x10-\x1f])\C*"
 )
-
-
-# Ways to bring an image of another aspect to a size: distorted, its middle, or with grey borders.
-RESIZES = ("stretch", "crop", "pad")
+# Grey of what "pad" adds.
 _BORDER = 128
 
 
