@@ -193,17 +193,6 @@ def test_a_version_that_exists_is_refused_and_stays_as_it_is(searcher, tmp_path,
     assert len(list(tmp_path.rglob("*"))) == (2 if kind == "folder" else 1)
 
 
-@pytest.mark.slow
-def test_a_version_is_replaced_when_told_to(searcher, tmp_path):
-    folder = tmp_path / "1"
-    for metrics in ({"mAP": 0.5}, {"mAP": 0.75}):
-        save_searcher(searcher, folder, metrics=metrics, overwrite=True)
-        assert load_searcher(folder).manifest["metrics"] == metrics
-        assert not (folder / "left over").exists()
-        (folder / "left over").touch()
-    assert list(tmp_path.iterdir()) == [folder]
-
-
 @pytest.mark.parametrize("figure", [float("nan"), np.float32(0.5), {1, 2}])
 def test_metrics_that_json_cannot_hold_are_refused(searcher, tmp_path, figure):
     with pytest.raises((TypeError, ValueError), match="JSON"):

@@ -86,7 +86,12 @@ def load_protocol(name: str) -> Protocol:
 def protocol(
     name: str, image_shape: ImageShape, num_frames: int | None = None
 ) -> Callable[[Loader], Loader]:
-    """Make a loader known as a protocol, described by the loader's docstring."""
+    """Make the loader below it known as a protocol, described by the loader's docstring.
+
+    Args:
+        name: Name on the command line.
+        image_shape, num_frames: As of `Protocol`.
+    """
 
     def add(loader: Loader) -> Loader:
         description = " ".join((loader.__doc__ or "").split()).rstrip(".")
