@@ -6,40 +6,21 @@ import pytest
 
 from tests import reference
 from tests.core.backend import assert_close, assert_same, to_numpy
+from tests.core.quantizers import (
+    draw,
+    first_vectors,
+    product,
+    residual,
+    temporal,
+    with_codebooks,
+)
 from tfpqn.codebooks.kmeans import fit_codebooks
 from tfpqn.codebooks.revival import revive_codewords
 from tfpqn.codebooks.settling import SETTLING_ROUNDS, refit_levels, settle_codebooks
 from tfpqn.layers import (
     ProductQuantization,
     ResidualProductQuantization,
-    TemporalProductQuantization,
 )
-
-
-def product(num_subspaces, num_codewords, embedding_dim, **options):
-    layer = ProductQuantization(num_subspaces, num_codewords, **options)
-    layer.build((None, embedding_dim))
-    return layer
-
-
-def residual(num_levels, num_subspaces, num_codewords, embedding_dim, **options):
-    layer = ResidualProductQuantization(num_levels, num_subspaces, num_codewords, **options)
-    layer.build((None, embedding_dim))
-    return layer
-
-
-def temporal(num_segments, num_subspaces, num_codewords, frame_dim, **options):
-    layer = TemporalProductQuantization(num_segments, num_subspaces, num_codewords, **options)
-    layer.build((None, None, frame_dim))
-    return layer
-
-
-def draw(rng, *shape):
-    return rng.normal(size=shape).astype("float32")
-
-
-def first_vectors(vectors, num_clusters):
-    return vectors[:num_clusters]
 
 
 @pytest.mark.parametrize("unit_codewords", [True, False])
@@ -148,8 +129,7 @@ def test_settling_takes_means_of_soft_reconstructions_and_chooses_anew_by_turns(
 ):
     monkeypatch.setattr("tfpqn.codebooks.levels.ROWS_AT_ONCE", rows_at_once)
     codebooks = draw(rng, 2, 40, 3)
-    layer = product(2, 40, 6, alpha=3.0, unit_codewords=False)
-    layer.codebooks.assign(codebooks)
+    layer = with_codebooks(codebooks, alpha=3.0, unit_codewords=False)
     embeddings = draw(rng, 60, 6)
     soft = reference.split(reference.reconstruct_soft(embeddings, codebooks, 3.0), 2)
     expected = reference.unit(codebooks)
@@ -165,8 +145,8 @@ def test_settling_takes_means_of_soft_reconstructions_and_chooses_anew_by_turns(
 
 def test_a_codeword_whose_reconstructions_cancel_out_keeps_its_direction():
     codebooks = np.array([[[1, 0], [-1, 0]]], "float32")
-    layer = product(1, 2, 2, alpha=1e-6, unit_codewords=False)  # all assignments are equal
-    layer.codebooks.assign(codebooks)
+    # All assignments are equal.
+    layer = with_codebooks(codebooks, alpha=1e-6, unit_codewords=False)
     settle_codebooks(layer, np.array([[1, 0], [-1, 0]], "float32"), no_cluster)
     assert_close(layer.codebooks, codebooks)
 

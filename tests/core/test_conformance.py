@@ -23,6 +23,7 @@ from tests.core.backend import (
     only_tensorflow,
     to_numpy,
 )
+from tests.core.quantizers import first_vectors
 from tfpqn.codebooks.kmeans import fit_codebooks
 from tfpqn.codebooks.revival import revive_codewords
 from tfpqn.layers import (
@@ -94,11 +95,6 @@ def quantizer(row):
 @pytest.fixture
 def embeddings(row, rng):
     return rng.normal(size=(12, row.embedding_dim)).astype("float32")
-
-
-def first_vectors(vectors, num_clusters):
-    """A way to cluster."""
-    return vectors[:num_clusters]
 
 
 def model_around(quantizer, embedding_dim):

@@ -14,20 +14,7 @@ from tests.core.backend import (
     numeric_gradient,
     to_numpy,
 )
-from tfpqn.layers import ProductQuantization
-
-
-def build(num_subspaces, num_codewords, embedding_dim, **options):
-    layer = ProductQuantization(num_subspaces, num_codewords, **options)
-    layer.build((None, embedding_dim))
-    return layer
-
-
-def build_from(codebooks, **options):
-    num_subspaces, num_codewords, subvector_dim = np.shape(codebooks)
-    layer = build(num_subspaces, num_codewords, num_subspaces * subvector_dim, **options)
-    layer.codebooks.assign(np.array(codebooks, "float32"))
-    return layer
+from tests.core.quantizers import product, with_codebooks
 
 
 @pytest.mark.parametrize(
@@ -35,7 +22,7 @@ def build_from(codebooks, **options):
     [(256, "uint8"), (257, "uint16"), (65537, "int32")],
 )
 def test_the_last_of_many_codewords_survives_its_dtype(num_codewords, dtype):
-    layer = build(2, num_codewords, 4)
+    layer = product(2, num_codewords, 4)
     assert layer.code_dtype == dtype
     last = np.full((1, 2), num_codewords - 1)
     codebooks = -np.abs(to_numpy(layer.codebooks))
@@ -48,7 +35,7 @@ def test_the_last_of_many_codewords_survives_its_dtype(num_codewords, dtype):
 
 
 def test_of_equally_near_codewords_the_first_is_chosen():
-    layer = build_from([[[0.0, -1.0], [1.0, 0.0], [1.0, 0.0]]])
+    layer = with_codebooks([[[0.0, -1.0], [1.0, 0.0], [1.0, 0.0]]])
     assert_same(layer.encode(np.array([[1.0, 0.0], [0.0, 0.0]], "float32")), [[1], [0]])
 
 
@@ -56,7 +43,7 @@ def test_the_gradient_matches_finite_differences(rng):
     embeddings = rng.normal(size=(3, 4)).astype("float32")
     codebooks = rng.normal(size=(2, 3, 2)).astype("float32")
     weights = rng.normal(size=(3, 4)).astype("float32")
-    layer = build_from(codebooks, alpha=2.0)
+    layer = with_codebooks(codebooks, alpha=2.0)
 
     def total(embeddings, codebooks):
         outputs, _ = layer.stateless_call([codebooks], [], embeddings, training=True)
@@ -78,7 +65,7 @@ def test_gradients_stay_finite_at_the_edges(rng, alpha):
     codebooks = rng.normal(size=(2, 4, 4)).astype("float32")
     codebooks[:, 1] = codebooks[:, 0]
     codebooks[1, 2] = 0.0
-    layer = build_from(codebooks, alpha=alpha)
+    layer = with_codebooks(codebooks, alpha=alpha)
 
     def total(embeddings, codebooks):
         outputs, _ = layer.stateless_call([codebooks], [], embeddings, training=True)
@@ -89,7 +76,7 @@ def test_gradients_stay_finite_at_the_edges(rng, alpha):
 
 
 def test_a_call_in_mixed_precision_chooses_the_codeword_that_encoding_chooses():
-    layer = build_from([[[1.0, 0.0], [0.0, 1.0]]], dtype="mixed_float16")
+    layer = with_codebooks([[[1.0, 0.0], [0.0, 1.0]]], dtype="mixed_float16")
     embeddings = np.array([[1.0, 1.0 + 2.0**-13]], "float32")  # float16 makes it a tie
     codes = layer.encode(embeddings)
     assert_same(codes, [[1]])

@@ -3,34 +3,19 @@
 import itertools
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.backend import assert_close, few_examples, to_numpy
-from tfpqn.layers import ResidualProductQuantization
+from tests.core.quantizers import residual, with_codebooks
 from tfpqn.ops import assign_beam
-
-
-def build_from(codebooks, **options):
-    num_levels, num_subspaces, num_codewords, subvector_dim = np.shape(codebooks)
-    layer = ResidualProductQuantization(num_levels, num_subspaces, num_codewords, **options)
-    layer.build((None, num_subspaces * subvector_dim))
-    layer.codebooks.assign(np.array(codebooks, "float32"))
-    return layer
-
-
-def draw_codebooks(rng, *shape):
-    """Of any length, and smaller from level to level."""
-    scales = 0.6 ** np.arange(shape[0])[:, None, None, None]
-    return (rng.normal(size=shape) * scales).astype("float32")
 
 
 def test_with_a_zero_codeword_in_each_later_level_the_error_never_grows(rng):
     """The error of what codes stand for: the soft reconstruction."""
-    codebooks = draw_codebooks(rng, 4, 2, 8, 3)
+    codebooks = rng.normal(size=(4, 2, 8, 3)) * 0.6 ** np.arange(4)[:, None, None, None]
     codebooks[1:, :, 5] = 0.0
-    layer = build_from(codebooks)
+    layer = with_codebooks(codebooks)
     embeddings = rng.normal(size=(30, 6)).astype("float32")
     sums = np.stack([to_numpy(layer.prefix(number)(embeddings)) for number in (1, 2, 3, 4)], axis=1)
     gaps = sums - to_numpy(layer(embeddings, training=True))[:, None]
@@ -40,8 +25,7 @@ def test_with_a_zero_codeword_in_each_later_level_the_error_never_grows(rng):
 
 
 def test_the_codebooks_start_shorter_from_level_to_level():
-    layer = ResidualProductQuantization(3, 2, 4, codebooks_initializer="ones")
-    layer.build((None, 8))
+    layer = residual(3, 2, 4, 8, codebooks_initializer="ones")
     lengths = np.linalg.norm(to_numpy(layer.codebooks), axis=-1)
     assert_close(lengths, np.array([1.0, 0.5, 0.25])[:, None, None] * np.ones((3, 2, 4)))
 
@@ -103,21 +87,9 @@ def test_a_beam_of_one_takes_the_nearest_codeword_at_each_level(sizes, seed):
         left = left - words[np.arange(sizes[1]), codes]
 
 
-def build(num_levels=3, num_subspaces=2, num_codewords=8, **options):
-    layer = ResidualProductQuantization(
-        num_levels, num_subspaces, num_codewords, unit_codewords=False, **options
-    )
-    layer.build((None, 12))
-    return layer
-
-
-@pytest.fixture
-def embeddings(rng):
-    return rng.normal(size=(300, 12)).astype("float32")
-
-
-def test_codes_by_any_beam_are_of_one_kind(embeddings):
-    narrow, wide = build(), build(beam_size=8)
+def test_codes_by_any_beam_are_of_one_kind(rng):
+    embeddings = rng.normal(size=(300, 12)).astype("float32")
+    narrow, wide = (residual(3, 2, 8, 12, unit_codewords=False, beam_size=b) for b in (1, 8))
     wide.set_weights(narrow.get_weights())
     codes = to_numpy(wide.encode(embeddings))
     assert (codes != to_numpy(narrow.encode(embeddings))).any()

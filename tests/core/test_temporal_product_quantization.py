@@ -7,17 +7,8 @@ from keras import ops
 
 from tests import reference
 from tests.core.backend import assert_close, assert_same, gradients, to_numpy
+from tests.core.quantizers import draw, temporal
 from tfpqn.layers import TemporalProductQuantization
-
-
-def build(num_segments, num_subspaces, num_codewords, frame_dim, **options):
-    layer = TemporalProductQuantization(num_segments, num_subspaces, num_codewords, **options)
-    layer.build((None, None, frame_dim))
-    return layer
-
-
-def draw_clips(rng, *shape):
-    return rng.normal(size=shape).astype("float32")
 
 
 def draw_mask(*lengths):
@@ -25,9 +16,9 @@ def draw_mask(*lengths):
 
 
 def test_a_masked_clip_is_the_shorter_clip(rng):
-    layer = build((1, 2, 3), 2, 8, 4, levels=2)
+    layer = temporal((1, 2, 3), 2, 8, 4, levels=2)
     lengths = (6, 4, 3)
-    clips, mask = draw_clips(rng, 3, 6, 4), draw_mask(*lengths)
+    clips, mask = draw(rng, 3, 6, 4), draw_mask(*lengths)
     clips[~mask] = np.nan
     codes, tables = layer.encode(clips, mask), layer.lookup_tables(clips, mask)
     for row, length in enumerate(lengths):
@@ -42,7 +33,7 @@ def test_a_masked_clip_is_the_shorter_clip(rng):
 
 
 def test_a_clip_without_frames_is_a_zero_embedding(rng):
-    layer = build(2, 2, 8, 4, levels=2)
+    layer = temporal(2, 2, 8, 4, levels=2)
     clips, mask = np.full((2, 3, 4), np.nan, "float32"), np.zeros((2, 3), bool)
     assert_same(layer.normalize(clips, mask), np.zeros((2, 8)))
     assert_same(layer.encode(clips, mask), layer.encode(np.zeros((2, 8), "float32")))
@@ -51,8 +42,8 @@ def test_a_clip_without_frames_is_a_zero_embedding(rng):
 
 
 def test_pooled_clips_are_taken_as_the_clips_themselves(rng):
-    layer = build((1, 2), 2, 8, 4, levels=2)
-    clips = draw_clips(rng, 10, 5, 4)
+    layer = temporal((1, 2), 2, 8, 4, levels=2)
+    clips = draw(rng, 10, 5, 4)
     segments = to_numpy(layer.pool_frames(clips))
     assert segments.shape == (10, 3, 4)
     assert_close(segments.reshape(10, 12), reference.pool_clips(clips, (1, 2)))
@@ -63,11 +54,11 @@ def test_pooled_clips_are_taken_as_the_clips_themselves(rng):
 
 
 def test_the_gradient_reaches_every_frame_and_its_codebooks(rng):
-    layer = build((1, 2), 2, 8, 4)
-    clips = draw_clips(rng, 3, 5, 4)
+    layer = temporal((1, 2), 2, 8, 4)
+    clips = draw(rng, 3, 5, 4)
     mask = draw_mask(5, 3, 2)
     clips[~mask] = np.nan
-    weights = draw_clips(rng, 3, 12)
+    weights = draw(rng, 3, 12)
 
     def total(clips, codebooks):
         outputs, _ = layer.stateless_call([codebooks], [], clips, training=True, mask=mask)
@@ -93,22 +84,22 @@ def test_a_functional_model_takes_clips_of_any_length_and_comes_back(rng, tmp_pa
     assert model.output_shape == (None, 8)
     for lengths in ((5, 3, 2), (2, 2)):
         mask = draw_mask(*lengths)
-        clips = draw_clips(rng, *mask.shape, 4)
+        clips = draw(rng, *mask.shape, 4)
         assert_close(model([clips, mask]), layer(clips, mask=mask), 1e-6)
         assert_same(again([clips, mask]), model([clips, mask]))
 
 
 def test_the_mask_that_a_keras_layer_attaches_is_used(rng):
     layer = TemporalProductQuantization(2, 2, 8)
-    clips, mask = draw_clips(rng, 3, 5, 4), draw_mask(5, 3, 2)
+    clips, mask = draw(rng, 3, 5, 4), draw_mask(5, 3, 2)
     clips[~mask] = 0.0
     model = keras.Sequential([keras.Input((None, 4)), keras.layers.Masking(), layer])
     assert_close(model(clips), layer(clips, mask=mask), 1e-6)
 
 
 def test_frames_must_be_finite_but_padding_need_not_be(rng):
-    layer = build(2, 2, 8, 4)
-    clips, mask = draw_clips(rng, 3, 5, 4), draw_mask(5, 3, 2)
+    layer = temporal(2, 2, 8, 4)
+    clips, mask = draw(rng, 3, 5, 4), draw_mask(5, 3, 2)
     clips[1, 4] = np.nan
     layer.encode(clips, mask)
     for method in (layer.encode, layer.lookup_tables):
@@ -117,7 +108,7 @@ def test_frames_must_be_finite_but_padding_need_not_be(rng):
 
 
 def test_clips_of_the_wrong_shape_are_refused(rng):
-    layer = build(2, 2, 8, 4)
+    layer = temporal(2, 2, 8, 4)
     message = r"clips \[batch, num_frames, 4\], or pooled clips \[batch, 8\]. Received: "
     for shape in ((2, 5, 6), (2, 5, 8), (2, 4), (8,), (2, 3, 5, 4)):
         for method in (layer, layer.encode, layer.lookup_tables, layer.normalize):
