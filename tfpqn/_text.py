@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 
 
+def counted(number: int, things: str) -> str:
+    """A number of things, whose name comes in the plural: "1 query", "2,000 queries"."""
+    one = f"{things[:-3]}y" if things.endswith("ies") else things[:-1]
+    return f"{number:,} {one if number == 1 else things}"
+
+
 def plain_sentence(message: str) -> str:
     """TensorFlow's message of an error without its marks of nodes and ops.
 

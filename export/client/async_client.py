@@ -23,6 +23,7 @@ from .rest_transport import RestTransport
 _SHARE_OF_MESSAGE = 0.5
 # What gives a model the signatures that not every one has.
 _MADE_BY = {
+    "search_k": ", which `tfpqn export` gives every model: export it again",
     "search_with_filters": ", which `tfpqn export --tags` gives it",
     "search_with_probes": ", which `tfpqn export --partition` gives it",
 }

@@ -29,13 +29,14 @@ class SearchMethods(ABC):
     id_type: str
     embedding_dim: int
 
-    def __call__(self, items: Sequence[Any]) -> SearchResult:
+    def __call__(self, items: Sequence[Any], k: int | None = None) -> SearchResult:
         """Search with encoded images, clips of encoded frames, or vectors: what the network takes.
 
         Args:
             items: JPEG, PNG, GIF, WebP or BMP bytes, one string an image; of clips a sequence of
                 such strings each, of any number of frames; of vectors numbers `[batch, dim]`, as
                 the other model gives them.
+            k: How many items to return, at most 10,000; the searcher's `top_k` if None.
 
         Raises:
             TypeError: `items` is a single string, or an item is of the wrong kind.
@@ -47,7 +48,10 @@ class SearchMethods(ABC):
             raise ValueError(
                 f"vectors must have shape [batch, {self.image_shape[0]}]. Received: {packed.shape}"
             )
-        return self._search("search", **{self.items.input_name: packed})
+        inputs = {self.items.input_name: packed}
+        if k is None:
+            return self._search("search", **inputs)
+        return self._search("search_k", **inputs, k=np.asarray(k))
 
     def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
         """Search with the network's own embeddings `[batch, embedding_dim]`, as `embed` gives them.

@@ -37,7 +37,7 @@ def test_the_road_of_a_folder_of_videos(films, tmp_path):
         result = succeed(*command)
         if command[0] == "index":
             assert "6 items coded" in result.output
-            assert "Skipped 1 files" in result.error and "rise/text.mp4" in result.error
+            assert "Skipped 1 file that" in result.error and "rise/text.mp4" in result.error
     still = tmp_path / "still"
     still.mkdir()
     for number, frame in enumerate(encode_frames(read_frames(video, 4))):

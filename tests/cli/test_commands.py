@@ -13,6 +13,7 @@ from tests.cli.conftest import run_command, succeed
 from tfpqn import __version__
 from tfpqn.cli import main
 from tfpqn.datasets import load_protocol
+from tfpqn.index import CodeIndex
 
 
 def test_the_version_is_printed():
@@ -130,8 +131,8 @@ def test_a_folder_is_indexed_with_its_labels_as_tags_and_what_it_lacks_is_named(
     index, model, run = tmp_path / "index", tmp_path / "models" / "1", folder / "run"
     result = succeed("index", "--run-dir", run, "--images", photos, "--output", index)
     assert "80 items coded" in result.output
-    assert "1 files of other kinds were passed over: 1 .heic" in result.error
-    assert "Skipped 1 files" in result.error and "cat/broken.png" in result.error
+    assert "Passed over 1 file of other kinds: 1 .heic" in result.error
+    assert "Skipped 1 file that" in result.error and "cat/broken.png" in result.error
     export = ("export", "--run-dir", run, "--index", index, "--output", model, "--tags", "label")
     result = succeed(*export)
     assert "2 tags to filter by, such as label=cat, label=dog" in result.output
@@ -165,6 +166,22 @@ def test_lists_are_tuned_with_the_runs_own_queries(folder, tmp_path):
     sentence = f"A search looks at {storage['num_probes']} of {storage['num_lists']} lists and"
     assert sentence in " ".join(result.output.split())
     succeed("verify", model)
+
+
+def test_items_that_a_table_does_not_name_are_indexed_without_a_label(folder, photos, tmp_path):
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.glob("*/*.png"))
+    rows = [f"{name},{name[:3]}" for name in names[2:]]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    index = ("index", "--run-dir", folder / "run", "--images", photos)
+    table = ("--labels", tmp_path / "labels.csv")
+    result = succeed(*index, *table, "--output", tmp_path / "index")
+    assert "80 items coded" in result.output
+    assert result.error.splitlines()[-1] == "Indexed without a label: 2 items"
+    labels = CodeIndex.load(tmp_path / "index").metadata["label_name"].to_pylist()
+    assert labels[:2] == [None, None] and set(labels[2:]) == {"cat", "dog"}
+    (tmp_path / "labels.csv").write_text("file,label\ncat/none.png,cat")
+    result = run_command(*index, *table, "--output", tmp_path / "other")
+    assert result.status == 2 and "1 of 1 names that it does not have" in result.error
 
 
 @pytest.mark.slow

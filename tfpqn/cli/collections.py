@@ -9,6 +9,7 @@ import rich.console
 import rich.progress
 import typer
 
+from tfpqn._text import counted
 from tfpqn.cli.shared import (
     DataDir,
     ImagesFolder,
@@ -18,6 +19,7 @@ from tfpqn.cli.shared import (
     VectorsFile,
     VideosFolder,
     console,
+    error_console,
     report_skipped,
 )
 
@@ -60,7 +62,8 @@ def index(
     network = run.load_network()
     if images or videos or vectors:
         data = run.choose_data(protocol, images, videos, vectors, labels)
-        collection = data.label(data.open_folder(num_frames, network.image_shape))
+        items = data.open_folder(num_frames, network.image_shape)
+        collection = data.label(items, missing="unlabelled")
     else:
         collection = run.load_splits(data_dir, protocol, num_frames, labels=labels).database
     network.require_item_shape(collection.item_shape)
@@ -73,12 +76,14 @@ def index(
         }
         if add:
             growth = _add(network, collection, output, **options)
-            summary = f"{growth.num_added:,} items added, {growth.num_updated:,} coded anew"
+            added = counted(growth.num_added, "items")
+            summary = f"{added} added, {growth.num_updated:,} coded anew"
         else:
             num_items = build_index(network, collection, output, overwrite=overwrite, **options)
-            summary = f"{num_items:,} items coded"
+            summary = f"{counted(num_items, 'items')} coded"
         bar.update(task, completed=len(collection))
     report_skipped(collection)
+    _report_unlabelled(collection)
     console.print(f"{summary}. The index is in {output}")
 
 
@@ -91,7 +96,7 @@ def remove(
     before = describe_index(index)
     after = remove_from_index(index, _read_ids(ids, before.id_type))
     removed = before.num_items - after.num_items
-    console.print(f"{removed:,} items removed, {after.num_items:,} left in {index}")
+    console.print(f"{counted(removed, 'items')} removed, {after.num_items:,} left in {index}")
 
 
 def compact(
@@ -103,7 +108,8 @@ def compact(
     before = describe_index(index)
     after = compact_index(index, rows_per_part=rows_per_part)
     console.print(
-        f"{after.num_items:,} items: {_describe_size(before)} became {_describe_size(after)}"
+        f"{counted(after.num_items, 'items')}: {_describe_size(before)} became "
+        f"{_describe_size(after)}"
     )
 
 
@@ -125,6 +131,15 @@ def _add(network: Any, collection: ImageSet, output: Path, **options: Any) -> Gr
         ) from error
 
 
+def _report_unlabelled(items: ImageSet) -> None:
+    """Count the items without a label, on stderr, where others have one."""
+    from tfpqn.datasets.image_set import find_labelled
+
+    number = int((~find_labelled(items.labels)).sum())
+    if 0 < number < len(items):
+        error_console.print(f"Indexed without a label: {counted(number, 'items')}")
+
+
 def _read_ids(ids: list[str], id_type: str) -> list[Any]:
     if id_type == "string":
         return list(ids)
@@ -137,4 +152,4 @@ def _read_ids(ids: list[str], id_type: str) -> list[Any]:
 
 
 def _describe_size(manifest: Manifest) -> str:
-    return f"{len(manifest.parts):,} files of {manifest.num_bytes:,} bytes"
+    return f"{counted(len(manifest.parts), 'files')} of {manifest.num_bytes:,} bytes"

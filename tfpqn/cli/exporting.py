@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
+from tfpqn._text import counted
 from tfpqn.cli.shared import DataDir, RunDir, console
 
 if TYPE_CHECKING:
@@ -104,19 +105,20 @@ def export(
     if max_batch_size:
         batching = dataclasses.replace(batching, max_batch_size=max_batch_size)
     path = save_searcher(searcher, output, metrics=run.read_metrics(), batching=batching)
-    console.print(f"Exported {searcher.num_items:,} items to {path}")
+    console.print(f"Exported {counted(searcher.num_items, 'items')} to {path}")
     if searcher.tag_filter is not None:
         such = ", ".join(searcher.tag_filter.examples)
         # Names are the user's own, and no markup.
-        number = searcher.tag_filter.num_tags
-        console.print(f"{number:,} tags to filter by, such as {such}", markup=False)
+        number = counted(searcher.tag_filter.num_tags, "tags")
+        console.print(f"{number} to filter by, such as {such}", markup=False)
     storage = searcher.storage.describe()
     if partition == "auto" and searcher.num_lists is None:
         console.print("The collection is small: a search looks at all items, without lists.")
     if "agreement" in storage:
+        lists = counted(storage["num_lists"], "lists")
         console.print(
-            f"A search looks at {storage['num_probes']} of {storage['num_lists']:,} lists and "
-            f"finds {storage['agreement']:.1%} of what a full search "
+            f"A search looks at {storage['num_probes']} of {lists} and finds "
+            f"{storage['agreement']:.1%} of what a full search "
             f"{'by the first levels ' if first_levels else ''}finds, measured on "
             f"{storage['tuned_with']}.",
             highlight=False,
@@ -130,8 +132,9 @@ def verify(
 
     report = verify_version(model)
     console.print(
-        f"{model} is whole: {report.num_files} files, {report.num_items:,} items, "
-        f"{report.num_ops} ops, {report.num_requests} warm-up requests answered alike by "
+        f"{model} is whole: {counted(report.num_files, 'files')}, "
+        f"{counted(report.num_items, 'items')}, {counted(report.num_ops, 'ops')}, "
+        f"{counted(report.num_requests, 'warm-up requests')} answered alike by "
         f"{', '.join(report.readers)}",
         highlight=False,
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import rich.table
 import typer
 
+from tfpqn._text import counted
 from tfpqn.cli.shared import (
     AsJson,
     DataDir,
@@ -154,5 +155,6 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
             f"{prefix['bits_per_code']:g} bits: mAP {prefix['mAP']:.4f}"
         )
     if metrics["unlabelled_queries"]:
-        console.print(f"{metrics['unlabelled_queries']:,} queries have no label and are left out.")
+        number = counted(metrics["unlabelled_queries"], "queries")
+        console.print(f"Left out: {number} without a label.")
     console.print(f"Ties: {metrics['ties']}.")

@@ -9,7 +9,7 @@ import typer
 
 from tfpqn.cli.answers import answer_files
 from tfpqn.cli.queries import read_queries
-from tfpqn.cli.shared import AsJson, NumFrames, QueryFiles
+from tfpqn.cli.shared import AsJson, NumFound, NumFrames, QueryFiles
 
 if TYPE_CHECKING:
     from tfpqn.export.client import SearchClient
@@ -24,7 +24,7 @@ def query(
     version: Annotated[int | None, typer.Option(help="Version to ask; the latest.")] = None,
     label: Annotated[str | None, typer.Option(help="Label of the version to ask.")] = None,
     rest: Annotated[bool, typer.Option("--rest", help="Speak REST rather than gRPC.")] = False,
-    k: Annotated[int | None, typer.Option(help="Items to return; the model's number.")] = None,
+    k: NumFound = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Id to leave out; may be given again.")
     ] = None,

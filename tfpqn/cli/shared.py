@@ -10,6 +10,7 @@ import rich.text
 import typer
 
 from tfpqn._command_line import printable
+from tfpqn._text import counted
 
 if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet
@@ -34,6 +35,9 @@ QueryFiles = Annotated[
 ]
 NumFrames = Annotated[
     int, typer.Option(min=1, help="Frames taken of a video file, best as in training.")
+]
+NumFound = Annotated[
+    int | None, typer.Option(min=1, help="Items to return; the model's own number by default.")
 ]
 RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
 DataDir = Annotated[
@@ -61,10 +65,11 @@ def report_skipped(images: ImageSet) -> None:
         from tfpqn.datasets.labelled_files import describe_kinds
 
         kinds = describe_kinds(images.passed_over)
-        num_files = sum(images.passed_over.values())
-        error_console.print(f"{num_files:,} files of other kinds were passed over: {kinds}")
+        number = counted(sum(images.passed_over.values()), "files")
+        error_console.print(f"Passed over {number} of other kinds: {kinds}")
     if not images.skipped:
         return
-    error_console.print(f"Skipped {len(images.skipped)} files that could not be read:")
+    number = counted(len(images.skipped), "files")
+    error_console.print(f"Skipped {number} that could not be read:")
     for id_, reason in images.skipped.items():
         error_console.print(f"  {id_}: {reason}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tfpqn._text import counted
 from tfpqn.cli.shared import DataDir, RunDir, console, report_skipped
 from tfpqn.training.settings.run_config import settings_by_name, types_by_name
 
@@ -45,7 +46,7 @@ def train(
     from tfpqn.training import Run, RunConfig
     from tfpqn.training import train as train_run
 
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value not in (None, [])}
     config = RunConfig.of(**given) if recipe is None else _read_recipe(recipe, given)
     run = Run.start(run_dir, config)
     earlier = run.config.optimization.earlier_epochs
@@ -68,11 +69,12 @@ def train(
 def _print_choices(config: RunConfig, splits: Splits) -> None:
     """What the run does, in three lines, and the options that change it."""
     model, items = config.model, splits.train.items
-    given = f"{len(splits.train):,} {items.kind} to train with"
+    given = f"{counted(len(splits.train), items.kind)} to train with"
     if splits.train.has_labels and splits.train.label_names:
-        given += f" of {len(splits.train.label_names)} labels"
+        given += f" of {counted(len(splits.train.label_names), 'labels')}"
     console.print(
-        f"{given}, {len(splits.query):,} queries (--labels names others).", soft_wrap=True
+        f"{given}, {counted(len(splits.query), 'queries')} (--labels names others).",
+        soft_wrap=True,
     )
     height, *_ = splits.train.image_shape
     if items.has_pixels:
@@ -82,7 +84,7 @@ def _print_choices(config: RunConfig, splits: Splits) -> None:
             f"(--image-size){frozen}.",
             soft_wrap=True,
         )
-    code = f"Codes of {model.bits} bits (--bits), {model.kind} (--model)"
+    code = f"Codes of {counted(model.bits or 0, 'bits')} (--bits), {model.kind} (--model)"
     if model.is_fitted:
         console.print(
             f"{code}, fitted to {items.kind} as they are by {model.similarity} (--similarity).",
@@ -91,7 +93,7 @@ def _print_choices(config: RunConfig, splits: Splits) -> None:
         return
     rate = config.optimization.learning_rate
     console.print(
-        f"{code}; {config.num_epochs} epochs (--epochs) of batches of "
+        f"{code}; {counted(config.num_epochs, 'epochs')} (--epochs) of batches of "
         f"{config.data.images_per_step} (--batch-size), rate {rate:g} (--learning-rate).",
         soft_wrap=True,
     )
@@ -120,19 +122,22 @@ def _make_option(field: dataclasses.Field[Any], hint: Any, panel: str) -> Any:
         shown = "on" if default else "off"
     (kind,) = [each for each in typing.get_args(hint) or [hint] if each is not type(None)][:1]
     is_list = typing.get_origin(hint) is tuple
+    # A name may hold a comma: the option is given again for each.
+    are_numbers = is_list and kind is not str
+    taken: Any = str if are_numbers else list[str] if is_list else kind
     return Annotated[
-        (str if is_list else kind) | None,
+        taken | None,
         typer.Option(
             help=field.metadata["help"],
             show_default=False if shown is None else str(shown),
             rich_help_panel=panel,
-            parser=_read_list(typing.get_args(hint)[0]) if is_list else None,
+            parser=_read_numbers(kind) if are_numbers else None,
         ),
     ]
 
 
-def _read_list(kind: type) -> Callable[[str], tuple[Any, ...]]:
-    """What reads values with commas between them."""
+def _read_numbers(kind: type) -> Callable[[str], tuple[Any, ...]]:
+    """What reads numbers with commas between them."""
 
     def read(text: str) -> tuple[Any, ...]:
         try:

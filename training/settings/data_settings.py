@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tfpqn.items import CLIPS, IMAGES, SPECS, VECTORS, ItemSpec
 
@@ -48,7 +48,7 @@ class DataSettings:
         None, "Table of labels (.csv, .tsv, .parquet): item, label, and maybe split and group."
     )
     label_column: tuple[str, ...] = setting(
-        ("label",), "Column of the table that holds labels; several with commas between."
+        ("label",), "Column of the table that holds labels; repeatable, for labels of several."
     )
     image_size: int | None = setting(
         None,
@@ -196,13 +196,18 @@ class DataSettings:
         table = read_labels(self.labels, self.label_column)
         return table.split(items, labelled=labelled, known=known)
 
-    def label(self, items: ImageSet) -> ImageSet:
-        """The items with the labels of the table, if there is one."""
+    def label(self, items: ImageSet, missing: Literal["error", "unlabelled"] = "error") -> ImageSet:
+        """The items with the labels of the table, if there is one.
+
+        Args:
+            items: From `open_folder`.
+            missing: What becomes of items that the table does not name.
+        """
         from tfpqn.datasets import read_labels
 
         if self.labels is None:
             return items
-        return read_labels(self.labels, self.label_column).apply(items)
+        return read_labels(self.labels, self.label_column).apply(items, missing)
 
     def goes_by_labels(self, items: ImageSet) -> bool:
         """Whether the items' labels have a part in the split and in the training."""

@@ -52,14 +52,14 @@ class LabelsFile:
         """Whether an item has more than one label."""
         return any(len(row) > 1 for row in self.labels)
 
-    def apply(self, items: _Set, missing: Literal["error", "skip"] = "error") -> _Set:
+    def apply(self, items: _Set, missing: Literal["error", "skip", "unlabelled"] = "error") -> _Set:
         """The set with the labels of the file in place of its own.
 
         Args:
             items: Images, clips or vectors. A row of the file belongs to the item whose id is the
                 same text: `a/b.jpg` in a folder, or a row number in an array.
             missing: What becomes of items that the file does not name: an error, or they are left
-                out.
+                out, or have no label.
 
         Returns:
             A set with int64 labels `[num_items]` (-1 without a label) if no item of the file has
@@ -69,16 +69,18 @@ class LabelsFile:
             ValueError: The file names an item that the set does not have, or does not name one that
                 it has and `missing` is "error".
         """
-        if missing not in ("error", "skip"):
-            raise ValueError(f"missing must be 'error' or 'skip'. Received: {missing!r}")
+        if missing not in ("error", "skip", "unlabelled"):
+            raise ValueError(
+                f"missing must be 'error', 'skip' or 'unlabelled'. Received: {missing!r}"
+            )
         self._require_known(items)
         rows = self._find_rows(items)
         if missing == "error":
             self._require_named(items, rows)
-        is_named = rows >= 0
+        is_kept = np.full(len(rows), True) if missing == "unlabelled" else rows >= 0
         # Not chosen among where all stay: a large array would be copied.
-        part = copy.copy(items) if is_named.all() else items.subset(np.flatnonzero(is_named))
-        chosen = [self.labels[row] for row in rows[is_named]]
+        part = copy.copy(items) if is_kept.all() else items.subset(np.flatnonzero(is_kept))
+        chosen = [self.labels[row] if row >= 0 else () for row in rows[is_kept]]
         part.labels = number_labels(chosen, self.label_names, several=self.is_multi_label)
         part.label_names = self.label_names
         return part
@@ -133,9 +135,9 @@ class LabelsFile:
         unnamed = np.flatnonzero(rows < 0)
         if len(unnamed):
             raise ValueError(
-                f"{str(self.path)!r} must name each item of the set in its first column, or the "
-                f"others must be skipped. Received: {len(unnamed):,} of {len(items):,} items "
-                f"without a row, the first {str(items.ids[unnamed[0]])!r}"
+                f"{str(self.path)!r} must name each item of the set in its first column. Received: "
+                f"{len(unnamed):,} of {len(items):,} items without a row, the first "
+                f"{str(items.ids[unnamed[0]])!r}; `tfpqn index` alone takes such"
             )
 
     def _groups_of(self, rows: np.ndarray) -> np.ndarray | None:
