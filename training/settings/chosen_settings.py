@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tfpqn.similarities import SUBSPACE
 
+from .data_settings import UNAUGMENTED
 from .optimization_settings import FEWEST_EPOCHS, IMAGES_SEEN, MOST_EPOCHS
+from .setting import name_of
 
 if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet
+
+# Settings that make features of pixels.
+OF_FEATURES = ("image_size", "resize", "weights", "backbone", "normalization", "precision")
+# Settings that have a part where codebooks are fitted and nothing is trained; to leave augmentation
+# out agrees with that.
+OF_FITS = (
+    *("protocol", "images", "videos", "vectors", "labels", "label_column", "num_frames"),
+    *("model", "bits", "similarity", "rotation", "num_levels", "num_subspaces", "num_segments"),
+    *("beam_size", "scale_features", "augment", "epochs", "earlier_epochs", "seed"),
+)
 
 
 def choose_settings(config: Any, items: ImageSet) -> dict[str, Any]:
@@ -21,20 +35,56 @@ def choose_settings(config: Any, items: ImageSet) -> dict[str, Any]:
         items: What the network is trained on.
 
     Raises:
-        ValueError: The settings need training, and it needs labels.
+        ValueError: The settings need training, and it needs labels; or a setting that is not left
+            at its default has no part in what is done.
     """
     is_fitted = _is_fitted(config, items)
     similarity = ("cosine" if items.items.has_pixels else "l2") if is_fitted else SUBSPACE
     images = len(items) * math.prod(items.item_shape) // math.prod(items.image_shape)
     has_classes = config.data.goes_by_labels(items) and items.labels.ndim == 1
     epochs = min(max(round(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS)
-    return {
+    chosen = {
         "batch_size": config.data.fitting_batch(len(items)),
         "epochs": 0 if is_fitted else epochs,
         "classification_weight": float(has_classes),
         "max_shift": min(2, min(items.image_shape[:2]) // 16) if items.items.has_pixels else 0,
         "similarity": similarity,
     }
+    _require_used(config, chosen, items.items.has_pixels, is_fitted)
+    return chosen
+
+
+def _require_used(config: Any, chosen: dict[str, Any], has_pixels: bool, is_fitted: bool) -> None:
+    """Refuse settings that would be silently without effect."""
+    if not has_pixels and (given := _given(config, chosen, (*OF_FEATURES, *UNAUGMENTED))):
+        raise ValueError(
+            f"Vectors have no pixels and no backbone: leave out the settings of these. "
+            f"Received: {given}"
+        )
+    used = (*OF_FITS, *(("initial_run", *OF_FEATURES) if has_pixels else ()))
+    others = [name for name in config.flat() if name not in used]
+    if is_fitted and (given := _given(config, chosen, others)):
+        raise ValueError(
+            "Codebooks are fitted to items as they are, and nothing is trained: leave out the "
+            "settings of training, or give labels and no similarity. "
+            f"Received: {given}"
+        )
+
+
+def _given(config: Any, chosen: dict[str, Any], names: Iterable[str]) -> str:
+    """Those of the settings that somebody has set to other values than they would have had."""
+    values = config.flat()
+    parts = (config.data, config.model, config.loss, config.optimization)
+    defaults = {name_of(field): field.default for p in parts for field in dataclasses.fields(p)}
+    given = []
+    for name in names:
+        value = values[name]
+        if value in (defaults.get(name, value), chosen.get(name)):
+            continue
+        # What is left open may have been settled by other settings.
+        if value != config.replace(**{name: defaults[name]}).flat()[name]:
+            given.append(f"{name}={value!r}")
+    return ", ".join(given)
 
 
 def _is_fitted(config: Any, items: ImageSet) -> bool:
