@@ -160,9 +160,14 @@ class Run:
             ValueError: The file is damaged, or holds something else.
         """
         if not self.is_trained:
+            state = (
+                "a run without network.keras; `tfpqn train` with the same settings goes on"
+                if self.has_begun
+                else "one whose training has not begun; `tfpqn train` begins it"
+            )
             raise FileNotFoundError(
-                f"The run in {str(self.folder)!r} must be trained to its end first. Received: a "
-                "run without network.keras; `tfpqn train` with the same settings goes on"
+                f"The run in {str(self.folder)!r} must be trained to its end first. "
+                f"Received: {state}"
             )
         return read_network(self.folder / NETWORK_FILE)
 

@@ -14,6 +14,7 @@ from keras import ops
 from tfpqn.codebooks.fitting import fit_vectors
 from tfpqn.codebooks.initialization import initialize_codebooks, settle_codebooks
 from tfpqn.datasets import ImageSet, Splits, TrainingBatches
+from tfpqn.datasets.labels.numbering import number_classes
 
 from ..loops.callbacks import EvaluateRetrieval, ReviveCodewords, WarnOfFailure
 from ..loops.fit import fit
@@ -93,6 +94,7 @@ def train(
             splits = frozen.splits(with_queries=evaluate_every is not None)
         elif not run.config.model.is_fitted:
             splits = dataclasses.replace(splits, train=splits.train.held_in_memory(HELD_BYTES))
+        splits = dataclasses.replace(splits, train=number_classes(splits.train))
         warn_of_slow_precision(run.config.model.precision)
         done = len(run.read_history())
         options = {"checkpoint_every": checkpoint_every, "progress": progress}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
+
+from tfpqn.datasets.image_set import ImageSet
+
+_Set = TypeVar("_Set", bound=ImageSet)
 
 # Parts the labels of one cell.
 SEPARATOR = "|"
@@ -38,6 +44,19 @@ def number_labels(
     for row, own in zip(multi_hot, rows, strict=True):
         row[[numbers[name] for name in own]] = 1
     return multi_hot
+
+
+def number_classes(items: _Set) -> _Set:
+    """The set with the labels 0, 1, 2, .. that a classifier counts, in the order of its own ones.
+
+    Labels that have names, and multi-hot ones, are such already; -1 stays no label.
+    """
+    if items.label_names or items.labels.ndim != 1:
+        return items
+    part, has_label = copy.copy(items), items.labels >= 0
+    part.labels = np.full(len(items), -1, np.int64)
+    part.labels[has_label] = np.unique(items.labels[has_label], return_inverse=True)[1]
+    return part
 
 
 def _natural_key(name: str) -> tuple[list[tuple[str, int, str]], str]:
