@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ Progress = Callable[[str, int, int], None]
 # Vectors per codeword that decide, drawn at random; more hardly change the result.
 MOST_VECTORS = 1000
 MOST_VECTORS_FOR_ROTATION = 300
+# With fewer a codeword, codes suit the fitted vectors better than others; FAISS warns there too.
+FEWEST_VECTORS = 39
 # Squared length of the mean over the mean squared distance from it: beyond, rounding counts.
 FARTHEST_MEAN = 1e4
 
@@ -59,7 +62,9 @@ def fit_vectors(
             "are fitted by training. Received: a quantizer of subspaces"
         )
     rng = np.random.default_rng(seed)
-    vectors = _draw(_read_vectors(quantizer, vectors), MOST_VECTORS * quantizer.num_codewords, rng)
+    vectors = _read_vectors(quantizer, vectors)
+    _warn_of_few(len(vectors), quantizer.num_codewords)
+    vectors = _draw(vectors, MOST_VECTORS * quantizer.num_codewords, rng)
     tell = progress or _ignore
     if network.rotation is not None:
         rotation = _fit_rotation(quantizer, vectors, rng, iterations, tell)
@@ -82,6 +87,16 @@ def _read_vectors(quantizer: Any, vectors: np.ndarray) -> np.ndarray:
             "choose similarity l2"
         )
     return np.asarray(vectors, np.float32)
+
+
+def _warn_of_few(num_vectors: int, num_codewords: int) -> None:
+    if num_vectors < FEWEST_VECTORS * num_codewords:
+        warnings.warn(
+            f"Codebooks of {num_codewords} codewords are fitted to {num_vectors:,} vectors, fewer "
+            f"than {FEWEST_VECTORS} each: codes of other vectors will be worse. Take fewer bits a "
+            "position (--bits divided by --num-subspaces; num_codewords), or more vectors",
+            stacklevel=3,
+        )
 
 
 def _require_exact_distances(vectors: np.ndarray) -> None:
