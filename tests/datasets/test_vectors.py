@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tfpqn.datasets import TrainingBatches, VectorSet, open_vectors, split_folder
+from tfpqn.datasets.vectors import parquet
 
 VECTORS = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
 LABELS = np.arange(50) % 3
@@ -166,6 +167,23 @@ def test_what_is_no_file_of_vectors_is_refused_by_name(
     with pytest.raises(error, match=message) as caught:
         open_vectors(path)
     assert str(path) in str(caught.value)
+
+
+def test_vectors_of_a_large_parquet_file_are_checked_as_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "CHECKED_BYTES", 0)
+    path = write_parquet(tmp_path / "a.parquet", NAN)
+    vectors = open_vectors(path)
+    np.testing.assert_array_equal(vectors.read(np.arange(28)).images, VECTORS[:28])
+    with pytest.raises(ValueError, match="a.parquet.*row group 4 must be finite"):
+        vectors.read(np.array([34]))
+    lists = pa.array([*VECTORS.tolist(), [1.0]], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"vector": lists}), path, row_group_size=10)
+    vectors = open_vectors(path)
+    np.testing.assert_array_equal(vectors.read(np.arange(50)).images, VECTORS)
+    with pytest.raises(ValueError, match="a.parquet.*of the widths 6 and 1"):
+        vectors.read(np.array([50]))
 
 
 def test_vectors_of_different_widths_or_missing_ones_are_refused(tmp_path: Path) -> None:

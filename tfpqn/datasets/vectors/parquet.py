@@ -16,6 +16,10 @@ from tfpqn.datasets.vectors.vector_set import VectorSet
 from tfpqn.files.foreign import reading
 from tfpqn.items import to_vectors
 
+EXPECTED = "a Parquet file with one column of vectors"
+# Vectors of so many bytes are looked at when the file is opened, in a second; those of larger files
+# as they are read, since each command would read them all twice.
+CHECKED_BYTES = 2**28
 # Columns that mean something; any other of plain values is metadata.
 ID_COLUMN, LABEL_COLUMN = "id", "label"
 
@@ -25,7 +29,8 @@ class ParquetVectors(VectorSet):
 
     One column holds lists of numbers, all of one length. A column `id` holds the ids, else row
     numbers are; `label` holds labels, numbers or names; other columns are metadata. These are held
-    in memory, and of the vectors a row group. Rows are best read in their order.
+    in memory, and of the vectors a row group. Rows are best read in their order. A row group is
+    checked when it is read; files of up to 256 MB are checked when they are opened.
 
     Args:
         path: The file.
@@ -33,7 +38,7 @@ class ParquetVectors(VectorSet):
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is no Parquet file, does not have exactly one column of vectors, or these
-            differ in width, are missing or not finite.
+            differ in width, are missing or not finite; so does `read`.
     """
 
     in_memory = False
@@ -41,7 +46,7 @@ class ParquetVectors(VectorSet):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        with reading(self.path, "a Parquet file with one column of vectors"):
+        with reading(self.path, EXPECTED):
             self._file = pq.ParquetFile(self.path)
             schema = self._file.schema_arrow
             lists = [field.name for field in schema if _is_vectors(field.type)]
@@ -50,7 +55,7 @@ class ParquetVectors(VectorSet):
             self._column = lists[0]
             counts = [self._file.metadata.row_group(i).num_rows for i in range(self.num_groups)]
             self._starts = np.cumsum([0, *counts])
-            dim = self._check_all()
+            dim = self._check(schema.field(self._column).type)
             others = self._file.read([name for name in schema.names if name != self._column])
         known = {
             name: np.array(others[name].to_pylist(), object)
@@ -75,7 +80,9 @@ class ParquetVectors(VectorSet):
         vectors = np.empty((len(rows), *self.image_shape), np.float32)
         for group in np.unique(groups):
             chosen = groups == group
-            vectors[chosen] = self._read_group(int(group))[rows[chosen] - self._starts[group]]
+            vectors[chosen] = self._read_group(group, *self.image_shape)[
+                rows[chosen] - self._starts[group]
+            ]
         return ImageBatch(vectors, positions)
 
     def held_in_memory(self, most_bytes: int) -> VectorSet:
@@ -86,18 +93,26 @@ class ParquetVectors(VectorSet):
         vectors = np.concatenate([batch.images for batch in part.batches(2**12)])
         return VectorSet(vectors, part.labels, part.ids, part.label_names)
 
-    def _check_all(self) -> int:
-        """The width of all vectors, after a look at them."""
-        dims = set()
-        for group in range(self.num_groups):
-            if self._starts[group + 1] > self._starts[group]:
-                dims.add(self._read_group(group).shape[1])
-        if len(dims) != 1:
-            raise ValueError(f"vectors of the widths {sorted(dims)}")
-        return int(dims.pop())
+    def _check(self, kind: pa.DataType) -> int:
+        """The width of all vectors, after a look at them, if that takes little time."""
+        groups = np.flatnonzero(np.diff(self._starts))
+        if not len(groups):
+            raise ValueError("no vectors")
+        is_fixed = pa.types.is_fixed_size_list(kind)
+        first = (self._file, self._column, int(groups[0]))
+        dim = kind.list_size if is_fixed else _read_group(*first).shape[1]
+        if 4 * dim * self._starts[-1] <= CHECKED_BYTES:
+            for group in groups:
+                self._read_group(group, dim)
+        return int(dim)
 
-    def _read_group(self, group: int) -> np.ndarray:
-        return _read_group(self._file, self._column, group)
+    def _read_group(self, group: int, dim: int) -> np.ndarray:
+        """Vectors float32 `[rows, dim]` of a row group."""
+        with reading(self.path, EXPECTED):
+            vectors = _read_group(self._file, self._column, int(group))
+            if vectors.shape[1] != dim:
+                raise ValueError(f"vectors of the widths {dim} and {vectors.shape[1]}")
+        return vectors
 
 
 @functools.lru_cache(maxsize=2)
