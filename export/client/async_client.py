@@ -80,7 +80,10 @@ class AsyncSearchClient:
         return SearchResult.from_outputs(outputs)
 
     async def search_by_embedding(self, embeddings: Any) -> SearchResult:
-        """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
+        """Search with the network's own embeddings `[batch, embedding_dim]`, as `embed` gives them.
+
+        They need not be normalised. Vectors of another model go to `search`.
+        """
         outputs = await self._predict_rows("search_by_embedding", embeddings=embeddings)
         return SearchResult.from_outputs(outputs)
 

@@ -51,7 +51,7 @@ class SearchMethods(ABC):
         inputs = {self.items.input_name: packed}
         if k is None:
             return self._search("search", **inputs)
-        return self._search("search_k", **inputs, k=np.asarray(k))
+        return self._search("search_k", **inputs, k=k)
 
     def search_by_embedding(self, embeddings: np.ndarray) -> SearchResult:
         """Search with the network's own embeddings `[batch, embedding_dim]`, as `embed` gives them.
@@ -81,7 +81,7 @@ class SearchMethods(ABC):
         packed = pack_ids("item_ids", item_ids, self.id_type)
         return self._search("search_by_id", item_ids=packed)
 
-    def _search(self, signature_name: str, **inputs: np.ndarray) -> SearchResult:
+    def _search(self, signature_name: str, **inputs: Any) -> SearchResult:
         return SearchResult.from_outputs(self.run(signature_name, inputs))
 
     @abstractmethod

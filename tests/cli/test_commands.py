@@ -31,6 +31,17 @@ def test_the_road_from_training_to_a_search(folder):
     assert scores == sorted(scores, reverse=True)
     table = succeed(*search).output
     assert "rank" in table and "score" in table
+    (fewer,) = json.loads(succeed(*search, "--json", "--k", 2).output)
+    assert fewer["neighbours"] == answer["neighbours"][:2]
+
+
+def test_a_model_without_search_k_says_how_to_get_it(folder, tmp_path):
+    model = shutil.copytree(folder / "models" / "1", tmp_path / "1")
+    manifest = json.loads((model / "manifest.json").read_text())
+    del manifest["signatures"]["search_k"]
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    result = run_command("search", "--model", model, folder / "digit.png", "--k", 2)
+    assert result.status == 2 and "export its index again, or with --top-k 2" in result.error
 
 
 def test_options_are_the_settings_of_a_run(tmp_path, monkeypatch):
@@ -44,6 +55,10 @@ def test_options_are_the_settings_of_a_run(tmp_path, monkeypatch):
     assert run_command("train", *options, "--run-dir", tmp_path).error.endswith("stopped\n")
     settings = {"model": "tpqn", "num_segments": (1, 2, 5), "bits": 8, "center_embeddings": False}
     assert Run.open(tmp_path).config == RunConfig.of(**settings)
+    table = ("--images", "a", "--labels", "b.csv")
+    columns = ("--label-column", "size, in cm", "--label-column", "colour")
+    run_command("train", *table, *columns, "--run-dir", tmp_path)
+    assert Run.open(tmp_path).config.data.label_column == ("size, in cm", "colour")
 
 
 def test_the_help_of_train_has_each_setting_with_its_default_in_a_panel(monkeypatch):

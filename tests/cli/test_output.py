@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tfpqn import _command_line
+from tfpqn._text import counted
 from tfpqn.cli import entry_point
 from tfpqn.cli.answers import print_answers
 from tfpqn.cli.commands import app
@@ -49,6 +50,19 @@ def test_skipped_files_are_shown_as_they_are(capfd):
     lines = capfd.readouterr().err.splitlines()
     assert r".[red]\x1b" in lines[0]
     assert lines[2:] == [f"  {name}: torn" for name in NAMES.values()]
+
+
+@pytest.mark.parametrize(
+    ("number", "things", "text"),
+    [
+        (1, "epochs", "1 epoch"),
+        (1, "queries", "1 query"),
+        (0, "items", "0 items"),
+        (2000, "queries", "2,000 queries"),
+    ],
+)
+def test_one_thing_is_counted_in_the_singular(number, things, text):
+    assert counted(number, things) == text
 
 
 def run_main(monkeypatch, capsys, command, *arguments):

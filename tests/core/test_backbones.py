@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tests.core.backend import assert_close, to_numpy
-from tfpqn.models import backbone_names, build_backbone
+from tfpqn.layers import ProductQuantization
+from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
 from tfpqn.models.backbones import (
     ApplicationPreprocessing,
     LocalResponseNormalization,
@@ -174,6 +175,16 @@ def test_a_users_own_model_is_a_backbone_of_images_of_one_size(tmp_path):
         build_backbone("keras", (16, 16, 1), weights=path)
     with pytest.raises(FileNotFoundError, match="needs weights"):
         build_backbone("keras", (16, 16, 3))
+
+
+def test_a_whole_network_of_vectors_is_no_backbone(tmp_path):
+    network = ProductQuantizationNetwork(None, ProductQuantization(2, 4), None)
+    network.build((None, 8))
+    network.save(tmp_path / "network.keras")
+    with pytest.raises(
+        ValueError, match=r"network\.keras must hold a Functional.*Received: a Prod"
+    ):
+        image_size_of("keras", str(tmp_path / "network.keras"))
 
 
 def test_weights_that_tell_no_backbone_need_its_name(tmp_path):

@@ -50,6 +50,13 @@ def vectors(rng):
     return (5 + rng.normal(size=(600, DIM)) @ spread).astype("float32")
 
 
+def test_codebooks_of_few_vectors_are_warned_of(vectors):
+    # 8 codewords: 39 each are 312.
+    fit_vectors(make_network(product()), vectors[:312], iterations=1)
+    with pytest.warns(UserWarning, match="8 codewords are fitted to 311 vectors, fewer than 39"):
+        fit_vectors(make_network(product()), vectors[:311], iterations=1)
+
+
 def rotate(network, vectors):
     if network.rotation is None:
         return vectors

@@ -74,6 +74,8 @@ def test_a_search_ranks_by_the_formula_of_the_similarity(tmp_path, similarity, n
     assert_best(searcher(QUERIES), scores)
     embeddings = np.asarray(network.embed(QUERIES))
     assert_best(searcher.search_by_embedding(embeddings), scores)
+    # Raw vectors have the width of embeddings here, and are others.
+    assert not np.allclose(searcher.search_by_embedding(QUERIES).scores, searcher(QUERIES).scores)
     inputs = {
         "embeddings": QUERIES,
         "allow_tags": np.full((9, 1), b"colour=2", object),
@@ -83,6 +85,18 @@ def test_a_search_ranks_by_the_formula_of_the_similarity(tmp_path, similarity, n
     assert (filtered["ids"] % 3 == 2).all()
     best = np.sort(scores[:, 2::3], axis=1)[:, ::-1][:, :TOP_K]
     np.testing.assert_allclose(filtered["scores"], best, rtol=1e-4, atol=1e-4)
+
+
+def test_raw_vectors_and_embeddings_of_one_width_are_told_apart_by_the_signature(tmp_path):
+    network = ProductQuantizationNetwork(None, ProductQuantization(2, 16), embedding_dim=8)
+    network.build((None, 8))
+    searcher = Searcher(network, index_of(network, tmp_path / "index"), top_k=TOP_K)
+    embeddings = searcher.run("embed", {"embeddings": QUERIES})["embeddings"]
+    assert embeddings.shape == QUERIES.shape
+    found = searcher(QUERIES)
+    of_embeddings = searcher.search_by_embedding(embeddings)
+    np.testing.assert_allclose(of_embeddings.scores, found.scores, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(searcher.search_by_embedding(QUERIES).scores, found.scores, atol=1e-2)
 
 
 def test_a_saved_model_of_vectors_answers_as_the_searcher_does(tmp_path):

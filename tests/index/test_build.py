@@ -102,7 +102,7 @@ def test_what_fails_while_it_codes_leaves_the_index_as_it_was(
 ) -> None:
     before = contents_of(path)
     broken = fill_weights_with_nan(make_network())
-    with pytest.raises(ValueError, match=r"must be finite.*for 30 images, the first with id .*0"):
+    with pytest.raises(ValueError, match=r"must be finite.*for 30 items, the first with id .*0"):
         build_index(broken, images, path, overwrite=True)
     with pytest.raises(ValueError, match="must be finite"):
         add_to_index(broken, images, path)

@@ -57,7 +57,7 @@ def test_started_run_can_be_opened_by_its_folder_alone(tmp_path):
     started = Run.start(str(tmp_path / "run"), CONFIG)
     assert Run.open(str(tmp_path / "run")) == started
     assert (started.config, started.is_trained) == (CONFIG, False)
-    with pytest.raises(FileNotFoundError, match="must be trained to its end first.*tfpqn train"):
+    with pytest.raises(FileNotFoundError, match="must be trained to its end first.*not begun"):
         started.load_network()
 
 

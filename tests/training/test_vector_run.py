@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tfpqn.datasets import VectorSet, split_folder
+from tfpqn.datasets.labels.numbering import number_classes
 from tfpqn.training import Run, RunConfig, evaluate_run, train
 from tfpqn.training.evaluation import Encoded, measure_neighbours
 
@@ -78,6 +80,21 @@ def test_vectors_with_labels_in_a_table_are_trained_on(tmp_path: Path) -> None:
     assert evaluate_run(run, network, splits)["mAP"] > 0.9
 
 
+def test_a_classifier_has_as_many_classes_as_labels_have_values(tmp_path: Path) -> None:
+    settings = {"bits": 8, "embedding_dim": 16, "epochs": 1, "batch_size": 30}
+    run = Run.start(tmp_path, RunConfig.of(vectors="all.npy", **settings))
+    splits = split_folder(VectorSet(VECTORS, LABELS * 10**12))
+    assert train(run, splits, progress=False).num_classes == 3
+    assert splits.train.labels.max() == 2 * 10**12
+
+
+def test_classes_are_numbered_in_the_order_of_labels_without_names() -> None:
+    labels = np.array([7, -1, 10**12, 7])
+    assert number_classes(VectorSet(VECTORS[:4], labels)).labels.tolist() == [0, -1, 1, 0]
+    for same in (VectorSet(VECTORS[:2], [0, 2], None, "abc"), VectorSet(VECTORS[:2], np.eye(2))):
+        assert number_classes(same) is same
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -88,6 +105,14 @@ def test_vectors_with_labels_in_a_table_are_trained_on(tmp_path: Path) -> None:
         ({"model": "tpqn"}, r"model must be one of \['pqn', 'rpqn'\] for 'vectors'"),
         ({"similarity": "cosine", "unit_codewords": True}, "similarity must be subspace with"),
         ({"similarity": "subspace", "rotation": "opq"}, "rotation is for codes of whole vectors"),
+        ({"learning_rate": 0.01}, "nothing is trained.*labels and.*Received: learning_rate=0.01$"),
+        (
+            {"optimizer": "sgd", "dropout": 0.1, "batch_size": 7, "embedding_dim": 8},
+            "Received: batch_size=7, embedding_dim=8, dropout=0.1, optimizer='sgd'$",
+        ),
+        ({"similarity": "l2", "initial_run": "run"}, "nothing is trained.*initial_run='run'"),
+        ({"label_column": ("kind",)}, r"give labels. Received: label_column=\['kind'\]"),
+        ({"image_size": 32, "backbone": "resnet9"}, "image_size=32, backbone='resnet9'$"),
         ({"bits": 24, "num_subspaces": 3}, "multiple of num_subspaces.*embedding_dim=8"),
     ],
 )

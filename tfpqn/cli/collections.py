@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import rich.console
-import rich.progress
 import typer
 
 from tfpqn._text import counted
@@ -50,6 +48,7 @@ def index(
 ) -> None:
     from tfpqn.index import build_index
     from tfpqn.training import Run
+    from tfpqn.training.loops.progress import shown_steps
 
     if add and overwrite:
         raise ValueError("Either add to the index or replace it. Received: --add and --overwrite")
@@ -67,12 +66,10 @@ def index(
     else:
         collection = run.load_splits(data_dir, protocol, num_frames, labels=labels).database
     network.require_item_shape(collection.item_shape)
-    with rich.progress.Progress(console=rich.console.Console(stderr=True)) as bar:
-        # Not shown before the first batch is through: an error should be one line.
-        task = bar.add_task("Coding", total=len(collection), visible=False)
+    with shown_steps() as show:
         options: dict[str, Any] = {
             "batch_size": batch_size,
-            "progress": lambda done: bar.update(task, completed=done, visible=True),
+            "progress": lambda done: show("Coding", done, len(collection)),
         }
         if add:
             growth = _add(network, collection, output, **options)
@@ -81,7 +78,7 @@ def index(
         else:
             num_items = build_index(network, collection, output, overwrite=overwrite, **options)
             summary = f"{counted(num_items, 'items')} coded"
-        bar.update(task, completed=len(collection))
+        show("Coding", len(collection), len(collection))
     report_skipped(collection)
     _report_unlabelled(collection)
     console.print(f"{summary}. The index is in {output}")

@@ -42,6 +42,7 @@ def evaluate(
     splits = run.load_splits(
         data_dir, protocol, images=images, videos=videos, vectors=vectors, labels=labels
     )
+    network.require_item_shape(splits.query.item_shape)
     metrics = evaluate_run(run, network, splits, protocol, folder=images or videos or vectors)
     _print_metrics(metrics)
     console.print(f"Written to {run.folder / 'metrics.json'}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from tfpqn._text import counted
 from tfpqn.codebooks import lloyd
 from tfpqn.codebooks.joint_levels import fit_levels
 from tfpqn.codebooks.levels import write_levels
@@ -81,10 +82,10 @@ def _read_vectors(quantizer: Any, vectors: np.ndarray) -> np.ndarray:
     if quantizer.similarity == "l2":
         _require_exact_distances(vectors)
     if quantizer.similarity == "cosine" and not vectors.any(axis=1).all():
+        number = counted(np.count_nonzero(~vectors.any(axis=1)), "vectors")
         raise ValueError(
-            "With similarity cosine each vector must have a direction. Received: "
-            f"{np.count_nonzero(~vectors.any(axis=1))} vectors of zeros; leave them out, or "
-            "choose similarity l2"
+            f"With similarity cosine each vector must have a direction. Received: {number} of "
+            "zeros; leave them out, or choose similarity l2"
         )
     return np.asarray(vectors, np.float32)
 
@@ -92,9 +93,10 @@ def _read_vectors(quantizer: Any, vectors: np.ndarray) -> np.ndarray:
 def _warn_of_few(num_vectors: int, num_codewords: int) -> None:
     if num_vectors < FEWEST_VECTORS * num_codewords:
         warnings.warn(
-            f"Codebooks of {num_codewords} codewords are fitted to {num_vectors:,} vectors, fewer "
-            f"than {FEWEST_VECTORS} each: codes of other vectors will be worse. Take fewer bits a "
-            "position (--bits divided by --num-subspaces; num_codewords), or more vectors",
+            f"Codebooks of {num_codewords:,} codewords are fitted to "
+            f"{counted(num_vectors, 'vectors')}, fewer than {FEWEST_VECTORS} each: codes of other "
+            "vectors will be worse. Take more vectors, or fewer bits a position: fewer --bits, or "
+            "more --num-subspaces (in Python num_codewords)",
             stacklevel=3,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tfpqn._text import counted
 from tfpqn.index.code_index import CodeIndex
 from tfpqn.index.code_index_writer import CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout
@@ -174,7 +175,8 @@ def _require_directions(embeddings: np.ndarray, ids: np.ndarray) -> None:
     if is_zero.any():
         raise ValueError(
             "With similarity cosine each item must have a direction. Received a vector of zeros "
-            f"for {is_zero.sum()} items, the first with id {ids[is_zero].tolist()[0]!r}"
+            f"for {counted(is_zero.sum(), 'items')}, the first with id "
+            f"{ids[is_zero].tolist()[0]!r}"
         )
 
 
@@ -183,5 +185,5 @@ def _require_finite(embeddings: np.ndarray, ids: np.ndarray) -> None:
     if broken.any():
         raise ValueError(
             "The network's embeddings must be finite. Received NaN or infinity for "
-            f"{broken.sum()} images, the first with id {ids[broken].tolist()[0]!r}"
+            f"{counted(broken.sum(), 'items')}, the first with id {ids[broken].tolist()[0]!r}"
         )

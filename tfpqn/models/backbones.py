@@ -146,7 +146,13 @@ def _load_model(path: str | None) -> keras.Model:
             f"Backbone {KERAS_FILE!r} needs weights, {expected}. Received: {path}"
         )
     with reading(path, expected):
-        return keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False)
+    if not hasattr(model, "input_shape"):
+        raise ValueError(
+            f"{path} must hold a Functional or Sequential model from images to features. "
+            f"Received: a {type(model).__name__}"
+        )
+    return model
 
 
 @contextlib.contextmanager

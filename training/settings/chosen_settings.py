@@ -61,6 +61,10 @@ def _require_used(config: Any, chosen: dict[str, Any], has_pixels: bool, is_fitt
             f"Vectors have no pixels and no backbone: leave out the settings of these. "
             f"Received: {given}"
         )
+    if not config.data.labels and (given := _given(config, chosen, ("label_column",))):
+        raise ValueError(
+            f"label_column is a column of a table of labels: give labels. Received: {given}"
+        )
     used = (*OF_FITS, *(("initial_run", *OF_FEATURES) if has_pixels else ()))
     others = [name for name in config.flat() if name not in used]
     if is_fitted and (given := _given(config, chosen, others)):

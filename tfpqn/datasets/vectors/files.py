@@ -23,13 +23,16 @@ def open_vectors(path: str | Path) -> VectorSet:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is another kind of file, or its vectors are no real numbers, not finite or of
-            a wrong shape; Python objects are never built.
+        ValueError: It is another kind of file or holds no vector, or its vectors are no real
+            numbers, not finite or of a wrong shape; Python objects are never built.
     """
     path = Path(path)
     require_file(path, "Vectors", list(_OPENERS))
     try:
-        return _OPENERS[path.suffix.lower()](path)
+        vectors = _OPENERS[path.suffix.lower()](path)
+        if not len(vectors):
+            raise ValueError("it must hold at least one vector. Received: none")
+        return vectors
     except (TypeError, ValueError) as error:
         text = str(error)
         raise ValueError(text if str(path) in text else f"{path}: {text}") from error
@@ -39,9 +42,13 @@ def _open_npy(path: Path) -> VectorSet:
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"it must be an .npy of plain numbers. Received: {error}") from error
+        # NumPy's own sentence may advise to unpickle the file.
+        raise ValueError(
+            "it must be a whole .npy of plain numbers. Received: Python objects, a torn file, or "
+            "one of another kind"
+        ) from error
     if not isinstance(vectors, np.ndarray):
-        raise ValueError("it must be an .npy of plain numbers. Received: another kind of file")
+        raise ValueError("it must be a whole .npy of plain numbers. Received: another kind of file")
     return VectorSet(vectors)
 
 
