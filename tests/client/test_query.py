@@ -99,7 +99,7 @@ def test_a_token_is_read_from_its_file(files, fakes):
         (["text.png"], ValueError, "text.png: expected the bytes of"),
         (["none.png"], FileNotFoundError, "A query must be an image file"),
         (["0.png", "--exclude", "a"], ValueError, "--exclude must be whole numbers"),
-        (["0.png", "--k", "0"], ValueError, r"0\.png: k: expected a number in 1 .. 10000"),
+        (["0.png", "--k", 10_001], ValueError, r"0\.png: k: expected a number in 1 .. 10000"),
         (["0.png", "--ca-file", "none.pem"], FileNotFoundError, "PEM file must exist"),
         (["0.png", "--ca-file", "0.png"], ValueError, "must be in PEM format"),
         (["0.png", "--token-file", "none"], FileNotFoundError, "--token-file must be a file"),

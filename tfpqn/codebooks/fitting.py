@@ -82,7 +82,7 @@ def _read_vectors(quantizer: Any, vectors: np.ndarray) -> np.ndarray:
     if quantizer.similarity == "l2":
         _require_exact_distances(vectors)
     if quantizer.similarity == "cosine" and not vectors.any(axis=1).all():
-        number = counted(np.count_nonzero(~vectors.any(axis=1)), "vectors")
+        number = counted(int(np.count_nonzero(~vectors.any(axis=1))), "vectors")
         raise ValueError(
             f"With similarity cosine each vector must have a direction. Received: {number} of "
             "zeros; leave them out, or choose similarity l2"

@@ -137,7 +137,8 @@ class LabelsFile:
             raise ValueError(
                 f"{str(self.path)!r} must name each item of the set in its first column. Received: "
                 f"{len(unnamed):,} of {len(items):,} items without a row, the first "
-                f"{str(items.ids[unnamed[0]])!r}; `tfpqn index` alone takes such"
+                f"{str(items.ids[unnamed[0]])!r}; `tfpqn index` takes such, given their "
+                "folder or file"
             )
 
     def _groups_of(self, rows: np.ndarray) -> np.ndarray | None:

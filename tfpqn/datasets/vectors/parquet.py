@@ -78,11 +78,10 @@ class ParquetVectors(VectorSet):
         rows = self.rows[positions]
         groups = np.searchsorted(self._starts, rows, side="right") - 1
         vectors = np.empty((len(rows), *self.image_shape), np.float32)
-        for group in np.unique(groups):
+        for group in np.unique(groups).tolist():
             chosen = groups == group
-            vectors[chosen] = self._read_group(group, *self.image_shape)[
-                rows[chosen] - self._starts[group]
-            ]
+            read = self._read_group(group, *self.image_shape)
+            vectors[chosen] = read[rows[chosen] - self._starts[group]]
         return ImageBatch(vectors, positions)
 
     def held_in_memory(self, most_bytes: int) -> VectorSet:
@@ -95,11 +94,11 @@ class ParquetVectors(VectorSet):
 
     def _check(self, kind: pa.DataType) -> int:
         """The width of all vectors, after a look at them, if that takes little time."""
-        groups = np.flatnonzero(np.diff(self._starts))
-        if not len(groups):
+        groups = np.flatnonzero(np.diff(self._starts)).tolist()
+        if not groups:
             raise ValueError("no vectors")
         is_fixed = pa.types.is_fixed_size_list(kind)
-        first = (self._file, self._column, int(groups[0]))
+        first = (self._file, self._column, groups[0])
         dim = kind.list_size if is_fixed else _read_group(*first).shape[1]
         if 4 * dim * self._starts[-1] <= CHECKED_BYTES:
             for group in groups:
@@ -109,7 +108,7 @@ class ParquetVectors(VectorSet):
     def _read_group(self, group: int, dim: int) -> np.ndarray:
         """Vectors float32 `[rows, dim]` of a row group."""
         with reading(self.path, EXPECTED):
-            vectors = _read_group(self._file, self._column, int(group))
+            vectors = _read_group(self._file, self._column, group)
             if vectors.shape[1] != dim:
                 raise ValueError(f"vectors of the widths {dim} and {vectors.shape[1]}")
         return vectors
