@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+# Names of arrays in an error.
+_SHOWN = 10
+
 
 def read_npz(
     path: str | Path, required: Sequence[str], optional: Sequence[str] = ()
@@ -32,6 +35,13 @@ def read_npz(
         raise ValueError(f"{path} must be an .npz of plain arrays. Received: {error}") from None
     if missing := [name for name in required if name not in present]:
         raise ValueError(
-            f"{path} must hold the arrays {list(required)}. Received: {present}, without {missing}"
+            f"{path} must hold the arrays {_show(required)}. "
+            f"Received: {_show(present)}, without {_show(missing)}"
         )
     return arrays
+
+
+def _show(names: Sequence[str]) -> str:
+    """The first names; a network has hundreds."""
+    more = len(names) - _SHOWN
+    return f"{list(names[:_SHOWN])}" + (f" and {more} more" if more > 0 else "")
