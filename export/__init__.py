@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
+    from .interface.batching_parameters import BatchingParameters as BatchingParameters
     from .interface.search_result import SearchResult as SearchResult
     from .loading.loaders import StatusError as StatusError
     from .loading.op_check import check_ops as check_ops
-    from .model.batching_parameters import BatchingParameters as BatchingParameters
     from .model.saved_model import SavedSearcher as SavedSearcher
     from .model.saved_model import default_batching as default_batching
     from .model.saved_model import load_searcher as load_searcher
     from .model.saved_model import require_new_version as require_new_version
     from .model.saved_model import save_searcher as save_searcher
     from .model.searcher import Searcher as Searcher
+    from .model.shards import save_shards as save_shards
     from .model.verify import VerifyReport as VerifyReport
     from .model.verify import verify_version as verify_version
 
 _MODULE_OF = {
-    "BatchingParameters": "model.batching_parameters",
+    "BatchingParameters": "interface.batching_parameters",
     "SavedSearcher": "model.saved_model",
     "SearchResult": "interface.search_result",
     "Searcher": "model.searcher",
@@ -35,6 +36,7 @@ _MODULE_OF = {
     "load_searcher": "model.saved_model",
     "require_new_version": "model.saved_model",
     "save_searcher": "model.saved_model",
+    "save_shards": "model.shards",
     "verify_version": "model.verify",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 from typing import Any
 
 from tfpqn.items import ItemSpec, items_of_kind
@@ -14,24 +15,24 @@ TEMPLATE = string.Template("""\
 $name, version $version: a search by tfpqn
 $underline
 
-$num_items items, codes of $bytes_per_code bytes; the nearest $top_k are answered$lists.
+$num_items items, codes of $bytes_per_code bytes; the nearest $top_k are answered$lists.$shard
 manifest.json tells sizes, versions, ops, signatures and checksums. Written with TensorFlow
 $tensorflow_version.
 
-Serve it with the stock image, from the folder that holds `$name/$version`:
+Serve it with the stock image, from the folder that holds `$folder/$version`:
 
-    docker run --rm -p 8500:8500 -p 8501:8501 -v "$$PWD/$name:/models/$name:ro" \\
+    docker run --rm -p 8500:8500 -p 8501:8501 -v "$$PWD/$folder:/models/$name:ro" \\
         -e MODEL_NAME=$name tensorflow/serving:$image_tag
 
 with server-side batching:
 
-    docker run --rm -p 8500:8500 -p 8501:8501 -v "$$PWD/$name:/models/$name:ro" \\
+    docker run --rm -p 8500:8500 -p 8501:8501 -v "$$PWD/$folder:/models/$name:ro" \\
         -e MODEL_NAME=$name tensorflow/serving:$image_tag \\
         --enable_batching --batching_parameters_file=/models/$name/$version/batching_params.pbtxt
 
 or, for a try on this machine without Docker, at the same ports:
 
-    tfpqn serve --model-base-path $name --enable-batching
+    tfpqn serve --model-base-path $folder$model_name --enable-batching
 
 Ask it (port 8501 is REST, 8500 gRPC):
 
@@ -49,19 +50,28 @@ Batching merges requests only where all but the first axis are equal: send exclu
 tags in lists of one length (fill up with $no_id and ""), clips with one number of frames, and
 search_k and search_with_probes to a server without batching.
 
-Check the folder: tfpqn verify $name/$version
+Check the folder: tfpqn verify $folder/$version
 A SavedModel is a program: load only what comes from people you trust.
 """)
 
 
-def write_readme(manifest: dict[str, Any], name: str, version: str) -> str:
-    """The text for the version `version` of the model `name`."""
+_SHARD = string.Template("""
+This is shard $number of $num_shards, export $export_id: a part of the collection. Servers of
+all shards under the name `$name`, and `tfpqn query` with their addresses, search the whole.""")
+
+
+def write_readme(manifest: dict[str, Any], name: str, path: Path) -> str:
+    """The text for the version at `path` of the model `name`."""
+    folder, version = path.parent.name, path.name
     title = f"{name}, version {version}: a search by tfpqn"
     lists = string.Template(", found in $num_probes of $num_lists lists")
     items = items_of_kind(manifest["items"])
     is_text = manifest["id_type"] == "string"
     return TEMPLATE.substitute(
         name=name,
+        folder=folder,
+        model_name="" if name == folder else f" --model-name {name}",
+        shard=_SHARD.substitute(manifest["shard"], name=name) if manifest["shard"] else "",
         version=version,
         underline="=" * len(title),
         num_items=f"{manifest['num_items']:,}",

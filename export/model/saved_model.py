@@ -17,10 +17,10 @@ from tfpqn import __version__
 from tfpqn.files.atomic import atomic_directory
 from tfpqn.items import items_of_inputs
 
+from ..interface.batching_parameters import BatchingParameters
 from ..interface.tensor_protos import read_signatures
 from ..loading.loaders import SavedModelLoader
 from ..loading.op_check import check_ops, list_ops, read_saved_model
-from .batching_parameters import BatchingParameters
 from .folder_readme import write_readme
 from .search_methods import SearchMethods
 from .searcher import Searcher
@@ -75,21 +75,33 @@ def save_searcher(
     searcher.require_own_codebooks()
     # Before the long work: figures that JSON cannot hold would spoil the manifest.
     json.dumps(metrics, allow_nan=False)
-    batching = batching or default_batching(searcher)
-    model_name = path.resolve().parent.name
     with atomic_directory(path, overwrite=overwrite) as folder:
-        tf.saved_model.save(searcher, str(folder), signatures=searcher.signatures)
-        check_ops(folder)
-        sizes = batching.allowed_batch_sizes or sorted({1, batching.max_batch_size})
-        write_warmup_requests(searcher, folder, model_name, sizes)
-        (folder / BATCHING_FILE).write_text(batching.to_text(), encoding="utf-8")
-        manifest = _describe(searcher, folder, metrics)
-        readme = write_readme(manifest, model_name, path.name)
-        (folder / README_FILE).write_text(readme, encoding="utf-8")
-        manifest["files"] = list_files(folder)
-        text = json.dumps(manifest, indent=2) + "\n"
-        (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+        write_version(searcher, folder, path, metrics, batching or default_batching(searcher))
     return path
+
+
+def write_version(
+    searcher: Searcher,
+    folder: Path,
+    path: Path,
+    metrics: dict[str, Any] | None,
+    batching: BatchingParameters,
+) -> None:
+    """Write all files of a version into a folder, which shall become `path`."""
+    place = path.resolve()
+    shard = searcher.shard
+    model_name = place.parent.name.removesuffix(shard.suffix if shard else "")
+    tf.saved_model.save(searcher, str(folder), signatures=searcher.signatures)
+    check_ops(folder)
+    sizes = batching.allowed_batch_sizes or sorted({1, batching.max_batch_size})
+    write_warmup_requests(searcher, folder, model_name, sizes)
+    (folder / BATCHING_FILE).write_text(batching.to_text(), encoding="utf-8")
+    manifest = _describe(searcher, folder, metrics)
+    readme = write_readme(manifest, model_name, place)
+    (folder / README_FILE).write_text(readme, encoding="utf-8")
+    manifest["files"] = list_files(folder)
+    text = json.dumps(manifest, indent=2) + "\n"
+    (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 
 
 def require_new_version(path: Path, *, overwrite: bool = False) -> None:
@@ -109,8 +121,8 @@ def require_new_version(path: Path, *, overwrite: bool = False) -> None:
         )
 
 
-def default_batching(searcher: Searcher) -> BatchingParameters:
-    """Parameters for a server's batching that suit the searcher.
+def default_batching(searcher: Any) -> BatchingParameters:
+    """Parameters for a server's batching that suit a searcher, or a network's items.
 
     Lists of ids and tags may be padded to one length, since a server pads by repetition; frames of
     clips may not.
@@ -145,6 +157,7 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
             "codebooks_sha256": sha256_of_values(searcher.quantizer_variables[0].numpy()),
         },
         "num_items": searcher.num_items,
+        "shard": searcher.shard and searcher.shard._asdict(),
         "storage": searcher.storage.describe(),
         "bytes_per_item": _bytes_per_item(searcher),
         "variables": stored_shapes(folder),

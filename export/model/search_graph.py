@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..interface.bounds import MAX_EXCLUSIONS, MAX_K, MAX_TAGS_PER_QUERY
+from ..interface.shard import DESCRIBE_SHARD, Shard
 from ..search.codebooks import Codebooks
 from ..search.filters import TagFilter
 from ..search.input_checks import (
@@ -49,6 +50,7 @@ class SearchGraph:
         self.labels: ItemLabels | None = searcher.labels
         self.tag_filter: TagFilter | None = searcher.tag_filter
         self.top_k: int = searcher.top_k
+        self.shard: Shard | None = searcher.shard
         self.score_threshold = (searcher.calibration or {}).get("score_threshold")
         self.quantizer = quantizer
         self.items = items_spec(network)
@@ -83,6 +85,9 @@ class SearchGraph:
             tags = [tf.TensorSpec([None, None], tf.string, name) for name in FILTERS]
             search = partial(self._with_filters, self.tag_filter)
             functions["search_with_filters"] = _trace(search, items, *tags)
+        if self.shard is not None:
+            rows = tf.TensorSpec([None], tf.int32, "rows")
+            functions[DESCRIBE_SHARD] = _trace(partial(_repeat, self.shard), rows)
         return functions
 
     def _by_item(self, items: tf.Tensor) -> Outputs:
@@ -175,6 +180,13 @@ class SearchGraph:
         if self.score_threshold is not None and has_matches:
             outputs["matches"] = found.scores >= np.float32(self.score_threshold)
         return outputs
+
+
+def _repeat(shard: Shard, rows: tf.Tensor) -> Outputs:
+    """The same for each row: servers expect inputs, and those that merge requests a batch axis."""
+    return {
+        name: tf.fill(tf.shape(rows), tf.constant(value)) for name, value in shard._asdict().items()
+    }
 
 
 def _trace(function: Callable[..., Any], *inputs: tf.TensorSpec) -> Function:

@@ -11,6 +11,7 @@ import numpy as np
 from tfpqn.index import CodeIndex
 
 from ..interface.bounds import MAX_K, MAX_PIXELS
+from ..interface.shard import Shard
 from ..search.storages.partition_tuning import MIN_ITEMS, Partitioning, Progress
 
 # With as many items and as large a block at most, no position overflows int32.
@@ -28,6 +29,7 @@ class SearchOptions:
     num_levels: int | None = None
     top_k: int = 10
     tag_columns: Sequence[str] = ()
+    known_tags: Sequence[str] = ()
     label_column: str | None = None
     calibration: Mapping[str, Any] | None = None
     max_pixels: int = MAX_PIXELS
@@ -39,6 +41,7 @@ class SearchOptions:
     progress: Progress = lambda step, done, total: None
     first_levels: int | None = None
     num_candidates: int | None = None
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         _check_count("top_k", self.top_k, MAX_K)

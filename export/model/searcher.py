@@ -37,6 +37,7 @@ class Searcher(tf.Module, SearchMethods):
         top_k: Number of items that a search returns, at most 10,000.
         tag_columns: Metadata columns of the index whose values become tags, `"COLUMN=VALUE"`, for
             `search_with_filters`; of labels with names the names, `"label=cat"`.
+        known_tags: Tags that are no error although no item of this index has them.
         label_column: Metadata column of the index whose values searches return as `labels`; of
             labels with names the names. None for no labels.
         calibration: What `tfpqn.training.calibrate` found; searches then also say which items
@@ -53,6 +54,7 @@ class Searcher(tf.Module, SearchMethods):
         progress: Is told the step of parting, and how many of how many items it has done.
         first_levels: Residual levels that candidates are found with; all levels rank them then.
         num_candidates: Candidates of each query with `first_levels`; ten times `top_k` if None.
+        shard: Which part of a collection the index is; `save_shards` gives it. None for a whole.
 
     Raises:
         ValueError: The index was built with other codebooks, the calibration is that of others,
@@ -84,6 +86,7 @@ class Searcher(tf.Module, SearchMethods):
     ) -> None:
         """What callers and the manifest are told."""
         self.top_k, self.max_pixels = int(chosen.top_k), int(chosen.max_pixels)
+        self.shard = chosen.shard
         self.tag_columns = tuple(dict.fromkeys(chosen.tag_columns))
         self.calibration = None if chosen.calibration is None else dict(chosen.calibration)
         self.num_items, self.id_type, self.layout = index.num_items, index.id_type, index.layout
@@ -102,7 +105,9 @@ class Searcher(tf.Module, SearchMethods):
         self.ids = ItemIds(index.ids, index.id_type)
         label_column = chosen.label_column
         self.labels = ItemLabels(index.metadata, label_column) if label_column else None
-        tag_sets = make_tag_sets(index.metadata, self.tag_columns) if self.tag_columns else None
+        tag_sets = None
+        if self.tag_columns:
+            tag_sets = make_tag_sets(index.metadata, self.tag_columns, chosen.known_tags)
         self.storage, tag_sets = make_storage(
             self.codebooks,
             codes,

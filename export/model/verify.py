@@ -19,9 +19,9 @@ from tfpqn.files.foreign import reading
 from tfpqn.items import items_of_inputs
 from tfpqn.layers.quantizer import require_usable
 
+from ..interface.batching_parameters import BatchingParameters
 from ..loading.loaders import SavedModelLoader, ServedModel, SessionLoader, StatusError
 from ..loading.op_check import check_ops, list_ops, read_saved_model
-from .batching_parameters import BatchingParameters
 from .saved_model import sha256_of_values, stored_shapes
 from .version_folder import (
     BATCHING_FILE,

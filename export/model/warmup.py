@@ -13,6 +13,7 @@ from PIL import Image
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from ..interface.shard import DESCRIBE_SHARD
 from ..interface.tensor_protos import from_proto
 from .search_graph import FILTERS
 from .searcher import Searcher
@@ -62,6 +63,8 @@ def _make_inputs(searcher: Searcher, name: str, size: int) -> dict[str, Any]:
         return {"item_ids": np.repeat(searcher.ids.at(tf.constant([0])).numpy(), size)}
     if name == "decode":
         return {"codes": np.zeros((size, searcher.code_length), np.int32)}
+    if name == DESCRIBE_SHARD:
+        return {"rows": np.zeros(size, np.int32)}
     inputs: dict[str, Any] = {searcher.items.input_name: _make_items(searcher, size)}
     if name == "search_with_exclusions":
         no_id = b"" if searcher.id_type == "string" else -1

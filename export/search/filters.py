@@ -47,7 +47,9 @@ def columns_to_read(columns: Sequence[str], known: Collection[str]) -> list[str]
     return list(dict.fromkeys([*columns, *extra]))
 
 
-def make_tag_sets(metadata: pa.Table, columns: Sequence[str]) -> TagSets:
+def make_tag_sets(
+    metadata: pa.Table, columns: Sequence[str], known_tags: Sequence[str] = ()
+) -> TagSets:
     """Collect the tags of all items.
 
     Args:
@@ -55,6 +57,7 @@ def make_tag_sets(metadata: pa.Table, columns: Sequence[str]) -> TagSets:
         columns: Columns whose values become tags: bool, int, float, str or lists of str. A missing
             value and NaN give no tag, a list one tag for each of its values. Of the numbers in
             `label` the names in `label_name` are taken, if there are some.
+        known_tags: Tags that are known although no item has them.
 
     Raises:
         ValueError: A column is not there, or has a name with "=".
@@ -72,6 +75,7 @@ def make_tag_sets(metadata: pa.Table, columns: Sequence[str]) -> TagSets:
         items_of_columns.append(items)
         tags_of_columns.append(encoded.indices.to_numpy(zero_copy_only=False) + len(names))
         names += [f"{column}={text}" for text in to_texts(encoded.dictionary)]
+    names = list(dict.fromkeys([*names, *known_tags]))
     items = np.concatenate([np.zeros(0, np.int64), *items_of_columns])
     tags = np.concatenate([np.zeros(0, np.int64), *tags_of_columns])
     pairs = np.unique(items * max(len(names), 1) + tags)

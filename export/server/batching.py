@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ..interface.batching_parameters import BatchingParameters
 from ..interface.signatures import Arrays
-from ..model.batching_parameters import BatchingParameters
 from .model_version import ModelVersion
 from .refusals import refusal
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from ..interface.batching_parameters import BatchingParameters
 from ..interface.signatures import Arrays
-from ..model.batching_parameters import BatchingParameters
 from .batching import Batcher
 from .model_version import ModelVersion
 

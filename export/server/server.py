@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..model.batching_parameters import BatchingParameters
+from ..interface.batching_parameters import BatchingParameters
 from .grpc_service import Health, make_grpc_server
 from .hosts import HostCheck, is_loopback
 from .predictor import Predictor

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tfpqn.export.model.batching_parameters import BatchingParameters
+from tfpqn.export.interface.batching_parameters import BatchingParameters
 from tfpqn.export.model.folder_readme import IMAGE_TAG
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

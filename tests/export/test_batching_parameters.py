@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfpqn.export.model.batching_parameters import BatchingParameters
+from tfpqn.export.interface.batching_parameters import BatchingParameters
 
 numbers = st.integers(1, 2**31 - 1)
 sizes = st.lists(st.integers(1, 500), unique=True, max_size=5).map(sorted).map(tuple)

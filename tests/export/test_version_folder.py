@@ -11,8 +11,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from tests.export.tiny import NUM_ITEMS, make_index, make_network, make_searcher
 from tfpqn.export import load_searcher, save_searcher
+from tfpqn.export.interface.batching_parameters import BatchingParameters
 from tfpqn.export.loading.loaders import SavedModelLoader
-from tfpqn.export.model.batching_parameters import BatchingParameters
 from tfpqn.export.model.verify import verify_version
 from tfpqn.export.model.version_folder import list_files
 from tfpqn.export.model.warmup import read_warmup_requests

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfpqn.export.client import ServingError
-from tfpqn.export.model.batching_parameters import BatchingParameters
+from tfpqn.export.interface.batching_parameters import BatchingParameters
 from tfpqn.export.server.batching import QUEUE_FULL, Batcher, run_merged
 
 FOREVER = 10**9

@@ -13,7 +13,7 @@ import typer
 from tfpqn.cli.shared import console
 
 if TYPE_CHECKING:
-    from tfpqn.export.model.batching_parameters import BatchingParameters
+    from tfpqn.export.interface.batching_parameters import BatchingParameters
     from tfpqn.export.server import ModelServer
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -95,7 +95,7 @@ async def _serve(server: ModelServer, host: str) -> None:
 
 
 def _read_batching(is_enabled: bool, path: Path | None) -> BatchingParameters | None:
-    from tfpqn.export.model.batching_parameters import BatchingParameters
+    from tfpqn.export.interface.batching_parameters import BatchingParameters
 
     if path is None:
         return BatchingParameters() if is_enabled else None

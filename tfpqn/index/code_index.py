@@ -13,7 +13,7 @@ import pyarrow as pa
 from tfpqn.index.code_index_writer import CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout
 from tfpqn.index.manifest import Manifest, read_one_state
-from tfpqn.index.parts import read_tables
+from tfpqn.index.parts import read_rows, read_tables
 from tfpqn.index.schema import (
     CODE_COLUMN,
     ID_COLUMN,
@@ -101,12 +101,18 @@ class CodeIndex:
             writer.append_table(self.table)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> CodeIndex:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        columns: Sequence[str] | None = None,
+        positions: range | None = None,
+    ) -> CodeIndex:
         """Read an index from a folder: one state of it, also while a writer replaces it.
 
         Args:
             path: The folder.
             columns: The metadata columns to read; all if None, none if empty.
+            positions: The neighbouring items to read; all if None. Memory grows with these alone.
 
         Raises:
             BlockingIOError: The index is replaced again and again while it is read.
@@ -117,7 +123,11 @@ class CodeIndex:
 
         def read(manifest: Manifest) -> CodeIndex:
             layout, kept = manifest.layout, _choose_columns(manifest, columns)
-            tables = read_tables(folder, manifest, [ID_COLUMN, CODE_COLUMN, *kept])
+            names = [ID_COLUMN, CODE_COLUMN, *kept]
+            if positions is None:
+                tables = read_tables(folder, manifest, names)
+            else:
+                tables = read_rows(folder, manifest, names, positions)
             table = pa.concat_tables(tables).combine_chunks()
             codes = layout.from_arrow(table[CODE_COLUMN])
             return cls(layout, codes, table[ID_COLUMN], table.select(kept))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,6 +55,19 @@ def read_tables(
                     manifest.layout.from_arrow(table[CODE_COLUMN])
                 yield table
             require_as_written(path, "rows", part.rows, num_rows)
+
+
+def read_rows(
+    folder: Path, manifest: Manifest, columns: Sequence[str], positions: range
+) -> Iterator[pa.Table]:
+    """As `read_tables`, of the items at these positions alone; no other part is opened."""
+    ends = list(accumulate((part.rows for part in manifest.parts), initial=0))
+    first = max(bisect_right(ends, positions.start) - 1, 0)
+    start, parts = ends[first], manifest.parts[first : bisect_left(ends, positions.stop)]
+    for table in read_tables(folder, manifest, columns, parts):
+        skipped = min(max(positions.start - start, 0), len(table))
+        yield table.slice(skipped, max(positions.stop - start - skipped, 0))
+        start += len(table)
 
 
 def _open_parquet(path: Path, file: BinaryIO, part: Part, manifest: Manifest) -> pq.ParquetFile:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from ..interface import messages
+from . import messages
 
 _LARGEST = 2**31 - 1
 _LEAST = {
