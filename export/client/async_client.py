@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from tfpqn.items import ItemSpec, items_of_inputs
 
 from ..interface.errors import ServingError
 from ..interface.search_result import SearchResult
+from ..interface.shard import DESCRIBE_SHARD
 from ..interface.signatures import Arrays, Signature, numpy_dtype, read_inputs, to_array
 from ..interface.version_status import VersionStatus
 from .errors import UNAVAILABLE, Deadline
@@ -26,6 +29,7 @@ _MADE_BY = {
     "search_k": ", which `tfpqn export` gives every model: export it again",
     "search_with_filters": ", which `tfpqn export --tags` gives it",
     "search_with_probes": ", which `tfpqn export --partition` gives it",
+    DESCRIBE_SHARD: ", which `tfpqn export --shards` gives it",
 }
 
 
@@ -127,6 +131,14 @@ class AsyncSearchClient:
         """The versions that the server knows and their states."""
         deadline = Deadline(self._options.timeout)
         return await self._ask(deadline, self._transport.model_status)
+
+    def at_version(self, version: int) -> AsyncSearchClient:
+        """A client of one version, over the connections of this one, which alone closes them."""
+        client = copy.copy(self)
+        client._options = dataclasses.replace(self._options, version=version)
+        client._transport = self._transport.with_options(client._options)
+        client._signatures = None
+        return client
 
     async def close(self) -> None:
         """Close the connections. Closing twice does no harm."""

@@ -14,10 +14,12 @@ UNAVAILABLE = "UNAVAILABLE"
 DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
 INTERNAL = "INTERNAL"
+NOT_FOUND = "NOT_FOUND"
+FAILED_PRECONDITION = "FAILED_PRECONDITION"
 
 # What to do, by code, where the address is the matter.
 _ADVICE = {
-    "NOT_FOUND": "{} has no such model or version; check their names",
+    NOT_FOUND: "{} has no such model or version; check their names",
     UNAVAILABLE: "{} cannot be reached or is not ready; check the address and that a server runs "
     "there, `tfpqn serve` for one",
     DEADLINE_EXCEEDED: "{} did not answer in time; allow a longer timeout",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import ssl
 from collections.abc import Iterator
@@ -96,6 +97,13 @@ class GrpcTransport:
                 for version in response.model_version_status
             ]
 
+    def with_options(self, options: ClientOptions) -> GrpcTransport:
+        """The same with another version, on the same channel."""
+        self._open()
+        other = copy.copy(self)
+        other._options = options
+        return other
+
     async def close(self) -> None:
         """Close the channel."""
         if self._channel is not None:
@@ -109,10 +117,8 @@ class GrpcTransport:
             request.model_spec.version.value = self._options.version
         if self._options.version_label is not None:
             request.model_spec.version_label = self._options.version_label
-        if self._channel is None:
-            self._channel = _open_channel(grpc.aio if self._is_async else grpc, self._options)
         try:
-            answer = self._channel.unary_unary(method)(
+            answer = self._open().unary_unary(method)(
                 request.SerializeToString(),
                 timeout=deadline.remaining(),
                 metadata=self._options.headers,
@@ -121,6 +127,11 @@ class GrpcTransport:
         except grpc.RpcError as error:
             code, details = error.code().name, error.details() or ""
             raise read_refusal(code, details, self._options.address) from error
+
+    def _open(self) -> Any:
+        if self._channel is None:
+            self._channel = _open_channel(grpc.aio if self._is_async else grpc, self._options)
+        return self._channel
 
 
 def _open_channel(library: Any, options: ClientOptions) -> Any:

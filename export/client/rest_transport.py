@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import random
 import ssl
@@ -97,6 +98,12 @@ class RestTransport:
                 )
                 for version in content["model_version_status"]
             ]
+
+    def with_options(self, options: ClientOptions) -> RestTransport:
+        """The same with another version, on the same connections."""
+        other = copy.copy(self)
+        other._options, other._url = options, _make_url(options)
+        return other
 
     async def close(self) -> None:
         """Close all connections."""

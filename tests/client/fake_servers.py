@@ -54,6 +54,13 @@ class FakeModel:
         if self.failures and (code := self.failures.pop(0)):
             raise Refused(code)
 
+    def run(self, signature: str, version: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        return self.search(inputs["embeddings"])
+
+    @property
+    def states(self) -> dict[int, str]:
+        return {NEWEST: "AVAILABLE", 2: "END"}
+
     def search(self, embeddings: np.ndarray) -> dict[str, np.ndarray]:
         found = embeddings[:, : self.num_found]
         return {"ids": found.astype(np.int64), "scores": found.astype(np.float32)}
@@ -80,8 +87,8 @@ class GrpcServer(
 ):
     """Serves over gRPC at `address`; `model` says what goes wrong."""
 
-    def __init__(self, credentials: Any = None, port: int = 0) -> None:
-        self.model = FakeModel()
+    def __init__(self, credentials: Any = None, port: int = 0, model: Any = None) -> None:
+        self.model = model or FakeModel()
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
@@ -99,11 +106,16 @@ class GrpcServer(
         self._server.stop(None).wait()
 
     def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
-        embeddings = tf.make_ndarray(request.inputs["embeddings"])
+        inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+        num_rows = len(next(iter(inputs.values())))
         version = request.model_spec.version.value or request.model_spec.version_label
-        self._meet((len(embeddings), version), context)
+        self._meet((num_rows, version), context)
         response = predict_pb2.PredictResponse()
-        for name, array in self.model.search(embeddings).items():
+        try:
+            outputs = self.model.run(request.model_spec.signature_name, version, inputs)
+        except Refused as refused:
+            context.abort(grpc.StatusCode[str(refused)], "told to fail")
+        for name, array in outputs.items():
             response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
         return response
 
@@ -117,9 +129,10 @@ class GrpcServer(
     def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._meet("status", context)
         response = get_model_status_pb2.GetModelStatusResponse()
-        response.model_version_status.add(version=NEWEST, state="AVAILABLE")
-        failed = response.model_version_status.add(version=2, state="END")
-        failed.status.error_code, failed.status.error_message = 3, "no graph"
+        for version, state in self.model.states.items():
+            status = response.model_version_status.add(version=version, state=state)
+            if state == "END":
+                status.status.error_code, status.status.error_message = 3, "no graph"
         return response
 
     def _meet(self, kind: Any, context: Any) -> None:

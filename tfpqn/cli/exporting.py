@@ -12,6 +12,7 @@ from tfpqn._text import counted
 from tfpqn.cli.shared import DataDir, RunDir, console
 
 if TYPE_CHECKING:
+    from tfpqn.export import Searcher
     from tfpqn.training import Run
 
 # More would change the measured agreement little.
@@ -23,6 +24,10 @@ def export(
     index: Annotated[Path, typer.Option(help="Folder of the index.")],
     output: Annotated[Path, typer.Option(help="Version folder: models/NAME/VERSION.")],
     top_k: Annotated[int, typer.Option(help="Items that a search returns.")] = 10,
+    shards: Annotated[
+        int | None,
+        typer.Option(help="Parts for as many servers: models/NAME-shard-0-of-4/VERSION ..."),
+    ] = None,
     num_levels: Annotated[
         int | None, typer.Option(help="Residual levels to ship; all of them by default.")
     ] = None,
@@ -61,7 +66,13 @@ def export(
 ) -> None:
     import dataclasses
 
-    from tfpqn.export import Searcher, default_batching, require_new_version, save_searcher
+    from tfpqn.export import (
+        Searcher,
+        default_batching,
+        require_new_version,
+        save_searcher,
+        save_shards,
+    )
     from tfpqn.export.search.filters import columns_to_read
     from tfpqn.index import CodeIndex, describe_index
     from tfpqn.training import Run
@@ -73,47 +84,61 @@ def export(
             "--agreement chooses how many lists a query looks at: it needs --partition, and no "
             f"--num-probes. Received: --agreement {agreement}"
         )
-    # Before the long work.
-    require_new_version(output)
+    if shards is None:
+        # Before the long work.
+        require_new_version(output)
     run = Run.open(run_dir)
     network = run.load_network()
     known = describe_index(index).metadata_columns
     label_column = "label" if "label" in known else None
-    columns = columns_to_read([*(tags or []), *filter(None, [label_column])], known)
-    collection = CodeIndex.load(index, columns=columns)
-    defaulted: dict[str, Any] = {"agreement": agreement, "max_pixels": max_pixels}
-    with shown_steps() as progress:
-        searcher = Searcher(
-            network,
-            collection,
-            num_levels=num_levels,
-            top_k=top_k,
-            tag_columns=tags or (),
-            label_column=label_column,
-            # A threshold holds for the codes that it was found with: those of all levels.
-            calibration=run.read_calibration() if num_levels is None else None,
-            partition=_read_partition(partition),
-            num_probes=num_probes,
-            exact=exact,
-            tuning_queries=_embed_queries(run, network, data_dir) if is_tuned else None,
-            progress=progress,
-            first_levels=first_levels,
-            num_candidates=num_candidates,
-            **{name: value for name, value in defaulted.items() if value is not None},
-        )
-    batching = default_batching(searcher)
+    batching = default_batching(network)
     if max_batch_size:
         batching = dataclasses.replace(batching, max_batch_size=max_batch_size)
-    path = save_searcher(searcher, output, metrics=run.read_metrics(), batching=batching)
+    defaulted: dict[str, Any] = {"agreement": agreement, "max_pixels": max_pixels}
+    options = {
+        "num_levels": num_levels,
+        "top_k": top_k,
+        "tag_columns": tags or (),
+        "label_column": label_column,
+        # A threshold holds for the codes that it was found with: those of all levels.
+        "calibration": run.read_calibration() if num_levels is None else None,
+        "partition": _read_partition(partition),
+        "num_probes": num_probes,
+        "exact": exact,
+        "tuning_queries": _embed_queries(run, network, data_dir) if is_tuned else None,
+        "first_levels": first_levels,
+        "num_candidates": num_candidates,
+        **{name: value for name, value in defaulted.items() if value is not None},
+    }
+    figures: dict[str, Any] = {"metrics": run.read_metrics(), "batching": batching}
+    if shards is not None:
+        with shown_steps() as progress:
+            paths = save_shards(
+                network, index, output, shards, progress=progress, **figures, **options
+            )
+        items = counted(describe_index(index).num_items, "items")
+        text = f"Exported {items} in {counted(shards, 'shards')}:"
+        console.print(text, *paths, sep="\n", soft_wrap=True, highlight=False)
+        return
+    columns = columns_to_read([*(tags or []), *filter(None, [label_column])], known)
+    collection = CodeIndex.load(index, columns=columns)
+    with shown_steps() as progress:
+        searcher = Searcher(network, collection, progress=progress, **options)
+    path = save_searcher(searcher, output, **figures)
     console.print(f"Exported {counted(searcher.num_items, 'items')} to {path}")
+    if partition == "auto" and searcher.num_lists is None:
+        console.print("The collection is small: a search looks at all items, without lists.")
+    _describe_search(searcher, first_levels)
+
+
+def _describe_search(searcher: Searcher, first_levels: int | None) -> None:
+    """Print what filters and lists the searches of an export have."""
     if searcher.tag_filter is not None:
         such = ", ".join(searcher.tag_filter.examples)
         # Names are the user's own, and no markup.
         number = counted(searcher.tag_filter.num_tags, "tags")
         console.print(f"{number} to filter by, such as {such}", markup=False)
     storage = searcher.storage.describe()
-    if partition == "auto" and searcher.num_lists is None:
-        console.print("The collection is small: a search looks at all items, without lists.")
     if "agreement" in storage:
         lists = counted(storage["num_lists"], "lists")
         console.print(

@@ -12,15 +12,19 @@ from tfpqn.cli.queries import read_queries
 from tfpqn.cli.shared import AsJson, NumFound, NumFrames, QueryFiles
 
 if TYPE_CHECKING:
-    from tfpqn.export.client import SearchClient
+    from tfpqn.export.client import SearchClient, ShardedSearchClient
 
 
 def query(
     files: QueryFiles,
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
     address: Annotated[
-        str, typer.Option(help="HOST:PORT of gRPC; with --rest of REST, or a URL.")
-    ] = "localhost:8500",
+        list[str] | None,
+        typer.Option(
+            help="HOST:PORT of gRPC, localhost:8500; with --rest of REST, or a URL. Of shards the "
+            "address of each, in order; HOST:PORT,HOST:PORT for servers of the same shard."
+        ),
+    ] = None,
     version: Annotated[int | None, typer.Option(help="Version to ask; the latest.")] = None,
     label: Annotated[str | None, typer.Option(help="Label of the version to ask.")] = None,
     rest: Annotated[bool, typer.Option("--rest", help="Speak REST rather than gRPC.")] = False,
@@ -44,11 +48,11 @@ def query(
     num_frames: NumFrames = 16,
     as_json: AsJson = False,
 ) -> None:
-    from tfpqn.export.client import SearchClient, ServingError
+    from tfpqn.export.client import ServingError
 
     try:
-        with SearchClient(
-            address,
+        with _open_client(
+            address or ["localhost:8500"],
             model,
             version=version,
             version_label=label,
@@ -84,7 +88,20 @@ def query(
         raise ValueError(error.message) from error
 
 
-def _read_ids(client: SearchClient, exclude: list[str] | None) -> list[Any] | None:
+def _open_client(
+    addresses: list[str], model: str, **options: Any
+) -> SearchClient | ShardedSearchClient:
+    """A client of one server, or of one server or several for each shard."""
+    from tfpqn.export.client import SearchClient, ShardedSearchClient
+
+    if len(addresses) == 1 and "," not in addresses[0]:
+        return SearchClient(addresses[0], model, **options)
+    return ShardedSearchClient([address.split(",") for address in addresses], model, **options)
+
+
+def _read_ids(
+    client: SearchClient | ShardedSearchClient, exclude: list[str] | None
+) -> list[Any] | None:
     """Ids of the type that the model has."""
     if not exclude:
         return None

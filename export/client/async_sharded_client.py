@@ -1,0 +1,232 @@
+"""The client of a collection in shards that is awaited: asks all of them, merges what they find."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tfpqn.items import ItemSpec
+
+from ..interface.errors import ServingError
+from ..interface.search_result import SearchResult
+from ..interface.shard import Shard
+from ..interface.signatures import Signature
+from .async_client import AsyncSearchClient
+from .errors import FAILED_PRECONDITION, NOT_FOUND, UNAVAILABLE, Deadline
+from .merging import ShardedSearchResult, merge_results
+from .replicas import SERVER_FAILURES, Replica, ask_first
+from .shard_servers import PATIENCE, ShardServers
+
+Result = TypeVar("Result")
+Ask = Callable[[AsyncSearchClient], Awaitable[Result]]
+
+
+class AsyncShardedSearchClient:
+    """`ShardedSearchClient` for asyncio: the same arguments and methods, which are awaited.
+
+    Many calls may be under way at once. All belong to one event loop, that of the first call.
+
+    Example::
+
+        async with AsyncShardedSearchClient(["host-0:8500", "host-1:8500"], "birds") as client:
+            ids, scores = await client.search([image])
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[str | Sequence[str]],
+        model: str,
+        *,
+        allow_partial: bool = False,
+        hedge_after: float | None = None,
+        version: int | None = None,
+        timeout: float = 10.0,
+        **options: Any,
+    ) -> None:
+        if hedge_after is not None and not 0 <= hedge_after < float("inf"):
+            raise ValueError(
+                f"hedge_after must be a number of seconds. Received: hedge_after={hedge_after}"
+            )
+        if options.get("version_label") is not None:
+            raise ValueError(
+                "Shards are asked by the version's number, as a label may name another version on "
+                f"each server. Received: version_label={options['version_label']!r}"
+            )
+        self._timeout, self._allow_partial, self._hedge_after = timeout, allow_partial, hedge_after
+
+        def open_replica(number: int, address: str) -> Replica:
+            client = AsyncSearchClient(address, model, timeout=timeout, **options)
+            return Replica(number, address, client)
+
+        replicas = [
+            [open_replica(number, address) for address in addresses]
+            for number, addresses in enumerate(_read_addresses(shards))
+        ]
+        self._servers = ShardServers(replicas, timeout, allow_partial, version)
+        self._exports: dict[int, str] = {}
+        self._turn = 0
+
+    async def search(
+        self,
+        items: Sequence[Any],
+        *,
+        k: int | None = None,
+        exclude_ids: Any = None,
+        allow_tags: Any = None,
+        deny_tags: Any = None,
+    ) -> ShardedSearchResult:
+        """Search with encoded images, clips or vectors; see `SearchClient.search`.
+
+        Images and clips are embedded once, by one shard. No signature takes embeddings together
+        with `k`, ids or tags: then each shard embeds them.
+        """
+        options = {"k": k, "exclude_ids": exclude_ids}
+        options |= {"allow_tags": allow_tags, "deny_tags": deny_tags}
+        has_options = any(value is not None for value in options.values())
+
+        async def find(version: int, deadline: Deadline) -> ShardedSearchResult:
+            spec = await self._ask_one(version, lambda client: client.items(), deadline)
+            if has_options or not spec.has_pixels:
+                return await self._ask_all(
+                    version, lambda client: client.search(items, **options), deadline
+                )
+            embeddings = await self._ask_one(version, lambda client: client.embed(items), deadline)
+            return await self._ask_all(
+                version, lambda client: client.search_by_embedding(embeddings), deadline
+            )
+
+        return await self._at_one_version(find)
+
+    async def search_by_embedding(self, embeddings: Any) -> ShardedSearchResult:
+        """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
+        return await self._at_one_version(
+            lambda version, deadline: self._ask_all(
+                version, lambda client: client.search_by_embedding(embeddings), deadline
+            )
+        )
+
+    async def embed(self, items: Sequence[Any]) -> np.ndarray:
+        """Embeddings float32 `[batch, embedding_dim]` of images or clips."""
+        return await self._of_one(lambda client: client.embed(items))
+
+    async def items(self) -> ItemSpec:
+        """What the model searches with."""
+        return await self._of_one(lambda client: client.items())
+
+    async def signatures(self) -> dict[str, Signature]:
+        """Names, dtypes and shapes of the model's inputs and outputs by signature."""
+        return await self._of_one(lambda client: client.signatures())
+
+    async def close(self) -> None:
+        """Close the connections. Closing twice does no harm."""
+        await self._servers.close()
+
+    async def __aenter__(self) -> AsyncShardedSearchClient:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def _of_one(self, ask: Ask[Result]) -> Result:
+        return await self._at_one_version(
+            lambda version, deadline: self._ask_one(version, ask, deadline)
+        )
+
+    async def _at_one_version(self, find: Callable[[int, Deadline], Awaitable[Result]]) -> Result:
+        """What a request finds, all of it in one version; from the start where that goes away."""
+        deadline = Deadline(self._timeout)
+        self._turn += 1
+        while True:
+            version = await self._servers.choose_version(deadline)
+            try:
+                return await find(version, deadline)
+            except ServingError as error:
+                if error.code != NOT_FOUND:
+                    raise
+                self._servers.forget_version()
+
+    async def _ask_one(self, version: int, ask: Ask[Result], deadline: Deadline) -> Result:
+        """What every shard would answer alike, by one of them."""
+        patience = self._timeout * PATIENCE if self._hedge_after is None else self._hedge_after
+        return await self._ask(self._servers.replicas, version, ask, deadline, patience)
+
+    async def _ask_all(
+        self, version: int, ask: Ask[SearchResult], deadline: Deadline
+    ) -> ShardedSearchResult:
+        """The answers of all shards as one."""
+        tasks = [
+            asyncio.ensure_future(self._ask(replicas, version, ask, deadline, self._hedge_after))
+            for replicas in self._servers.shards
+        ]
+        try:
+            if not self._allow_partial:
+                return merge_results(await asyncio.gather(*tasks), version)
+            await asyncio.wait(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return _merge_what_came(tasks, version)
+
+    async def _ask(
+        self,
+        replicas: Sequence[Replica],
+        version: int,
+        ask: Ask[Result],
+        deadline: Deadline,
+        hedge_after: float | None,
+    ) -> Result:
+        """The first answer of servers that have the version; they take turns in being the first."""
+
+        async def ask_replica(replica: Replica) -> Result:
+            client, shard = await replica.pin(version)
+            self._require_place(replica, shard, version)
+            return await ask(client)
+
+        able = [replica for replica in replicas if version in replica.versions]
+        if not able:
+            # Another request may have found it gone since it was chosen: all is learnt anew.
+            code = UNAVAILABLE if self._allow_partial else NOT_FOUND
+            raise ServingError(code, f"no server of a shard has version {version}")
+        turn = self._turn % len(able)
+        return await ask_first(
+            [*able[turn:], *able[:turn]], version, ask_replica, deadline, hedge_after
+        )
+
+    def _require_place(self, replica: Replica, shard: Shard, version: int) -> None:
+        """Raises ServingError unless a server holds what its place in the list says."""
+        export_id = self._exports.setdefault(version, shard.export_id)
+        expected = Shard(replica.number, len(self._servers.shards), export_id)
+        if shard != expected:
+            raise ServingError(
+                FAILED_PRECONDITION,
+                f"{replica.address} must serve {expected} as version {version}. Received: {shard}",
+            )
+
+
+def _read_addresses(shards: Sequence[str | Sequence[str]]) -> list[list[str]]:
+    """The addresses of each shard's servers."""
+    if isinstance(shards, str):
+        raise TypeError(f"shards must be a list, an entry for each shard. Received: {shards!r}")
+    addresses = [[shard] if isinstance(shard, str) else list(shard) for shard in shards]
+    if not addresses or not all(addresses):
+        raise ValueError(
+            f"shards must name at least one address for each shard. Received: {list(shards)}"
+        )
+    return addresses
+
+
+def _merge_what_came(
+    tasks: Sequence[asyncio.Task[SearchResult]], version: int
+) -> ShardedSearchResult:
+    """The merged results of the shards that answered; raises where none did, or one refused."""
+    errors = {number: error for number, task in enumerate(tasks) if (error := task.exception())}
+    for error in errors.values():
+        is_failure = isinstance(error, ServingError) and error.code in SERVER_FAILURES
+        if not is_failure or len(errors) == len(tasks):
+            raise error
+    results = [task.result() for number, task in enumerate(tasks) if number not in errors]
+    return merge_results(results, version, list(errors))

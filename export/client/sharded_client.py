@@ -1,0 +1,110 @@
+"""The client of a collection in shards that waits for each answer."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from .async_sharded_client import AsyncShardedSearchClient
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _blocking(
+    method: Callable[Concatenate[AsyncShardedSearchClient, Arguments], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[ShardedSearchClient, Arguments], Result]:
+    """A method with the arguments and the docstring of one that is awaited."""
+
+    @functools.wraps(method)
+    def call(
+        self: ShardedSearchClient, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        return self._wait_for(method(self._client, *args, **kwargs))
+
+    return call
+
+
+class ShardedSearchClient:
+    """Searches a collection whose shards (`tfpqn export --shards`) several servers hold.
+
+    A request goes to all shards at once, and what they find is merged: ids and scores are those
+    that one index of all items gives. All shards answer with one version, the newest that each of
+    them has; if it goes away meanwhile, the whole request is sent again with another. That the
+    servers hold the shards of one export, in this order, is checked before the first request of a
+    version. Searches return a `ShardedSearchResult`, which names the version.
+
+    There is no `search_by_id`: only the shard that holds an item knows its code. May be used by
+    several threads. Close it after use, or use it as a context manager.
+
+    Args:
+        shards: The address of each shard's server, in the order of the shards; or a list of the
+            addresses of several servers that hold the same shard.
+        model: The model's name on all servers.
+        allow_partial: Whether a search without some shards is an answer. It then waits for slow
+            shards until the timeout, and `missing_shards` of the result names those that are not
+            in it. By default it is a ServingError.
+        hedge_after: Seconds after which a request without an answer goes to the next server of
+            the same shard as well; the first answer counts. None to ask another server only after
+            a failure.
+        version: Number of the version to ask; the newest that all shards have if None.
+        timeout: Seconds for a whole call.
+        **options: The other arguments of `SearchClient`, but `version_label`.
+
+    Raises:
+        TypeError: `shards` is no list.
+        ValueError: An argument is not as described.
+
+    All calls raise what those of `SearchClient` raise.
+
+    Example::
+
+        shards = [["host-0:8500", "host-1:8500"], ["host-2:8500", "host-3:8500"]]
+        with ShardedSearchClient(shards, "birds", hedge_after=0.05) as client:
+            ids, scores = client.search([open("bird.jpg", "rb").read()])  # [1, top_k] each
+    """
+
+    def __init__(self, shards: Sequence[str | Sequence[str]], model: str, **options: Any) -> None:
+        self._client = AsyncShardedSearchClient(shards, model, **options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="tfpqn-shards", daemon=True
+        )
+        self._thread.start()
+
+    search = _blocking(AsyncShardedSearchClient.search)
+    search_by_embedding = _blocking(AsyncShardedSearchClient.search_by_embedding)
+    embed = _blocking(AsyncShardedSearchClient.embed)
+    items = _blocking(AsyncShardedSearchClient.items)
+    signatures = _blocking(AsyncShardedSearchClient.signatures)
+
+    def close(self) -> None:
+        """Close the connections. Closing twice does no harm."""
+        if self._loop.is_closed():
+            return
+        self._wait_for(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> ShardedSearchClient:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _wait_for(self, call: Coroutine[Any, Any, Result]) -> Result:
+        if self._loop.is_closed():
+            call.close()
+            raise RuntimeError(
+                "The client is closed. Expected calls before `close`. Received: after"
+            )
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise

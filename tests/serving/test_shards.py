@@ -1,0 +1,132 @@
+"""Shards on local servers: what they find together is what one index finds."""
+
+import json
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.export.test_vectors import make_network as make_vector_network
+from tests.export.tiny import make_images, make_network
+from tests.serving.fixtures import POLL_SECONDS, drop_warmup
+from tests.serving.models import make_codes, make_ids
+from tfpqn.cli.query import query
+from tfpqn.export import Searcher, SearchResult, save_shards
+from tfpqn.export.client import ServingError, ShardedSearchClient
+from tfpqn.export.server import running_server
+from tfpqn.index import CodeIndex, CodeIndexWriter, network_layout
+
+NUM_ITEMS, NUM_SHARDS, TOP_K = 50, 2, 6
+VECTORS = np.random.default_rng(3).normal(size=(5, 8)).astype(np.float32)
+IMAGES = make_images(5)
+OPTIONS = {"top_k": TOP_K, "tag_columns": ["colour"], "label_column": "colour"}
+
+
+def write_index(network, folder):
+    """An index of several parts; half of its items tie, and one colour is in the last one alone."""
+    codes, ids = make_codes(network, NUM_ITEMS), make_ids("string", NUM_ITEMS)
+    colours = [["red", "blue"][n % 2] if n < 45 else "green" for n in range(NUM_ITEMS)]
+    with CodeIndexWriter(folder, network_layout(network), rows_per_part=12) as writer:
+        writer.append(codes, ids, {"colour": colours})
+    return folder
+
+
+def export(network, tmp_path, version=1):
+    index = write_index(network, tmp_path / "index")
+    paths = save_shards(network, index, tmp_path / "birds" / str(version), NUM_SHARDS, **OPTIONS)
+    for path in paths:
+        drop_warmup(path)
+    return paths, Searcher(network, CodeIndex.load(index), **OPTIONS)
+
+
+def serve(stack, paths):
+    """Addresses of servers of the models that hold these versions."""
+    options = {"model_name": "birds", "port": 0, "rest_api_port": 0}
+    options["file_system_poll_wait_seconds"] = POLL_SECONDS
+    servers = [stack.enter_context(running_server(path.parent, **options)) for path in paths]
+    return [f"127.0.0.1:{server.port}" for server in servers], servers
+
+
+def assert_same(found, outputs):
+    expected = SearchResult.from_outputs(outputs)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def assert_all_searches_are_the_same(client, searcher, items):
+    packed = {searcher.items.input_name: searcher.items.pack(items)}
+    embeddings = searcher.run("embed", packed)["embeddings"]
+    np.testing.assert_array_equal(client.embed(items), embeddings)
+    by_embedding = searcher.run("search_by_embedding", {"embeddings": embeddings})
+    assert_same(client.search_by_embedding(embeddings), by_embedding)
+    best = searcher.run("search", packed)
+    assert_same(client.search(items), by_embedding if searcher.items.has_pixels else best)
+    k = NUM_ITEMS - 1
+    assert_same(client.search(items, k=k), searcher.run("search_k", {**packed, "k": np.int32(k)}))
+    lists = {"exclude_ids": best["ids"][:, :3]}
+    without = searcher.run("search_with_exclusions", {**packed, **lists})
+    excluded = [[one.decode() for one in row] for row in lists["exclude_ids"]]
+    assert_same(client.search(items, exclude_ids=excluded), without)
+    tags = {"allow_tags": b"colour=green", "deny_tags": b"colour=red"}
+    filled = {name: np.full((len(items), 1), tag, object) for name, tag in tags.items()}
+    admitted = searcher.run("search_with_filters", {**packed, **filled})
+    given = {name: [tag.decode()] for name, tag in tags.items()}
+    assert_same(client.search(items, **given), admitted)
+    with pytest.raises(ServingError, match="unknown tags.*colour=pink"):
+        client.search(items, allow_tags=["colour=pink"])
+
+
+def test_shards_of_vectors_answer_as_one_index_in_every_search(tmp_path):
+    paths, searcher = export(make_vector_network("cosine"), tmp_path)
+    names = [f"birds-shard-{number}-of-{NUM_SHARDS}" for number in range(NUM_SHARDS)]
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [f"{n}/1" for n in names]
+    manifests = [json.loads((path / "manifest.json").read_text()) for path in paths]
+    assert [manifest["num_items"] for manifest in manifests] == [25, 25]
+    assert [manifest["shard"]["number"] for manifest in manifests] == [0, 1]
+    assert len({manifest["shard"]["export_id"] for manifest in manifests}) == 1
+    with pytest.raises(FileExistsError, match="shard-0-of-2.*take the next number"):
+        save_shards(None, tmp_path / "index", tmp_path / "birds" / "1", NUM_SHARDS)
+    with pytest.raises(ValueError, match="num_shards=51, and an index of 50 items"):
+        save_shards(None, tmp_path / "index", tmp_path / "birds" / "2", 51)
+    with ExitStack() as stack:
+        addresses, servers = serve(stack, paths)
+        for rest in (False, True):
+            own = [f"127.0.0.1:{server.rest_port}" for server in servers] if rest else addresses
+            with ShardedSearchClient(own, "birds", rest=rest, timeout=60.0) as client:
+                assert_all_searches_are_the_same(client, searcher, VECTORS)
+        assert_the_command_prints_the_same(addresses, searcher, tmp_path / "queries.npy")
+
+
+def assert_the_command_prints_the_same(addresses, searcher, file):
+    np.save(file, VECTORS[:1])
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(query)
+    arguments = ["--json", "--model", "birds", str(file)]
+    for address in addresses:
+        arguments += ["--address", f"{address},{address}"]
+    result = CliRunner().invoke(app, arguments, standalone_mode=False)
+    assert result.exception is None, result.exception
+    (answer,) = json.loads(result.stdout)
+    assert [neighbour["id"] for neighbour in answer["neighbours"]] == searcher(VECTORS[:1]).ids[
+        0
+    ].tolist()
+
+
+@pytest.mark.slow
+def test_shards_of_images_answer_as_one_index_and_go_on_to_a_version_together(tmp_path):
+    network = make_network()
+    paths, searcher = export(network, tmp_path)
+    with ExitStack() as stack:
+        addresses, servers = serve(stack, paths)
+        client = stack.enter_context(ShardedSearchClient(addresses, "birds", timeout=60.0))
+        assert_all_searches_are_the_same(client, searcher, IMAGES)
+        (tmp_path / "index").rename(tmp_path / "former")
+        export(network, tmp_path, version=2)
+        found = client.search(IMAGES)
+        while found.version == 1:
+            found = client.search(IMAGES)
+        assert found.version == 2
+        assert {tuple(server.available_versions) for server in servers} == {(2,)}
