@@ -10,18 +10,26 @@ import pytest
 import yaml
 
 from tfpqn.export.interface.batching_parameters import BatchingParameters
+from tfpqn.export.interface.shard import Shard
 from tfpqn.export.model.folder_readme import IMAGE_TAG
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-MANIFESTS = [yaml.safe_load(path.read_text()) for path in (DEPLOY / "kubernetes").rglob("*.yaml")]
-BY_KIND = {manifest["kind"]: manifest for manifest in MANIFESTS}
+PATHS = sorted((DEPLOY / "kubernetes").rglob("*.yaml"))
+MANIFESTS = {path: yaml.safe_load(path.read_text()) for path in PATHS}
+BY_KIND, SHARDS = (
+    {found["kind"]: found for path, found in MANIFESTS.items() if is_of_shards(path)}
+    for is_of_shards in (
+        lambda path: path.parent.name != "shards",
+        lambda path: path.parent.name == "shards",
+    )
+)
 SERVICE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["birds"]
 POD = BY_KIND["Deployment"]["spec"]["template"]
 CONTAINER = POD["spec"]["containers"][0]
 FLAGS = dict((argument + "=true").split("=")[:2] for argument in CONTAINER["args"])
 
 
-@pytest.mark.parametrize("manifest", MANIFESTS, ids=BY_KIND)
+@pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=[path.stem for path in PATHS])
 def test_manifests_are_valid_for_the_newest_kubernetes(manifest):
     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
@@ -76,8 +84,42 @@ def test_selectors_find_the_servers_and_nothing_else():
     assert not labels.items() <= BY_KIND["Pod"]["metadata"]["labels"].items()
 
 
+def test_each_server_of_the_set_holds_the_shard_of_its_number_as_the_export_names_it():
+    spec = SHARDS["StatefulSet"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    folders = {mount["mountPath"]: mount.get("subPathExpr") for mount in container["volumeMounts"]}
+    (variable,) = container["env"]
+    assert variable["valueFrom"]["fieldRef"]["fieldPath"].endswith("/pod-index']")
+    for number in range(spec["replicas"]):
+        name = f"birds{Shard(number, spec['replicas'], '').suffix}"
+        assert folders["/models/birds"].replace("$(SHARD)", str(number)) == name
+    config = SHARDS["ConfigMap"]["data"]["models.config"]
+    for words in ('name: "birds"', 'base_path: "/models/birds"', "num_versions: 2"):
+        assert words in config
+    assert "--model_config_file=/shards/models.config" in container["args"]
+
+
+def test_the_servers_of_shards_are_started_as_those_of_a_whole_but_for_their_models():
+    spec = SHARDS["StatefulSet"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    other = {flag for flag in CONTAINER["args"] if "--model_" not in flag}
+    assert set(container["args"]) - other == {"--model_config_file=/shards/models.config"}
+    for name in CONTAINER.keys() - {"args", "volumeMounts"}:
+        assert container[name] == CONTAINER[name]
+    labels = SHARDS["Service"]["spec"]["selector"]
+    assert SHARDS["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert SHARDS["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
+    assert labels.items() <= spec["template"]["metadata"]["labels"].items()
+    assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
+    assert not labels.items() <= POD["metadata"]["labels"].items()
+    assert SHARDS["NetworkPolicy"]["spec"]["ingress"] == BY_KIND["NetworkPolicy"]["spec"]["ingress"]
+    assert spec["serviceName"] == SHARDS["Service"]["metadata"]["name"]
+    assert SHARDS["Service"]["spec"]["ports"] == BY_KIND["Service"]["spec"]["ports"]
+
+
 def test_containers_have_no_rights_that_they_do_not_need():
-    for spec in (POD["spec"], BY_KIND["Pod"]["spec"]):
+    shards = SHARDS["StatefulSet"]["spec"]["template"]["spec"]
+    for spec in (POD["spec"], BY_KIND["Pod"]["spec"], shards):
         assert spec["automountServiceAccountToken"] is False
         assert spec["securityContext"]["runAsNonRoot"]
         for container in spec["containers"]:
