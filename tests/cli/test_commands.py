@@ -107,6 +107,7 @@ EXPORT = ("export", "--run-dir", "{folder}/run", "--index", "{folder}/index", "-
         ([*EXPORT[:3], "--index", "{new}", "--output", "{new}/1"], "manifest"),
         ([*EXPORT, "{new}/1", "--partition", "many"], "number of lists, or auto. Received: 'many'"),
         ([*EXPORT, "{new}/1", "--exact"], "need lists: give partition"),
+        ([*EXPORT, "{new}/1", "--shards", "0"], "num_shards must be at least 1"),
         (["search", "--model", "{folder}/models/2", "{folder}/digit.png"], "version folder"),
     ],
 )
@@ -116,6 +117,19 @@ def test_a_user_error_is_one_line_and_status_2(folder, tmp_path, arguments, sent
     assert result.error.startswith("tfpqn: error: ")
     assert sentence in result.error
     assert result.error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_an_export_in_shards_names_its_folders_and_each_is_whole(folder, tmp_path):
+    arguments = ("--run-dir", folder / "run", "--index", folder / "index", "--shards", 2)
+    printed = succeed("export", *arguments, "--output", tmp_path / "digits" / "1").output
+    paths = [tmp_path / f"digits-shard-{number}-of-2" / "1" for number in range(2)]
+    assert printed.splitlines() == ["Exported 1,437 items in 2 shards:", *map(str, paths)]
+    for path, num_items in zip(paths, (718, 719), strict=True):
+        assert f"{num_items} items" in succeed("verify", path).output
+    readme = (paths[1] / "README.txt").read_text()
+    for words in ("digits-shard-1-of-2:/models/digits:ro", "--model-name digits", "shard 1 of 2"):
+        assert words in readme
 
 
 def test_a_backend_that_is_not_there_is_a_user_error():

@@ -224,3 +224,21 @@ def test_index_of_another_network_is_refused() -> None:
         index.require_layout(CodeLayout(2, 256, "cd" * 32))
     with pytest.raises(ValueError, match="num_codewords=16. Received: an index with code_length=2"):
         index.require_layout(CodeLayout(8, 16, LAYOUT.fingerprint))
+
+
+def test_neighbouring_items_load_as_from_the_whole_and_other_parts_are_not_opened(
+    tmp_path: Path,
+) -> None:
+    whole = index_of(make_items(11))
+    with CodeIndexWriter(tmp_path / "index", LAYOUT, rows_per_part=4) as writer:
+        writer.append_table(whole.table)
+    for start in range(12):
+        for stop in range(start, 13):
+            part = CodeIndex.load(tmp_path / "index", positions=range(start, stop))
+            assert part.table.equals(whole.table.slice(start, stop - start))
+    damaged = tmp_path / "index" / "part-00001-of-00003.parquet"
+    damaged.write_bytes(damaged.read_bytes()[::-1])
+    for positions in (range(0, 4), range(8, 11)):
+        assert len(CodeIndex.load(tmp_path / "index", positions=positions)) == len(positions)
+    with pytest.raises(ValueError, match="torn, changed"):
+        CodeIndex.load(tmp_path / "index", positions=range(0, 5))
