@@ -23,12 +23,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from environment import describe_machine
 
-from tfpqn.export.client import SearchClient, ShardedSearchClient
+from tfpqn.export.client import SearchClient, ServingError, ShardedSearchClient
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "shards.json"
@@ -75,15 +75,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         queries = np.random.default_rng(1).normal(size=(arguments.queries, DIM))
         queries = queries.astype(np.float32)
         with contextlib.ExitStack() as stack:
-            (address,) = start_servers(stack, [arguments.work_dir / NAME])
-            client = stack.enter_context(SearchClient(address, NAME, timeout=TIMEOUT))
+            (server,) = start_servers(stack, [arguments.work_dir / NAME])
+            client = stack.enter_context(SearchClient(server.address, NAME, timeout=TIMEOUT))
             whole = ask(client, queries, arguments.timed)
         with contextlib.ExitStack() as stack:
             names = [f"{NAME}-shard-{n}-of-{arguments.shards}" for n in range(arguments.shards)]
-            addresses = start_servers(stack, [arguments.work_dir / name for name in names])
+            servers = start_servers(stack, [arguments.work_dir / name for name in names])
+            addresses = [server.address for server in servers]
             client = stack.enter_context(ShardedSearchClient(addresses, NAME, timeout=TIMEOUT))
             parts = ask(client, queries, arguments.timed)
             hedging = measure_hedging(stack, addresses, queries[: arguments.timed], parts)
+            killed = kill_one(servers, queries[:BATCH])
     return {
         "machine": machine,
         "load_after": os.getloadavg()[0],
@@ -99,6 +101,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "shards": describe_times(parts["seconds"]),
         "slow_server": {"every": STALL_EVERY, "seconds": STALL_SECONDS},
         **hedging,
+        "killed": killed,
     }
 
 
@@ -163,13 +166,20 @@ def export_shards(arguments: argparse.Namespace) -> dict[str, Any]:
 STAGES = {"index": write_index, "one model": export_whole, "shards": export_shards}
 
 
-def start_servers(stack: contextlib.ExitStack, folders: list[Path]) -> list[str]:
-    """Addresses of servers, one for each model's folder."""
+class Server(NamedTuple):
+    """A process of `tfpqn serve`, and where it listens."""
+
+    address: str
+    process: Any
+
+
+def start_servers(stack: contextlib.ExitStack, folders: list[Path]) -> list[Server]:
+    """A server for each model's folder."""
     return [stack.enter_context(start_server(folder)) for folder in folders]
 
 
 @contextlib.contextmanager
-def start_server(folder: Path) -> Iterator[str]:
+def start_server(folder: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "tfpqn", "serve", "--model-base-path", str(folder)]
     command += ["--model-name", NAME, "--port", "0", "--rest-api-port", "-1"]
     process = subprocess.Popen(
@@ -180,7 +190,7 @@ def start_server(folder: Path) -> Iterator[str]:
         found = re.search(r"gRPC on (\S+)", line)
         if not found:
             raise RuntimeError(f"The server must say where it listens. Received: {line!r}")
-        yield found[1]
+        yield Server(found[1], process)
     finally:
         process.terminate()
         process.wait()
@@ -225,6 +235,31 @@ def measure_hedging(
             time_each(client, queries[:2])
             figures[name] = describe_times(time_each(client, queries)[1])
     return figures
+
+
+def kill_one(servers: list[Server], queries: np.ndarray) -> dict[str, Any]:
+    """What clients of both policies say when the server of the last shard is killed."""
+    addresses = [server.address for server in servers]
+    strict = ShardedSearchClient(addresses, NAME)
+    lenient = ShardedSearchClient(addresses, NAME, allow_partial=True)
+    with strict, lenient:
+        for client in (strict, lenient):
+            client.search(queries)
+        servers[-1].process.kill()
+        servers[-1].process.wait()
+        found = lenient.search(queries)
+        try:
+            refusal = f"an answer, {strict.search(queries)}"
+        except ServingError as error:
+            refusal = error.code
+    return {
+        "shard": len(servers) - 1,
+        "by_default": refusal,
+        "allow_partial": {
+            "missing_shards": list(found.missing_shards),
+            "items_found": int(found.num_found.sum()),
+        },
+    }
 
 
 @contextlib.contextmanager
@@ -297,6 +332,7 @@ def format_table(content: dict[str, Any]) -> list[str]:
     for name in ("one_index", "shards", "without_hedging", "with_hedging"):
         times = (f"{content[name][key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms"))
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(times)} |")
+    lines += ["", f"a shard's server killed: {content['killed']}"]
     hedge_after = content["hedge_after"] * 1000
     return [*lines, "", f"hedge_after {hedge_after:.0f} ms; slow server {content['slow_server']}"]
 

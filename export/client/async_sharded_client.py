@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from tfpqn.items import ItemSpec
 from ..interface.errors import ServingError
 from ..interface.search_result import SearchResult
 from ..interface.shard import Shard
-from ..interface.signatures import Signature
+from ..interface.signatures import Arrays, Signature
 from .async_client import AsyncSearchClient
 from .errors import FAILED_PRECONDITION, NOT_FOUND, UNAVAILABLE, Deadline
 from .merging import ShardedSearchResult, merge_results
@@ -22,6 +22,8 @@ from .shard_servers import PATIENCE, ShardServers
 
 Result = TypeVar("Result")
 Ask = Callable[[AsyncSearchClient], Awaitable[Result]]
+# Signatures that all shards answer alike.
+_OF_ONE_SHARD = frozenset({"embed", "encode", "decode"})
 
 
 class AsyncShardedSearchClient:
@@ -119,6 +121,33 @@ class AsyncShardedSearchClient:
     async def signatures(self) -> dict[str, Signature]:
         """Names, dtypes and shapes of the model's inputs and outputs by signature."""
         return await self._of_one(lambda client: client.signatures())
+
+    async def version(self) -> int:
+        """The version that a request asks for now, the newest that all shards have."""
+        return await self._servers.choose_version(Deadline(self._timeout))
+
+    async def predict_at(self, version: int, name: str, inputs: Mapping[str, Any]) -> Arrays:
+        """Run any signature in one version: what finds items, on all shards; else on one.
+
+        Strings are object arrays of bytes.
+        """
+        self._turn += 1
+        deadline = Deadline(self._timeout)
+        spec = await self._ask_one(version, lambda client: client.items(), deadline)
+        if name in ("search", "serving_default") and spec.has_pixels:
+            inputs = await self._ask_one(
+                version, lambda client: client.predict("embed", inputs), deadline
+            )
+            name = "search_by_embedding"
+        if name in _OF_ONE_SHARD:
+            return await self._ask_one(
+                version, lambda client: client.predict(name, inputs), deadline
+            )
+
+        async def find(client: AsyncSearchClient) -> SearchResult:
+            return SearchResult.from_outputs(await client.predict(name, inputs))
+
+        return (await self._ask_all(version, find, deadline)).to_outputs()
 
     async def close(self) -> None:
         """Close the connections. Closing twice does no harm."""

@@ -50,6 +50,19 @@ class SearchResult:
         labels = None if labels is None else _decode(labels)
         return cls(ids, outputs["scores"], outputs.get("matches"), labels)
 
+    def to_outputs(self) -> dict[str, np.ndarray]:
+        """What `from_outputs` makes this of."""
+        outputs = {name: getattr(self, name) for name in ("ids", "scores", "matches", "labels")}
+        return {
+            name: _encode(values) if values.dtype == object else values
+            for name, values in outputs.items()
+            if values is not None
+        }
+
+
+def _encode(texts: np.ndarray) -> np.ndarray:
+    return np.array([text.encode() for text in texts.flat], object).reshape(texts.shape)
+
 
 def _decode(texts: np.ndarray) -> np.ndarray:
     return np.array([text.decode() for text in texts.flat], object).reshape(texts.shape)

@@ -7,5 +7,7 @@ loopback address. Production is the stock TensorFlow Serving image behind a prox
 
 from .server import ModelServer as ModelServer
 from .server import running_server as running_server
+from .shard_router import ShardRouter as ShardRouter
+from .shard_router import running_router as running_router
 
-__all__ = ["ModelServer", "running_server"]
+__all__ = ["ModelServer", "ShardRouter", "running_router", "running_server"]

@@ -31,9 +31,15 @@ MAX_ROWS = 1024
 
 
 class ModelVersion:
-    """A version that is served. It is unloaded when the last request lets go of it."""
+    """A version that is served. It is unloaded when the last request lets go of it.
 
-    def __init__(self, number: int, model: SessionLoader) -> None:
+    Args:
+        number: The version's number.
+        model: What has its `signatures` and `signature_definitions`, and runs them: a
+            `SessionLoader`, or nothing that runs here where shards do.
+    """
+
+    def __init__(self, number: int, model: Any) -> None:
         self.number = number
         self.model = model
 

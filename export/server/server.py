@@ -7,9 +7,9 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..interface.batching_parameters import BatchingParameters
 from .grpc_service import Health, make_grpc_server
@@ -22,8 +22,113 @@ logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 
+Server = TypeVar("Server", bound="Endpoints")
 
-class ModelServer:
+
+class Endpoints:
+    """One model's gRPC and REST, as TensorFlow Serving has them.
+
+    Args:
+        versions: The versions that can be asked for.
+        predictor: What runs their signatures.
+        host, port, rest_api_port, max_message_bytes, allowed_hosts: As of `ModelServer`.
+
+    Attributes:
+        model_name: Name of the model.
+        port: After `start` the port that gRPC is bound to.
+        rest_port: After `start` the port that REST is bound to; None without REST.
+    """
+
+    def __init__(
+        self,
+        versions: ModelVersions,
+        predictor: Predictor,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8500,
+        rest_api_port: int | None = 8501,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        allowed_hosts: Sequence[str] = (),
+    ) -> None:
+        _check("port", port, 0, 2**16 - 1)
+        _check("rest_api_port", rest_api_port or 0, 0, 2**16 - 1)
+        _check("max_message_bytes", max_message_bytes, 1024, 2**31 - 1)
+        self.model_name = versions.name
+        self._host = host
+        self._wanted_ports = port, rest_api_port
+        self.port: int | None = None
+        self.rest_port: int | None = None
+        self._hosts = HostCheck(host, allowed_hosts)
+        self._max_message_bytes = max_message_bytes
+        self._health = Health()
+        self._versions, self._predictor = versions, predictor
+        self._grpc: Any = None
+        self._rest: RestServer | None = None
+
+    @property
+    def available_versions(self) -> list[int]:
+        """Numbers of the versions that are served, ascending."""
+        return self._versions.available
+
+    async def start(self) -> None:
+        """Bind the ports, find the newest version and answer requests.
+
+        Raises:
+            OSError: A port is in use.
+        """
+        if not is_loopback(self._host):
+            logger.warning(
+                "Listening on %s: whoever reaches it can search and read the collection", self._host
+            )
+        try:
+            self._bind()
+            await self._health.set_serving(False)
+            await self._versions.start()
+            if not self.available_versions:
+                logger.warning("No version of model %r can be served yet", self.model_name)
+            await self._grpc.start()
+            if self._rest:
+                await self._rest.start()
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    def _bind(self) -> None:
+        """Make both servers, and bind their ports."""
+        self._grpc = make_grpc_server(
+            self._predictor, self._versions, self._health, self._max_message_bytes
+        )
+        grpc_port, rest_port = self._wanted_ports
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        try:
+            self.port = int(self._grpc.add_insecure_port(f"{host}:{grpc_port}"))
+        except RuntimeError as error:
+            raise OSError(
+                "The address for gRPC must be one of this machine, and free. "
+                f"Received: {host}:{grpc_port} ({error})"
+            ) from error
+        if rest_port is not None:
+            app = make_app(self._predictor, self._versions, self._hosts, self._max_message_bytes)
+            self._rest = RestServer(app, self._host, rest_port)
+            self.rest_port = self._rest.port
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        """Refuse new requests, give those in flight some time, unload and free the ports."""
+        await self._health.set_serving(False)
+        servers = [server for server in (self._grpc, self._rest) if server is not None]
+        await asyncio.gather(*(server.stop(grace_seconds) for server in servers))
+        await self._versions.stop()
+        self._predictor.close()
+
+    async def __aenter__(self) -> Endpoints:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop()
+
+
+class ModelServer(Endpoints):
     """Serves one model's folder as TensorFlow Serving does, for development and tests.
 
     Args:
@@ -57,43 +162,21 @@ class ModelServer:
         model_base_path: str | os.PathLike[str],
         *,
         model_name: str | None = None,
-        host: str = "127.0.0.1",
-        port: int = 8500,
-        rest_api_port: int | None = 8501,
         batching: BatchingParameters | None = None,
         file_system_poll_wait_seconds: float = 1.0,
         version_labels: Mapping[str, int] | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
-        allowed_hosts: Sequence[str] = (),
+        **options: Any,
     ) -> None:
-        _check("port", port, 0, 2**16 - 1)
-        _check("rest_api_port", rest_api_port or 0, 0, 2**16 - 1)
-        _check("max_message_bytes", max_message_bytes, 1024, 2**31 - 1)
         _check("file_system_poll_wait_seconds", file_system_poll_wait_seconds, 0.001, 86400)
         self._base_path = Path(model_base_path)
-        self.model_name = model_name or self._base_path.resolve().name
-        self._host = host
-        self._wanted_ports = port, rest_api_port
-        self.port: int | None = None
-        self.rest_port: int | None = None
-        self._hosts = HostCheck(host, allowed_hosts)
-        self._max_message_bytes = max_message_bytes
-        self._health = Health()
-        self._versions = ModelVersions(
-            self.model_name,
+        versions = ModelVersions(
+            model_name or self._base_path.resolve().name,
             self._base_path,
             labels=version_labels or {},
             poll_seconds=file_system_poll_wait_seconds,
             on_load=lambda: self._health.set_serving(True),
         )
-        self._predictor = Predictor(batching)
-        self._grpc: Any = None
-        self._rest: RestServer | None = None
-
-    @property
-    def available_versions(self) -> list[int]:
-        """Numbers of the versions that are served, ascending."""
-        return self._versions.available
+        super().__init__(versions, Predictor(batching), **options)
 
     async def start(self) -> None:
         """Bind the ports, load the newest version and answer requests.
@@ -107,22 +190,7 @@ class ModelServer:
             ValueError: The folder is that of a version.
         """
         self._require_folder()
-        if not is_loopback(self._host):
-            logger.warning(
-                "Listening on %s: whoever reaches it can search and read the collection", self._host
-            )
-        try:
-            self._bind()
-            await self._health.set_serving(False)
-            await self._versions.start()
-            if not self.available_versions:
-                logger.warning("No version in %s can be served yet", self._base_path)
-            await self._grpc.start()
-            if self._rest:
-                await self._rest.start()
-        except BaseException:
-            await self.stop(0)
-            raise
+        await super().start()
 
     def _require_folder(self) -> None:
         if (self._base_path / "saved_model.pb").is_file():
@@ -136,40 +204,6 @@ class ModelServer:
                 f"Received: {str(self._base_path)!r}"
             )
 
-    def _bind(self) -> None:
-        """Make both servers, and bind their ports."""
-        self._grpc = make_grpc_server(
-            self._predictor, self._versions, self._health, self._max_message_bytes
-        )
-        grpc_port, rest_port = self._wanted_ports
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        try:
-            self.port = int(self._grpc.add_insecure_port(f"{host}:{grpc_port}"))
-        except RuntimeError as error:
-            raise OSError(
-                "The address for gRPC must be one of this machine, and free. "
-                f"Received: {host}:{grpc_port} ({error})"
-            ) from error
-        if rest_port is not None:
-            app = make_app(self._predictor, self._versions, self._hosts, self._max_message_bytes)
-            self._rest = RestServer(app, self._host, rest_port)
-            self.rest_port = self._rest.port
-
-    async def stop(self, grace_seconds: float = 5.0) -> None:
-        """Refuse new requests, give those in flight some time, unload and free the ports."""
-        await self._health.set_serving(False)
-        servers = [server for server in (self._grpc, self._rest) if server is not None]
-        await asyncio.gather(*(server.stop(grace_seconds) for server in servers))
-        await self._versions.stop()
-        self._predictor.close()
-
-    async def __aenter__(self) -> ModelServer:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.stop()
-
 
 @contextlib.contextmanager
 def running_server(*arguments: Any, **options: Any) -> Iterator[ModelServer]:
@@ -177,7 +211,14 @@ def running_server(*arguments: Any, **options: Any) -> Iterator[ModelServer]:
 
     Takes what `ModelServer` takes; the block is entered when the server answers.
     """
-    server = ModelServer(*arguments, **options)
+    with running_endpoints(lambda: ModelServer(*arguments, **options)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_endpoints(make: Callable[[], Server]) -> Iterator[Server]:
+    """Run what `make` gives in a thread of its own."""
+    server = make()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="tfpqn-server")
     thread.start()

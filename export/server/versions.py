@@ -133,7 +133,7 @@ class ModelVersions:
             except Exception as error:
                 # What is loaded serves on. One failure is told once, not at every look.
                 if failure != (failure := f"{type(error).__name__}: {error}"):
-                    logger.error("The folder of model %r cannot be read (%s)", self.name, failure)
+                    logger.error("The versions of model %r cannot be read (%s)", self.name, failure)
 
     async def _load(self, number: int, folder: Path) -> bool:
         """Make a version available; False if it is refused."""

@@ -13,8 +13,14 @@ from tests.client.fake_servers import GrpcServer
 from tests.client.fake_shards import TOP_K, WIDTH, Items, ShardModel
 from tests.export.tiny import FLOOR_SCORE
 from tfpqn.export import SearchResult
-from tfpqn.export.client import AsyncShardedSearchClient, ServingError, ShardedSearchClient
+from tfpqn.export.client import (
+    AsyncShardedSearchClient,
+    SearchClient,
+    ServingError,
+    ShardedSearchClient,
+)
 from tfpqn.export.client.merging import merge_results
+from tfpqn.export.server import running_router
 
 QUERIES = np.random.default_rng(0).integers(-1, 2, (7, WIDTH)).astype(np.float32)
 
@@ -241,3 +247,25 @@ def test_arguments_are_checked_before_anybody_is_asked():
     ):
         with pytest.raises(error, match=words):
             ShardedSearchClient(shards, "birds", **options)
+
+
+def test_a_router_goes_on_to_the_next_version_and_refuses_what_a_shard_does_not_answer(shards):
+    group = shards()
+    options = {"port": 0, "rest_api_port": None, "max_attempts": 1, "timeout": 60.0}
+    with running_router(group.addresses, "birds", **options) as router:
+        client = SearchClient(f"localhost:{router.port}", "birds", max_attempts=1)
+        with client:
+            for version in (1, 2):
+                for model in group.models:
+                    model.versions = (version,)
+                while client.model_status()[0].version != version:
+                    try:
+                        client.search(QUERIES)
+                    except ServingError as error:
+                        assert "no longer served; ask again" in error.message
+                expected = Items(version).search(QUERIES)
+                np.testing.assert_array_equal(client.search(QUERIES).ids, expected.ids)
+            (dead,) = group.servers[1]
+            dead.__exit__()
+            with pytest.raises(ServingError, match=f"{dead.address} cannot be reached"):
+                client.search(QUERIES)

@@ -3,6 +3,7 @@
 import json
 from contextlib import ExitStack
 
+import grpc
 import numpy as np
 import pytest
 import typer
@@ -10,12 +11,13 @@ from typer.testing import CliRunner
 
 from tests.export.test_vectors import make_network as make_vector_network
 from tests.export.tiny import make_images, make_network
+from tests.serving.calls import Caller, assert_same, call_rest
 from tests.serving.fixtures import POLL_SECONDS, drop_warmup
 from tests.serving.models import make_codes, make_ids
 from tfpqn.cli.query import query
 from tfpqn.export import Searcher, SearchResult, save_shards
 from tfpqn.export.client import ServingError, ShardedSearchClient
-from tfpqn.export.server import running_server
+from tfpqn.export.server import running_router, running_server
 from tfpqn.index import CodeIndex, CodeIndexWriter, network_layout
 
 NUM_ITEMS, NUM_SHARDS, TOP_K = 50, 2, 6
@@ -49,7 +51,7 @@ def serve(stack, paths):
     return [f"127.0.0.1:{server.port}" for server in servers], servers
 
 
-def assert_same(found, outputs):
+def assert_found(found, outputs):
     expected = SearchResult.from_outputs(outputs)
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_array_equal(found.scores, expected.scores)
@@ -62,20 +64,20 @@ def assert_all_searches_are_the_same(client, searcher, items):
     embeddings = searcher.run("embed", packed)["embeddings"]
     np.testing.assert_array_equal(client.embed(items), embeddings)
     by_embedding = searcher.run("search_by_embedding", {"embeddings": embeddings})
-    assert_same(client.search_by_embedding(embeddings), by_embedding)
+    assert_found(client.search_by_embedding(embeddings), by_embedding)
     best = searcher.run("search", packed)
-    assert_same(client.search(items), by_embedding if searcher.items.has_pixels else best)
+    assert_found(client.search(items), by_embedding if searcher.items.has_pixels else best)
     k = NUM_ITEMS - 1
-    assert_same(client.search(items, k=k), searcher.run("search_k", {**packed, "k": np.int32(k)}))
+    assert_found(client.search(items, k=k), searcher.run("search_k", {**packed, "k": np.int32(k)}))
     lists = {"exclude_ids": best["ids"][:, :3]}
     without = searcher.run("search_with_exclusions", {**packed, **lists})
     excluded = [[one.decode() for one in row] for row in lists["exclude_ids"]]
-    assert_same(client.search(items, exclude_ids=excluded), without)
+    assert_found(client.search(items, exclude_ids=excluded), without)
     tags = {"allow_tags": b"colour=green", "deny_tags": b"colour=red"}
     filled = {name: np.full((len(items), 1), tag, object) for name, tag in tags.items()}
     admitted = searcher.run("search_with_filters", {**packed, **filled})
     given = {name: [tag.decode()] for name, tag in tags.items()}
-    assert_same(client.search(items, **given), admitted)
+    assert_found(client.search(items, **given), admitted)
     with pytest.raises(ServingError, match="unknown tags.*colour=pink"):
         client.search(items, allow_tags=["colour=pink"])
 
@@ -95,8 +97,32 @@ def test_shards_of_vectors_answer_as_one_index(tmp_path):
     with ExitStack() as stack:
         addresses, _ = serve(stack, paths)
         client = stack.enter_context(ShardedSearchClient(addresses, "birds", timeout=60.0))
-        assert_same(client.search(VECTORS), searcher.run("search", {"embeddings": VECTORS}))
+        assert_found(client.search(VECTORS), searcher.run("search", {"embeddings": VECTORS}))
         assert_the_command_prints_the_same(addresses, searcher, tmp_path / "queries.npy")
+        router = stack.enter_context(
+            running_router(addresses, "birds", port=0, rest_api_port=0, timeout=60.0)
+        )
+        assert_a_router_answers_the_same(router, searcher)
+
+
+def assert_a_router_answers_the_same(router, searcher):
+    """As asked by whom knows nothing of shards."""
+    inputs = {"embeddings": VECTORS}
+    expected = searcher.run("search", inputs)
+    body = {"inputs": VECTORS.tolist()}
+    answer = call_rest(router.rest_port, "/v1/models/birds:predict", body).json()["outputs"]
+    assert answer["ids"] == [[one.decode() for one in row] for row in expected["ids"].tolist()]
+    np.testing.assert_array_equal(np.array(answer["scores"], np.float32), expected["scores"])
+    with Caller(router.port) as caller:
+        found = caller.predict("birds", "search_k", {**inputs, "k": np.int32(30)}, version=1)
+        assert_same(found, searcher.run("search_k", {**inputs, "k": np.int32(30)}))
+        codes = caller.predict("birds", "encode", inputs)
+        assert_same(codes, searcher.run("encode", inputs))
+        assert list(caller.status("birds")) == [1]
+        with pytest.raises(grpc.RpcError, match="search_by_id.*not found"):
+            caller.predict("birds", "search_by_id", {"item_ids": np.array([b"a"], object)})
+        with pytest.raises(grpc.RpcError, match=r"Specific\(birds, 2\)"):
+            caller.predict("birds", "search", inputs, version=2)
 
 
 def assert_the_command_prints_the_same(addresses, searcher, file):

@@ -13,7 +13,7 @@ from tfpqn.cli.exporting import export, verify
 from tfpqn.cli.measuring import calibrate, compat, evaluate
 from tfpqn.cli.query import query
 from tfpqn.cli.search import search
-from tfpqn.cli.serve import serve
+from tfpqn.cli.serve import route, serve
 from tfpqn.cli.shared import ImagesFolder, console
 from tfpqn.cli.train import train
 
@@ -80,6 +80,7 @@ for command, text in (
         serve,
         "Serve a model by gRPC and REST as TensorFlow Serving does: for development and tests.",
     ),
+    (route, "Serve the shards of a model as one: for clients in other languages."),
     (query, "Search a served model, by gRPC or REST, with images, clips or vectors."),
     (remove, "Remove items from an index; the others keep their order."),
     (

@@ -14,7 +14,7 @@ from tfpqn.cli.shared import console
 
 if TYPE_CHECKING:
     from tfpqn.export.interface.batching_parameters import BatchingParameters
-    from tfpqn.export.server import ModelServer
+    from tfpqn.export.server import ModelServer, ShardRouter
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -53,9 +53,7 @@ def serve(
 ) -> None:
     from tfpqn.export.server import ModelServer
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("tfpqn").setLevel(logging.INFO)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    _show_log()
     server = ModelServer(
         model_base_path,
         model_name=model_name,
@@ -71,7 +69,55 @@ def serve(
     asyncio.run(_serve(server, host))
 
 
-async def _serve(server: ModelServer, host: str) -> None:
+def route(
+    address: Annotated[
+        list[str],
+        typer.Option(help="HOST:PORT of each shard, in order; of several servers A:1,B:1."),
+    ],
+    model: Annotated[str, typer.Option(help="The model's name on the servers, and here.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback are open to all.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of gRPC; 0 for any free one.")] = 8500,
+    rest_api_port: Annotated[
+        int, typer.Option(help="Port of REST; 0 for any free one, -1 for no REST.")
+    ] = 8501,
+    hedge_after: Annotated[
+        float | None, typer.Option(help="Seconds after which another server of a shard is asked.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for each request.")] = 10.0,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name that REST may be asked by; may be repeated."),
+    ] = None,
+) -> None:
+    from tfpqn.export.client import ServingError
+    from tfpqn.export.server import ShardRouter
+
+    _show_log()
+    router = ShardRouter(
+        [each.split(",") for each in address],
+        model,
+        host=host,
+        port=port,
+        rest_api_port=None if rest_api_port == -1 else rest_api_port,
+        hedge_after=hedge_after,
+        timeout=timeout,
+        allowed_hosts=allowed_host or (),
+    )
+    try:
+        asyncio.run(_serve(router, host))
+    except ServingError as error:
+        raise ValueError(error.message) from error
+
+
+def _show_log() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("tfpqn").setLevel(logging.INFO)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+async def _serve(server: ModelServer | ShardRouter, host: str) -> None:
     """Serve until a signal comes; one that comes while the model loads stops as well."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
