@@ -78,27 +78,31 @@ async def ask_first(
     deadline: Deadline,
     hedge_after: float | None,
 ) -> Result:
-    """The first answer of servers that could all give it.
+    """The first answer of servers, at least one, that could all give it.
 
-    The next one is asked when one fails, or is silent for `hedge_after` seconds; whoever is late
-    is told to stop.
+    The next one is asked when one fails, and one more when all are silent for `hedge_after`
+    seconds; whoever is late is told to stop.
 
     Raises:
         ServingError: The request is at fault, time is over, or all failed; then the last failure.
     """
-    waiting = list(replicas)
+    waiting, num_due = list(replicas), 1
     asked: dict[asyncio.Future[Result], Replica] = {}
     try:
-        while waiting or asked:
+        while True:
             seconds = _remaining(deadline, asked.values())
-            if waiting:
-                replica = waiting.pop(0)
+            for replica in waiting[:num_due]:
                 asked[asyncio.ensure_future(ask(replica))] = replica
+            del waiting[:num_due]
             if waiting and hedge_after is not None:
                 seconds = min(seconds, hedge_after)
             done, _ = await asyncio.wait(
                 asked, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
             )
+            # After a failure the next one is due; after silence too, but only once.
+            num_due = len(done) or 1
+            if not done:
+                hedge_after = None
             for task in done:
                 replica = asked.pop(task)
                 try:
@@ -113,7 +117,6 @@ async def ask_first(
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-    raise RuntimeError("At least one server must be given to ask. Received: none")
 
 
 def _remaining(deadline: Deadline, asked: Iterable[Replica]) -> float:

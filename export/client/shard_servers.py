@@ -13,6 +13,8 @@ from .replicas import Replica
 
 # Of the timeout: how long a server that says nothing may hold up what another could answer.
 PATIENCE = 0.25
+# Connecting takes longer than a short timeout may allow for; later requests need not.
+_LEAST_PATIENCE = 1.0
 # Seconds after which the servers are asked for their versions again, and while one is down.
 _STATUS_SECONDS, _DOWN_SECONDS = 5.0, 1.0
 
@@ -82,7 +84,7 @@ class ShardServers:
         """Ask all servers for their versions, until all shards have one in common."""
         deadline, pause = Deadline(self._timeout), 0.1
         while True:
-            seconds = self._timeout * PATIENCE
+            seconds = max(self._timeout * PATIENCE, _LEAST_PATIENCE)
             await asyncio.gather(*(replica.learn(seconds) for replica in self.replicas))
             held = Counter(one for replicas in self.shards for one in _versions_of(replicas))
             known = [one for one in held if self._wanted in (None, one)]

@@ -48,8 +48,8 @@ class ShardedSearchClient:
             shards until the timeout, and `missing_shards` of the result names those that are not
             in it. By default it is a ServingError.
         hedge_after: Seconds after which a request without an answer goes to the next server of
-            the same shard as well; the first answer counts. None to ask another server only after
-            a failure.
+            the same shard as well; the first answer counts. Best somewhat above the usual time of
+            a search, and of embedding. None to ask another server only after a failure.
         version: Number of the version to ask; the newest that all shards have if None.
         timeout: Seconds for a whole call.
         **options: The other arguments of `SearchClient`, but `version_label`.
