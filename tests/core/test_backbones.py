@@ -9,10 +9,11 @@ from tfpqn.layers import ProductQuantization
 from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
 from tfpqn.models.backbones import (
     ApplicationPreprocessing,
-    LocalResponseNormalization,
     backbone_of_weights,
     image_size_of,
 )
+from tfpqn.models.small_nets import LocalResponseNormalization
+from tfpqn.models.trainable_layers import freeze_first_layers
 
 
 def pixels(rng, *shape):
@@ -24,8 +25,8 @@ def layers_of(backbone, *kinds):
 
 
 def test_the_names_are_ours_and_every_model_of_keras_applications():
-    own, applications = backbone_names()[:5], backbone_names()[5:]
-    assert own == ["conv3", "resnet9", "alexnet", "efficientnet_lite0", "keras"]
+    own, applications = backbone_names()[:6], backbone_names()[6:]
+    assert own == ["conv3", "resnet9", "alexnet", "efficientnet_lite0", "keras", "keras_hub"]
     public = [name for name in dir(keras.applications) if name[0].isupper()]
     assert {"MobileNetV3Small", "ResNet50", "VGG16", "EfficientNetB0"} <= set(public)
     assert applications == sorted(public)
@@ -192,3 +193,20 @@ def test_weights_that_tell_no_backbone_need_its_name(tmp_path):
     with pytest.raises(ValueError, match="backbone must be named"):
         backbone_of_weights(str(tmp_path / "other.npz"))
     assert backbone_of_weights(None) == "conv3"
+
+
+def test_the_first_layers_that_do_not_learn_keep_their_statistics_too(rng):
+    """Also where the net is a layer of the backbone, as those of `keras.applications` are."""
+    inputs = keras.Input((8, 8, 3))
+    backbone = keras.Model(inputs, build_backbone("resnet9", (8, 8, 3), width=4)(inputs))
+    own = [layer for layer in backbone.layers[1].layers if layer.weights]
+    freeze_first_layers(backbone, 0.25)
+    assert [layer.trainable for layer in own] == [False] * 12 + [True] * 4
+    before = [layer.get_weights() for layer in own]
+    backbone(pixels(rng, 4, 8, 8, 3), training=True)
+    for layer, weights in zip(own, before, strict=True):
+        is_same = all(map(np.array_equal, layer.get_weights(), weights))
+        learns_statistics = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        assert is_same != learns_statistics
+    freeze_first_layers(backbone, 0.001)
+    assert [layer.trainable for layer in own] == [False] * 15 + [True]

@@ -5,6 +5,7 @@ import pytest
 
 from tests.core.backend import assert_close
 from tests.training.tiny import (
+    IMAGE_SHAPE,
     assert_same_outputs,
     build_clip_network,
     build_network,
@@ -43,6 +44,19 @@ def test_a_configuration_of_an_earlier_version_is_read_where_it_means_the_same()
         ProductQuantizationNetwork.from_config({**config, "level_loss_weight": 0.5})
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class ModelOfItself(keras.Model):
+    """A model whose configuration says nothing of its layers, such as those of KerasHub."""
+
+    def __init__(self, **kwargs):
+        inputs = keras.Input(IMAGE_SHAPE)
+        outputs = keras.layers.Dense(4)(keras.layers.Flatten()(inputs))
+        super().__init__(inputs, keras.layers.Dense(8)(outputs), **kwargs)
+
+    def get_config(self):
+        return {}
+
+
 @pytest.mark.parametrize(
     ("make_backbone", "parts"),
     [
@@ -50,8 +64,9 @@ def test_a_configuration_of_an_earlier_version_is_read_where_it_means_the_same()
         (map_backbone, lambda network: [network.backbone, network.quantizer]),
         (map_backbone, lambda network: [network.classifier, network.embedding.layers[-2]]),
         (map_backbone, lambda network: [network]),
+        (ModelOfItself, lambda network: [network.backbone.layers[2]]),
     ],
-    ids=["unbuilt", "backbone and quantizer", "linear layers", "all"],
+    ids=["unbuilt", "backbone and quantizer", "linear layers", "all", "a layer of the backbone"],
 )
 def test_what_is_frozen_is_so_in_the_file_and_the_optimizer_goes_on(
     images_and_labels, tmp_path, make_backbone, parts

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,8 +26,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photos(tmp_path_factory.mktemp("photos"))
 
 
-def train_run(folder: Path, photos: Path, weights: Path, **settings: Any) -> tuple[Run, Any, Any]:
-    config = RunConfig.of(images=str(photos), weights=str(weights), **{**SETTINGS, **settings})
+def train_run(folder: Path, photos: Path, **settings: Any) -> tuple[Run, Any, Any]:
+    config = RunConfig.of(images=str(photos), **{**SETTINGS, **settings})
     run = Run.start(folder, config)
     splits = run.load_splits()
     return run, train(run, splits, progress=False), splits
@@ -35,7 +36,7 @@ def train_run(folder: Path, photos: Path, weights: Path, **settings: Any) -> tup
 def test_weights_alone_choose_and_freeze_their_backbone(
     tmp_path: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, network, splits = train_run(tmp_path / "run", photos, weights)
+    run, network, splits = train_run(tmp_path / "run", photos, weights=str(weights))
     assert run.config.model.backbone == "efficientnet_lite0"
     fresh = run.config.build_network((32, 32, 3), 1, 4)
     for trained, given in zip(network.backbone.weights, fresh.backbone.weights, strict=True):
@@ -62,6 +63,31 @@ def test_changed_photos_have_features_of_their_own(
     Image.open(path).rotate(90).save(path)
     keys.add(frozen._key(splits.train))
     assert len(keys) == 3
+
+
+def test_fine_tuning_moves_the_last_layers_of_an_initial_run_alone(
+    tmp_path: Path, photos: Path
+) -> None:
+    layers = keras.layers
+    inner = [layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Conv2D(8, 3)]
+    mine = [keras.Input((8, 8, 3)), *inner, layers.GlobalAveragePooling2D()]
+    keras.Sequential(mine).save(tmp_path / "mine.keras")
+    small = {"weights": str(tmp_path / "mine.keras"), "image_size": 8}
+    run, start, _ = train_run(tmp_path / "run", photos, **small, epochs=0)
+    small |= {"initial_run": str(run.folder), "fine_tune": 0.3}
+    run, _, _ = train_run(tmp_path / "tuned", photos, **small, epochs=1)
+    first, second = start.backbone.get_weights(), run.load_network().backbone.get_weights()
+    same = [bool((a == b).all()) for a, b in zip(first, second, strict=True)]
+    # The kernel, and its bias, of the last of three layers with weights.
+    assert same == [True] * 6 + [False] * 2
+
+
+def test_what_a_frozen_backbone_would_not_do_is_refused() -> None:
+    with pytest.raises(ValueError, match="fine_tune is for a backbone that learns.*fine_tune=0.5"):
+        RunConfig.of(images="a", weights="imagenet", freeze_backbone=True, fine_tune=0.5)
+    with pytest.raises(ValueError, match="views changes images.*give fine_tune.*views=2"):
+        RunConfig.of(images="photos", weights="imagenet", views=2)
+    assert not RunConfig.of(images="a", weights="imagenet", fine_tune=0.5).model.freeze_backbone
 
 
 def test_freezing_needs_weights_and_single_images() -> None:

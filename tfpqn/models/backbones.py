@@ -15,6 +15,8 @@ from tfpqn.files.foreign import reading
 from tfpqn.files.npz import read_npz
 from tfpqn.models.alexnet import alexnet
 from tfpqn.models.efficientnet_lite0 import efficientnet_lite0
+from tfpqn.models.hub_presets import is_preset_folder, load_preset, preset_image_size
+from tfpqn.models.small_nets import conv3, resnet9
 from tfpqn.models.torch_weights import load_torch_weights
 
 ImageShape = tuple[int, ...]
@@ -22,18 +24,14 @@ ImageShape = tuple[int, ...]
 # Trained at 224, but the features of photos are no better there, at twice the time.
 _IMAGE_SIZES = {"efficientnet_lite0": 160}
 _IMAGE_SIZE = 224
-# The backbone that a user's own file holds.
+# The backbone that a user's own file holds, and that of a preset of KerasHub.
 KERAS_FILE = "keras"
-
-NORMALIZATIONS = ("batch", "local_response", "none")
-
-# With the Keras default, 0.99, inference lags hundreds of steps behind training.
-BATCH_NORM_MOMENTUM = 0.9
+KERAS_HUB = "keras_hub"
 
 
 def backbone_names() -> list[str]:
     """Names that `build_backbone` knows: the package's own, then those of `keras.applications`."""
-    return [*OWN_BACKBONES, KERAS_FILE, *sorted(_application_modules())]
+    return [*OWN_BACKBONES, KERAS_FILE, KERAS_HUB, *sorted(_application_modules())]
 
 
 def require_backbone(name: str) -> None:
@@ -53,6 +51,8 @@ def backbone_of_weights(weights: str | None) -> str:
     """
     if weights in (None, "imagenet"):
         return "EfficientNetV2B0" if weights else "conv3"
+    if is_preset_folder(str(weights)):
+        return KERAS_HUB
     if str(weights).endswith(".keras"):
         return KERAS_FILE
     if str(weights).endswith(".npz"):
@@ -69,6 +69,8 @@ def image_size_of(name: str, weights: str | None) -> int:
     """Height and width of the images that a backbone's weights suit."""
     if name == KERAS_FILE:
         return _load_model(weights).input_shape[1] or _IMAGE_SIZE
+    if name == KERAS_HUB:
+        return preset_image_size(weights) or _IMAGE_SIZE
     return _IMAGE_SIZES.get(name, _IMAGE_SIZE)
 
 
@@ -83,13 +85,14 @@ def build_backbone(
     """Build a backbone from pixels to features.
 
     Args:
-        name: `"conv3"`, `"resnet9"`, `"alexnet"`, `"efficientnet_lite0"`, `"keras"`, or a model
-            of `keras.applications`, such as `"ResNet50"`.
+        name: `"conv3"`, `"resnet9"`, `"alexnet"`, `"efficientnet_lite0"`, `"keras"`,
+            `"keras_hub"`, or a model of `keras.applications`, such as `"ResNet50"`.
         image_shape: `(height, width, channels)`.
         weights: None for random weights. For `keras.applications` `"imagenet"` (downloads them), or
             the path of a weights file; for `"alexnet"` and `"efficientnet_lite0"` the path of an
             `.npz` of torch's arrays; for `"keras"` a `.keras` file of a model from pixels to
-            features, which brings its own preprocessing.
+            features, which brings its own preprocessing; for `"keras_hub"` a preset: its name, or
+            the folder that backbone and image converter were saved to.
         dtype: Policy of the layers, such as `"mixed_bfloat16"`; None for Keras's global one.
         **options: Passed to the builder: `conv3(normalization=...)`, or any argument of the
             `keras.applications` function.
@@ -101,6 +104,7 @@ def build_backbone(
     Raises:
         ConnectionError: Weights cannot be downloaded.
         FileNotFoundError: There is no such file of weights.
+        ImportError: The backbone is one of KerasHub, which is not installed.
         ValueError: The name is unknown (the message lists the known), `weights` is given to a
             backbone that has none, or they do not fit.
     """
@@ -110,7 +114,9 @@ def build_backbone(
         with _policy(dtype):
             return _application(name, modules[name], image_shape, weights, options)
     if name == KERAS_FILE:
-        return _from_file(weights, image_shape)
+        return _for_images(_load_model(weights), weights, image_shape)
+    if name == KERAS_HUB:
+        return _for_images(load_preset(weights, dtype), weights, image_shape)
     if weights is not None and name not in FROM_TORCH:
         raise ValueError(
             f"Backbone {name!r} has no published weights; expected weights=None. "
@@ -125,9 +131,8 @@ def build_backbone(
     return backbone
 
 
-def _from_file(path: str | None, image_shape: ImageShape) -> keras.Model:
-    """A user's own model, for images of one size."""
-    model = _load_model(path)
+def _for_images(model: keras.Model, path: str | None, image_shape: ImageShape) -> keras.Model:
+    """A loaded model for images of one size."""
     expected = tuple(model.input_shape[1:])
     if len(expected) != 3 or any(
         a not in (None, b) for a, b in zip(expected, image_shape, strict=True)
@@ -167,59 +172,9 @@ def _policy(dtype: str | None) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _conv3(x: Any, normalization: str = "batch") -> Any:
-    """The 3-conv net of the paper: layer sizes of Liu et al., "Deep Supervised Hashing", CVPR 2016.
-
-    Convolutions, poolings and rectifiers stand in that paper's order; its last fully connected
-    layer is the network's embedding. `normalization` is `"local_response"` after the first two
-    rectifiers as published, `"batch"` before each rectifier, or `"none"`.
-    """
-    if normalization not in NORMALIZATIONS:
-        raise ValueError(
-            f"normalization must be one of {NORMALIZATIONS}. Received: {normalization!r}"
-        )
-    use_bias = normalization != "batch"
-
-    def rectify(x: Any) -> Any:
-        if normalization == "batch":
-            x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
-        return layers.ReLU()(x)
-
-    def damp(x: Any) -> Any:
-        return LocalResponseNormalization()(x) if normalization == "local_response" else x
-
-    x = layers.Conv2D(32, 5, padding="same", use_bias=use_bias)(x)
-    x = damp(rectify(layers.MaxPooling2D(3, 2, padding="same")(x)))
-    x = layers.Conv2D(32, 5, padding="same", use_bias=use_bias)(x)
-    x = damp(rectify(layers.AveragePooling2D(3, 2, padding="same")(x)))
-    x = layers.Conv2D(64, 5, padding="same", use_bias=use_bias)(x)
-    x = layers.AveragePooling2D(3, 2, padding="same")(rectify(x))
-    return layers.Flatten()(x)
-
-
-def _resnet9(x: Any, width: int = 32) -> Any:
-    """A net of 8 wide convolutions for 32x32 images, after Page, "How to Train Your ResNet", 2018.
-
-    With half of its channels.
-    """
-    x = _conv_bn(x, width)
-    for filters, has_residual in ((2 * width, True), (4 * width, False), (8 * width, True)):
-        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-        x = layers.MaxPooling2D(2, padding="same")(x)
-        x = layers.ReLU()(layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
-        if has_residual:
-            x = layers.Add()([x, _conv_bn(_conv_bn(x, filters), filters)])
-    return layers.GlobalMaxPooling2D()(x)
-
-
-def _conv_bn(x: Any, filters: int) -> Any:
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-    return layers.ReLU()(layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
-
-
 OWN_BACKBONES: dict[str, Callable[..., Any]] = {
-    "conv3": _conv3,
-    "resnet9": _resnet9,
+    "conv3": conv3,
+    "resnet9": resnet9,
     "alexnet": alexnet,
     "efficientnet_lite0": efficientnet_lite0,
 }
@@ -267,38 +222,6 @@ def _downloads(weights: str | None) -> Iterator[None]:
             f"weights={weights!r} is downloaded, which needs a network; weights may also be the "
             f"path of a weights file. Received: {error}"
         ) from error
-
-
-@keras.saving.register_keras_serializable(package="tfpqn")
-class LocalResponseNormalization(layers.Layer):
-    """Divides each value by a power of the mean square around it, channel by channel.
-
-    `x / (1 + strength * mean of x^2 over size x size pixels) ^ power`, as the "within channel" mode
-    of Caffe has it; the defaults are those of Caffe's own net for CIFAR-10.
-
-    Args:
-        size: Height and width of the surroundings, in pixels.
-        strength: Factor on the mean square.
-        power: Exponent.
-        **kwargs: Passed to `keras.layers.Layer`.
-    """
-
-    def __init__(
-        self, size: int = 3, strength: float = 5e-5, power: float = 0.75, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.size = size
-        self.strength = strength
-        self.power = power
-
-    def call(self, features: Any) -> Any:
-        squares = keras.ops.square(features)
-        around = keras.ops.average_pool(squares, self.size, strides=1, padding="same")
-        return features / keras.ops.power(1.0 + self.strength * around, self.power)
-
-    def get_config(self) -> dict[str, Any]:
-        sizes = {"size": self.size, "strength": self.strength, "power": self.power}
-        return {**super().get_config(), **sizes}
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")

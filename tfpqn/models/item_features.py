@@ -8,7 +8,7 @@ import keras
 from keras import layers, ops
 
 from tfpqn.items import IMAGES, VECTORS
-from tfpqn.models.backbones import BATCH_NORM_MOMENTUM
+from tfpqn.models.small_nets import BATCH_NORM_MOMENTUM
 
 Tensor = Any
 Shape = tuple[int | None, ...]

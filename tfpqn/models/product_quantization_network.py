@@ -22,6 +22,7 @@ from tfpqn.models.item_features import (
     read_batch,
 )
 from tfpqn.models.label_numbers import ModelOfAnyLabels
+from tfpqn.models.trainable_layers import read_trainable, set_trainable
 
 Tensor = Any
 
@@ -322,14 +323,17 @@ class ProductQuantizationNetwork(ModelOfAnyLabels):
             "classification_weight": self.classification_weight,
             "label_smoothing": self.label_smoothing,
             "own_layers_trainable": [layer.trainable for layer in self._own_layers()],
+            "backbone_trainable": read_trainable(self.backbone),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ProductQuantizationNetwork:
         config = without_removed(config, level_loss_weight=(0.0,))
         saved = tuple(config.pop("own_layers_trainable", ()))
+        of_backbone = config.pop("backbone_trainable", ())
         for name in ("backbone", "quantizer"):
             config[name] = keras.saving.deserialize_keras_object(config[name])
+        set_trainable(config["backbone"], of_backbone)
         network = cls(**config)
         # Before Keras compiles it: the optimizer's state is that of the trainable variables.
         network._saved_trainable = saved

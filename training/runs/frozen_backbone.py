@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,11 +88,18 @@ class FrozenBackbone:
     def _key(self, images: ImageSet) -> str:
         """Digest of all that features depend on: backbone, weights, size of images, and files."""
         model = self.run.config.model
-        weights = str(model.weights)
-        digest = sha256_of_file(weights) if "." in weights else weights
         files = [(str(id_), images.stamp(row)) for row, id_ in enumerate(images.ids)]
-        facts = (model.backbone, digest, images.image_shape, files)
+        facts = (model.backbone, _digest(str(model.weights)), images.image_shape, files)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _digest(weights: str) -> str:
+    """Of a file its digest, of a folder those of its files; of other weights their name."""
+    path = Path(weights)
+    if not path.exists() or weights == "imagenet":
+        return weights
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return " ".join(sha256_of_file(file) for file in files)
 
 
 def _pool(features: Any) -> np.ndarray:

@@ -13,6 +13,7 @@ import keras
 
 from tfpqn.files.foreign import reading
 from tfpqn.models import ProductQuantizationNetwork
+from tfpqn.models.hub_presets import import_hub
 
 NETWORK_FILE = "network.keras"
 # Keras stores weights as they are; only the small files beside them could be compressed.
@@ -66,7 +67,10 @@ def _require_network(path: Path) -> None:
         outside = [n for n in names if n.startswith("/") or ".." in PurePosixPath(n).parts]
         if outside or len(set(names)) < len(names):
             raise ValueError(f"parts that lie outside of it or that it has twice, among {names}")
-        config = json.loads(archive.read("config.json"))
+        content = archive.read("config.json")
+    if b'"keras_hub' in content:
+        import_hub()
+    config = json.loads(content)
     wanted = keras.saving.get_registered_name(ProductQuantizationNetwork)
     found = config.get("registered_name") or config.get("class_name")
     if found != wanted:

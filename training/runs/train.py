@@ -35,6 +35,10 @@ FITTED_PER_CODEWORD = 256
 CURVE_QUERIES = 1000
 # Decoded images of a folder that are held in memory, not read again in each epoch.
 HELD_BYTES = 2**30
+# Images that are embedded at once: all that a backbone's layers make of them is in memory.
+MOST_EMBEDDED = 256
+FEWEST_EMBEDDED = 16
+EMBEDDED_PIXELS = MOST_EMBEDDED * 64 * 64
 # Embeddings of so many are held at once, after training.
 SETTLED_ITEMS = 2**16
 
@@ -180,7 +184,7 @@ class _Stage(NamedTuple):
     def _fit_codebooks(self, network: Any) -> None:
         """Codebooks, and a rotation, for embeddings as they are."""
         count = FITTED_PER_CODEWORD * network.quantizer.num_codewords
-        batches = sample_batches(self.splits.train, count, 256)
+        batches = sample_batches(self.splits.train, count)
         vectors = np.concatenate([ops.convert_to_numpy(network.embed(batch)) for batch in batches])
         with shown_steps(self.options["progress"]) as progress:
             fit_vectors(network, vectors, seed=self.config.seed, progress=progress)
@@ -203,12 +207,14 @@ class _Stage(NamedTuple):
 
     def _sample(self, network: Any, fewest: int) -> Iterable[np.ndarray]:
         number = max(fewest, SAMPLES_PER_CODEWORD * network.quantizer.num_codewords)
-        return sample_batches(self.splits.train, number, 256)
+        return sample_batches(self.splits.train, number)
 
 
-def sample_batches(images: ImageSet, count: int, batch_size: int) -> Iterable[np.ndarray]:
-    """At most `count` items, evenly spread over the set, in batches as heavy as so many images."""
-    batch_size = images.items_per_batch(batch_size)
+def sample_batches(images: ImageSet, count: int) -> Iterable[np.ndarray]:
+    """At most `count` items, evenly spread over the set, in batches that fit into memory."""
+    pixels = math.prod(images.image_shape[:2]) if images.items.has_pixels else 1
+    size = min(max(EMBEDDED_PIXELS // pixels, FEWEST_EMBEDDED), MOST_EMBEDDED)
+    batch_size = images.items_per_batch(size)
     positions = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
     return (batch.images for batch in images.batches(batch_size, positions))
 

@@ -90,17 +90,25 @@ class ModelSettings:
     )
     backbone: str = setting(
         None,
-        "conv3, resnet9, alexnet, efficientnet_lite0, or one of keras.applications.",
+        "conv3, resnet9, alexnet, efficientnet_lite0, keras_hub, or one of keras.applications.",
         default_text="conv3, or the one that the weights are of",
     )
     weights: str | None = setting(
         None,
-        "imagenet, or a file: .npz of alexnet and efficientnet_lite0, .keras of your own model.",
+        "imagenet, or a file: .npz of alexnet and efficientnet_lite0, .keras of your own model; "
+        "with keras_hub a preset, by its name or its folder.",
     )
     freeze_backbone: bool | None = setting(
         None,
         "Train on the features of a backbone with weights, computed once and kept.",
-        default_text="on with weights, but for clips and with an initial run",
+        default_text="on with weights, but for clips, with an initial run and with fine_tune",
+    )
+    fine_tune: float | None = setting(
+        None,
+        "Share of the backbone's layers that learn, from the last one back.",
+        default_text="all, unless the backbone is frozen",
+        above=0,
+        at_most=1,
     )
     scale_features: bool | None = setting(
         None,
@@ -137,7 +145,7 @@ class ModelSettings:
         self._fill("num_segments", segments)
         check_settings(self)
         self._check_kind()
-        if self.weights and os.path.isfile(self.weights):
+        if self.weights not in (None, "imagenet") and os.path.exists(self.weights):
             self._fill("weights", os.path.abspath(self.weights))
         if self.backbone is None:
             from tfpqn.models.backbones import backbone_of_weights
@@ -145,7 +153,8 @@ class ModelSettings:
             self._fill("backbone", backbone_of_weights(self.weights))
         if self.freeze_backbone is None:
             is_start = self.weights is not None and self.initial_run is None
-            self._fill("freeze_backbone", is_start and self.kind != "tpqn")
+            is_frozen = is_start and self.kind != "tpqn" and self.fine_tune is None
+            self._fill("freeze_backbone", is_frozen)
         self._check_similarity()
         if self.similarity is not None:
             self._fill_sizes()
@@ -290,6 +299,11 @@ class ModelSettings:
             raise ValueError(
                 "freeze_backbone needs weights, those of a trained backbone, and a model of single "
                 f"images. Received: weights={self.weights!r}, model={self.kind!r}"
+            )
+        if self.freeze_backbone and self.fine_tune:
+            raise ValueError(
+                "fine_tune is for a backbone that learns, with freeze_backbone off. "
+                f"Received: fine_tune={self.fine_tune}, freeze_backbone=True"
             )
         if self.freeze_codebooks and not self.initial_run:
             raise ValueError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tfpqn.items import CLIPS, VECTORS, ItemSpec
 
 from .chosen_settings import choose_settings
-from .data_settings import IMAGE_SIZE, SOURCES, DataSettings
+from .data_settings import IMAGE_SIZE, SOURCES, UNAUGMENTED, DataSettings
 from .loss_settings import LossSettings
 from .model_settings import MODELS, ModelSettings
 from .optimization_settings import (
@@ -178,6 +178,7 @@ class RunConfig:
             ValueError: A classifier is wanted, and there are no classes.
         """
         from tfpqn.models import ProductQuantizationNetwork, build_backbone
+        from tfpqn.models.trainable_layers import freeze_first_layers
 
         model, loss = self.model, self.loss
         weight = loss.classification_weight
@@ -198,6 +199,7 @@ class RunConfig:
             backbone = build_backbone(
                 model.backbone, image_shape, weights=model.weights, dtype=model.precision, **options
             )
+            freeze_first_layers(backbone, model.fine_tune or 1.0)
         network = ProductQuantizationNetwork(
             backbone,
             model.build_quantizer(),
@@ -253,6 +255,13 @@ class RunConfig:
             raise ValueError(
                 "weights are those of a backbone, and vectors need none. "
                 f"Received: weights={self.model.weights!r}"
+            )
+        differing = [name for name in UNAUGMENTED if getattr(self.data, name) != UNAUGMENTED[name]]
+        if differing and self.model.freeze_backbone:
+            raise ValueError(
+                f"{differing[0]} changes images in training, and a frozen backbone sees each once, "
+                "as it is: give fine_tune, the share of its layers that learn. "
+                f"Received: {differing[0]}={getattr(self.data, differing[0])}, freeze_backbone=True"
             )
         if self.data.num_frames is not None and items is not CLIPS:
             raise ValueError(

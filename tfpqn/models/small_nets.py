@@ -1,0 +1,95 @@
+"""Nets of few layers for small images, which learn from random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers
+
+NORMALIZATIONS = ("batch", "local_response", "none")
+
+# With the Keras default, 0.99, inference lags hundreds of steps behind training.
+BATCH_NORM_MOMENTUM = 0.9
+
+
+def conv3(x: Any, normalization: str = "batch") -> Any:
+    """The 3-conv net of the paper: layer sizes of Liu et al., "Deep Supervised Hashing", CVPR 2016.
+
+    Convolutions, poolings and rectifiers stand in that paper's order; its last fully connected
+    layer is the network's embedding. `normalization` is `"local_response"` after the first two
+    rectifiers as published, `"batch"` before each rectifier, or `"none"`.
+    """
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization must be one of {NORMALIZATIONS}. Received: {normalization!r}"
+        )
+    use_bias = normalization != "batch"
+
+    def rectify(x: Any) -> Any:
+        if normalization == "batch":
+            x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
+        return layers.ReLU()(x)
+
+    def damp(x: Any) -> Any:
+        return LocalResponseNormalization()(x) if normalization == "local_response" else x
+
+    x = layers.Conv2D(32, 5, padding="same", use_bias=use_bias)(x)
+    x = damp(rectify(layers.MaxPooling2D(3, 2, padding="same")(x)))
+    x = layers.Conv2D(32, 5, padding="same", use_bias=use_bias)(x)
+    x = damp(rectify(layers.AveragePooling2D(3, 2, padding="same")(x)))
+    x = layers.Conv2D(64, 5, padding="same", use_bias=use_bias)(x)
+    x = layers.AveragePooling2D(3, 2, padding="same")(rectify(x))
+    return layers.Flatten()(x)
+
+
+def resnet9(x: Any, width: int = 32) -> Any:
+    """A net of 8 wide convolutions for 32x32 images, after Page, "How to Train Your ResNet", 2018.
+
+    With half of its channels.
+    """
+    x = _conv_bn(x, width)
+    for filters, has_residual in ((2 * width, True), (4 * width, False), (8 * width, True)):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = layers.MaxPooling2D(2, padding="same")(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
+        if has_residual:
+            x = layers.Add()([x, _conv_bn(_conv_bn(x, filters), filters)])
+    return layers.GlobalMaxPooling2D()(x)
+
+
+def _conv_bn(x: Any, filters: int) -> Any:
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+    return layers.ReLU()(layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
+
+
+@keras.saving.register_keras_serializable(package="tfpqn")
+class LocalResponseNormalization(layers.Layer):
+    """Divides each value by a power of the mean square around it, channel by channel.
+
+    `x / (1 + strength * mean of x^2 over size x size pixels) ^ power`, as the "within channel" mode
+    of Caffe has it; the defaults are those of Caffe's own net for CIFAR-10.
+
+    Args:
+        size: Height and width of the surroundings, in pixels.
+        strength: Factor on the mean square.
+        power: Exponent.
+        **kwargs: Passed to `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, size: int = 3, strength: float = 5e-5, power: float = 0.75, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+        self.strength = strength
+        self.power = power
+
+    def call(self, features: Any) -> Any:
+        squares = keras.ops.square(features)
+        around = keras.ops.average_pool(squares, self.size, strides=1, padding="same")
+        return features / keras.ops.power(1.0 + self.strength * around, self.power)
+
+    def get_config(self) -> dict[str, Any]:
+        sizes = {"size": self.size, "strength": self.strength, "power": self.power}
+        return {**super().get_config(), **sizes}
