@@ -5,7 +5,8 @@
 DIR holds `photos/` (`grocery.tar`, `grocery.csv`, `clothing.tar`, `clothing.csv`) and
 `weights/efficientnet_lite0_imagenet.npz`. Groceries: training and validation photos are trained on
 and searched, test photos are the queries. Clothing: all photos of about 15 % of the senders are the
-queries. A row that the JSON holds is not measured again. Writes
+queries. A row that the JSON holds is not measured again; without `--tune` the rows that take long
+are left out. Writes
 benchmarks/results/pretrained_photos.json, and with `--docs` the table of docs/training.md.
 """
 
@@ -46,8 +47,21 @@ ROWS: dict[str, Settings] = {
     "frozen, pqn, twice the epochs": {"epochs": 98},
     "codebooks alone, without labels": {"similarity": "cosine"},
 }
-TUNED = "fine-tuned from the frozen row, rpqn"
-TUNING: Settings = {**RPQN, "epochs": 12, "freeze_backbone": False}
+# Rows that take long: those that go on from the run of a row, and those from the weights alone.
+START = "frozen, rpqn"
+TUNED: dict[str, Settings] = {
+    "fine-tuned, all layers, rpqn": {**RPQN, "epochs": 12, "fine_tune": 1.0},
+    "fine-tuned, the last half of the layers, rpqn": {**RPQN, "epochs": 12, "fine_tune": 0.5},
+}
+VIEWS = "two views of each photo, without labels, rpqn"
+TWO_VIEWS: Settings = {
+    **RPQN,
+    "epochs": 4,
+    "fine_tune": 0.5,
+    "views": 2,
+    "min_area": 0.2,
+    "color_jitter": 0.5,
+}
 MULTI = "fine and coarse labels together, pqn"
 
 
@@ -86,21 +100,29 @@ class Photos:
         if "coarse" in self.rows[0]:
             self.measure(MULTI, {}, several=True)
         if tune:
-            start = str(self.folder / "frozen, rpqn")
-            self.measure(TUNED, {**TUNING, "initial_run": start})
+            self.measure(VIEWS, TWO_VIEWS)
+            for row, settings in TUNED.items():
+                self.measure(row, settings, start=START)
 
-    def measure(self, row: str, settings: Settings, *, several: bool = False) -> None:
-        """Train a row, unless its figures are there."""
-        if self._is_known(row) and not (row == "frozen, rpqn" and not self._is_known(TUNED)):
+    def measure(
+        self, row: str, settings: Settings, *, several: bool = False, start: str | None = None
+    ) -> None:
+        """Train a row, unless its figures are there.
+
+        Args:
+            row: Its name.
+            settings: Those that differ from the defaults.
+            several: Whether a photo has its coarse label too.
+            start: The row of whose run it begins.
+        """
+        if self._is_known(row):
             return
-        labels = self._write_labels(several)
-        config = RunConfig.of(
-            images=str(self.images), labels=str(labels), weights=self.weights, **settings
-        )
+        given = dict(settings)
+        if start is not None:
+            self._train(start, ROWS[start])
+            given["initial_run"] = str(self.folder / start)
         started = time.monotonic()
-        run = Run.start(self.folder / row, config)
-        splits = run.load_splits()
-        network = train(run, splits, progress=False)
+        network, splits = self._train(row, given, several=several)
         trained = time.monotonic()
         figures = evaluate(network, splits, cutoffs=(), recall_ks=(10,))
         self._add(
@@ -113,6 +135,16 @@ class Photos:
             train_seconds=trained - started,
             evaluate_seconds=time.monotonic() - trained,
         )
+
+    def _train(self, row: str, settings: Settings, *, several: bool = False) -> tuple[Any, Splits]:
+        """The network of a row, trained now or before, and its photos."""
+        labels = self._write_labels(several)
+        config = RunConfig.of(
+            images=str(self.images), labels=str(labels), weights=self.weights, **settings
+        )
+        run = Run.start(self.folder / row, config)
+        splits = run.load_splits()
+        return train(run, splits, progress=False), splits
 
     def measure_features(self) -> None:
         """The features as they are, and coded by FAISS."""

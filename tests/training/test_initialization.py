@@ -5,8 +5,10 @@ import pytest
 
 from tests.training.tiny import arrays_of, make_images, make_network, make_network_with
 from tfpqn.codebooks import settling
+from tfpqn.datasets import ImageArrays
 from tfpqn.layers import ProductQuantization
 from tfpqn.training import initialize_codebooks, settle_codebooks
+from tfpqn.training.runs.train import sample_batches
 
 NUM_SUBSPACES, NUM_CODEWORDS = 4, 16
 
@@ -102,3 +104,10 @@ def test_settled_codewords_are_those_of_the_embeddings_of_inference():
 def test_no_image_is_an_error(fit_codebooks):
     with pytest.raises(ValueError, match="at least one batch. Received: none"):
         fit_codebooks(make_network(), [])
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(8, [70]), (128, [64, 6]), (1024, [16] * 4 + [6])])
+def test_fewer_large_images_than_small_ones_are_embedded_at_once(side, sizes):
+    images = np.broadcast_to(np.uint8(0), (70, side, side, 1))
+    batches = sample_batches(ImageArrays(images, np.zeros(70, int)), 100)
+    assert [len(batch) for batch in batches] == sizes

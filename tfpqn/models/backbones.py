@@ -116,7 +116,8 @@ def build_backbone(
     if name == KERAS_FILE:
         return _for_images(_load_model(weights), weights, image_shape)
     if name == KERAS_HUB:
-        return _for_images(load_preset(weights, dtype), weights, image_shape)
+        with _policy(dtype):
+            return _for_images(load_preset(weights, dtype), weights, image_shape)
     if weights is not None and name not in FROM_TORCH:
         raise ValueError(
             f"Backbone {name!r} has no published weights; expected weights=None. "
