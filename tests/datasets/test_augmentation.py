@@ -5,21 +5,18 @@ import itertools
 import numpy as np
 import pytest
 
-from tfpqn.datasets.training.augmentation import crop, cut_out, jitter_colors
+from tfpqn.datasets.training.augmentation import Draws, crop, cut_out, jitter_colors
 
 
 class Given:
-    """In place of a generator: gives the numbers that a test wants."""
+    """In place of what is drawn: gives the rows of numbers that a test wants, one after another."""
 
     def __init__(self, numbers):
-        self.numbers = numbers
+        self.rows = iter(numbers)
 
-    def random(self, shape):
-        return self.numbers.reshape(shape)
-
-    def uniform(self, low, high, shape):
+    def uniform(self, low=0.0, high=1.0):
         assert low < high
-        return self.numbers.reshape(shape)
+        return next(self.rows)
 
 
 def changed(image, factors):
@@ -78,7 +75,7 @@ def test_a_crop_is_a_rectangle_brought_back_to_size(rng, min_area, channels):
 def test_cutout_greys_one_square_around_any_pixel(rng, side):
     images = rng.integers(0, 100, (400, 4, 5, 3), dtype=np.uint8)
     seen = set()
-    for before, after in zip(images, cut_out(images, side, rng), strict=True):
+    for before, after in zip(images, cut_out(images, side, Draws(rng, 400)), strict=True):
         centres = set()
         for row, column in itertools.product(range(4), range(5)):
             cut = before.copy()
@@ -94,7 +91,7 @@ def test_cutout_greys_one_square_around_any_pixel(rng, side):
 def test_frames_of_a_clip_change_alike(rng):
     clips = np.repeat(rng.integers(0, 256, (2, 1, 4, 5, 3), dtype=np.uint8), 3, axis=1)
     for change, strength in ((crop, 0.3), (jitter_colors, 0.5), (cut_out, 2)):
-        found = change(clips, strength, rng)
+        found = change(clips, strength, Draws(rng, len(clips)))
         assert not np.array_equal(found, clips)
         for frame in range(1, 3):
             np.testing.assert_array_equal(found[:, frame], found[:, 0])

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -41,14 +41,24 @@ def train(
         int | None,
         typer.Option(min=1, help="Epochs between evaluations of at most 1,000 queries."),
     ] = None,
+    distribute: Annotated[
+        Literal["mirrored", "workers"] | None,
+        typer.Option(
+            help="Share each batch: mirrored, among the GPUs of this machine; workers, among the "
+            "machines of TF_CONFIG."
+        ),
+    ] = None,
     **settings: Any,
 ) -> None:
     from tfpqn.training import Run, RunConfig
     from tfpqn.training import train as train_run
+    from tfpqn.training.loops.strategies import open_strategy
 
     given = {name: value for name, value in settings.items() if value not in (None, [])}
     config = RunConfig.of(**given) if recipe is None else _read_recipe(recipe, given)
-    run = Run.start(run_dir, config)
+    # Before all else: TensorFlow takes no other workers once it has computed.
+    strategy = open_strategy(distribute)
+    run = Run.start(run_dir, config, writes=strategy is None or strategy.extended.should_checkpoint)
     earlier = run.config.optimization.earlier_epochs
     if earlier != config.optimization.earlier_epochs:
         console.print(
@@ -62,7 +72,13 @@ def train(
     splits = run.load_splits(data_dir)
     report_skipped(splits.train)
     _print_choices(run.for_items(splits.train).config, splits)
-    train_run(run, splits, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every)
+    train_run(
+        run,
+        splits,
+        checkpoint_every=checkpoint_every,
+        evaluate_every=evaluate_every,
+        strategy=strategy,
+    )
     console.print(f"Trained. The network is in {run.folder / 'network.keras'}", soft_wrap=True)
 
 

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfpqn.ops import label_relevance, number_labels
+from tfpqn.ops import find_first_row, gather_rows, label_relevance, number_labels
 
 Tensor = Any
 
 # Positives of each anchor handled at once: the largest temporary is
-# [batch, POSITIVES_PER_BLOCK, batch].
+# [anchors, POSITIVES_PER_BLOCK, items].
 POSITIVES_PER_BLOCK = 8
 
 
@@ -53,6 +53,7 @@ def asymmetric_triplet_loss(
     scale: float = DEFAULT_SCALE,
     margin: float = 0.0,
     hardness: float = 0.0,
+    first_item: Any = 0,
 ) -> Tensor:
     """Loss of each anchor, the mean over its valid triplets.
 
@@ -62,17 +63,19 @@ def asymmetric_triplet_loss(
     the paper's Eq. 15, `sigmoid(<x_a, s_n> - <x_a, s_p>)`.
 
     The value and its derivative by each score are found block by block of positives, and only
-    they are kept: memory grows with batch^2, time with batch^2 times the most positives of an
+    they are kept: memory grows with anchors * items, time with that times the most positives of an
     anchor. First-order gradients are exact; there are no second-order ones.
 
     Args:
-        relevance: `[batch, batch]`, non-zero where row and column item belong together.
-        embeddings: Raw, intra-normalised anchors `[batch, embedding_dim]`.
-        quantized: Soft-quantized items `[batch, embedding_dim]`.
+        relevance: `[anchors, items]`, non-zero where anchor and item belong together.
+        embeddings: Raw, intra-normalised anchors `[anchors, embedding_dim]`.
+        quantized: Soft-quantized items `[items, embedding_dim]`, of which the anchors are some.
         form, scale, margin, hardness: As of `AsymmetricTripletLoss`.
+        first_item: Which of the items is the first anchor; the others follow it in order. An
+            integer, or a tensor of one.
 
     Returns:
-        `[batch]`; an anchor without a valid triplet has loss and gradient zero.
+        `[anchors]`; an anchor without a valid triplet has loss and gradient zero.
 
     Reference:
         Yu, Yuan, Fang, Jin: "Product Quantization Network for Fast Image Retrieval", ECCV 2018.
@@ -81,6 +84,7 @@ def asymmetric_triplet_loss(
     values, derivatives = _loss_and_derivative(
         ops.stop_gradient(scores),
         relevance=ops.cast(ops.not_equal(ops.cast(relevance, scores.dtype), 0.0), scores.dtype),
+        first_item=first_item,
         form=FORMS[form],
         scale=scale,
         margin=margin,
@@ -93,14 +97,16 @@ def asymmetric_triplet_loss(
 def _loss_and_derivative(
     scores: Tensor,
     relevance: Tensor,
+    first_item: Any,
     form: _Form,
     scale: float,
     margin: float,
     hardness: float,
 ) -> tuple[Tensor, Tensor]:
-    """Per anchor the loss `[batch]` and its derivative by each score `[batch, batch]`."""
-    batch = ops.shape(scores)[0]
-    not_itself = 1.0 - ops.eye(batch, dtype=scores.dtype)
+    """Per anchor the loss `[anchors]` and its derivative by each score `[anchors, items]`."""
+    num_anchors, num_items = ops.shape(scores)
+    itself = ops.arange(num_anchors)[:, None] + first_item
+    not_itself = ops.cast(ops.not_equal(itself, ops.arange(num_items)), scores.dtype)
     positives = relevance * not_itself
     negatives = (1.0 - relevance) * not_itself
     # Each anchor's positives stand first: blocks after those of the anchor with most are skipped,
@@ -135,7 +141,7 @@ def _loss_and_derivative(
         add_block,
         (0, *(ops.zeros_like(x) for x in (scores[:, 0], scores[:, 0], scores, near))),
     )
-    near_slopes = ops.reshape(ops.transpose(near_slopes, (1, 0, 2)), (batch, -1))[:, :batch]
+    near_slopes = _join_columns(near_slopes, num_items)
     slopes = slopes - ops.take_along_axis(near_slopes, ops.argsort(order, axis=1), 1)
     # Of an anchor without a triplet the sum is 0; of any other it is at least 1.
     weights = 1.0 / ops.maximum(weights, 1.0)
@@ -146,7 +152,7 @@ def _loss_and_derivative(
 
 
 def _largest_difference(scores: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """Of each anchor the largest score difference of its triplets `[batch, 1, 1]`, 0 without any.
+    """Of each anchor the largest score difference of its triplets `[anchors, 1, 1]`, else 0.
 
     Taken off before `exp`, so that nothing overflows.
     """
@@ -157,10 +163,20 @@ def _largest_difference(scores: Tensor, positives: Tensor, negatives: Tensor) ->
 
 
 def _split_columns(matrix: Tensor) -> Tensor:
-    """Cut `[batch, batch]` into `[blocks, batch, POSITIVES_PER_BLOCK]`, padding with zeros."""
-    batch = ops.shape(matrix)[0]
-    padded = ops.pad(matrix, ((0, 0), (0, (-batch) % POSITIVES_PER_BLOCK)))
-    return ops.transpose(ops.reshape(padded, (batch, -1, POSITIVES_PER_BLOCK)), (1, 0, 2))
+    """Cut `[anchors, items]` into `[blocks, anchors, POSITIVES_PER_BLOCK]`, padded with zeros."""
+    num_anchors, num_items = ops.shape(matrix)
+    # Not inferred from the size of the whole: a replica may have no anchor.
+    num_blocks = -(-num_items // POSITIVES_PER_BLOCK)
+    padded = ops.pad(matrix, ((0, 0), (0, num_blocks * POSITIVES_PER_BLOCK - num_items)))
+    blocks = ops.reshape(padded, (num_anchors, num_blocks, POSITIVES_PER_BLOCK))
+    return ops.transpose(blocks, (1, 0, 2))
+
+
+def _join_columns(blocks: Tensor, num_items: Any) -> Tensor:
+    """Undo `_split_columns`."""
+    num_blocks, num_anchors, size = ops.shape(blocks)
+    padded = ops.reshape(ops.transpose(blocks, (1, 0, 2)), (num_anchors, num_blocks * size))
+    return padded[:, :num_items]
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
@@ -236,18 +252,20 @@ class AsymmetricTripletLoss(keras.losses.Loss):
         _check_shapes(tuple(y_true.shape), tuple(y_pred.shape))
         # keras.losses.Loss casts labels to float32, in which ids beyond 2**24 merge. What goes
         # through that cast here is the relevance of each pair, 0 or 1.
-        return super().__call__(label_relevance(y_true, y_true), y_pred, sample_weight)
+        relevance = label_relevance(y_true, gather_rows(y_true))
+        return super().__call__(relevance, y_pred, sample_weight)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         anchor, item = SIDES[self.sides]
         return asymmetric_triplet_loss(
             y_true,
             y_pred[:, anchor],
-            y_pred[:, item],
+            gather_rows(y_pred[:, item]),
             form=self.form,
             scale=self.scale,
             margin=self.margin,
             hardness=self.hardness,
+            first_item=find_first_row(y_pred),
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -22,13 +22,14 @@ from tfpqn.models.item_features import (
     read_batch,
 )
 from tfpqn.models.label_numbers import ModelOfAnyLabels
+from tfpqn.models.replicated_model import ReplicatedModel
 from tfpqn.models.trainable_layers import read_trainable, set_trainable
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
-class ProductQuantizationNetwork(ModelOfAnyLabels):
+class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
     """A network from images, clips (with a temporal quantizer) or vectors to embeddings and codes.
 
     `compile`, `fit`, `evaluate`, `predict`, `save` and `keras.saving.load_model` work as for any

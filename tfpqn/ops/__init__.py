@@ -13,6 +13,8 @@ from tfpqn.ops.lookup import build_lookup_tables as build_lookup_tables
 from tfpqn.ops.relevance import count_shared_labels as count_shared_labels
 from tfpqn.ops.relevance import label_relevance as label_relevance
 from tfpqn.ops.relevance import number_labels as number_labels
+from tfpqn.ops.replicas import find_first_row as find_first_row
+from tfpqn.ops.replicas import gather_rows as gather_rows
 from tfpqn.ops.segments import average_segments as average_segments
 from tfpqn.ops.segments import segment_weights as segment_weights
 from tfpqn.ops.subvectors import intra_normalize as intra_normalize

@@ -42,10 +42,16 @@ class Checkpoint:
         directory: Folder of the checkpoint; None keeps none.
         within_epochs: Whether there are checkpoints between an epoch's steps, which then hold its
             metrics too; else metrics begin each epoch anew.
+        writes: Whether this process writes; of several that train together one does.
     """
 
     def __init__(
-        self, network: Any, directory: str | Path | None, *, within_epochs: bool = False
+        self,
+        network: Any,
+        directory: str | Path | None,
+        *,
+        within_epochs: bool = False,
+        writes: bool = True,
     ) -> None:
         if not network.optimizer.built:
             network.optimizer.build(network.trainable_variables)
@@ -59,12 +65,16 @@ class Checkpoint:
             *(f"{variable.dtype} {tuple(variable.shape)}" for variable in self._variables),
         ]
         self._directory = Path(directory) if directory else None
+        self._writes = writes
 
     def save(self, step: int, history: list[dict[str, float]]) -> None:
         """Replace the checkpoint; `history` has one entry for each epoch that is behind it."""
         if self._directory is None:
             return
-        arrays = map(keras.ops.convert_to_numpy, self._variables)
+        # Of metrics it takes all replicas to know the values.
+        arrays = [keras.ops.convert_to_numpy(variable) for variable in self._variables]
+        if not self._writes:
+            return
         content = io.BytesIO()
         np.savez(
             content,
@@ -98,8 +108,9 @@ class Checkpoint:
         for variable, name in zip(self._variables, names, strict=True):
             variable.assign(arrays[name])
         history = json.loads(str(arrays["history"]))
-        # A kill between checkpoint and file left the file an epoch behind.
-        write_json(self._directory / "history.json", history)
+        if self._writes:
+            # A kill between checkpoint and file left the file an epoch behind.
+            write_json(self._directory / "history.json", history)
         return int(arrays["step"]), history
 
     def _require_layout(self, path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from tfpqn.datasets import TrainingBatches
+
 from .checkpoint import Schedule
 
 if keras.backend.backend() == "tensorflow":
@@ -18,7 +20,7 @@ else:
 
 def fit(
     network: Any,
-    batches: Callable[[int], Any],
+    batches: TrainingBatches | Callable[[int], Any],
     *,
     epochs: int,
     steps_per_epoch: int,
@@ -35,11 +37,17 @@ def fit(
     provided that `batches` gives the same batches for the same steps, and the backend the same
     results for the same values.
 
+    A network that was built and compiled in the scope of `tf.distribute.MirroredStrategy` or
+    `MultiWorkerMirroredStrategy` is trained by all its replicas. They share each batch equally, and
+    find the losses and gradients that one replica would find; random numbers of layers, such as
+    dropout, differ. Every worker makes the same call, with the same folders: the first one writes.
+
     Args:
         network: A compiled `ProductQuantizationNetwork`.
-        batches: From a step to the endless stream of `(images, labels)` or `(images, labels,
-            sample_weights)` that begins at that step: on TensorFlow a `tf.data.Dataset`, such as
-            `TrainingBatches.dataset`, elsewhere arrays, such as `TrainingBatches.arrays`.
+        batches: `TrainingBatches`, of which a worker reads its own rows alone; or a function from a
+            step to the endless stream of `(images, labels)` or `(images, labels, sample_weights)`
+            that begins at that step, for all replicas: on TensorFlow a `tf.data.Dataset`, elsewhere
+            arrays.
         epochs: Number of epochs to reach in all.
         steps_per_epoch: Steps that make an epoch.
         checkpoint_dir: Folder of the checkpoint; None keeps none.
@@ -55,8 +63,9 @@ def fit(
 
     Raises:
         RuntimeError: The network is not compiled.
-        ValueError: The loss became NaN or infinite (the last checkpoint is from before it), or the
-            checkpoint is damaged or another network's.
+        ValueError: The loss became NaN or infinite (the last checkpoint is from before it), the
+            checkpoint is damaged or another network's, the replicas cannot share a batch equally,
+            or workers see different checkpoints.
     """
     if not network.compiled:
         raise RuntimeError("network must be compiled before training. Call network.compile first")

@@ -10,15 +10,19 @@ from typing import Any
 import keras
 import rich.progress
 
+from tfpqn.datasets import TrainingBatches
+
 from .checkpoint import Checkpoint, Schedule
 from .progress import progress_bar, report_epoch, require_finite
 
-Batches = Callable[[int], Any]
+Batches = TrainingBatches | Callable[[int], Any]
 Logs = dict[str, float]
 
 
 def train_by_epochs(network: Any, batches: Batches, schedule: Schedule) -> list[Logs]:
     """Train by `network.fit`, with a checkpoint at each epoch's end; see `fit`."""
+    if isinstance(batches, TrainingBatches):
+        batches = batches.arrays
     if not network.built:
         images, *_ = next(iter(batches(0)))
         network(images)
@@ -43,7 +47,7 @@ def train_by_epochs(network: Any, batches: Batches, schedule: Schedule) -> list[
     return history
 
 
-def _stream(batches: Batches, step: int) -> Generator[Any, None, None]:
+def _stream(batches: Callable[[int], Any], step: int) -> Generator[Any, None, None]:
     """The batches as a generator, which Keras takes and which can be closed."""
     yield from batches(step)
 

@@ -9,38 +9,51 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import rich.progress
 import tensorflow as tf
+
+from tfpqn.datasets import TrainingBatches
+from tfpqn.models.replicated_model import synchronized_normalization
 
 from .checkpoint import Checkpoint, Schedule
 from .progress import progress_bar, report_epoch, require_finite
+from .replicas import Replicas, SharedBatches
 
-Batches = Callable[[int], tf.data.Dataset]
+Batches = TrainingBatches | Callable[[int], tf.data.Dataset]
 Logs = dict[str, float]
 
 
 def train_by_steps(network: Any, batches: Batches, schedule: Schedule) -> list[Logs]:
     """Train with `tf.GradientTape`, with checkpoints between the steps too; see `fit`."""
-    _build(network, batches(0).element_spec)
+    replicas = Replicas(network.distribute_strategy)
     epochs, steps_per_epoch = schedule.epochs, schedule.steps_per_epoch
+    num_steps = epochs * steps_per_epoch
+    with replicas.strategy.scope():
+        _build(network, replicas.open(batches, 0, num_steps).dataset.element_spec)
+        checkpoint = Checkpoint(
+            network, schedule.checkpoint_dir, within_epochs=True, writes=replicas.is_chief
+        )
     every = schedule.checkpoint_every
-    checkpoint = Checkpoint(network, schedule.checkpoint_dir, within_epochs=True)
     step, history = checkpoint.restore()
-    stream = iter(batches(step))
+    replicas.require_same_step(step)
     epoch_logs = _EpochLogs()
     hooks = keras.callbacks.CallbackList([*schedule.callbacks, epoch_logs], model=network)
-    train_step = tf.function(lambda: _train_step(network, next(stream)))
+    train_step = _make_step(network, replicas, replicas.open(batches, step, num_steps))
     network.stop_training = False
     hooks.on_train_begin()
-    with progress_bar(schedule.progress) as bar, _summary_writer(schedule.log_dir) as writer:
-        while step < epochs * steps_per_epoch and not network.stop_training:
+    with (
+        progress_bar(schedule.progress and replicas.is_chief) as bar,
+        _summary_writer(schedule.log_dir if replicas.is_chief else None) as writer,
+        synchronized_normalization(network),
+    ):
+        while step < num_steps and not network.stop_training:
             epoch, first = divmod(step, steps_per_epoch)
             if not first:
                 network.reset_metrics()
             started = time.monotonic()
             hooks.on_epoch_begin(epoch)
             title = f"epoch {epoch + 1}/{epochs}"
-            for position in _track(bar, title, first, steps_per_epoch, network):
+            task = bar.add_task(title, total=steps_per_epoch, completed=first)
+            for position in range(first, steps_per_epoch):
                 # An epoch's last step is checkpointed below, after the callbacks have had it.
                 if every and position > first and position % every == 0:
                     checkpoint.save(step, history)
@@ -48,6 +61,10 @@ def train_by_steps(network: Any, batches: Batches, schedule: Schedule) -> list[L
                 logs = train_step()
                 hooks.on_train_batch_end(position, logs)
                 step += 1
+                loss = float(logs["loss"])
+                # Before the next checkpoint: it must hold nothing that a restart cannot go on from.
+                require_finite(loss, title)
+                bar.update(task, completed=position + 1, description=f"{title}  loss {loss:.4f}")
             hooks.on_epoch_end(epoch, _summarize(network, logs))
             seconds = time.monotonic() - started
             summary = {"epoch": epoch + 1, **epoch_logs.last, "seconds": seconds}
@@ -59,20 +76,6 @@ def train_by_steps(network: Any, batches: Batches, schedule: Schedule) -> list[L
     return history
 
 
-def _track(
-    bar: rich.progress.Progress, title: str, first: int, steps: int, network: Any
-) -> Iterator[int]:
-    """Yield the positions of an epoch's steps from `first` on and show how far it is."""
-    task = bar.add_task(title, total=steps, completed=first)
-    loss_tracker = _loss_tracker(network)
-    for position in range(first, steps):
-        yield position
-        loss = float(loss_tracker.result())
-        # Before the next checkpoint: it must hold nothing that a restart cannot go on from.
-        require_finite(loss, title)
-        bar.update(task, completed=position + 1, description=f"{title}  loss {loss:.4f}")
-
-
 class _EpochLogs(keras.callbacks.Callback):
     """Keeps an epoch's logs with what the callbacks before it have added to them."""
 
@@ -82,7 +85,24 @@ class _EpochLogs(keras.callbacks.Callback):
         self.last = dict(logs or {})
 
 
-def _train_step(network: Any, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+def _make_step(
+    network: Any, replicas: Replicas, batches: SharedBatches
+) -> Callable[[], dict[str, tf.Tensor]]:
+    """What takes the next batch, trains on it, and gives the metrics of the epoch so far."""
+    stream = iter(batches.dataset)
+
+    def train_replica(batch: tuple[tf.Tensor, ...]) -> None:
+        _train_step(network, batches.take_own(batch), replicas.count)
+
+    @tf.function
+    def train_step() -> dict[str, tf.Tensor]:
+        replicas.strategy.run(train_replica, args=(next(stream),))
+        return network.get_metrics_result()
+
+    return train_step
+
+
+def _train_step(network: Any, batch: tuple[tf.Tensor, ...], num_replicas: int) -> None:
     images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
     with tf.GradientTape() as tape:
         outputs = network(images, training=True)
@@ -90,8 +110,9 @@ def _train_step(network: Any, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tens
         scaled_loss = network.optimizer.scale_loss(loss)
     variables = [variable.value for variable in network.trainable_variables]
     network.optimizer.apply(tape.gradient(scaled_loss, variables), network.trainable_variables)
-    _loss_tracker(network).update_state(loss, sample_weight=tf.shape(images)[0])
-    return network.compute_metrics(images, labels, outputs, weights)
+    # A replica's loss is its share in the sum over all.
+    _loss_tracker(network).update_state(loss * num_replicas, sample_weight=tf.shape(images)[0])
+    network.compute_metrics(images, labels, outputs, weights)
 
 
 def _loss_tracker(network: Any) -> Any:
@@ -133,5 +154,7 @@ def _build(network: Any, batch_spec: Any) -> None:
         network.compute_loss(images, labels, outputs, weights, training=False)
         network.compute_metrics(images, labels, outputs, weights)
 
-    # Traced, not run: building must not count in the metrics.
-    trace.get_concrete_function(images, labels, weights)
+    # Traced, not run: building must not count in the metrics, of which a scope of several replicas
+    # lets only a replica count.
+    with keras.StatelessScope():
+        trace.get_concrete_function(images, labels, weights)

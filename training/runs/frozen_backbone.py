@@ -60,17 +60,18 @@ class FrozenBackbone:
     def _features(self, images: ImageSet) -> VectorSet:
         """Features of a set: those in the run's folder, or computed and kept there."""
         path = self.run.folder / "features" / f"{self._key(images)}.npz"
-        if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            vectors, rows = self._compute(images)
-            content = io.BytesIO()
-            np.savez(content, vectors=vectors, rows=rows)
-            write_file_atomically(path, content.getvalue())
-        arrays = read_npz(path, ["vectors", "rows"])
+        if path.is_file():
+            arrays = read_npz(path, ["vectors", "rows"])
+        else:
+            arrays = self._compute(images)
+            if self.run.writes:
+                content = io.BytesIO()
+                np.savez(content, **arrays)
+                write_file_atomically(path, content.getvalue())
         part = images.subset(arrays["rows"])
         return VectorSet(arrays["vectors"], part.labels, part.ids, part.label_names)
 
-    def _compute(self, images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+    def _compute(self, images: ImageSet) -> dict[str, np.ndarray]:
         """Features `[images, num_features]` of those that can be read, and their rows."""
         if self._network is None:
             config, num_labels = self.run.config, len(images.label_names) or 1
@@ -83,7 +84,7 @@ class FrozenBackbone:
                 vectors.append(_pool(self._network.backbone.predict_on_batch(batch.images)))
                 rows.append(batch.positions)
                 show("Features", done := done + len(batch.positions), len(images))
-        return np.concatenate(vectors), np.concatenate(rows)
+        return {"vectors": np.concatenate(vectors), "rows": np.concatenate(rows)}
 
     def _key(self, images: ImageSet) -> str:
         """Digest of all that features depend on: backbone, weights, size of images, and files."""

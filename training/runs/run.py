@@ -37,10 +37,12 @@ class Run:
     Attributes:
         folder: The run's folder.
         config: Its settings.
+        writes: Whether this process writes to the folder: of those that train a run together, one.
     """
 
     folder: Path
     config: RunConfig
+    writes: bool = True
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -62,7 +64,7 @@ class Run:
             return cls(Path(folder), settings_from_json(content))
 
     @classmethod
-    def start(cls, folder: str | Path, config: RunConfig) -> Run:
+    def start(cls, folder: str | Path, config: RunConfig, *, writes: bool = True) -> Run:
         """Begin a run, go on with the one that the folder holds, or give it more epochs.
 
         A run without a checkpoint binds nothing: new settings take its place. One that has ended
@@ -78,11 +80,11 @@ class Run:
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"The run folder must be a folder. Received: {str(folder)!r}")
-        run = cls(folder, config)
+        run = cls(folder, config, writes)
         former = run.former
         if former is not None:
             config = with_earlier_epochs(config.open_as(former), former, run.read_history)
-            run = cls(folder, config)
+            run = cls(folder, config, writes)
         if run.is_trained and config == former:
             return run
         with run.lock():
@@ -93,14 +95,19 @@ class Run:
         """The run with what its settings leave open: as its folder has it, or chosen for items."""
         former = self.former
         config = self.config if former is None else self.config.open_as(former)
-        return Run(self.folder, config.for_items(items))
+        return dataclasses.replace(self, config=config.for_items(items))
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Keeps all others from training the run; a BlockingIOError where another does."""
+        """Keeps all others from training the run; a BlockingIOError where another does.
+
+        It is had by the process that writes.
+        """
+        if not self.writes:
+            return contextlib.nullcontext()
         return locks.exclusive(self.folder, "run", inside=True)
 
     def bind(self) -> None:
-        """Enter the settings into the folder; for who holds the lock.
+        """Enter the settings into the folder, if this process writes; for who holds the lock.
 
         Raises:
             ValueError: The folder holds a run with other settings; the message names them.
@@ -109,10 +116,11 @@ class Run:
         behind = former and (*former.optimization.earlier_epochs, former.optimization.epochs)
         is_next = self.config.optimization.earlier_epochs == behind
         if former and is_next and prolongs(self.config, former, self.read_history):
-            self._set_aside(former.num_epochs)
+            if self.writes:
+                self._set_aside(former.num_epochs)
         else:
             self.require_own_settings()
-        if former != self.config:
+        if self.writes and former != self.config:
             write_json(self.folder / "run.json", settings_to_json(self.config), 2)
 
     def require_own_settings(self) -> None:

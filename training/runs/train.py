@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -50,6 +51,7 @@ def train(
     checkpoint_every: int | None = 200,
     evaluate_every: int | None = None,
     progress: bool = True,
+    strategy: Any = None,
 ) -> Any:
     """Train a run to its end, going on from its last checkpoint if it has one.
 
@@ -68,6 +70,8 @@ def train(
             the history; None for none.
         progress: Whether to show on stderr how far it is: by a bar, or where there is no terminal
             by a line an epoch.
+        strategy: A `tf.distribute` strategy whose replicas share each batch, see `fit`; it has no
+            part in the settings, and the run may go on with another. Each worker makes the call.
 
     Returns:
         The trained network, which is also saved in the run's folder; of a run that was trained
@@ -76,8 +80,11 @@ def train(
     Raises:
         BlockingIOError: Another process or thread is training the run.
         ValueError: The data does not fit the settings, the initial run's network is another, the
-            folder meanwhile holds a run of other settings, or the loss became NaN.
+            folder meanwhile holds a run of other settings, the loss became NaN, or replicas have no
+            batches to share.
     """
+    if strategy is not None:
+        run = dataclasses.replace(run, writes=bool(strategy.extended.should_checkpoint))
     if run.is_trained:
         run.for_items(splits.train).require_own_settings()
         run.split_record.find_changes(splits)
@@ -88,11 +95,13 @@ def train(
         run.bind()
         if run.is_trained:
             return run.load_network()
-        remove_leftovers(run.folder)
+        if run.writes:
+            remove_leftovers(run.folder)
         if run.config.data.folder:
             if run.has_begun:
                 run.split_record.find_changes(splits)
-            run.split_record.write(splits)
+            if run.writes:
+                run.split_record.write(splits)
         if run.config.model.freeze_backbone:
             frozen = FrozenBackbone(run, splits, progress)
             splits = frozen.splits(with_queries=evaluate_every is not None)
@@ -104,11 +113,12 @@ def train(
         options = {"checkpoint_every": checkpoint_every, "progress": progress}
         for config in run.config.stages:
             if done < config.num_epochs or config.num_epochs == run.config.num_epochs:
-                stage = _Stage(run, splits, config, evaluate_every, options)
+                stage = _Stage(run, splits, config, evaluate_every, options, strategy)
                 network = stage.train()
         if run.config.model.freeze_backbone:
             network = frozen.complete(network)
-        save_network(network, run.folder / NETWORK_FILE)
+        if run.writes:
+            save_network(network, run.folder / NETWORK_FILE)
     return network
 
 
@@ -120,15 +130,17 @@ class _Stage(NamedTuple):
     config: RunConfig
     evaluate_every: int | None
     options: dict[str, Any]
+    strategy: Any
 
     def train(self) -> Any:
         """The network after all epochs of `config`, from the last checkpoint on."""
         batches = self._batches()
         num_steps = self.config.num_epochs * batches.steps_per_epoch
         labels = self.splits.train.labels
-        network = self.config.build_network(
-            self.splits.train.image_shape, num_steps, _count_classes(labels)
-        )
+        with contextlib.nullcontext() if self.strategy is None else self.strategy.scope():
+            network = self.config.build_network(
+                self.splits.train.image_shape, num_steps, _count_classes(labels)
+            )
         network.quantizer.trainable = not self.config.model.freeze_codebooks
         if not self.run.has_begun:
             self._begin(network)
@@ -139,7 +151,7 @@ class _Stage(NamedTuple):
             return network
         fit(
             network,
-            _batches_from(batches, num_steps),
+            batches,
             epochs=self.config.num_epochs,
             steps_per_epoch=batches.steps_per_epoch,
             checkpoint_dir=self.run.folder / "checkpoints",
@@ -217,13 +229,6 @@ def sample_batches(images: ImageSet, count: int) -> Iterable[np.ndarray]:
     batch_size = images.items_per_batch(size)
     positions = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
     return (batch.images for batch in images.batches(batch_size, positions))
-
-
-def _batches_from(batches: TrainingBatches, num_steps: int) -> Callable[[int], Any]:
-    """From a step to the batches up to `num_steps`, in the form that the backend's loop takes."""
-    if keras.backend.backend() != "tensorflow":
-        return batches.arrays
-    return lambda step: batches.dataset(step, num_steps - step)
 
 
 def chance_loss(config: RunConfig, labels: np.ndarray) -> float:

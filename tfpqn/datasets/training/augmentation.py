@@ -20,6 +20,31 @@ GREY = 128
 LARGEST_ASPECT = 4 / 3
 
 
+class Draws(NamedTuple):
+    """One random number for each item; items of a part of a batch have those of the whole batch.
+
+    Attributes:
+        rng: Source of the numbers.
+        batch_size: Items in the whole batch.
+        rows: Which of them are changed; None for all.
+    """
+
+    rng: np.random.Generator
+    batch_size: int
+    rows: slice | None = None
+
+    def integers(self, low: int, high: int) -> np.ndarray:
+        """int64 `[items]`, from `low` to below `high`."""
+        return self._take(self.rng.integers(low, high, self.batch_size))
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+        """float64 `[items]`."""
+        return self._take(self.rng.uniform(low, high, self.batch_size))
+
+    def _take(self, numbers: np.ndarray) -> np.ndarray:
+        return numbers if self.rows is None else numbers[self.rows]
+
+
 class Augmentation(NamedTuple):
     """The random changes to the items of a batch, in the order of application.
 
@@ -52,18 +77,16 @@ class Augmentation(NamedTuple):
         if not 0 <= self.color_jitter < 1:
             raise ValueError(f"color_jitter must lie in [0, 1). Received: {self.color_jitter}")
 
-    def apply(
-        self, images: np.ndarray, rng: np.random.Generator, mirrors_alike: bool
-    ) -> np.ndarray:
+    def apply(self, images: np.ndarray, draws: Draws, mirrors_alike: bool) -> np.ndarray:
         """The items, changed; all frames of a clip alike."""
-        images = shift_and_flip(images, self.max_shift, rng, mirrors_alike)
-        images = crop(images, self.min_area, rng)
-        images = jitter_colors(images, self.color_jitter, rng)
-        return cut_out(images, self.cutout, rng)
+        images = shift_and_flip(images, self.max_shift, draws, mirrors_alike)
+        images = crop(images, self.min_area, draws)
+        images = jitter_colors(images, self.color_jitter, draws)
+        return cut_out(images, self.cutout, draws)
 
 
 def shift_and_flip(
-    images: np.ndarray, max_shift: int, rng: np.random.Generator, mirrors_alike: bool
+    images: np.ndarray, max_shift: int, draws: Draws, mirrors_alike: bool
 ) -> np.ndarray:
     """Shift each item by up to `max_shift` pixels along both axes and, maybe, mirror half of them.
 
@@ -71,14 +94,12 @@ def shift_and_flip(
     """
     batch_size, *frames, height, width, channels = images.shape
     rows, columns = (
-        _mirror(
-            np.arange(length) + rng.integers(-max_shift, max_shift + 1, (batch_size, 1)), length
-        )
+        _mirror(np.arange(length) + draws.integers(-max_shift, max_shift + 1)[:, None], length)
         for length in (height, width)
     )
     if mirrors_alike:
-        flips = rng.random((batch_size, 1)) < 0.5
-        columns = np.where(flips, columns[:, ::-1], columns)
+        flips = draws.uniform() < 0.5
+        columns = np.where(flips[:, None], columns[:, ::-1], columns)
     pixels = rows[:, :, None] * width + columns[:, None, :]
     # One gather from all pixels of all frames, each of which begins where the last one ended.
     num_frames = math.prod(frames)
@@ -87,7 +108,7 @@ def shift_and_flip(
     return images.reshape(-1, channels).take(places, axis=0).reshape(images.shape)
 
 
-def crop(images: np.ndarray, min_area: float, rng: np.random.Generator) -> np.ndarray:
+def crop(images: np.ndarray, min_area: float, draws: Draws) -> np.ndarray:
     """Cut a random rectangle out of each item and bring it back to the item's size.
 
     Its share of the area is uniform in `min_area .. 1`, the logarithm of its aspect in that of
@@ -95,8 +116,8 @@ def crop(images: np.ndarray, min_area: float, rng: np.random.Generator) -> np.nd
     """
     if min_area == 1:
         return images
-    batch_size, *frames, height, width, _ = images.shape
-    area, aspect, top, left = rng.random((4, batch_size))
+    _, *frames, height, width, _ = images.shape
+    area, aspect, top, left = (draws.uniform() for _ in range(4))
     area = min_area + (1.0 - min_area) * area
     ratio = LARGEST_ASPECT ** (2.0 * aspect - 1.0)
     heights = height * np.minimum(np.sqrt(area / ratio), 1.0)
@@ -126,14 +147,14 @@ def _enlarge(image: np.ndarray, box: tuple[float, ...]) -> np.ndarray:
     return resized[0] if channels == 3 else np.stack(resized, axis=-1)
 
 
-def cut_out(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+def cut_out(images: np.ndarray, side: int, draws: Draws) -> np.ndarray:
     """Paint a square of `side` pixels around a random pixel of each item grey."""
     if not side:
         return images
     batch_size, *frames, height, width, _ = images.shape
     within = []
     for length in (height, width):
-        first = rng.integers(length, size=(batch_size, 1)) - side // 2
+        first = draws.integers(0, length)[:, None] - side // 2
         pixels = np.arange(length)
         within.append((pixels >= first) & (pixels < first + side))
     square = within[0][:, :, None] & within[1][:, None, :]
@@ -143,7 +164,7 @@ def cut_out(images: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarr
     return painted
 
 
-def jitter_colors(images: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+def jitter_colors(images: np.ndarray, strength: float, draws: Draws) -> np.ndarray:
     """Change brightness, contrast and saturation by random factors within `strength` of 1.
 
     Brightness multiplies all pixels; contrast moves them from their mean; saturation moves the
@@ -151,9 +172,11 @@ def jitter_colors(images: np.ndarray, strength: float, rng: np.random.Generator)
     """
     if not strength:
         return images
-    shape = (3, len(images), *(1 for _ in images.shape[1:]))
-    factors = rng.uniform(1.0 - strength, 1.0 + strength, shape).astype(np.float32)
-    brightness, contrast, saturation = factors
+    shape = (-1, *(1 for _ in images.shape[1:]))
+    brightness, contrast, saturation = (
+        draws.uniform(1.0 - strength, 1.0 + strength).astype(np.float32).reshape(shape)
+        for _ in range(3)
+    )
     # What each of the three adds up to: for a pixel, for its grey and for the mean of all.
     mean = images.mean(axis=tuple(range(1, images.ndim)), keepdims=True, dtype=np.float32)
     channels = images.shape[-1]

@@ -11,7 +11,7 @@ import numpy as np
 from tfpqn.datasets.image_set import ImageBatch, ImageSet
 from tfpqn.datasets.lazy_tensorflow import tf
 from tfpqn.datasets.read_ahead import map_ahead
-from tfpqn.datasets.training.augmentation import Augmentation
+from tfpqn.datasets.training.augmentation import Augmentation, Draws
 from tfpqn.datasets.training.balanced_order import BalancedOrder
 from tfpqn.ops import number_labels
 
@@ -119,21 +119,39 @@ class TrainingBatches:
             return self._balanced.num_batches
         return len(self.images) * self.views // self.batch_size
 
-    def dataset(self, first_step: int = 0, num_steps: int | None = None) -> tf.data.Dataset:
+    def dataset(
+        self, first_step: int = 0, num_steps: int | None = None, part: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
         """The batches from `first_step` on.
 
         Args:
             first_step: Number of the first batch.
             num_steps: Number of batches; None for no end. A process that ends while Python makes a
                 batch may wait for it for ever, one that has taken all batches does not.
+            part: Which of so many equal parts of each batch, `(0, 1)` for the whole. Nothing else
+                of it is read. All parts together are the whole, but that each lets its own items
+                stand in for those that cannot be read.
 
         Returns:
             Dataset of `(uint8 [batch_size, height, width, channels], labels [batch_size, ..])`;
             of clips uint8 `[batch_size, num_frames, height, width, channels]`.
+
+        Raises:
+            ValueError: A batch has no such part.
         """
+        number, count = part
+        if not 0 <= number < count or self.batch_size % count:
+            raise ValueError(
+                f"part must be one of equal parts of batch_size={self.batch_size}, counted from 0. "
+                f"Received: part {number} of {count}"
+            )
+        size = self.batch_size // count
+        rows = slice(number * size, (number + 1) * size)
         end = INT64_MAX if num_steps is None else first_step + num_steps
         batches = tf.data.Dataset.range(first_step, end).map(
-            self._make_tensors, num_parallel_calls=NUM_THREADS, deterministic=True
+            lambda step: self._make_tensors(step, rows),
+            num_parallel_calls=NUM_THREADS,
+            deterministic=True,
         )
         return batches.prefetch(tf.data.AUTOTUNE)
 
@@ -144,35 +162,43 @@ class TrainingBatches:
         steps = itertools.islice(itertools.count(first_step), num_steps)
         return map_ahead(self._make_batch, steps, num_ahead=BATCHES_AHEAD, num_threads=NUM_THREADS)
 
-    def _make_tensors(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _make_tensors(self, step: tf.Tensor, rows: slice) -> tuple[tf.Tensor, tf.Tensor]:
         kinds = (self.images.item_dtype, self._labels.dtype)
-        images, labels = tf.numpy_function(self._make_batch, [step], kinds)
-        images = tf.ensure_shape(images, [self.batch_size, *self.images.item_shape])
-        return images, tf.ensure_shape(labels, [self.batch_size, *self._labels.shape[1:]])
+        make = functools.partial(self._make_batch, rows=rows)
+        images, labels = tf.numpy_function(make, [step], kinds)
+        size = rows.stop - rows.start
+        images = tf.ensure_shape(images, [size, *self.images.item_shape])
+        return images, tf.ensure_shape(labels, [size, *self._labels.shape[1:]])
 
-    def _make_batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def _make_batch(
+        self, step: int, rows: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of a batch, or of some of its rows; its random numbers are the same."""
         epoch, place = divmod(step, self.steps_per_epoch)
         seed = self.seed % 2**64
         order = _draw_order(self._balanced or len(self.images), seed, epoch)
         items_per_batch = self.batch_size // self.views
-        rows = order[place * items_per_batch : (place + 1) * items_per_batch].repeat(self.views)
+        positions = order[place * items_per_batch : (place + 1) * items_per_batch]
+        positions = positions.repeat(self.views)
         rng = np.random.default_rng([seed, 1, step])
-        seeds = rng.integers(2**63, size=len(rows)) if self.augment else None
-        images, rows = self._require_whole(self.images.read(rows, seeds))
+        seeds = rng.integers(2**63, size=len(positions))[rows] if self.augment else None
+        images, positions = self._read_whole(positions[rows], seeds)
         if self.augment:
-            images = self._augmentation.apply(images, rng, self.images.mirrors_alike)
-        return images, self._labels[rows]
+            draws = Draws(rng, self.batch_size, rows)
+            images = self._augmentation.apply(images, draws, self.images.mirrors_alike)
+        return images, self._labels[positions]
 
-    def _require_whole(self, batch: ImageBatch) -> ImageBatch:
-        """The batch at its full size, however many of its items could be read."""
-        if len(batch.positions) == self.batch_size:
+    def _read_whole(self, positions: np.ndarray, seeds: np.ndarray | None) -> ImageBatch:
+        """So many items, however many of them can be read."""
+        batch = self.images.read(positions, seeds)
+        if len(batch.positions) == len(positions):
             return batch
         if not len(batch.positions):
             raise ValueError(
                 "A training batch must hold an item that can be read. Received: "
-                f"{self.batch_size} others; the first: {next(iter(self.images.skipped.items()))}"
+                f"{len(positions)} others; the first: {next(iter(self.images.skipped.items()))}"
             )
-        chosen = np.resize(np.arange(len(batch.positions)), self.batch_size)
+        chosen = np.resize(np.arange(len(batch.positions)), len(positions))
         return ImageBatch(batch.images[chosen], batch.positions[chosen])
 
 
