@@ -63,6 +63,7 @@ def fit(
 
     Raises:
         RuntimeError: The network is not compiled.
+        ConnectionError: Another worker has ended before the training.
         ValueError: The loss became NaN or infinite (the last checkpoint is from before it), the
             checkpoint is damaged or another network's, the replicas cannot share a batch equally,
             or workers see different checkpoints.

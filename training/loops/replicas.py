@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -10,6 +11,9 @@ import tensorflow as tf
 from tfpqn.datasets import TrainingBatches
 
 Batch = Any
+
+# How a step fails whose collective operations another worker does not join.
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 
 
 class Replicas:
@@ -66,6 +70,23 @@ class Replicas:
     def _ask_each(self, function: Callable[[], Any]) -> Any:
         # TensorFlow warns of replicas that run outside of a graph.
         return tf.function(lambda: self.strategy.run(function))()
+
+    @contextlib.contextmanager
+    def lost_ones_named(self) -> Iterator[None]:
+        """What TensorFlow says of a step that another worker does not take any more, in a sentence.
+
+        Raises:
+            ConnectionError: A worker has ended before the training.
+        """
+        try:
+            yield
+        except LOST as error:
+            if self.count == self._num_local:
+                raise
+            raise ConnectionError(
+                "All workers must take part until the end: start all of them again, and they go on "
+                f"from the last checkpoint. Received: {type(error).__name__}, one was lost"
+            ) from error
 
     def _require_shares(self, batch_size: int | None) -> None:
         if self.count > 1 and (batch_size is None or batch_size % self.count):

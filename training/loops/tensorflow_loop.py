@@ -6,9 +6,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
+import rich.progress
 import tensorflow as tf
 
 from tfpqn.datasets import TrainingBatches
@@ -25,55 +26,73 @@ Logs = dict[str, float]
 def train_by_steps(network: Any, batches: Batches, schedule: Schedule) -> list[Logs]:
     """Train with `tf.GradientTape`, with checkpoints between the steps too; see `fit`."""
     replicas = Replicas(network.distribute_strategy)
-    epochs, steps_per_epoch = schedule.epochs, schedule.steps_per_epoch
-    num_steps = epochs * steps_per_epoch
+    num_steps = schedule.epochs * schedule.steps_per_epoch
     with replicas.strategy.scope():
         _build(network, replicas.open(batches, 0, num_steps).dataset.element_spec)
         checkpoint = Checkpoint(
             network, schedule.checkpoint_dir, within_epochs=True, writes=replicas.is_chief
         )
-    every = schedule.checkpoint_every
     step, history = checkpoint.restore()
     replicas.require_same_step(step)
+    train_step = _make_step(network, replicas, replicas.open(batches, step, num_steps))
     epoch_logs = _EpochLogs()
     hooks = keras.callbacks.CallbackList([*schedule.callbacks, epoch_logs], model=network)
-    train_step = _make_step(network, replicas, replicas.open(batches, step, num_steps))
     network.stop_training = False
     hooks.on_train_begin()
     with (
         progress_bar(schedule.progress and replicas.is_chief) as bar,
         _summary_writer(schedule.log_dir if replicas.is_chief else None) as writer,
         synchronized_normalization(network),
+        replicas.lost_ones_named(),
     ):
+        loop = _Loop(network, schedule, checkpoint, train_step, hooks, bar)
         while step < num_steps and not network.stop_training:
-            epoch, first = divmod(step, steps_per_epoch)
-            if not first:
-                network.reset_metrics()
             started = time.monotonic()
-            hooks.on_epoch_begin(epoch)
-            title = f"epoch {epoch + 1}/{epochs}"
-            task = bar.add_task(title, total=steps_per_epoch, completed=first)
-            for position in range(first, steps_per_epoch):
-                # An epoch's last step is checkpointed below, after the callbacks have had it.
-                if every and position > first and position % every == 0:
-                    checkpoint.save(step, history)
-                hooks.on_train_batch_begin(position)
-                logs = train_step()
-                hooks.on_train_batch_end(position, logs)
-                step += 1
-                loss = float(logs["loss"])
-                # Before the next checkpoint: it must hold nothing that a restart cannot go on from.
-                require_finite(loss, title)
-                bar.update(task, completed=position + 1, description=f"{title}  loss {loss:.4f}")
-            hooks.on_epoch_end(epoch, _summarize(network, logs))
+            step = loop.train_epoch(step, history)
             seconds = time.monotonic() - started
-            summary = {"epoch": epoch + 1, **epoch_logs.last, "seconds": seconds}
+            summary = {"epoch": step // schedule.steps_per_epoch, **epoch_logs.last}
+            summary["seconds"] = seconds
             _write_scalars(writer, summary, step)
             history.append(summary)
             checkpoint.save(step, history)
-            report_epoch(bar, summary, epochs)
+            report_epoch(bar, summary, schedule.epochs)
     hooks.on_train_end()
     return history
+
+
+class _Loop(NamedTuple):
+    """What the steps of each epoch need."""
+
+    network: Any
+    schedule: Schedule
+    checkpoint: Checkpoint
+    train_step: Callable[[], dict[str, tf.Tensor]]
+    hooks: keras.callbacks.CallbackList
+    bar: rich.progress.Progress
+
+    def train_epoch(self, step: int, history: list[Logs]) -> int:
+        """Take the steps of an epoch from `step` on; returns the first step of the next."""
+        steps, every = self.schedule.steps_per_epoch, self.schedule.checkpoint_every
+        epoch, first = divmod(step, steps)
+        if not first:
+            self.network.reset_metrics()
+        self.hooks.on_epoch_begin(epoch)
+        title = f"epoch {epoch + 1}/{self.schedule.epochs}"
+        task = self.bar.add_task(title, total=steps, completed=first)
+        for position in range(first, steps):
+            # An epoch's last step is checkpointed after the callbacks have had it.
+            if every and position > first and position % every == 0:
+                self.checkpoint.save(epoch * steps + position, history)
+            self.hooks.on_train_batch_begin(position)
+            logs = self.train_step()
+            self.hooks.on_train_batch_end(position, logs)
+            loss = float(logs["loss"])
+            # Before the next checkpoint: it must hold nothing that a restart cannot go on from.
+            require_finite(loss, title)
+            description = f"{title}  loss {loss:.4f}"
+            self.bar.update(task, completed=position + 1, description=description)
+        self.hooks.on_epoch_end(epoch, _summarize(self.network, logs))
+        return (epoch + 1) * steps
 
 
 class _EpochLogs(keras.callbacks.Callback):
