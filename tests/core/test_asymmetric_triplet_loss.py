@@ -108,6 +108,22 @@ def test_sides_choose_which_forms_are_compared(rng):
         assert_close(losses, asymmetric_triplet_loss(relevance_of(labels), anchors, items))
 
 
+@pytest.mark.parametrize("hardness", [0.0, 3.0])
+def test_some_anchors_among_all_items_have_the_losses_that_they_have_among_all(rng, hardness):
+    labels, pairs = rng.integers(0, 3, size=13), draw_pairs(rng, 13)
+    options = {"hardness": hardness, "margin": 0.1}
+    everything = asymmetric_triplet_loss(relevance_of(labels), pairs[:, 0], pairs[:, 1], **options)
+    for first, last in ((0, 4), (4, 13), (6, 6)):
+        losses = asymmetric_triplet_loss(
+            relevance_of(labels)[first:last],
+            pairs[first:last, 0],
+            pairs[:, 1],
+            first_item=first,
+            **options,
+        )
+        assert_close(losses, everything[first:last])
+
+
 def test_zero_embeddings_and_huge_scales_stay_finite(rng):
     labels, pairs = np.array([0, 0, 1, 1]), draw_pairs(rng, 4)
     pairs[0] = 0.0

@@ -110,6 +110,40 @@ def test_others_of_the_batch_stand_in_for_what_can_no_longer_be_read(folder, ima
         next(batches.arrays())
 
 
+@pytest.mark.parametrize("items", ["images", "clips"])
+def test_parts_of_a_batch_are_together_the_whole_and_nothing_else_is_read(
+    items, request, monkeypatch
+):
+    source = request.getfixturevalue(items)
+    options = {"min_area": 0.5, "cutout": 2, "color_jitter": 0.3, "views": 2}
+    batches = TrainingBatches(source, 12, seed=3, augment=True, **options)
+    whole = take(batches, 3)
+    read = []
+    monkeypatch.setattr(
+        source,
+        "read",
+        lambda positions, seeds: (
+            read.extend(positions),
+            type(source).read(source, positions, seeds),
+        )[1],
+    )
+    parts = [
+        [tuple(map(np.asarray, each)) for each in batches.dataset(0, 3, (number, 3))]
+        for number in range(3)
+    ]
+    assert len(read) == 3 * 12
+    joined = [
+        tuple(map(np.concatenate, zip(*step, strict=True))) for step in zip(*parts, strict=True)
+    ]
+    assert_same(joined, whole)
+
+
+@pytest.mark.parametrize("part", [(0, 5), (3, 3), (-1, 3)])
+def test_a_part_that_a_batch_does_not_have_is_refused(images, part):
+    with pytest.raises(ValueError, match="one of equal parts of batch_size=12, counted from 0"):
+        TrainingBatches(images, 12).dataset(part=part)
+
+
 def flips_and_shifts(image, max_shift):
     """(flip, row, column) of every image that augmentation may give."""
     height, width, _ = image.shape

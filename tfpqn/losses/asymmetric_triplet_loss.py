@@ -156,8 +156,9 @@ def _largest_difference(scores: Tensor, positives: Tensor, negatives: Tensor) ->
 
     Taken off before `exp`, so that nothing overflows.
     """
-    far = ops.max(ops.where(negatives > 0, scores, -np.inf), axis=1)
-    near = ops.min(ops.where(positives > 0, scores, np.inf), axis=1)
+    # Without an initial value Keras refuses a replica that has no anchor.
+    far = ops.max(ops.where(negatives > 0, scores, -np.inf), axis=1, initial=-np.inf)
+    near = ops.min(ops.where(positives > 0, scores, np.inf), axis=1, initial=np.inf)
     largest = ops.where(ops.isfinite(far - near), far - near, 0.0)
     return largest[:, None, None]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+
 def open_strategy(name: str | None) -> Any:
     """A strategy: `mirrored`, over the GPUs of this machine, or `workers`, those of TF_CONFIG.
 

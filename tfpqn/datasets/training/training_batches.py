@@ -170,9 +170,7 @@ class TrainingBatches:
         images = tf.ensure_shape(images, [size, *self.images.item_shape])
         return images, tf.ensure_shape(labels, [size, *self._labels.shape[1:]])
 
-    def _make_batch(
-        self, step: int, rows: slice = slice(None)
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _make_batch(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels of a batch, or of some of its rows; its random numbers are the same."""
         epoch, place = divmod(step, self.steps_per_epoch)
         seed = self.seed % 2**64

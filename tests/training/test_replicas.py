@@ -1,0 +1,226 @@
+"""Laws of several replicas: together they train as one would on the same batches."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import tfpqn
+from tests.training.tiny import arrays_of, make_images, make_network
+from tfpqn.training import Run, RunConfig
+from tfpqn.training.loops.strategies import open_strategy
+
+ROOT = Path(tfpqn.__file__).parent.parent
+# On two devices of one process: laws that name a largest difference.
+EXACT = ("stream", "resumed by two", "file")
+STEPS = ("step softplus", "step sum", "step classifier")
+
+
+@pytest.fixture(scope="module")
+def two_replicas(tmp_path_factory):
+    command = [sys.executable, "-m", "tests.training.two_replicas", tmp_path_factory.mktemp("two")]
+    output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, timeout=600)
+    return json.loads(output.stdout)
+
+
+@pytest.mark.slow
+def test_two_devices_have_the_loss_and_the_gradients_of_one(two_replicas):
+    assert all(two_replicas[name] < 1e-5 for name in STEPS), two_replicas
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one_by_keras_and_by_the_loop(two_replicas):
+    assert two_replicas["fit"] < 1e-4
+    assert two_replicas["loop"] < 1e-4
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_with_another_number_of_devices(two_replicas):
+    assert two_replicas["resumed by one"] < 1e-4
+    assert all(two_replicas[name] == 0.0 for name in EXACT), two_replicas
+
+
+@pytest.mark.slow
+def test_a_network_of_two_devices_answers_once_and_leaves_a_file_for_all_backends(two_replicas):
+    assert two_replicas["predicted"] == len(make_images())
+    assert not any(two_replicas["synchronized"])
+
+
+@pytest.mark.slow
+def test_batches_that_cannot_be_shared_are_refused_by_the_loop_and_weigh_less_by_keras(
+    two_replicas,
+):
+    assert "must be able to share each batch equally" in two_replicas["refusal"]
+    assert two_replicas["finite"]
+
+
+def test_fit_of_keras_refuses_several_processes_and_names_the_loop(monkeypatch):
+    network = make_network()
+    strategy = SimpleNamespace(
+        num_replicas_in_sync=4, extended=SimpleNamespace(worker_devices=("GPU:0", "GPU:1"))
+    )
+    monkeypatch.setattr(type(network), "distribute_strategy", strategy)
+    with pytest.raises(ValueError, match=r"tfpqn\.training\.fit trains on several workers"):
+        network.fit(make_images().images, make_images().labels)
+
+
+def test_workers_need_a_cluster(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match="needs TF_CONFIG"):
+        open_strategy("workers")
+    assert open_strategy(None) is None
+
+
+def test_a_process_that_does_not_write_leaves_the_folder_of_a_run_alone(tmp_path):
+    run = Run.start(tmp_path / "run", RunConfig.of(), writes=False)
+    with run.lock():
+        run.for_items(make_images()).bind()
+    assert not (tmp_path / "run").exists()
+
+
+SETTINGS = "--bits 16 --embedding-dim 16 --batch-size 128 --epochs 2"
+STEPS_OF_SETTINGS = 2 * (1437 // 128)
+
+
+def free_ports(count):
+    holders = [socket.socket() for _ in range(count)]
+    for holder in holders:
+        holder.bind(("127.0.0.1", 0))
+    ports = [holder.getsockname()[1] for holder in holders]
+    for holder in holders:
+        holder.close()
+    return ports
+
+
+def start(folder, cluster=None, index=0):
+    """`tfpqn train` on digits, in one process or as a worker."""
+    command = ["train", "--run-dir", str(folder), *SETTINGS.split(), "--checkpoint-every", "3"]
+    environment = dict(os.environ)
+    if cluster:
+        command += ["--distribute", "workers"]
+        config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        environment["TF_CONFIG"] = json.dumps(config)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tfpqn", *command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_workers(folder):
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    return [start(folder, cluster, index) for index in (0, 1)]
+
+
+def finish(*processes):
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+def checkpointed_step(folder):
+    path = folder / "checkpoints" / "checkpoint.npz"
+    return int(np.load(path)["step"]) if path.is_file() else 0
+
+
+def weights_of(folder):
+    network = Run.open(folder).load_network()
+    return arrays_of([*network.variables, *network.optimizer.variables])
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one") / "run"
+    finish(start(folder))
+    return weights_of(folder)
+
+
+@pytest.mark.slow
+def test_two_workers_train_digits_as_one_process_does(one_process, tmp_path):
+    finish(*start_workers(tmp_path / "run"))
+    for one, two in zip(one_process, weights_of(tmp_path / "run"), strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-4)
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert left == ["checkpoints", "logs", "network.keras", "run.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_workers_go_on_after_one_was_killed_within_an_epoch(one_process, tmp_path, victim):
+    folder = tmp_path / "run"
+    workers = start_workers(folder)
+    while checkpointed_step(folder) < 3 and workers[victim].poll() is None:
+        time.sleep(0.002)
+    workers[victim].send_signal(signal.SIGKILL)
+    assert workers[victim].wait(60) == -signal.SIGKILL
+    _, errors = workers[1 - victim].communicate(timeout=300)
+    assert workers[1 - victim].returncode == 2
+    assert "All workers must take part until the end" in errors.splitlines()[-1]
+    assert 3 <= checkpointed_step(folder) < STEPS_OF_SETTINGS
+    finish(*start_workers(folder))
+    for one, two in zip(one_process, weights_of(folder), strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_workers_that_see_different_folders_are_refused(tmp_path):
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    finish(start(tmp_path / "first"))
+    (tmp_path / "first" / "network.keras").unlink()
+    workers = [start(tmp_path / name, cluster, i) for i, name in enumerate(["first", "second"])]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=300)
+        assert worker.returncode == 2
+        assert "All workers must see the same checkpoint_dir" in errors
+    shutil.rmtree(tmp_path / "first")
+
+
+ON_JAX = """
+    import keras
+    import numpy as np
+
+    from tests.training.tiny import arrays_of, compiled_network, make_backbone
+    from tests.training.tiny import make_batches
+    from tfpqn.layers import ProductQuantization
+    from tfpqn.training import fit
+
+    def train(distribution):
+        keras.distribution.set_distribution(distribution)
+        keras.utils.set_random_seed(7)
+        options = {"embedding_dim": 16, "center_embeddings": False}
+        network = compiled_network(make_backbone(), ProductQuantization(4, 16), **options)
+        schedule = {"epochs": 2, "steps_per_epoch": 4, "progress": False}
+        history = fit(network, make_batches(augment=True), **schedule)
+        return [*arrays_of(network.variables), np.array([epoch["loss"] for epoch in history])]
+
+    both = train(None), train(keras.distribution.DataParallel())
+    print(max(float(np.abs(x - y).max()) for x, y in zip(*both, strict=True)))
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one_on_jax():
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    command = [sys.executable, "-c", textwrap.dedent(ON_JAX)]
+    output = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, timeout=600
+    )
+    assert float(output.stdout) < 1e-5
