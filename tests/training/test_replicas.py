@@ -165,9 +165,9 @@ def test_workers_go_on_after_one_was_killed_within_an_epoch(one_process, tmp_pat
     while checkpointed_step(folder) < 3 and workers[victim].poll() is None:
         time.sleep(0.002)
     workers[victim].send_signal(signal.SIGKILL)
-    assert workers[victim].wait(60) == -signal.SIGKILL
-    _, errors = workers[1 - victim].communicate(timeout=300)
-    assert workers[1 - victim].returncode == 2
+    errors = [worker.communicate(timeout=300)[1] for worker in workers][1 - victim]
+    assert workers[victim].returncode == -signal.SIGKILL
+    assert workers[1 - victim].returncode == 2, errors
     assert "All workers must take part until the end" in errors.splitlines()[-1]
     assert 3 <= checkpointed_step(folder) < STEPS_OF_SETTINGS
     finish(*start_workers(folder))

@@ -42,8 +42,8 @@ class Replicas:
         """
         if not isinstance(batches, TrainingBatches):
             dataset = batches(step)
-            (size, *_), *_ = (spec.shape for spec in tf.nest.flatten(dataset.element_spec))
-            self._require_shares(size)
+            if self.count > 1:
+                self._require_shares(tf.nest.flatten(dataset.element_spec)[0].shape[0])
             return SharedBatches(dataset, 0, self.count)
         self._require_shares(batches.batch_size)
         # A worker reads nothing but its own rows.
@@ -89,7 +89,7 @@ class Replicas:
             ) from error
 
     def _require_shares(self, batch_size: int | None) -> None:
-        if self.count > 1 and (batch_size is None or batch_size % self.count):
+        if batch_size is None or batch_size % self.count:
             raise ValueError(
                 f"{self.count} replicas must be able to share each batch equally. Received: "
                 f"batches of {batch_size or 'an unknown number of'} items"
@@ -102,21 +102,21 @@ class SharedBatches(NamedTuple):
     Attributes:
         dataset: Batches with the rows of these replicas, one replica after another.
         first: Number of the first replica.
-        count: How many they are.
+        num_replicas: How many they are.
     """
 
     dataset: tf.data.Dataset
     first: int
-    count: int
+    num_replicas: int
 
     def take_own(self, batch: Batch) -> Batch:
         """The rows of the replica that asks."""
-        if self.count == 1:
+        if self.num_replicas == 1:
             return batch
         place = _replica_number() - self.first
 
         def take(rows: tf.Tensor) -> tf.Tensor:
-            size = rows.shape[0] // self.count
+            size = rows.shape[0] // self.num_replicas
             own = rows[place * size : (place + 1) * size]
             return tf.ensure_shape(own, [size, *rows.shape[1:]])
 

@@ -66,7 +66,7 @@ class FrozenBackbone:
             arrays = self._compute(images)
             if self.run.writes:
                 content = io.BytesIO()
-                np.savez(content, **arrays)
+                np.savez(content, vectors=arrays["vectors"], rows=arrays["rows"])
                 write_file_atomically(path, content.getvalue())
         part = images.subset(arrays["rows"])
         return VectorSet(arrays["vectors"], part.labels, part.ids, part.label_names)

@@ -80,8 +80,8 @@ def train(
     Raises:
         BlockingIOError: Another process or thread is training the run.
         ValueError: The data does not fit the settings, the initial run's network is another, the
-            folder meanwhile holds a run of other settings, the loss became NaN, or replicas have no
-            batches to share.
+            folder meanwhile holds a run of other settings, the loss became NaN, or replicas cannot
+            share a batch equally.
     """
     if strategy is not None:
         run = dataclasses.replace(run, writes=bool(strategy.extended.should_checkpoint))
