@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -120,9 +119,10 @@ def start(folder, cluster=None, index=0):
     )
 
 
-def start_workers(folder):
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    return [start(folder, cluster, index) for index in (0, 1)]
+def start_workers(*folders):
+    """One worker for each run's folder."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(len(folders))]}
+    return [start(folder, cluster, index) for index, folder in enumerate(folders)]
 
 
 def finish(*processes):
@@ -150,7 +150,7 @@ def one_process(tmp_path_factory):
 
 @pytest.mark.slow
 def test_two_workers_train_digits_as_one_process_does(one_process, tmp_path):
-    finish(*start_workers(tmp_path / "run"))
+    finish(*start_workers(tmp_path / "run", tmp_path / "run"))
     for one, two in zip(one_process, weights_of(tmp_path / "run"), strict=True):
         np.testing.assert_allclose(two, one, atol=1e-4)
     left = sorted(path.name for path in (tmp_path / "run").iterdir())
@@ -161,7 +161,7 @@ def test_two_workers_train_digits_as_one_process_does(one_process, tmp_path):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_workers_go_on_after_one_was_killed_within_an_epoch(one_process, tmp_path, victim):
     folder = tmp_path / "run"
-    workers = start_workers(folder)
+    workers = start_workers(folder, folder)
     while checkpointed_step(folder) < 3 and workers[victim].poll() is None:
         time.sleep(0.002)
     workers[victim].send_signal(signal.SIGKILL)
@@ -170,22 +170,19 @@ def test_workers_go_on_after_one_was_killed_within_an_epoch(one_process, tmp_pat
     assert workers[1 - victim].returncode == 2, errors
     assert "All workers must take part until the end" in errors.splitlines()[-1]
     assert 3 <= checkpointed_step(folder) < STEPS_OF_SETTINGS
-    finish(*start_workers(folder))
+    finish(*start_workers(folder, folder))
     for one, two in zip(one_process, weights_of(folder), strict=True):
         np.testing.assert_allclose(two, one, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_workers_that_see_different_folders_are_refused(tmp_path):
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     finish(start(tmp_path / "first"))
     (tmp_path / "first" / "network.keras").unlink()
-    workers = [start(tmp_path / name, cluster, i) for i, name in enumerate(["first", "second"])]
-    for worker in workers:
-        _, errors = worker.communicate(timeout=300)
+    workers = start_workers(tmp_path / "first", tmp_path / "second")
+    for worker, (_, errors) in [(each, each.communicate(timeout=300)) for each in workers]:
         assert worker.returncode == 2
         assert "All workers must see the same checkpoint_dir" in errors
-    shutil.rmtree(tmp_path / "first")
 
 
 ON_JAX = """

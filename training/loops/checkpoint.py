@@ -87,6 +87,12 @@ class Checkpoint:
         write_file_atomically(self._directory / CHECKPOINT_FILE, content.getvalue())
         write_json(self._directory / "history.json", history)
 
+    def read_step(self) -> int:
+        """The step that `restore` goes on from; 0 where there is no checkpoint."""
+        if self._directory is None or not (self._directory / CHECKPOINT_FILE).is_file():
+            return 0
+        return int(_read(self._directory / CHECKPOINT_FILE, ["step"])["step"])
+
     def restore(self) -> tuple[int, list[dict[str, float]]]:
         """Give the variables the values of the checkpoint, if there is one.
 

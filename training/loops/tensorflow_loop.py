@@ -32,8 +32,9 @@ def train_by_steps(network: Any, batches: Batches, schedule: Schedule) -> list[L
         checkpoint = Checkpoint(
             network, schedule.checkpoint_dir, within_epochs=True, writes=replicas.is_chief
         )
+    # Before any restores: where metrics are given values, all take part.
+    replicas.require_same_step(checkpoint.read_step())
     step, history = checkpoint.restore()
-    replicas.require_same_step(step)
     train_step = _make_step(network, replicas, replicas.open(batches, step, num_steps))
     epoch_logs = _EpochLogs()
     hooks = keras.callbacks.CallbackList([*schedule.callbacks, epoch_logs], model=network)
