@@ -14,6 +14,7 @@ FOLDER_OF = {"tfpqn": "tfpqn", "tfpqn.export": "export", "tfpqn.training": "trai
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 BENCHMARK = ["faiss-cpu>=1.8", "matplotlib>=3.8"]  # benchmarks/ and research/
+BEAM = ["apache-beam>=2.77"]  # tfpqn encode
 VIDEO = ["av>=14"]  # whose frames carry the matrix that turns them upright
 HUB = ["keras-hub>=0.32; python_version >= '3.11'"]  # pretrained backbones
 # Not among what a developer needs: it may bring gigabytes.
@@ -83,6 +84,7 @@ setup(
     ],
     extras_require={
         "test": TEST,
+        "beam": BEAM,
         "benchmark": BENCHMARK,
         "video": VIDEO,
         "hub": HUB,

@@ -111,6 +111,12 @@ def test_a_stopped_command_says_so_and_how_to_go_on(monkeypatch, capsys, number,
     assert error == f"tfpqn: stopped by {number.name}\n"
 
 
+def test_a_stopped_job_goes_on_with_its_missing_parts(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tfpqn", "encode", "--images", "my photos"])
+    sentence = entry_point._describe_stop(signal.SIGTERM)
+    assert sentence.endswith("with the parts that are missing: tfpqn encode --images 'my photos'")
+
+
 def test_help_does_not_stand_on_docstrings_which_python_can_be_told_to_drop():
     without = [command for command in app.registered_commands if not command.help]
     assert not without and app.info.help

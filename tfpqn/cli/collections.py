@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,78 @@ if TYPE_CHECKING:
     from tfpqn.index import Growth, Manifest
 
 IndexFolder = Annotated[Path, typer.Option(help="Folder of the index.")]
+
+
+def encode(
+    run_dir: RunDir,
+    output: Annotated[Path, typer.Option(help="Folder of the index to write.")],
+    images: ImagesFolder = None,
+    videos: VideosFolder = None,
+    vectors: VectorsFile = None,
+    tfrecords: Annotated[
+        str | None, typer.Option(help="Pattern of TFRecord files of images: 'gs://bucket/*'.")
+    ] = None,
+    parquet: Annotated[
+        str | None, typer.Option(help="Pattern of Parquet files of images, in a column `image`.")
+    ] = None,
+    labels: LabelsTable = None,
+    num_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames taken of each clip: as in training.")
+    ] = None,
+    staging: Annotated[
+        str | None,
+        typer.Option(help="Folder of the job, which all workers see: OUTPUT.staging."),
+    ] = None,
+    runner: Annotated[
+        str, typer.Option(help="Beam's runner: DirectRunner, FlinkRunner, ..")
+    ] = "DirectRunner",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images coded at once.")] = 256,
+    rows_per_part: Annotated[int, typer.Option(min=1, help="Most items in one file.")] = 65_536,
+    overwrite: Annotated[bool, typer.Option(help="Replace an index at --output.")] = False,
+    pipeline_options: Annotated[
+        list[str] | None, typer.Argument(help="Options of the runner, after a lone --.")
+    ] = None,
+) -> None:
+    beam = _import_beam()
+    from tfpqn.index.code_index_writer import require_only_index
+    from tfpqn.training import Run
+
+    if output.exists() and not overwrite:
+        raise FileExistsError(
+            "The output folder must not exist yet, unless --overwrite is given. "
+            f"Received: {str(output)!r}"
+        )
+    require_only_index(output)
+    options = pipeline_options or []
+    if options and not options[0].startswith("--"):
+        raise ValueError(
+            f"After a lone -- there must be options of the runner. Received: {options[0]!r}"
+        )
+    job = beam.prepare_job(
+        Run.open(run_dir),
+        staging or f"{output}.staging",
+        images=images,
+        videos=videos,
+        vectors=vectors,
+        tfrecords=tfrecords,
+        parquet=parquet,
+        labels=labels,
+        num_frames=num_frames,
+        batch_size=batch_size,
+        rows_per_part=rows_per_part,
+    )
+    _show_parts()
+    counters = beam.run_pipeline(job, runner, options)
+    summary = beam.finish_job(job, output, overwrite=overwrite)
+    if summary.num_broken:
+        number = counted(summary.num_broken, "broken items")
+        error_console.print(f"Left out {number}, listed in {summary.broken_file}")
+    found = counters.get("parts_found", 0)
+    before = f", {found:,} of them from before" if found else ""
+    console.print(
+        f"{counted(summary.num_items, 'items')} coded, in "
+        f"{counted(summary.num_parts, 'parts')}{before}. The index is in {output}"
+    )
 
 
 def index(
@@ -108,6 +181,37 @@ def compact(
         f"{counted(after.num_items, 'items')}: {_describe_size(before)} became "
         f"{_describe_size(after)}"
     )
+
+
+class _ShownRecords(logging.Handler):
+    """Prints on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error_console.print(record.getMessage())
+
+
+def _show_parts() -> None:
+    """Let workers in this process say which part is done."""
+    logger = logging.getLogger("tfpqn.beam")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_ShownRecords()]
+    logger.propagate = False  # Beam gives the root a handler of its own.
+
+
+def _import_beam() -> Any:
+    """The room `tfpqn.beam`; without what Beam says of extras that nobody asked for, and with
+    errors of the work as one line rather than as a traceback besides."""
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    logging.disable(logging.WARNING)
+    try:
+        from tfpqn import beam
+    except ImportError as error:
+        raise ImportError(
+            f"Coding with Beam needs apache-beam: pip install 'tfpqn[beam]'. Received: {error}"
+        ) from error
+    finally:
+        logging.disable(logging.NOTSET)
+    return beam
 
 
 def _add(network: Any, collection: ImageSet, output: Path, **options: Any) -> Growth:

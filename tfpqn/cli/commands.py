@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tfpqn import __version__
-from tfpqn.cli.collections import compact, index, remove
+from tfpqn.cli.collections import compact, encode, index, remove
 from tfpqn.cli.exporting import export, verify
 from tfpqn.cli.measuring import calibrate, compat, evaluate
 from tfpqn.cli.query import query
@@ -69,6 +69,7 @@ for command, text in (
         index,
         "Code a collection: the run's own database, a protocol's, or other images, clips, vectors.",
     ),
+    (encode, "Code a collection with Apache Beam, on one machine or on many."),
     (evaluate, "Rank the database for each query; print the figures and write metrics.json."),
     (export, "Write network and index as one SavedModel for TensorFlow Serving."),
     (

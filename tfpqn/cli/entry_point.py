@@ -20,8 +20,12 @@ from tfpqn._command_line import import_keras_quietly, printable
 from tfpqn.cli.commands import app
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Started again, these go on from their last checkpoint.
-RESUMABLE = ("train", "demo")
+# Started again, these go on where they stopped.
+RESUMABLE = {
+    "train": "from the last checkpoint, if there is one",
+    "demo": "from the last checkpoint, if there is one",
+    "encode": "with the parts that are missing",
+}
 # Asks a server, for which Keras need not be imported.
 WITHOUT_KERAS = "query"
 
@@ -107,9 +111,7 @@ def _describe_stop(number: signal.Signals) -> str:
         is_script = Path(sys.argv[0]).stem == "tfpqn"
         program = ["tfpqn"] if is_script else [sys.executable, "-m", "tfpqn"]
         command = shlex.join([*program, *sys.argv[1:]])
-        sentence += (
-            f"; the same command goes on from the last checkpoint, if there is one: {command}"
-        )
+        sentence += f"; the same command goes on {RESUMABLE[sys.argv[1]]}: {command}"
     return sentence
 
 

@@ -67,8 +67,8 @@ def build_index(
     network.require_item_shape(images.item_shape)
     require_unique(to_ids(images.ids))
     with CodeIndexWriter(path, network_layout(network), overwrite=overwrite) as writer:
-        for codes, rows in _code_batches(network, images, batch_size, progress):
-            writer.append(codes, images.ids[rows], _metadata(images, rows))
+        for codes, rows in code_batches(network, images, batch_size, progress):
+            writer.append(codes, images.ids[rows], metadata_of(images, rows))
     return writer.num_items
 
 
@@ -104,9 +104,9 @@ def add_to_index(
         manifest.layout.require(layout)
         network.require_item_shape(items.item_shape)
         require_unique(to_ids(items.ids, manifest.id_type))
-        batches = list(_code_batches(network, items, batch_size, progress))
+        batches = list(code_batches(network, items, batch_size, progress))
         codes, rows = map(np.concatenate, zip(*batches, strict=True))
-        metadata = _metadata(items, rows)
+        metadata = metadata_of(items, rows)
         numbered = {"label": "int64", "label_name": "string"}
         if numbered.items() <= manifest.metadata_columns.items() and "label_name" in metadata:
             metadata["label"] = _known_labels(Path(path), manifest, metadata)
@@ -114,10 +114,18 @@ def add_to_index(
         return write_update(manifest, writer, added)
 
 
-def _code_batches(
-    network: Any, images: Any, batch_size: int, progress: Callable[[int], None] | None
+def code_batches(
+    network: Any,
+    images: Any,
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+    *,
+    may_be_none: bool = False,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the codes of each batch, and the rows of the set that they are of."""
+    """Yields the codes of each batch, and the rows of the set that they are of.
+
+    A ValueError says that no item could be read, unless there may be none.
+    """
     num_done = 0
     for batch in images.batches(images.items_per_batch(batch_size)):
         outputs = network.predict_on_batch(batch.images)
@@ -129,14 +137,15 @@ def _code_batches(
         num_done += len(batch.positions)
         if progress is not None:
             progress(num_done)
-    if not num_done:
+    if not num_done and not may_be_none:
         raise ValueError(
             "The collection must hold at least one readable image. "
             f"Received: {len(images)} images, none readable"
         )
 
 
-def _metadata(images: Any, rows: np.ndarray) -> dict[str, Any]:
+def metadata_of(images: Any, rows: np.ndarray) -> dict[str, Any]:
+    """The metadata columns that an index keeps of these rows of a set."""
     labels = images.labels[rows]
     others = {name: values[rows] for name, values in images.metadata.items()}
     if labels.ndim != 1:

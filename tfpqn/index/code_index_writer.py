@@ -85,7 +85,7 @@ class CodeIndexWriter:
     def _writing(self) -> Iterator[CodeIndexWriter]:
         with exclusive(self.path, "index"):
             if self.overwrite:
-                _require_only_index(self.path)
+                require_only_index(self.path)
             with atomic_directory(self.path, overwrite=self.overwrite) as self._folder:
                 try:
                     yield self
@@ -151,23 +151,7 @@ class CodeIndexWriter:
     def _write_part(self, folder: Path) -> None:
         """Write the first of the rows that wait; none is lost if it fails."""
         table = self._waiting.slice(0, self.rows_per_part)
-        path = _unnamed(folder, len(self._parts))
-        # Ids and codes differ from item to item: a dictionary of them would be lost work.
-        leaves = [
-            f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
-            for field in list(table.schema)[2:]
-        ]
-        options = {"compression": "zstd", "use_dictionary": leaves}
-        pq.write_table(table, path, row_group_size=_ROWS_PER_GROUP, **options)
-        ends = pc.min_max(table[ID_COLUMN]).as_py()
-        part = Part(
-            name=path.name,
-            rows=len(table),
-            bytes=path.stat().st_size,
-            sha256=sha256_of_file(path),
-            id_range=(ends["min"], ends["max"]) if len(table) else None,
-        )
-        self._parts.append(part)
+        self._parts.append(write_part(table, _unnamed(folder, len(self._parts))))
         self._waiting = self._waiting.slice(self.rows_per_part)
 
     def _finish(self, folder: Path) -> None:
@@ -186,12 +170,31 @@ class CodeIndexWriter:
         self.manifest.write(folder)
 
 
+def write_part(table: pa.Table, path: Path) -> Part:
+    """Write a table of an index's schema as one Parquet file; the same rows give the same bytes."""
+    # Ids and codes differ from item to item: a dictionary of them would be lost work.
+    leaves = [
+        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+        for field in list(table.schema)[2:]
+    ]
+    options = {"compression": "zstd", "use_dictionary": leaves}
+    pq.write_table(table, path, row_group_size=_ROWS_PER_GROUP, **options)
+    ends = pc.min_max(table[ID_COLUMN]).as_py()
+    return Part(
+        name=path.name,
+        rows=len(table),
+        bytes=path.stat().st_size,
+        sha256=sha256_of_file(path),
+        id_range=(ends["min"], ends["max"]) if len(table) else None,
+    )
+
+
 def _unnamed(folder: Path, number: int) -> Path:
     """Where a part lies until it is known how many there are."""
     return folder / f"{number:05d}.unnamed"
 
 
-def _require_only_index(path: Path) -> None:
+def require_only_index(path: Path) -> None:
     """A slip in the path must not cost a folder of somebody's photographs."""
     for entry in sorted(path.iterdir()) if path.is_dir() else ():
         if not entry.is_file() or _INDEX_FILE.fullmatch(entry.name) is None:

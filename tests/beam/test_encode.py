@@ -1,0 +1,263 @@
+"""Laws of coding with Beam: the index that one process makes, whatever happened on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("apache_beam", reason="needs the extra beam")
+
+from tests.beam.collected import (
+    make_clip_run,
+    make_vector_run,
+    parts_in,
+    write_photos,
+    write_records,
+    write_vectors,
+    write_videos,
+)
+from tests.cli.conftest import run_command, succeed
+from tests.training.tiny import make_images
+from tfpqn.beam import finish_job, prepare_job, run_pipeline
+from tfpqn.index import CodeIndex, build_index
+
+SMALL = {"batch_size": 8, "rows_per_part": 16}
+
+
+def encode(run, output, **options):
+    """Index, summary and counters of a whole job."""
+    job = prepare_job(run, f"{output}.staging", **{**SMALL, **options})
+    counters = run_pipeline(job)
+    summary = finish_job(job, output)
+    assert not Path(f"{output}.staging").exists()
+    CodeIndex.verify(output)
+    return CodeIndex.load(output), summary, counters
+
+
+def build(run, output, **source):
+    """The index that one process makes, and what it could not read."""
+    data = run.choose_data(**source)
+    network = run.load_network()
+    items = data.label(data.open_folder(4, network.image_shape), missing="unlabelled")
+    build_index(network, items, output, batch_size=8)
+    return CodeIndex.load(output), items.skipped
+
+
+def broken_in(path):
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [(line["id"], line["reason"]) for line in lines]
+
+
+def test_parts_hold_what_one_process_codes_and_what_is_broken_is_listed(run, tmp_path):
+    photos = write_photos(tmp_path / "photos", broken=(3, 16, 17, *range(32, 60, 4)))
+    expected, skipped = build(run, tmp_path / "plain", images=photos)
+    index, summary, counters = encode(run, tmp_path / "index", images=photos)
+    assert index.table.equals(expected.table)
+    assert broken_in(summary.broken_file) == sorted(skipped.items())
+    assert summary[:3] == (50, 4, 10)
+    milliseconds = counters.pop("milliseconds")
+    assert counters == {"items": 50, "broken": 10, "batches": 8} and milliseconds > 0
+
+
+@pytest.mark.parametrize("kind", ["vectors", pytest.param("videos", marks=pytest.mark.slow)])
+def test_vectors_and_videos_are_coded_as_one_process_codes_them(tmp_path, kind):
+    if kind == "videos":
+        pytest.importorskip("av")
+        run, path = make_clip_run(tmp_path / "run"), write_videos(tmp_path / "videos")
+    else:
+        run, path = make_vector_run(tmp_path / "run"), write_vectors(tmp_path / "all.parquet")
+    expected, skipped = build(run, tmp_path / "plain", **{kind: path})
+    options = {"num_frames": 4, "rows_per_part": 2} if kind == "videos" else {}
+    index, summary, _ = encode(run, tmp_path / "index", **{kind: path}, **options)
+    assert index.table.equals(expected.table)
+    assert summary.num_broken == len(skipped)
+
+
+def test_a_table_gives_labels_and_items_without_a_row_have_none(run, tmp_path):
+    photos, table = write_photos(tmp_path / "photos", 6), tmp_path / "labels.csv"
+    table.write_text("file,label\nant/000.png,wood\nbee/001.png,wood|stone\n", "utf-8")
+    source = {"images": photos, "labels": table}
+    expected, _ = build(run, tmp_path / "plain", **source)
+    index, *_ = encode(run, tmp_path / "index", **source)
+    assert index.table.equals(expected.table)
+    labels = index.metadata["labels"].to_pylist()
+    assert labels == [["wood"], [], ["stone", "wood"], [], [], []]
+
+
+def test_records_have_their_own_ids_and_labels_and_a_torn_file_gives_what_it_holds(run, tmp_path):
+    images = make_images(30)
+    examples = [
+        {
+            "image/encoded": images.encoded_image(row),
+            "image/class/label": row % 3,
+            "id": b"%d" % row,
+        }
+        for row in range(30)
+    ]
+    del examples[4]["image/encoded"]
+    examples[5]["image/encoded"] = b"no image"
+    shards = {"a.tfrecord": examples[:10], "b.tfrecord": examples[10:20], "c": examples[20:]}
+    folder = write_records(tmp_path / "records", shards)
+    torn = bytearray((folder / "b.tfrecord").read_bytes())
+    torn[-20] ^= 1
+    (folder / "b.tfrecord").write_bytes(torn)
+    index, summary, _ = encode(run, tmp_path / "index", tfrecords=f"{folder}/*.tfrecord")
+    rows = np.array([*range(4), *range(6, 19)])
+    np.testing.assert_array_equal(index.codes, run.load_network().encode(images.images[rows]))
+    assert index.ids.tolist() == [str(row) for row in rows]
+    assert index.metadata["label"].to_pylist() == (rows % 3).tolist()
+    places, reasons = zip(*broken_in(summary.broken_file), strict=True)
+    assert places == ("a.tfrecord:4", "5", "b.tfrecord:9")
+    assert "one image as 'image'" in reasons[0] and "cannot be read from here on" in reasons[2]
+
+
+def test_images_in_parquet_files_are_records_too_and_a_torn_file_is_one_line(run, tmp_path):
+    images = make_images(5)
+    data = [{"bytes": images.encoded_image(row), "path": None} for row in range(4)] + [None]
+    table = pa.table({"image": data, "id": [9, 8, 7, 6, 5], "label": [0, 1, None, 1, 0]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 torn")
+    index, summary, _ = encode(run, tmp_path / "index", parquet=f"{tmp_path}/*.parquet")
+    np.testing.assert_array_equal(index.codes, run.load_network().encode(images.images[:4]))
+    assert index.ids.tolist() == [9, 8, 7, 6]
+    assert index.metadata["label"].to_pylist() == [0, 1, -1, 1]
+    places, reasons = zip(*broken_in(summary.broken_file), strict=True)
+    assert places == ("a.parquet:4", "b.parquet:0") and "from here on" in reasons[1]
+
+
+def test_an_id_in_two_files_is_named_and_records_without_ids_are_numbered(run, tmp_path):
+    image = make_images(1).encoded_image(0)
+    shards = {"a": [{"image": image, "id": 7}, {"image": image, "id": 9}]}
+    shards["b"] = [{"image": image, "id": 8}, {"image": image, "id": 7}]
+    folder = write_records(tmp_path / "records", shards)
+    with pytest.raises(ValueError, match="ids must be unique. Received: the id 7 2 times"):
+        encode(run, tmp_path / "index", tfrecords=f"{folder}/*")
+    write_records(folder, {"a": [{"image": image}], "b": [{"image": image}] * 2})
+    index, *_ = encode(run, tmp_path / "other", tfrecords=f"{folder}/*")
+    assert index.ids.tolist() == ["a:0", "b:0", "b:1"]
+
+
+def test_only_parts_that_are_missing_or_damaged_are_made_again_with_the_same_bytes(run, tmp_path):
+    photos = write_photos(tmp_path / "photos", broken=(3,))
+    staging = tmp_path / "staging"
+    job = prepare_job(run, staging, images=photos, **SMALL)
+    run_pipeline(job)
+    before = parts_in(staging)
+    assert len(before) == 4
+    # As if a crash had left them; and what came since is none of the job's.
+    (staging / "unit-000001.json").unlink()
+    (staging / "unit-000002.parquet").write_bytes(before["unit-000002.parquet"][:-1])
+    write_photos(tmp_path / "photos", 64, broken=(3,))
+    job = prepare_job(run, staging, images=photos, **SMALL)
+    counters = run_pipeline(job)
+    assert (counters["parts_found"], counters["items"]) == (2, 31)
+    assert parts_in(staging) == before
+    assert finish_job(job, tmp_path / "index")[:3] == (59, 4, 1)
+
+
+def test_a_job_of_other_settings_or_with_missing_parts_is_refused(run, tmp_path):
+    photos, staging = write_photos(tmp_path / "photos"), tmp_path / "staging"
+    job = prepare_job(run, staging, images=photos, **SMALL)
+    with pytest.raises(RuntimeError, match="no part of unit 0 in .*run the job again"):
+        finish_job(job, tmp_path / "index")
+    with pytest.raises(ValueError, match="own settings.* Received: rows_per_part=99, not 16"):
+        prepare_job(run, staging, images=photos, batch_size=8, rows_per_part=99)
+    (staging / "job.json").write_text("{}")
+    with pytest.raises(ValueError, match="must be the job of a staging folder"):
+        prepare_job(run, staging, images=photos, **SMALL)
+    for wrong in ({}, {"images": photos, "vectors": photos}):
+        with pytest.raises(ValueError, match="one of images, videos, vectors, tfrecords, parquet"):
+            prepare_job(run, tmp_path / "other", **wrong)
+    with pytest.raises(FileNotFoundError, match="must match files of records"):
+        prepare_job(run, tmp_path / "other", tfrecords=f"{photos}/*.tfrecord")
+
+
+def test_where_nothing_can_be_read_there_is_no_index(run, tmp_path):
+    photos = write_photos(tmp_path / "photos", 3, broken=(0, 1, 2))
+    with pytest.raises(ValueError, match="3 items, none readable, the first 'ant/000.png'"):
+        encode(run, tmp_path / "index", images=photos)
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_staging_folder_may_lie_on_another_file_system(run, tmp_path):
+    from apache_beam.io.localfilesystem import LocalFileSystem
+
+    def local(path):
+        return path.removeprefix("elsewhere://")
+
+    class Elsewhere(LocalFileSystem):
+        """Paths of `elsewhere://` are those of this machine."""
+
+        @classmethod
+        def scheme(cls):
+            return "elsewhere"
+
+        def create(self, path, *args, **options):
+            Path(local(path)).parent.mkdir(exist_ok=True)
+            return super().create(local(path), *args, **options)
+
+        def open(self, path, *args, **options):
+            return super().open(local(path), *args, **options)
+
+        def exists(self, path):
+            return super().exists(local(path))
+
+        def rename(self, sources, targets):
+            return super().rename(list(map(local, sources)), list(map(local, targets)))
+
+        def delete(self, paths):
+            return super().delete(list(map(local, paths)))
+
+    photos = write_photos(tmp_path / "photos", broken=(3,))
+    expected, _ = build(run, tmp_path / "plain", images=photos)
+    job = prepare_job(run, f"elsewhere://{tmp_path}/far", images=photos, **SMALL)
+    run_pipeline(job)
+    finish_job(job, tmp_path / "index")
+    assert CodeIndex.load(tmp_path / "index").table.equals(expected.table)
+    assert not list((tmp_path / "far").iterdir())
+
+
+def test_the_command_says_what_it_made(run, tmp_path):
+    photos = write_photos(tmp_path / "photos", broken=(3,))
+    arguments = ("--run-dir", run.folder, "--images", photos, "--output", tmp_path / "index")
+    result = succeed("encode", *arguments, "--rows-per-part", 32)
+    assert "59 items coded, in 2 parts. The index is in" in " ".join(result.output.split())
+    assert "index.broken.jsonl" in result.error
+    refused = run_command("encode", *arguments)
+    assert refused.status == 2 and "unless --overwrite is given" in refused.error
+    slip = ("--run-dir", run.folder, "--images", photos, "--output", photos, "--overwrite")
+    assert "replaces only the folder of an index" in run_command("encode", *slip).error
+    refused = run_command("encode", *arguments, "--overwrite", "photos")
+    assert "must be options of the runner" in refused.error
+
+
+@pytest.mark.slow
+def test_after_a_kill_nothing_is_lost_or_doubled(run, tmp_path):
+    photos = write_photos(tmp_path / "photos", 6000, broken=range(0, 6000, 100))
+    options = ("--run-dir", run.folder, "--images", photos, "--rows-per-part", 256)
+    succeed("encode", *options, "--output", tmp_path / "whole")
+    command = [sys.executable, "-m", "tfpqn", "encode", *map(str, options)]
+    command += ["--output", str(tmp_path / "index")]
+    process = subprocess.Popen(command)
+    staging = tmp_path / "index.staging"
+    while len(list(staging.glob("unit-*.json"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "index").exists()
+    before = {path: path.stat().st_mtime_ns for path in staging.glob("unit-*.json")}
+    assert 3 <= len(before) < 24
+    result = succeed("encode", *options, "--output", tmp_path / "index")
+    assert f"{len(before)} of them from before" in " ".join(result.output.split())
+    assert parts_in(tmp_path / "index") == parts_in(tmp_path / "whole")
+    lists = [(tmp_path / f"{name}.broken.jsonl").read_bytes() for name in ("index", "whole")]
+    assert lists[0] == lists[1] and len(lists[0].splitlines()) == 60

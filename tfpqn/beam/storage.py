@@ -1,0 +1,90 @@
+"""Files by their paths on any file system that Beam knows: local ones, gs://, s3://, hdfs://."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tfpqn.files.atomic import write_file_atomically
+
+
+def join(folder: str, name: str) -> str:
+    """The path of a file in a folder."""
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def is_local(path: str) -> bool:
+    """Whether the path is one of the operating system's."""
+    return "://" not in path
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file or folder."""
+    return Path(path).exists() if is_local(path) else _file_systems().exists(path)
+
+
+def match(pattern: str) -> list[str]:
+    """The files whose paths match a pattern such as `gs://bucket/items-*.tfrecord`, sorted."""
+    (found,) = _file_systems().match([pattern])
+    return sorted(file.path for file in found.metadata_list)
+
+
+def open_file(path: str) -> BinaryIO:
+    """A file to read and to seek in."""
+    if is_local(path):
+        return open(path, "rb")
+    from apache_beam.io.filesystem import CompressionTypes
+
+    opened: BinaryIO = _file_systems().open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return opened
+
+
+def read(path: str) -> bytes:
+    """All bytes of a file."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def write(path: str, data: bytes) -> None:
+    """Write a file in one step: no reader sees half of it."""
+    if is_local(path):
+        write_file_atomically(path, data)
+        return
+    from apache_beam.io.filesystem import CompressionTypes
+
+    # An object store shows only whole files, but HDFS does not.
+    partial = f"{path}.partial-{secrets.token_hex(4)}"
+    with _file_systems().create(partial, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        file.write(data)
+    _file_systems().rename([partial], [path])
+
+
+def remove(paths: Iterable[str]) -> None:
+    """Remove those of the files that are there."""
+    for path in paths:
+        if is_local(path):
+            Path(path).unlink(missing_ok=True)
+        elif exists(path):
+            _file_systems().delete([path])
+
+
+@contextlib.contextmanager
+def local_copy(path: str) -> Iterator[Path]:
+    """Yields a local file of the same bytes: the file itself where it is local."""
+    if is_local(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="tfpqn-") as folder:
+        copy = Path(folder, Path(path).name)
+        copy.write_bytes(read(path))
+        yield copy
+
+
+def _file_systems() -> Any:
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
