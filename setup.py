@@ -89,7 +89,7 @@ setup(
         "video": VIDEO,
         "hub": HUB,
         "torch": TORCH,
-        "dev": [*TEST, *BENCHMARK, *VIDEO, *DEPLOY, *DEVELOP],
+        "dev": [*TEST, *BEAM, *BENCHMARK, *VIDEO, *DEPLOY, *DEVELOP],
     },
     entry_points={"console_scripts": ["tfpqn = tfpqn.cli:main"]},
     classifiers=[
