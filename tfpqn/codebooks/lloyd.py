@@ -8,6 +8,8 @@ import numpy as np
 
 # Rows whose products with all codewords are in memory at a time.
 ROWS_AT_ONCE = 4096
+# Share of the mean squared error below which a vector is a codeword.
+SMALLEST_ERROR = 1e-6
 
 
 def draw_codewords(vectors: np.ndarray, num_codewords: int, rng: np.random.Generator) -> np.ndarray:
@@ -56,8 +58,8 @@ def improve_codewords(
 ) -> Round:
     """One round of k-means: the means of the vectors that each codeword is nearest to.
 
-    A codeword that is nearest to none moves onto a vector, drawn with a chance in proportion to
-    its squared error.
+    A codeword that is nearest to none moves onto a vector that no codeword equals, each with the
+    same chance: drawn by their errors, the vectors far from all others would have most codewords.
     """
     codes = assign_nearest(vectors, codewords)
     counts = np.bincount(codes, minlength=len(codewords))
@@ -65,9 +67,10 @@ def improve_codewords(
     improved = sums / np.maximum(counts, 1)[:, None]
     unused = np.flatnonzero(counts == 0)
     errors = np.square(vectors - improved[codes]).sum(axis=1, dtype=np.float64)
-    if len(unused) and errors.any():
-        rows = rng.choice(len(vectors), len(unused), p=errors / errors.sum())
-        improved[unused] = vectors[rows]
+    # Rounding leaves an error where many equal vectors have a codeword of their own.
+    uncoded = np.flatnonzero(errors > SMALLEST_ERROR * errors.mean())
+    if len(unused) and len(uncoded):
+        improved[unused] = vectors[np.resize(rng.permutation(uncoded), len(unused))]
     return Round(np.asarray(improved, np.float32), codes)
 
 
