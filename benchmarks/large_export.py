@@ -1,212 +1,163 @@
-"""A large collection from index to served folder: time, memory, size, and what 10^9 items take.
+"""A collection of vectors from file to server: time, memory and size against the number of items.
 
     python benchmarks/large_export.py             # measures, writes the JSON, prints the tables
     python benchmarks/large_export.py --table     # prints the tables of the JSON
 
-Codes of 8 bytes and int64 ids, made at random. Each stage runs in a process of its own, so that
-its peak memory is the stage's. The same stages with few items tell what does not depend on the
-number of items: the rest, divided by that number, gives the bytes per item of the formula
-`memory = base + bytes per item * items`.
+Random vectors of 32 floats become codes of 8 bytes with int64 ids, by the commands that users give.
+Each command is a process of its own, so that its peak memory is that stage's. Two measures of it:
+all that is resident, and what is anonymous, which leaves out the mapped pages of the .npy file
+that the kernel takes back when it needs them. Smallest and largest collection give the line
+`base + per item * items`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from environment import describe_machine
+from shards import NAME, start_server, time_each
 
-import tfpqn
-from tfpqn.export import Searcher, save_searcher
-from tfpqn.export.loading.loaders import SavedModelLoader, ServedModel, SessionLoader
-from tfpqn.index import CodeIndex, network_layout
+from tfpqn.export.client import SearchClient
 
-ROOT = Path(__file__).parent.parent
-OUTPUT = ROOT / "benchmarks" / "results" / "large_export.json"
-DEFAULTS = {"items": 10_000_000, "base_items": 1000}
-NAME = "images"
-IMAGE_SHAPE = (32, 32, 3)
-EMBEDDING_DIM = 128
-CODE_LENGTH = 8
-NUM_CODEWORDS = 256
-# Ids beyond int32.
-FIRST_ID = 2**32
-LIBRARIES = ("tensorflow", "keras", "numpy")
-# So many items are told by the formula.
-FORETOLD = (10**8, 10**9)
-SEARCHES = 5
-LIMITS = (
-    "Positions are int32: fewer than 2^31 items in one export. The SavedModel's variables lie in "
-    "one file. A server holds two versions while one follows the other: twice the memory served."
-)
+OUTPUT = Path(__file__).parent / "results" / "large_export.json"
+SIZES = [100_000, 1_000_000, 10_000_000]
+LIBRARIES = ("tensorflow", "keras", "numpy", "pyarrow")
+DIM, BITS, TRAINING_ITEMS = 32, 64, 20_000
+FEW = 1000
+NUM_SHARDS = 4
+SEARCHES, BATCH, BATCHES = 30, 32, 3
+# Ids beyond int32, and those of a second addition.
+FIRST_ID, SECOND_ID = 2**32, 2**33
+ROWS_AT_ONCE = 2**18
+POLL_SECONDS = 0.02
+MEASURES = ("seconds", "peak_mb", "anonymous_mb", "size_mb", "p50_ms", "batch_ms")
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    if arguments.stage:
-        print(json.dumps(STAGES[arguments.stage](arguments.work_dir, arguments.items)))
-        return
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="two or more, rising")
+    parser.add_argument("--work-dir", type=Path, help="where files go; not kept")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="the JSON file")
+    parser.add_argument("--table", action="store_true", help="only print the tables of the JSON")
+    arguments = parser.parse_args()
+    if not sys.platform.startswith("linux"):
+        parser.error("The figures of memory and machine take Linux")
     if not arguments.table:
         arguments.output.write_text(json.dumps(measure(arguments), indent=1) + "\n")
     print("\n".join(format_tables(json.loads(arguments.output.read_text()))))
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name, default in DEFAULTS.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
-    parser.add_argument("--work-dir", type=Path, help="where index and model go; not kept")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="the JSON file")
-    parser.add_argument("--table", action="store_true", help="only print the tables of the JSON")
-    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if not sys.platform.startswith("linux"):
-        parser.error("The figures of memory and machine take Linux")
-    return arguments
-
-
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    machine = describe_machine(LIBRARIES)
-    base = run_stages(arguments.base_items, arguments.work_dir)
-    large = run_stages(arguments.items, arguments.work_dir)
-    rows = [{**foretell(own, base[name], arguments), "stage": name} for name, own in large.items()]
+    machine, rows = describe_machine(LIBRARIES), []
+    with tempfile.TemporaryDirectory(dir=arguments.work_dir) as folder:
+        run = Path(folder, "run")
+        vectors = write_vectors(Path(folder, "training.npy"), TRAINING_ITEMS)
+        options = ["--similarity", "dot", "--bits", BITS, "--run-dir", run]
+        run_command(["train", "--vectors", vectors, *options])
+        for num_items in arguments.sizes:
+            with tempfile.TemporaryDirectory(dir=folder) as own:
+                for row in run_stages(Path(own), run, num_items):
+                    print(json.dumps(row), file=sys.stderr)
+                    rows.append({"items": num_items, **row})
+    sizes = " ".join(map(str, arguments.sizes))
     return {
-        "command": f"python benchmarks/large_export.py --items {arguments.items}",
-        "settings": {name: getattr(arguments, name) for name in DEFAULTS},
+        "command": f"python benchmarks/large_export.py --sizes {sizes}",
         "machine": machine,
+        "load_after": os.getloadavg()[0],
         "results": rows,
-        "base": base,
+        "lines": fit_lines(rows),
     }
 
 
-def run_stages(num_items: int, work_folder: Path | None) -> dict[str, Any]:
-    """The figures of all stages by name."""
-    with tempfile.TemporaryDirectory(dir=work_folder) as folder:
-        return {name: run_stage(name, folder, num_items) for name in STAGES}
+def run_stages(folder: Path, run: Path, num_items: int) -> list[dict[str, Any]]:
+    """The figures of all stages with one collection."""
+    index, model = folder / "index", folder / NAME / "1"
+    code = ["index", "--run-dir", run, "--output", index, "--batch-size", 4096]
+    export = ["export", "--run-dir", run, "--index", index, "--output", model]
+    vectors = write_vectors(folder / "all.npy", num_items)
+    few = write_additions(folder / "few.npz", FEW, FIRST_ID)
+    tenth = write_additions(folder / "tenth.npz", num_items // 10, SECOND_ID)
+    shards = [f"{NAME}-shard-{n}-of-{NUM_SHARDS}" for n in range(NUM_SHARDS)]
+    return [
+        run_stage("code", [*code, "--vectors", vectors], index),
+        run_stage(f"add {FEW:,} items", [*code, "--add", "--vectors", few], index),
+        run_stage("export", export, model),
+        run_stage(
+            f"export, {NUM_SHARDS} shards",
+            [*export, "--shards", NUM_SHARDS],
+            *(folder / shard for shard in shards),
+        ),
+        {"stage": "serve", **serve(folder / NAME)},
+        run_stage("add a tenth", [*code, "--add", "--vectors", tenth], index),
+    ]
 
 
-def run_stage(name: str, folder: str, num_items: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--stage", name, "--work-dir", folder]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    finished = subprocess.run(
-        [*command, "--items", str(num_items)], env=environment, check=True, stdout=subprocess.PIPE
+def run_stage(name: str, command: list[Any], *written: Path) -> dict[str, Any]:
+    figures = run_command(command)
+    return {"stage": name, **figures, "size_mb": sum(map(folder_size, written))}
+
+
+def run_command(command: list[Any]) -> dict[str, float]:
+    """Seconds and peak memory of one `tfpqn` command."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfpqn", *map(str, command)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    return json.loads(finished.stdout.splitlines()[-1])
+    anonymous = 0.0
+    while process.poll() is None:
+        with contextlib.suppress(OSError, KeyError):  # It may have ended.
+            anonymous = max(anonymous, read_memory(process.pid)["RssAnon"])
+            peak = read_memory(process.pid)["VmHWM"]
+        time.sleep(POLL_SECONDS)
+    if process.returncode:
+        raise RuntimeError(f"The command must end well. Received: {process.args}")
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "peak_mb": peak, "anonymous_mb": anonymous}
 
 
-def foretell(
-    own: dict[str, Any], base: dict[str, Any], arguments: argparse.Namespace
-) -> dict[str, Any]:
-    """A stage's figures with bytes per item, and what they come to for more items."""
-    more = arguments.items - arguments.base_items
-    per_item = {
-        name: 2**20 * (own[name] - base[name]) / more
-        for name in ("peak_mb", "resident_mb", "size_mb")
-        if name in own
-    }
-    foretold = {
-        name: [base[name] / 1024 + value * items / 2**30 for items in FORETOLD]
-        for name, value in per_item.items()
-    }
-    return {**own, "bytes_per_item": per_item, "foretold_gb": foretold}
-
-
-# Stages
-
-
-def build_network() -> tfpqn.models.ProductQuantizationNetwork:
-    """A network with random codebooks, always the same: what a search costs needs no training."""
-    keras.utils.set_random_seed(0)
-    quantizer = tfpqn.layers.ProductQuantization(CODE_LENGTH, NUM_CODEWORDS)
-    backbone = tfpqn.models.build_backbone("conv3", IMAGE_SHAPE)
-    return tfpqn.models.ProductQuantizationNetwork(backbone, quantizer, EMBEDDING_DIM)
-
-
-def build_index(folder: Path, num_items: int) -> dict[str, Any]:
-    """Random codes become an index on disk."""
-    layout = network_layout(build_network())
-    rng = np.random.default_rng(1)
-    codes = rng.integers(NUM_CODEWORDS, size=(num_items, CODE_LENGTH), dtype=np.uint8)
-    ids = np.arange(num_items) + FIRST_ID
-    seconds, _ = timed(lambda: CodeIndex(layout, codes, ids).save(folder / "index"))
-    return {"seconds": seconds, "size_mb": folder_size(folder / "index"), **read_memory()}
-
-
-def export(folder: Path, num_items: int) -> dict[str, Any]:
-    """The index becomes a version folder."""
-    network = build_network()
-    load_seconds, index = timed(lambda: CodeIndex.load(folder / "index"))
-    path = folder / NAME / "1"
-    seconds, _ = timed(lambda: save_searcher(Searcher(network, index, top_k=10), path))
+def serve(model: Path) -> dict[str, float]:
+    """A server's time to load, its memory, and its times of a query and of a batch's query."""
+    queries = np.random.default_rng(2).normal(size=(2 + SEARCHES, DIM)).astype(np.float32)
+    started = time.perf_counter()
+    with start_server(model) as server, SearchClient(server.address, NAME, timeout=120) as client:
+        seconds = time.perf_counter() - started
+        time_each(client, queries[:2])
+        _, singles = time_each(client, queries[2:])
+        batch = np.resize(queries, (BATCHES, BATCH, DIM))
+        batches = [timed_search(client, rows) for rows in batch]
+        memory = read_memory(server.process.pid)
     return {
         "seconds": seconds,
-        "load_index_seconds": load_seconds,
-        "size_mb": folder_size(path),
-        **read_memory(),
+        "peak_mb": memory["VmHWM"],
+        "anonymous_mb": memory["RssAnon"],
+        "p50_ms": float(np.median(singles)) * 1000,
+        "batch_ms": float(np.median(batches)) * 1000 / BATCH,
     }
 
 
-def load_saved_model(folder: Path, num_items: int) -> dict[str, Any]:
-    """`tf.saved_model.load`."""
-    return load_and_search(SavedModelLoader, folder)
+def timed_search(client: SearchClient, queries: np.ndarray) -> float:
+    started = time.perf_counter()
+    client.search(queries)
+    return time.perf_counter() - started
 
 
-def load_session(folder: Path, num_items: int) -> dict[str, Any]:
-    """A session of TensorFlow 1, as a server has."""
-    return load_and_search(SessionLoader, folder)
-
-
-def load_and_search(loader: Callable[[Path], ServedModel], folder: Path) -> dict[str, Any]:
-    rng = np.random.default_rng(2)
-    queries = rng.normal(size=(1 + SEARCHES, 1, EMBEDDING_DIM)).astype(np.float32)
-    seconds, model = timed(lambda: loader(folder / NAME / "1"))
-    with model:
-        first, *rest = (
-            timed(lambda query=query: model.run("search_by_embedding", {"embeddings": query}))[0]
-            for query in queries
-        )
-        return {
-            "seconds": seconds,
-            "first_search_seconds": first,
-            "search_seconds": statistics.median(rest),
-            **read_memory(),
-        }
-
-
-STAGES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
-    "index": build_index,
-    "export": export,
-    "load, SavedModel": load_saved_model,
-    "load, session": load_session,
-}
-
-
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds that a call takes, and its result."""
-    start = time.perf_counter()
-    result = function()
-    return time.perf_counter() - start, result
-
-
-def read_memory() -> dict[str, float]:
-    """Peak and present memory of this process in MB."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    resident = int(status["VmRSS"].split()[0])
-    # The kernel's two counters are a little apart.
-    peak = max(resident, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    return {"peak_mb": peak / 1024, "resident_mb": resident / 1024}
+def read_memory(process_id: int) -> dict[str, float]:
+    """MB by the kernel's names: VmHWM is the peak of all resident memory, RssAnon is present."""
+    lines = Path(f"/proc/{process_id}/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return {name: int(fields[name].split()[0]) / 1024 for name in ("VmHWM", "RssAnon")}
 
 
 def folder_size(folder: Path) -> float:
@@ -214,53 +165,58 @@ def folder_size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
-# Tables
+def write_vectors(path: Path, num_items: int) -> Path:
+    rng = np.random.default_rng(num_items)
+    shape = (num_items, DIM)
+    vectors = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    for start in range(0, num_items, ROWS_AT_ONCE):
+        rows = vectors[start : start + ROWS_AT_ONCE]
+        rows[:] = rng.standard_normal(rows.shape, np.float32)
+    return path
+
+
+def write_additions(path: Path, num_items: int, first_id: int) -> Path:
+    vectors = np.random.default_rng(1).standard_normal((num_items, DIM), np.float32)
+    np.savez(path, vectors=vectors, id=np.arange(num_items) + first_id)
+    return path
+
+
+def fit_lines(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Per stage and measure: base, and how much more a million items take."""
+    lines: dict[str, dict[str, dict[str, float]]] = {}
+    for name in dict.fromkeys(row["stage"] for row in rows):
+        own = [row for row in rows if row["stage"] == name]
+        first, last = own[0], own[-1]
+        for measure in MEASURES:
+            if measure in first:
+                more = (last["items"] - first["items"]) / 1e6
+                slope = (last[measure] - first[measure]) / more
+                base = first[measure] - slope * first["items"] / 1e6
+                lines.setdefault(name, {})[measure] = {"base": base, "per_million": slope}
+    return lines
 
 
 def format_tables(content: dict[str, Any]) -> list[str]:
-    """What was measured, and what the formula tells, as lines of Markdown."""
-    items = content["settings"]["items"]
+    """What was measured, and the lines, as Markdown."""
+    machine, head = content["machine"], "|".join(MEASURES)
     lines = [
-        f"{items:,} items:",
+        f"{machine['cores']} cores, load {machine['load_before']:.1f} before and "
+        f"{content['load_after']:.1f} after",
         "",
-        "| stage | seconds | peak memory MB | memory afterwards MB | size on disk MB | "
-        "first search s | search s |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        f"| stage | items |{head}|",
+        "|---|---:|" + "---:|" * len(MEASURES),
     ]
-    for row in content["results"]:
-        lines.append(
-            f"| {row['stage']} | {row['seconds']:.1f} | {row['peak_mb']:,.0f} "
-            f"| {row['resident_mb']:,.0f} | {show(row.get('size_mb'), ',.0f')} "
-            f"| {show(row.get('first_search_seconds'), '.2f')} "
-            f"| {show(row.get('search_seconds'), '.3f')} |"
+    for row in sorted(content["results"], key=lambda row: row["stage"]):
+        values = "|".join(f"{row[name]:,.1f}" if name in row else "" for name in MEASURES)
+        lines.append(f"| {row['stage']} | {row['items']:,} |{values}|")
+    lines += ["", f"| stage: base + a million items |{head}|", "|---|" + "---:|" * len(MEASURES)]
+    for stage, fitted in content["lines"].items():
+        values = "|".join(
+            "{base:,.1f} + {per_million:,.2f}".format(**fitted[name]) if name in fitted else ""
+            for name in MEASURES
         )
-    counts = " | ".join(f"{count:,} items, GB" for count in FORETOLD)
-    lines += [
-        "",
-        "By `base + bytes per item * items`:",
-        "",
-        f"| | base GB | bytes per item | {counts} |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for row in content["results"]:
-        for name, title in FORETOLD_NAMES.items():
-            if name in row["bytes_per_item"] and (name, row["stage"]) not in LEFT_OUT:
-                gigabytes = " | ".join(f"{value:,.1f}" for value in row["foretold_gb"][name])
-                base = content["base"][row["stage"]][name] / 1024
-                lines.append(
-                    f"| {row['stage']}: {title} | {base:.2f} "
-                    f"| {row['bytes_per_item'][name]:.1f} | {gigabytes} |"
-                )
-    return [*lines, "", LIMITS]
-
-
-FORETOLD_NAMES = {"peak_mb": "peak memory", "resident_mb": "memory served", "size_mb": "on disk"}
-# Memory that is left when the work is done says nothing.
-LEFT_OUT = {("resident_mb", "index"), ("resident_mb", "export")}
-
-
-def show(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+        lines.append(f"| {stage} |{values}|")
+    return lines
 
 
 if __name__ == "__main__":
