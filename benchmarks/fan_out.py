@@ -68,7 +68,8 @@ def simulate(
     """Percentiles of a request's time, and how many more requests hedging sends.
 
     Args:
-        seconds: Times of one server, from which all are drawn.
+        seconds: Times of one server, from which all are drawn, each by itself; or
+            `[rounds, num_shards]`, of which whole rounds are drawn.
         num_shards: Servers that each request waits for.
         num_servers: Servers of a shard.
         hedge_after: Seconds after which one more server is asked; None never asks it.
@@ -78,7 +79,8 @@ def simulate(
     turn = np.arange(REQUESTS)[:, np.newaxis] % num_servers
 
     def draw(server: np.ndarray) -> np.ndarray:
-        times = rng.choice(seconds, (REQUESTS, num_shards))
+        size = (REQUESTS, num_shards) if seconds.ndim == 1 else REQUESTS
+        times = rng.choice(seconds, size)
         if stalls is None:
             return times
         is_late = rng.random(times.shape) < stalls.share
@@ -137,12 +139,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             replicated: list[Any] = [[slow, addresses[0]], *addresses[1:]]
             times["a slow server"] = time_shards(replicated, queries, None)
             times["a slow server, hedged"] = time_shards(replicated, queries, hedge_after)
-    return {"hedge_after": hedge_after, "seconds": times}
+    rounded = {name: np.round(seconds, 6).tolist() for name, seconds in times.items()}
+    return {"hedge_after": hedge_after, "seconds": rounded}
 
 
 def time_servers(
     stack: contextlib.ExitStack, addresses: list[str], queries: np.ndarray
-) -> dict[str, list[float]]:
+) -> dict[str, list[Any]]:
     clients = [
         stack.enter_context(SearchClient(address, NAME, timeout=TIMEOUT)) for address in addresses
     ]
@@ -155,8 +158,8 @@ def time_servers(
     }
 
 
-def time_beside(clients: list[SearchClient], queries: np.ndarray) -> list[float]:
-    """Times of all servers, each query being sent to all of them at once."""
+def time_beside(clients: list[SearchClient], queries: np.ndarray) -> list[list[float]]:
+    """Times of all servers for each query, which is sent to all of them at once."""
 
     def search(client: SearchClient, query: np.ndarray) -> float:
         started = time.perf_counter()
@@ -164,11 +167,10 @@ def time_beside(clients: list[SearchClient], queries: np.ndarray) -> list[float]
         return time.perf_counter() - started
 
     with ThreadPoolExecutor(len(clients)) as pool:
-        rounds = [
+        return [
             list(pool.map(search, clients, [query] * len(clients)))
             for query in queries[:, np.newaxis]
         ]
-    return [seconds for times in rounds for seconds in times]
 
 
 def time_shards(shards: list[Any], queries: np.ndarray, hedge_after: float | None) -> list[float]:
@@ -189,16 +191,18 @@ def compare(measured: dict[str, Any], num_shards: int) -> dict[str, Any]:
         "a slow server": {"num_servers": 2, "stalls": slow},
         "a slow server, hedged": {"num_servers": 2, "stalls": slow, "hedge_after": hedge_after},
     }
-    one = {
-        f"simulated from {name}": np.array(times[name])
-        for name in ("one server alone", "one server beside the others")
-    }
+    alone, beside = (np.array(times[f"one server {how}"]) for how in ("alone", "beside the others"))
+    one = {"one server alone": alone, "one beside the others": beside.ravel()}
+    sources = {**one, "the same, drawn together": beside}
     return {
         "one_server": {name: describe_times(list(seconds)) for name, seconds in one.items()},
         "comparison": {
             case: {
                 "measured": describe_times(times[case]),
-                **{name: simulate(own, num_shards, **options) for name, own in one.items()},
+                **{
+                    f"by {name}": simulate(own, num_shards, **options)
+                    for name, own in sources.items()
+                },
             }
             for case, options in cases.items()
         },
