@@ -29,9 +29,9 @@ POLL_SECONDS = 1.0
 class ShardRouter(Endpoints):
     """Serves shards as one model, for clients in any language; see `ShardedSearchClient`.
 
-    It answers a search as the client does and refuses it if a shard does not answer. A version
-    that goes away while a request is under way is UNAVAILABLE: clients ask again, and get the
-    next one.
+    It answers a search as the client does. If a shard does not answer, it refuses the search and
+    names the shard, until the shard is back. A version that goes away while a request is under
+    way is UNAVAILABLE: clients ask again, and get the next one.
 
     Args:
         shards: As of `ShardedSearchClient`.
@@ -115,13 +115,24 @@ class _RoutedPredictor(Predictor):
         self._client = client
 
     async def predict(self, version: ModelVersion, signature_name: str, arrays: Arrays) -> Arrays:
+        for _ in range(2):
+            try:
+                return await self._client.predict_at(version.number, signature_name, arrays)
+            except ServingError as error:
+                if error.code != "NOT_FOUND":
+                    raise
+            if await self._served_version() != version.number:
+                break
+            # A shard was away and is back: the second attempt asks it.
+        message = f"version {version.number} is no longer served by every shard; ask again"
+        raise ServingError("UNAVAILABLE", message)
+
+    async def _served_version(self) -> int:
+        """The version that all shards have now; UNAVAILABLE says which shard does not answer."""
         try:
-            return await self._client.predict_at(version.number, signature_name, arrays)
+            return await self._client.version()
         except ServingError as error:
-            if error.code != "NOT_FOUND":
-                raise
-            message = f"version {version.number} is no longer served; ask again"
-            raise ServingError("UNAVAILABLE", message) from error
+            raise ServingError("UNAVAILABLE", error.message) from error
 
     def close(self) -> None:
         pass

@@ -267,10 +267,35 @@ def test_a_router_goes_on_to_the_next_version_and_refuses_what_a_shard_does_not_
                     try:
                         client.search(QUERIES)
                     except ServingError as error:
-                        assert "no longer served; ask again" in error.message
+                        assert "no longer served by every shard; ask again" in error.message
                 expected = Items(version).search(QUERIES)
                 np.testing.assert_array_equal(client.search(QUERIES).ids, expected.ids)
             (dead,) = group.servers[1]
             dead.__exit__()
             with pytest.raises(ServingError, match=f"{dead.address} cannot be reached"):
                 client.search(QUERIES)
+
+
+def test_a_router_names_the_shard_that_is_gone_and_asks_it_again_when_it_is_back(shards):
+    group = shards()
+    options = {"port": 0, "rest_api_port": None, "max_attempts": 1, "timeout": 60.0}
+    with ExitStack() as stack:
+        router = stack.enter_context(running_router(group.addresses, "birds", **options))
+        client = stack.enter_context(
+            SearchClient(f"localhost:{router.port}", "birds", max_attempts=1)
+        )
+        (dead,) = group.servers[1]
+        dead.__exit__()
+        # The first request finds it dead; the later ones know.
+        for words in ("", "shard 1: ", "shard 1: "):
+            with pytest.raises(ServingError, match=f"{words}{dead.address} cannot be") as caught:
+                client.search(QUERIES)
+            assert caught.value.code == "UNAVAILABLE"
+        stack.enter_context(GrpcServer(port=dead.port, model=dead.model))
+        found = None
+        while found is None:
+            try:
+                found = client.search(QUERIES)
+            except ServingError as error:
+                assert error.code == "UNAVAILABLE"
+        np.testing.assert_array_equal(found.ids, Items(1).search(QUERIES).ids)
