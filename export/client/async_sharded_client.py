@@ -68,7 +68,8 @@ class AsyncShardedSearchClient:
             for number, addresses in enumerate(_read_addresses(shards))
         ]
         self._servers = ShardServers(replicas, timeout, allow_partial, version)
-        self._exports: dict[int, str] = {}
+        # By version, the server that answered first and its export.
+        self._exports: dict[int, tuple[str, str]] = {}
         self._turn = 0
 
     async def search(
@@ -227,12 +228,22 @@ class AsyncShardedSearchClient:
 
     def _require_place(self, replica: Replica, shard: Shard, version: int) -> None:
         """Raises ServingError unless a server holds what its place in the list says."""
-        export_id = self._exports.setdefault(version, shard.export_id)
-        expected = Shard(replica.number, len(self._servers.shards), export_id)
-        if shard != expected:
+        num_shards = len(self._servers.shards)
+        if shard[:2] != (replica.number, num_shards):
             raise ServingError(
                 FAILED_PRECONDITION,
-                f"{replica.address} must serve {expected} as version {version}. Received: {shard}",
+                f"{replica.address} must serve shard {replica.number} of {num_shards} as version "
+                f"{version}. Received: {shard}",
+            )
+        own = shard.export_id
+        address, export_id = self._exports.setdefault(version, (replica.address, own))
+        if own != export_id:
+            # Nothing tells which of the two is the wrong one.
+            raise ServingError(
+                FAILED_PRECONDITION,
+                f"all servers must serve shards of one export as version {version}. Received: "
+                f"shards of different exports, {export_id} at {address} and {own} at "
+                f"{replica.address}",
             )
 
 

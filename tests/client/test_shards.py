@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.client.fake_servers import GrpcServer
-from tests.client.fake_shards import TOP_K, WIDTH, Items, ShardModel
+from tests.client.fake_shards import EXPORT, TOP_K, WIDTH, Items, ShardModel
 from tests.export.tiny import FLOOR_SCORE
 from tfpqn.export import SearchResult
 from tfpqn.export.client import (
@@ -231,13 +231,19 @@ def test_servers_that_do_not_hold_the_shards_of_one_export_are_refused(shards):
     assert caught.value.code == "FAILED_PRECONDITION"
     group.servers.reverse()
     group.models[1].describes["export_id"] = "fedcba"
-    with pytest.raises(ServingError, match="must serve shard . of 3 of export"):
+    (other,) = group.servers[1]
+    with pytest.raises(ServingError, match="shards of different exports, ") as caught:
         group.connect(allow_partial=True).search(QUERIES)
+    assert f"fedcba at {other.address}" in caught.value.message
+    right = [f"{EXPORT} at {server.address}" for (server,) in group.servers[::2]]
+    assert any(words in caught.value.message for words in right)
 
 
 def test_a_model_that_is_no_shard_is_refused(fakes):
-    client = ShardedSearchClient([fakes["gRPC"].address], "birds")
-    with client, pytest.raises(ValueError, match="'describe_shard', which `tfpqn export --shards`"):
+    address = fakes["gRPC"].address
+    client = ShardedSearchClient([address, address], "birds")
+    words = f"{address}: .*'describe_shard', which `tfpqn export --shards`"
+    with client, pytest.raises(ValueError, match=words):
         client.search_by_embedding(QUERIES)
 
 
