@@ -51,7 +51,10 @@ class Replica:
         """A client of one version alone, and which shard the server says that this one is."""
         if version not in self._pinned:
             client = self._client.at_version(version)
-            answer = await client.predict(DESCRIBE_SHARD, {"rows": [0]})
+            try:
+                answer = await client.predict(DESCRIBE_SHARD, {"rows": [0]})
+            except ValueError as error:
+                raise ValueError(f"{self.address}: {error}") from error
             shard = Shard(
                 int(answer["number"][0]),
                 int(answer["num_shards"][0]),
