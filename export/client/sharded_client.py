@@ -32,10 +32,14 @@ class ShardedSearchClient:
     """Searches a collection whose shards (`tfpqn export --shards`) several servers hold.
 
     A request goes to all shards at once, and what they find is merged: ids and scores are those
-    that one index of all items gives. All shards answer with one version, the newest that each of
-    them has; if it goes away meanwhile, the whole request is sent again with another. That the
-    servers hold the shards of one export, in this order, is checked before the first request of a
-    version. Searches return a `ShardedSearchResult`, which names the version.
+    that one index of all items gives. `search` with images or clips alone goes through `embed` and
+    `search_by_embedding`, so its scores can differ from `search` on one server in the last digits,
+    and items whose scores are almost equal can change places.
+
+    All shards answer with one version, the newest that each of them has; if it goes away
+    meanwhile, the whole request is sent again with another. That the servers hold the shards of
+    one export, in this order, is checked before the first request of a version. Searches return a
+    `ShardedSearchResult`, which names the version.
 
     There is no `search_by_id`: only the shard that holds an item knows its code. May be used by
     several threads. Close it after use, or use it as a context manager.
