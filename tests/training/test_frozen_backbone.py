@@ -85,6 +85,8 @@ def test_fine_tuning_moves_the_last_layers_of_an_initial_run_alone(
 def test_what_a_frozen_backbone_would_not_do_is_refused() -> None:
     with pytest.raises(ValueError, match="fine_tune is for a backbone that learns.*fine_tune=0.5"):
         RunConfig.of(images="a", weights="imagenet", freeze_backbone=True, fine_tune=0.5)
+    with pytest.raises(ValueError, match="fine_tune is for.*or an initial_run.*weights=None"):
+        RunConfig.of(images="a", fine_tune=0.5)
     with pytest.raises(ValueError, match="views changes images.*give fine_tune.*views=2"):
         RunConfig.of(images="photos", weights="imagenet", views=2)
     assert not RunConfig.of(images="a", weights="imagenet", fine_tune=0.5).model.freeze_backbone

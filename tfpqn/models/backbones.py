@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from tfpqn.files.foreign import reading
+from tfpqn.files.foreign import reading, require_file
 from tfpqn.files.npz import read_npz
 from tfpqn.models.alexnet import alexnet
 from tfpqn.models.efficientnet_lite0 import efficientnet_lite0
@@ -56,6 +56,7 @@ def backbone_of_weights(weights: str | None) -> str:
     if str(weights).endswith(".keras"):
         return KERAS_FILE
     if str(weights).endswith(".npz"):
+        require_file(Path(str(weights)), "The weights of a backbone", [".npz"])
         present = read_npz(str(weights), (), list(FROM_TORCH.values()))
         for name, array in FROM_TORCH.items():
             if array in present:

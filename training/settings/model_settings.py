@@ -300,10 +300,12 @@ class ModelSettings:
                 "freeze_backbone needs weights, those of a trained backbone, and a model of single "
                 f"images. Received: weights={self.weights!r}, model={self.kind!r}"
             )
-        if self.freeze_backbone and self.fine_tune:
+        is_trained = self.weights or self.initial_run
+        if self.fine_tune and (self.freeze_backbone or not is_trained):
             raise ValueError(
-                "fine_tune is for a backbone that learns, with freeze_backbone off. "
-                f"Received: fine_tune={self.fine_tune}, freeze_backbone=True"
+                "fine_tune is for a backbone that learns, with freeze_backbone off, from weights "
+                f"or an initial_run. Received: fine_tune={self.fine_tune}, "
+                f"freeze_backbone={self.freeze_backbone}, weights={self.weights!r}"
             )
         if self.freeze_codebooks and not self.initial_run:
             raise ValueError(
