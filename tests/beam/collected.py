@@ -42,11 +42,13 @@ def make_clip_run(folder):
 
 
 def write_photos(folder, number=60, broken=()):
-    """Images in folders of four labels, some of them no images."""
+    """Images in folders of four labels, some of them no images; those that are there stay."""
     images = make_images(number)
     for position in range(number):
         path = folder / images.label_names[images.labels[position]] / f"{position:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            continue
         is_broken = position in broken
         path.write_bytes(b"\x89PNG broken" if is_broken else images.encoded_image(position))
     return folder

@@ -140,6 +140,9 @@ def test_an_id_in_two_files_is_named_and_records_without_ids_are_numbered(run, t
     folder = write_records(tmp_path / "records", shards)
     with pytest.raises(ValueError, match="ids must be unique. Received: the id 7 2 times"):
         encode(run, tmp_path / "index", tfrecords=f"{folder}/*")
+    write_records(folder, {"b": [{"image": image, "id": 8}]})
+    index, *_ = encode(run, tmp_path / "index", tfrecords=f"{folder}/*")
+    assert index.ids.tolist() == [7, 9, 8]
     write_records(folder, {"a": [{"image": image}], "b": [{"image": image}] * 2})
     index, *_ = encode(run, tmp_path / "other", tfrecords=f"{folder}/*")
     assert index.ids.tolist() == ["a:0", "b:0", "b:1"]
@@ -161,6 +164,43 @@ def test_only_parts_that_are_missing_or_damaged_are_made_again_with_the_same_byt
     assert (counters["parts_found"], counters["items"]) == (2, 31)
     assert parts_in(staging) == before
     assert finish_job(job, tmp_path / "index")[:3] == (59, 4, 1)
+
+
+def test_units_whose_files_changed_or_have_gone_are_coded_again(run, tmp_path):
+    photos, staging = write_photos(tmp_path / "photos"), tmp_path / "staging"
+    job = prepare_job(run, staging, images=photos, **SMALL)
+    run_pipeline(job)
+    files = sorted(photos.rglob("*.png"))
+    files[0].write_bytes(files[40].read_bytes() + b" ")
+    files[20].unlink()
+    job = prepare_job(run, staging, images=photos, **SMALL)
+    assert run_pipeline(job)["parts_found"] == 2
+    assert finish_job(job, tmp_path / "index")[:3] == (59, 4, 1)
+    expected, _ = build(run, tmp_path / "plain", images=photos)
+    assert CodeIndex.load(tmp_path / "index").table.equals(expected.table)
+
+
+def test_a_job_goes_on_only_with_the_same_file_of_vectors(tmp_path):
+    run, staging = make_vector_run(tmp_path / "run"), tmp_path / "staging"
+    for number in (50, 49):
+        path = write_vectors(tmp_path / "all.parquet", number)
+        if number == 50:
+            prepare_job(run, staging, vectors=path)
+    with pytest.raises(ValueError, match="own settings.* Received: contents='.* bytes of "):
+        prepare_job(run, staging, vectors=path)
+
+
+def test_a_job_whose_items_are_all_broken_is_mended_by_mending_them(run, tmp_path):
+    photos = write_photos(tmp_path / "photos", 3, broken=(0, 1, 2))
+    job = prepare_job(run, tmp_path / "staging", images=photos, **SMALL)
+    run_pipeline(job)
+    with pytest.raises(ValueError, match="mend the items and run the job again.* none readable"):
+        finish_job(job, tmp_path / "index")
+    whole = write_photos(tmp_path / "whole", 3)
+    for path in photos.rglob("*.png"):
+        path.write_bytes((whole / path.relative_to(photos)).read_bytes())
+    run_pipeline(job)
+    assert finish_job(job, tmp_path / "index")[:3] == (3, 1, 0)
 
 
 def test_a_job_of_other_settings_or_with_missing_parts_is_refused(run, tmp_path):

@@ -47,14 +47,15 @@ def finish_job(job: Job, output: str | os.PathLike[str], *, overwrite: bool = Fa
     Raises:
         FileExistsError: `output` exists and `overwrite` is not set.
         RuntimeError: A unit has no part yet.
-        ValueError: No item could be read, or an id occurs twice. The job stays as it is.
+        ValueError: No item could be read, or an id occurs twice. The job stays; mend the files and
+            run it again.
     """
     receipts = [_receipt_of(job, number) for number in range(job.num_units)]
     filled = [number for number, receipt in enumerate(receipts) if receipt.part.rows]
     if not filled:
         raise ValueError(
-            "The collection must hold at least one readable item. Received: "
-            f"{_first_broken(receipts)}"
+            "The collection must hold at least one readable item; mend the items and run the job "
+            f"again. Received: {_first_broken(receipts)}"
         )
     if job.settings.is_records:  # The ids of other sources were looked at before.
         _require_unique_ids(job, [(number, receipts[number]) for number in filled])

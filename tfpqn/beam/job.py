@@ -35,6 +35,7 @@ class JobSettings:
     Attributes:
         source: What the items are read from: images, videos, vectors, tfrecords or parquet.
         path: The folder, file or pattern.
+        contents: Size and time of change of a file that holds all items, or None.
         labels: Digest of the table of labels, or None.
         image_shape: Shape of an image or frame, or of a vector.
         num_frames: Frames of a clip, where they were asked for.
@@ -47,6 +48,7 @@ class JobSettings:
 
     source: str
     path: str
+    contents: str | None
     labels: str | None
     image_shape: tuple[int, ...]
     num_frames: int | None

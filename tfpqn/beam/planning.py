@@ -64,7 +64,8 @@ def prepare_job(
     """Write down in a staging folder what is to be coded; or go on with the job that it holds.
 
     The items of a job that has begun are those that were there then: what has come since is not
-    coded, and what has gone is broken.
+    coded. Units with files that have changed since, or have gone, are coded again. One file that
+    holds all items must be the same.
 
     Args:
         run: A trained run.
@@ -104,6 +105,7 @@ def prepare_job(
     settings = JobSettings(
         source=source,
         path=_absolute(path),
+        contents=storage.state(path) if os.path.isfile(path) and not is_records else None,
         labels=sha256_of_file(table) if table else None,
         image_shape=tuple(network.image_shape),
         num_frames=num_frames,

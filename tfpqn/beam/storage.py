@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,22 @@ def is_local(path: str) -> bool:
 def exists(path: str) -> bool:
     """Whether there is such a file or folder."""
     return Path(path).exists() if is_local(path) else _file_systems().exists(path)
+
+
+def state(path: str) -> str:
+    """Size and time of change of a file, by which it is told from what replaces it."""
+    if is_local(path):
+        try:
+            status = os.stat(path)
+        except OSError:
+            return "none"
+        return f"{status.st_size} bytes of {status.st_mtime}"
+    (found,) = _file_systems().match([path])
+    files = [
+        f"{file.size_in_bytes} bytes of {file.last_updated_in_seconds}"
+        for file in found.metadata_list
+    ]
+    return ", ".join(files) or "none"
 
 
 def match(pattern: str) -> list[str]:

@@ -39,6 +39,7 @@ class Receipt:
 
     Attributes:
         job: Digest of the job.
+        contents: Digest of the sizes and times of change of the files of the unit.
         part: The part.
         broken: Id and reason of each item that could not be read.
         num_batches: Batches that the network coded.
@@ -46,6 +47,7 @@ class Receipt:
     """
 
     job: str
+    contents: str
     part: Part
     broken: tuple[tuple[str | int, str], ...]
     num_batches: int
@@ -98,23 +100,30 @@ class Worker:
         self._one_at_a_time = threading.Lock()
 
     def code(self, number: int) -> tuple[Receipt, bool]:
-        """Code a unit, unless its part is there, whole; whether that was so."""
-        former = Receipt.read(self.job, number)
-        if former is not None and _is_whole(self.job, number, former.part):
-            return former, True
-        with self._one_at_a_time:
-            return self._code(number), False
+        """Code a unit, unless its part is there, whole and of the same files; whether that was so.
 
-    def _code(self, number: int) -> Receipt:
+        A unit of which no item could be read is tried again.
+        """
+        with storage.open_file(self.job.place(ITEMS_FILE)) as file:
+            items = pq.ParquetFile(file).read_row_group(number)
+        contents = _digest_of_files(items[PLACE_COLUMN].to_pylist())
+        former = Receipt.read(self.job, number)
+        if former is not None and former.contents == contents and former.part.rows:
+            if _is_whole(self.job, number, former.part):
+                return former, True
+        with self._one_at_a_time:
+            return self._code(number, items, contents), False
+
+    def _code(self, number: int, items: pa.Table, contents: str) -> Receipt:
         started = time.perf_counter()
-        unit = self._open(number)
+        unit = self._open(items)
         size = self.job.settings.batch_size
         batches = list(code_batches(self.network, unit.items, size, may_be_none=True))
         part = self._write_part(number, unit.columns, batches)
         skipped = unit.items.skipped  # by threads, in no certain order
         broken = (*unit.broken, *((id_, skipped[id_]) for id_ in unit.items.ids if id_ in skipped))
         seconds = time.perf_counter() - started
-        receipt = Receipt(self.job.digest, part, broken, len(batches), seconds)
+        receipt = Receipt(self.job.digest, contents, part, broken, len(batches), seconds)
         data = json.dumps(asdict(receipt), indent=1, default=int) + "\n"
         storage.write(self.job.place(receipt_name(number)), data.encode())
         _LOGGER.info(
@@ -123,11 +132,9 @@ class Worker:
         )
         return receipt
 
-    def _open(self, number: int) -> _Unit:
+    def _open(self, items: pa.Table) -> _Unit:
         job, settings = self.job, self.job.settings
-        with storage.open_file(job.place(ITEMS_FILE)) as file:
-            table = pq.ParquetFile(file).read_row_group(number)
-        places, columns = table[PLACE_COLUMN].to_pylist(), table.drop_columns([PLACE_COLUMN])
+        places, columns = items[PLACE_COLUMN].to_pylist(), items.drop_columns([PLACE_COLUMN])
         if settings.is_records:
             images, columns, broken = read_columns(places[0].decode(), job.schema)
             require_unique(columns[ID_COLUMN])
@@ -165,6 +172,13 @@ def part_name(number: int) -> str:
 def receipt_name(number: int) -> str:
     """The file of a unit's receipt in the staging folder."""
     return f"unit-{number:06d}.json"
+
+
+def _digest_of_files(places: list[bytes] | list[int]) -> str:
+    """Empty for rows of one file, of which the settings of the job hold the state."""
+    files = [os.fsdecode(place) for place in places if isinstance(place, bytes)]
+    states = "\n".join(map(storage.state, files))
+    return hashlib.sha256(states.encode()).hexdigest() if files else ""
 
 
 def _is_whole(job: Job, number: int, part: Part) -> bool:
