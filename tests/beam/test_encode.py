@@ -277,6 +277,13 @@ def test_the_command_says_what_it_made(run, tmp_path):
     assert "replaces only the folder of an index" in run_command("encode", *slip).error
     refused = run_command("encode", *arguments, "--overwrite", "photos")
     assert "must be options of the runner" in refused.error
+    other = (*arguments[:-1], tmp_path / "other")
+    assert (
+        "Unexpected pipeline runner: Foo" in run_command("encode", *other, "--runner", "Foo").error
+    )
+    refused = run_command("encode", *other, "--", "--foo=3")
+    assert refused.status == 2 and "pipeline options of Beam. Received: foo" in refused.error
+    assert not (tmp_path / "other.staging").exists()
 
 
 @pytest.mark.slow

@@ -9,5 +9,6 @@ from tfpqn.beam.assembly import Summary as Summary
 from tfpqn.beam.assembly import finish_job as finish_job
 from tfpqn.beam.job import Job as Job
 from tfpqn.beam.pipeline import EncodeUnits as EncodeUnits
+from tfpqn.beam.pipeline import open_pipeline as open_pipeline
 from tfpqn.beam.pipeline import run_pipeline as run_pipeline
 from tfpqn.beam.planning import prepare_job as prepare_job

@@ -68,21 +68,40 @@ class _EncodeUnit(beam.DoFn):
         yield number
 
 
-def run_pipeline(
-    job: Job, runner: str = "DirectRunner", options: Sequence[str] = ()
-) -> dict[str, int]:
+def open_pipeline(runner: str = "DirectRunner", options: Sequence[str] = ()) -> beam.Pipeline:
+    """An empty pipeline.
+
+    Args:
+        runner: Name of a runner of Beam; `DirectRunner` is this process.
+        options: Pipeline options, such as `--flink_master=host:8081`.
+
+    Raises:
+        ValueError: There is no such runner, or it does not take the options.
+    """
+    given = PipelineOptions(list(options))
+    if runner == "DirectRunner":  # Others know options that this process does not.
+        runner = _DIRECT_RUNNER
+        unknown = given.get_all_options(retain_unknown_options=True).keys()
+        unknown -= given.get_all_options().keys()
+        if unknown:
+            raise ValueError(
+                "Options after a lone -- must be pipeline options of Beam. "
+                f"Received: {', '.join(sorted(unknown))}"
+            )
+    return beam.Pipeline(runner, given)
+
+
+def run_pipeline(job: Job, pipeline: beam.Pipeline | None = None) -> dict[str, int]:
     """Code all units of a job that have no part yet, and wait until that is done.
 
     Args:
         job: From `prepare_job`.
-        runner: Name of a runner of Beam; `DirectRunner` is this process.
-        options: Pipeline options, such as `--flink_master=host:8081`.
+        pipeline: From `open_pipeline`; the default is one of this process.
 
     Returns:
         The counters of `EncodeUnits`, where the runner has them.
     """
-    runner = _DIRECT_RUNNER if runner == "DirectRunner" else runner
-    pipeline = beam.Pipeline(runner, PipelineOptions(list(options)))
+    pipeline = pipeline or open_pipeline()
     pipeline | EncodeUnits(job.staging)
     result = pipeline.run()
     result.wait_until_finish()

@@ -74,6 +74,7 @@ def encode(
         raise ValueError(
             f"After a lone -- there must be options of the runner. Received: {options[0]!r}"
         )
+    pipeline = beam.open_pipeline(runner, options)  # Before anything is written.
     job = beam.prepare_job(
         Run.open(run_dir),
         staging or f"{output}.staging",
@@ -88,7 +89,7 @@ def encode(
         rows_per_part=rows_per_part,
     )
     _show_parts()
-    counters = beam.run_pipeline(job, runner, options)
+    counters = beam.run_pipeline(job, pipeline)
     summary = beam.finish_job(job, output, overwrite=overwrite)
     if summary.num_broken:
         number = counted(summary.num_broken, "broken items")
