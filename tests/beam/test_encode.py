@@ -268,8 +268,12 @@ def test_a_staging_folder_may_lie_on_another_file_system(run, tmp_path):
 def test_the_command_says_what_it_made(run, tmp_path):
     photos = write_photos(tmp_path / "photos", broken=(3,))
     arguments = ("--run-dir", run.folder, "--images", photos, "--output", tmp_path / "index")
+    (photos / "note.txt").touch()
+    (photos / "plain.png").write_bytes(next(photos.glob("bee/*.png")).read_bytes())
     result = succeed("encode", *arguments, "--rows-per-part", 32)
-    assert "59 items coded, in 2 parts. The index is in" in " ".join(result.output.split())
+    assert "Passed over 1 file of other kinds: 1 .txt" in result.error
+    assert "Indexed without a label: 1 item" in result.error
+    assert "60 items coded, in 2 parts. The index is in" in " ".join(result.output.split())
     assert "index.broken.jsonl" in result.error
     refused = run_command("encode", *arguments)
     assert refused.status == 2 and "unless --overwrite is given" in refused.error

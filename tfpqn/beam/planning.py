@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +42,7 @@ from tfpqn.index.schema import (
 from tfpqn.items import IMAGES
 
 if TYPE_CHECKING:
+    from tfpqn.datasets import ImageSet
     from tfpqn.training import Run
 
 ROWS_PER_PART = 2**16
@@ -60,6 +62,7 @@ def prepare_job(
     num_frames: int | None = None,
     batch_size: int = 256,
     rows_per_part: int = ROWS_PER_PART,
+    report: Callable[[ImageSet], None] | None = None,
 ) -> Job:
     """Write down in a staging folder what is to be coded; or go on with the job that it holds.
 
@@ -82,6 +85,7 @@ def prepare_job(
         num_frames: Frames taken of each clip.
         batch_size: Images, or frames of clips, coded at once.
         rows_per_part: Most items in a part.
+        report: Called with the items of a job that begins, before any is read; not of records.
 
     Raises:
         FileNotFoundError: There are no such items.
@@ -118,7 +122,14 @@ def prepare_job(
     staging = _absolute(os.fspath(staging))
     if storage.exists(storage.join(staging, JOB_FILE)):
         return _go_on(staging, settings)
-    listing = _list_records(settings, network) if is_records else _list(settings, network, data)
+    if is_records:
+        listing = _list_records(settings, network)
+    else:
+        items = data.open_folder(num_frames, network.image_shape)
+        items = data.label(items, missing="unlabelled")
+        listing = _list(settings, network, items)
+        if report:
+            report(items)
     return _write(staging, settings, listing, network, run.folder / NETWORK_FILE)
 
 
@@ -158,10 +169,8 @@ def _go_on(staging: str, settings: JobSettings) -> Job:
     return job
 
 
-def _list(settings: JobSettings, network: Any, data: Any) -> _Listing:
+def _list(settings: JobSettings, network: Any, items: ImageSet) -> _Listing:
     """The items of a folder, or of a file that holds all."""
-    items = data.open_folder(settings.num_frames, network.image_shape)
-    items = data.label(items, missing="unlabelled")
     network.require_item_shape(items.item_shape)
     ids = to_ids(items.ids)
     require_unique(ids)

@@ -87,6 +87,7 @@ def encode(
         num_frames=num_frames,
         batch_size=batch_size,
         rows_per_part=rows_per_part,
+        report=_report_left_out,
     )
     _show_parts()
     counters = beam.run_pipeline(job, pipeline)
@@ -153,8 +154,7 @@ def index(
             num_items = build_index(network, collection, output, overwrite=overwrite, **options)
             summary = f"{counted(num_items, 'items')} coded"
         show("Coding", len(collection), len(collection))
-    report_skipped(collection)
-    _report_unlabelled(collection)
+    _report_left_out(collection)
     console.print(f"{summary}. The index is in {output}")
 
 
@@ -233,10 +233,11 @@ def _add(network: Any, collection: ImageSet, output: Path, **options: Any) -> Gr
         ) from error
 
 
-def _report_unlabelled(items: ImageSet) -> None:
-    """Count the items without a label, on stderr, where others have one."""
+def _report_left_out(items: ImageSet) -> None:
+    """Name what is not coded, and count the items without a label where others have one."""
     from tfpqn.datasets.image_set import find_labelled
 
+    report_skipped(items)
     number = int((~find_labelled(items.labels)).sum())
     if 0 < number < len(items):
         error_console.print(f"Indexed without a label: {counted(number, 'items')}")
