@@ -216,6 +216,8 @@ def test_a_job_of_other_settings_or_with_missing_parts_is_refused(run, tmp_path)
     for wrong in ({}, {"images": photos, "vectors": photos}):
         with pytest.raises(ValueError, match="one of images, videos, vectors, tfrecords, parquet"):
             prepare_job(run, tmp_path / "other", **wrong)
+    with pytest.raises(ValueError, match=r"must end in .parquet.*ant/000.png' as parquet"):
+        prepare_job(run, tmp_path / "other", parquet=f"{photos}/ant/*.png")
     with pytest.raises(FileNotFoundError, match="must match files of records"):
         prepare_job(run, tmp_path / "other", tfrecords=f"{photos}/*.tfrecord")
 

@@ -203,6 +203,13 @@ def _list_records(settings: JobSettings, network: Any) -> _Listing:
             "The pattern must match files of records, each of a name of its own. "
             f"Received: {settings.path!r}, which matches {double or 'none'}"
         )
+    is_parquet = settings.source == "parquet"
+    others = [path for path in paths if path.endswith(".parquet") != is_parquet]
+    if others:
+        raise ValueError(
+            "Names of Parquet files must end in .parquet, and those of TFRecord files must not. "
+            f"Received: {others[0]!r} as {settings.source}"
+        )
     first = next((record for record in read_records(paths[0]) if not record.fault), None)
     if first is None:
         raise ValueError(
