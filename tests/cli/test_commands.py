@@ -213,6 +213,17 @@ def test_items_that_a_table_does_not_name_are_indexed_without_a_label(folder, ph
     assert result.status == 2 and "1 of 1 names that it does not have" in result.error
 
 
+def test_the_table_of_a_run_is_not_taken_for_other_items(folder, photos, tmp_path):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    settings = json.loads(file.read_text())
+    settings["data"] |= {"protocol": None, "images": "elsewhere", "labels": "own.csv"}
+    file.write_text(json.dumps(settings))
+    index = ("index", "--run-dir", tmp_path / "run", "--images", photos)
+    result = succeed(*index, "--output", tmp_path / "index")
+    assert "own.csv, is of other items and not used: --labels" in result.error
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "floor"), [("pqn", 0.95), ("rpqn", 0.95), ("tpqn", 0.5)])
 def test_the_demo_reaches_its_figures_and_draws(tmp_path, model, floor):
