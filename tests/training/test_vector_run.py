@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -17,13 +18,15 @@ CENTRES = RNG.normal(size=(3, 8))
 VECTORS = (CENTRES[LABELS] + 0.6 * RNG.normal(size=(120, 8))).astype(np.float32)
 
 
-def run_on(folder: Path, vectors: np.ndarray = VECTORS, **settings: Any) -> tuple[Run, Any, Any]:
+def run_on(
+    folder: Path, vectors: np.ndarray = VECTORS, strategy: Any = None, **settings: Any
+) -> tuple[Run, Any, Any]:
     folder.mkdir(exist_ok=True)
     np.save(folder / "all.npy", vectors)
     config = RunConfig.of(vectors=str(folder / "all.npy"), **settings)
     run = Run.start(folder / "run", config)
     splits = run.load_splits()
-    return run, train(run, splits, progress=False), splits
+    return run, train(run, splits, progress=False, strategy=strategy), splits
 
 
 def slow_recall(queries: np.ndarray, items: np.ndarray, found: np.ndarray, n: int, k: int) -> float:
@@ -54,6 +57,17 @@ def test_vectors_without_labels_are_coded_as_they_are_and_measured_by_their_neig
         expected = slow_recall(splits.query.vectors, items, found, n, k)
         # Items of equal codes come in either order.
         assert share == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a strategy is TensorFlow's")
+def test_vectors_without_labels_have_the_same_codes_under_a_strategy(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    codes = []
+    for number, strategy in enumerate((None, tf.distribute.MirroredStrategy(["CPU:0"]))):
+        run, *_ = run_on(tmp_path / str(number), strategy=strategy, bits=8, num_subspaces=2)
+        codes.append(np.asarray(run.load_network().encode(VECTORS)))
+    assert np.array_equal(*codes)
 
 
 def test_exact_codes_find_all_neighbours() -> None:

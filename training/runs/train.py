@@ -137,7 +137,7 @@ class _Stage(NamedTuple):
         batches = self._batches()
         num_steps = self.config.num_epochs * batches.steps_per_epoch
         labels = self.splits.train.labels
-        with contextlib.nullcontext() if self.strategy is None else self.strategy.scope():
+        with self._scope():
             network = self.config.build_network(
                 self.splits.train.image_shape, num_steps, _count_classes(labels)
             )
@@ -147,7 +147,8 @@ class _Stage(NamedTuple):
         if not self.config.num_epochs:
             # An optimizer that has not stepped is saved without its variables, and cannot be
             # loaded.
-            network.optimizer.build(network.trainable_variables)
+            with self._scope():
+                network.optimizer.build(network.trainable_variables)
             return network
         fit(
             network,
@@ -162,6 +163,10 @@ class _Stage(NamedTuple):
         if self.config.model.settles_codebooks:
             settle_codebooks(network, self._sample(network, SETTLED_ITEMS), seed=self.config.seed)
         return network
+
+    def _scope(self) -> contextlib.AbstractContextManager[Any]:
+        """In which variables are made that the replicas share."""
+        return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
 
     def _batches(self) -> TrainingBatches:
         data = self.config.data
