@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,18 +12,23 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
 import tfpqn
 from tests.training.tiny import arrays_of, make_images, make_network
 from tfpqn.training import Run, RunConfig
-from tfpqn.training.loops.strategies import open_strategy
+from tfpqn.training.loops.strategies import open_strategy, read_other_workers
 
 ROOT = Path(tfpqn.__file__).parent.parent
 # On two devices of one process: laws that name a largest difference.
 EXACT = ("stream", "resumed by two", "file")
 STEPS = ("step softplus", "step sum", "step classifier")
+
+needs_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="workers are TensorFlow's"
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +79,37 @@ def test_fit_of_keras_refuses_several_processes_and_names_the_loop(monkeypatch):
         network.fit(make_images().images, make_images().labels)
 
 
-def test_workers_need_a_cluster(monkeypatch):
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(ValueError, match="needs TF_CONFIG"):
+def make_config(workers=("10.0.0.1:2222", "10.0.0.2:2222"), **task):
+    task = {"type": "worker", "index": 1, **task}
+    return json.dumps({"cluster": {"worker": workers}, "task": task})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "",
+        "{bad",
+        "[]",
+        "{}",
+        '{"cluster": {"worker": ["10.0.0.1:2222"]}}',
+        *map(make_config, ([], "10.0.0.1:2222", ["10.0.0.1", "10.0.0.2"], [1, 2], ["a:b", "a:c"])),
+        *(make_config(index=index) for index in (2, -1, "zero", None, True)),
+        make_config(type="chief"),
+    ],
+)
+@needs_tensorflow
+def test_a_cluster_that_is_missing_or_wrong_is_refused_by_the_name_of_its_variable(
+    monkeypatch, config
+):
+    monkeypatch.setenv("TF_CONFIG", config)
+    expected = rf"needs TF_CONFIG.*Received: {re.escape(config) or 'none'}$"
+    with pytest.raises(ValueError, match=expected):
         open_strategy("workers")
+
+
+def test_a_worker_knows_the_others():
+    assert read_other_workers(make_config()) == ["10.0.0.1:2222"]
+    assert read_other_workers(make_config(["[::1]:80", "a.b:80"], index=0)) == ["a.b:80"]
     assert open_strategy(None) is None
 
 
