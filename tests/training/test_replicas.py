@@ -104,13 +104,31 @@ def test_a_cluster_that_is_missing_or_wrong_is_refused_by_the_name_of_its_variab
     monkeypatch.setenv("TF_CONFIG", config)
     expected = rf"needs TF_CONFIG.*Received: {re.escape(config) or 'none'}$"
     with pytest.raises(ValueError, match=expected):
-        open_strategy("workers")
+        open_strategy("workers", print)
 
 
 def test_a_worker_knows_the_others():
     assert read_other_workers(make_config()) == ["10.0.0.1:2222"]
     assert read_other_workers(make_config(["[::1]:80", "a.b:80"], index=0)) == ["a.b:80"]
-    assert open_strategy(None) is None
+    assert open_strategy(None, print) is None
+
+
+@needs_tensorflow
+def test_who_waits_for_workers_says_so_and_can_be_stopped_then_and_later(monkeypatch):
+    import tensorflow as tf
+
+    def wait():
+        assert lines == ["Waiting for the other workers of TF_CONFIG: 10.0.0.1:2222"]
+        assert {signal.getsignal(each) for each in stops} == {signal.SIG_DFL}
+        # As TensorFlow does.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    stops, lines = (signal.SIGINT, signal.SIGTERM), []
+    former = [signal.getsignal(each) for each in stops]
+    monkeypatch.setenv("TF_CONFIG", make_config())
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", wait)
+    open_strategy("workers", lines.append)
+    assert len(lines) == 1 and [signal.getsignal(each) for each in stops] == former
 
 
 def test_a_process_that_does_not_write_leaves_the_folder_of_a_run_alone(tmp_path):

@@ -57,7 +57,7 @@ def train(
     given = {name: value for name, value in settings.items() if value not in (None, [])}
     config = RunConfig.of(**given) if recipe is None else _read_recipe(recipe, given)
     # Before all else: TensorFlow takes no other workers once it has computed.
-    strategy = open_strategy(distribute)
+    strategy = open_strategy(distribute, lambda line: console.print(line, soft_wrap=True))
     run = Run.start(run_dir, config, writes=strategy is None or strategy.extended.should_checkpoint)
     earlier = run.config.optimization.earlier_epochs
     if earlier != config.optimization.earlier_epochs:

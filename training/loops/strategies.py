@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -12,10 +15,15 @@ import keras
 JOBS = ("chief", "worker")
 
 
-def open_strategy(name: str | None) -> Any:
+def open_strategy(name: str | None, report: Callable[[str], object]) -> Any:
     """A strategy: `mirrored`, over the GPUs of this machine, or `workers`, those of TF_CONFIG.
 
-    To be called before TensorFlow computes anything; with `workers` it waits for all of them.
+    To be called before TensorFlow computes anything; with `workers` it waits for all of them, in
+    the main thread.
+
+    Args:
+        name: None for no strategy.
+        report: Is given a line before the wait.
 
     Raises:
         ValueError: TF_CONFIG does not name workers and the number of this one, or Keras' backend is
@@ -32,8 +40,11 @@ def open_strategy(name: str | None) -> Any:
 
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
-    read_other_workers(os.environ.get("TF_CONFIG", ""))
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    others = read_other_workers(os.environ.get("TF_CONFIG", ""))
+    with _signals_of_the_system():
+        if others:
+            report(f"Waiting for the other workers of TF_CONFIG: {', '.join(others)}")
+        return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def read_other_workers(config: str) -> list[str]:
@@ -59,6 +70,23 @@ def read_other_workers(config: str) -> list[str]:
             f'{{"type": "worker", "index": 0}}}}. Received: {config[:500] or "none"}'
         )
     return [address for name in jobs for address in jobs[name] if address != own]
+
+
+@contextlib.contextmanager
+def _signals_of_the_system() -> Iterator[None]:
+    """Lets signals end the process by themselves: TensorFlow waits where no Python handler runs.
+
+    It catches SIGTERM for good, before the wait or within it; here the former handler comes back.
+    """
+    former = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for each, handler in former.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(each, signal.SIG_DFL)
+        yield
+    finally:
+        for each, handler in former.items():
+            signal.signal(each, handler)
 
 
 def _is_list_of_addresses(addresses: Any) -> bool:
