@@ -152,9 +152,17 @@ def free_ports(count):
     return ports
 
 
-def start(folder, cluster=None, index=0):
+def start(folder, cluster=None, index=0, options=()):
     """`tfpqn train` on digits, in one process or as a worker."""
-    command = ["train", "--run-dir", str(folder), *SETTINGS.split(), "--checkpoint-every", "3"]
+    command = [
+        "train",
+        "--run-dir",
+        str(folder),
+        *SETTINGS.split(),
+        "--checkpoint-every",
+        "3",
+        *options,
+    ]
     environment = dict(os.environ)
     if cluster:
         command += ["--distribute", "workers"]
@@ -170,10 +178,10 @@ def start(folder, cluster=None, index=0):
     )
 
 
-def start_workers(*folders):
-    """One worker for each run's folder."""
+def start_workers(*folders, options=((), ())):
+    """One worker for each run's folder, with options of its own."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(len(folders))]}
-    return [start(folder, cluster, index) for index, folder in enumerate(folders)]
+    return [start(folder, cluster, i, options[i]) for i, folder in enumerate(folders)]
 
 
 def finish(*processes):
@@ -234,6 +242,17 @@ def test_workers_that_see_different_folders_are_refused(tmp_path):
     for worker, (_, errors) in [(each, each.communicate(timeout=300)) for each in workers]:
         assert worker.returncode == 2
         assert "All workers must see the same checkpoint_dir" in errors
+
+
+@pytest.mark.slow
+def test_workers_with_other_settings_are_refused(tmp_path):
+    options = [[], ["--epochs", "3", "--learning-rate", "0.01"]]
+    workers = start_workers(tmp_path / "run", tmp_path / "run", options=options)
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [2, 2], errors
+    expected = "same settings and training items. Received: epochs=2 here, 3 there; learning_rate"
+    assert expected in errors[0]
+    assert all(len(each.splitlines()) == 1 for each in errors), errors
 
 
 ON_JAX = """

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfpqn.datasets import TrainingBatches
@@ -66,6 +67,20 @@ class Replicas:
                 "All workers must see the same checkpoint_dir, on a file system that they share. "
                 f"Received: checkpoints of the steps {steps}"
             )
+
+    def gather_text(self, text: str) -> list[str]:
+        """The texts of all workers, each of one line, once for each replica.
+
+        Raises:
+            ConnectionError: Another worker has ended.
+        """
+        if self.count == self._num_local:
+            return [text]
+        # Numbers, since strings cannot be gathered.
+        line = np.frombuffer(f"{text}\n".encode(), np.uint8).astype(np.int32)
+        with self.lost_ones_named():
+            found = self.strategy.gather(self._ask_each(lambda: tf.constant(line)), axis=0)
+        return found.numpy().astype(np.uint8).tobytes().decode().splitlines()
 
     def _ask_each(self, function: Callable[[], Any]) -> Any:
         # TensorFlow warns of replicas that run outside of a graph.

@@ -26,6 +26,7 @@ from .initial_run import start_from
 from .network_file import NETWORK_FILE, remove_leftovers, save_network
 from .precision import warn_of_slow_precision
 from .run import Run
+from .workers import require_same_settings
 
 # Images per codeword for k-means and for the search for dead codewords, and the least in all.
 SAMPLES_PER_CODEWORD = 16
@@ -79,9 +80,10 @@ def train(
 
     Raises:
         BlockingIOError: Another process or thread is training the run.
+        ConnectionError: Another worker has ended before the training.
         ValueError: The data does not fit the settings, the initial run's network is another, the
-            folder meanwhile holds a run of other settings, the loss became NaN, or replicas cannot
-            share a batch equally.
+            folder meanwhile holds a run of other settings, the loss became NaN, replicas cannot
+            share a batch equally, or workers have other settings or items.
     """
     if strategy is not None:
         run = dataclasses.replace(run, writes=bool(strategy.extended.should_checkpoint))
@@ -91,6 +93,8 @@ def train(
         return run.load_network()
     with run.lock():
         run = run.for_items(splits.train)
+        if strategy is not None:
+            require_same_settings(strategy, run.config, splits)
         # What others have entered since the run was started gives way, or is kept by an error.
         run.bind()
         if run.is_trained:
