@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import tfpqn
-from tests.training.tiny import arrays_of, make_images, make_network
+from tests.training.tiny import arrays_of, make_images, make_network, make_splits
 from tfpqn.training import Run, RunConfig
 from tfpqn.training.loops.strategies import open_strategy, read_other_workers
+from tfpqn.training.runs.workers import require_same_settings
 
 ROOT = Path(tfpqn.__file__).parent.parent
 # On two devices of one process: laws that name a largest difference.
@@ -129,6 +130,20 @@ def test_who_waits_for_workers_says_so_and_can_be_stopped_then_and_later(monkeyp
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", wait)
     open_strategy("workers", lines.append)
     assert len(lines) == 1 and [signal.getsignal(each) for each in stops] == former
+
+
+@needs_tensorflow
+def test_workers_with_other_items_are_refused(monkeypatch):
+    import tensorflow as tf
+
+    from tfpqn.training.loops.replicas import Replicas
+
+    lines, strategy = [], tf.distribute.get_strategy()
+    monkeypatch.setattr(Replicas, "gather_text", lambda self, text: lines.append(text) or lines)
+    for _ in range(2):
+        require_same_settings(strategy, RunConfig.of(), make_splits())
+    with pytest.raises(ValueError, match="same settings and.*Received: items with other ids$"):
+        require_same_settings(strategy, RunConfig.of(), make_splits(48))
 
 
 def test_a_process_that_does_not_write_leaves_the_folder_of_a_run_alone(tmp_path):
