@@ -10,6 +10,7 @@ import pytest
 from tests.training.tiny import (
     arrays_of,
     assert_bit_equal,
+    make_clips,
     make_images,
     make_network_with,
     make_splits,
@@ -17,6 +18,7 @@ from tests.training.tiny import (
 from tfpqn.export import Searcher
 from tfpqn.index import CodeIndex, build_index, network_layout
 from tfpqn.layers import TemporalProductQuantization
+from tfpqn.losses import AsymmetricTripletLoss
 from tfpqn.training import Run, RunConfig, train
 from tfpqn.training.runs import initial_run
 from tfpqn.training.runs import train as run_training
@@ -151,3 +153,14 @@ def test_quantizer_of_another_kind_is_refused_though_its_codebooks_have_the_same
     )
     with pytest.raises(ValueError, match="for its codes to stay valid.*3.*Received:.*1, 2"):
         initial_run.start_from(*networks, with_codebooks=True)
+
+
+def test_plain_keras_leaves_frozen_codebooks_alone():
+    network = make_network_with(TemporalProductQuantization(2, 2, 16))
+    network.quantizer.trainable = False
+    network.compile("adam", AsymmetricTripletLoss())
+    items = make_clips()
+    images = next(iter(items.batches(32))).images
+    before = codebooks_of(network)
+    network.fit(images, items.labels[:32], batch_size=16, verbose=0)
+    np.testing.assert_array_equal(codebooks_of(network), before)

@@ -18,19 +18,25 @@ if TYPE_CHECKING:
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+Host = Annotated[
+    str, typer.Option(help="Address to listen on; others than loopback are open to all.")
+]
+Port = Annotated[int, typer.Option(help="Port of gRPC; 0 for any free one.")]
+RestPort = Annotated[int, typer.Option(help="Port of REST; 0 for any free one, -1 for no REST.")]
+AllowedHosts = Annotated[
+    list[str] | None,
+    typer.Option(help="Another name that REST may be asked by; may be repeated."),
+]
+
 
 def serve(
     model_base_path: Annotated[Path, typer.Option(help="The model's folder: models/NAME.")],
     model_name: Annotated[
         str | None, typer.Option(help="Name of the model: the folder's name.")
     ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; others than loopback are open to all.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of gRPC; 0 for any free one.")] = 8500,
-    rest_api_port: Annotated[
-        int, typer.Option(help="Port of REST; 0 for any free one, -1 for no REST.")
-    ] = 8501,
+    host: Host = "127.0.0.1",
+    port: Port = 8500,
+    rest_api_port: RestPort = 8501,
     enable_batching: Annotated[
         bool, typer.Option("--enable-batching", help="Merge requests that arrive together.")
     ] = False,
@@ -46,10 +52,7 @@ def serve(
     max_message_bytes: Annotated[
         int, typer.Option(help="Largest request and answer, in bytes.")
     ] = 64 * 2**20,
-    allowed_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Another name that REST may be asked by; may be repeated."),
-    ] = None,
+    allowed_host: AllowedHosts = None,
 ) -> None:
     from tfpqn.export.server import ModelServer
 
@@ -75,21 +78,14 @@ def route(
         typer.Option(help="HOST:PORT of each shard, in order; of several servers A:1,B:1."),
     ],
     model: Annotated[str, typer.Option(help="The model's name on the servers, and here.")],
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; others than loopback are open to all.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of gRPC; 0 for any free one.")] = 8500,
-    rest_api_port: Annotated[
-        int, typer.Option(help="Port of REST; 0 for any free one, -1 for no REST.")
-    ] = 8501,
+    host: Host = "127.0.0.1",
+    port: Port = 8500,
+    rest_api_port: RestPort = 8501,
     hedge_after: Annotated[
         float | None, typer.Option(help="Seconds after which another server of a shard is asked.")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for each request.")] = 10.0,
-    allowed_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Another name that REST may be asked by; may be repeated."),
-    ] = None,
+    allowed_host: AllowedHosts = None,
 ) -> None:
     from tfpqn.export.client import ServingError
     from tfpqn.export.server import ShardRouter
