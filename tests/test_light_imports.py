@@ -44,8 +44,8 @@ def test_every_public_name_is_there_when_it_is_first_used(package):
     "program",
     [
         "import tfpqn, keras",
-        "import keras, tfpqn",
-        "import tfpqn, keras; tfpqn.ops",
+        pytest.param("import keras, tfpqn", marks=pytest.mark.slow),
+        pytest.param("import tfpqn, keras; tfpqn.ops", marks=pytest.mark.slow),
     ],
 )
 def test_keras_finds_the_classes_of_a_saved_network(program):

@@ -33,6 +33,7 @@ def train_run(folder: Path, photos: Path, **settings: Any) -> tuple[Run, Any, An
     return run, train(run, splits, progress=False), splits
 
 
+@pytest.mark.slow
 def test_weights_alone_choose_and_freeze_their_backbone(
     tmp_path: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
