@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from tfpqn.datasets import Splits
+from tfpqn.protocols import NetworkLike, QuantizerLike
 
 from .evaluation import (
     Encoded,
@@ -34,7 +35,7 @@ class Pairs(NamedTuple):
 
 
 def calibrate(
-    network: Any, splits: Splits, *, precision: float, top_k: int = 10, seed: int = 0
+    network: NetworkLike, splits: Splits, *, precision: float, top_k: int = 10, seed: int = 0
 ) -> dict[str, Any]:
     """Find the score from which on the neighbours of a query are matches.
 
@@ -152,7 +153,9 @@ def _halves(num_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return order[:middle], order[middle:]
 
 
-def _nearest_pairs(quantizer: Any, query: Encoded, database: Encoded, top_k: int) -> Pairs:
+def _nearest_pairs(
+    quantizer: QuantizerLike, query: Encoded, database: Encoded, top_k: int
+) -> Pairs:
     """The queries with their nearest items; of equal scores the earlier item is the nearer."""
     tables = ops.convert_to_numpy(quantizer.lookup_tables(query.embeddings))
     scores, relevant = [], []

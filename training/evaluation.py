@@ -13,6 +13,7 @@ from tfpqn.datasets import ImageSet, Splits
 from tfpqn.datasets.image_set import find_labelled
 from tfpqn.metrics import rank_gains, rank_items
 from tfpqn.ops import adc_scores, count_shared_labels, label_relevance
+from tfpqn.protocols import NetworkLike, QuantizerLike
 
 TIES = "expected value over the orders of equally scored items"
 
@@ -45,7 +46,7 @@ class Encoded(NamedTuple):
 
 
 def evaluate(
-    network: Any,
+    network: NetworkLike,
     splits: Splits,
     *,
     cutoffs: Sequence[int] = (100, 1000),
@@ -139,7 +140,7 @@ def require_labels(query_labels: np.ndarray, database_labels: np.ndarray) -> Non
         raise ValueError(f"Items of two or more labels are needed. Received: {gap}")
 
 
-def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float | None:
+def _measure_soft(quantizer: QuantizerLike, query: Encoded, database: Encoded) -> float | None:
     """mAP against items that are reconstructed as in training."""
     items = apply_in_chunks(
         lambda chunk: quantizer.quantize_embeddings(chunk, training=True).reconstruction,
@@ -149,14 +150,14 @@ def _measure_soft(quantizer: Any, query: Encoded, database: Encoded) -> float | 
     return _measure(scores, query.labels, database.labels, (), ())["mAP"]
 
 
-def _measure_coded(quantizer: Any, query: Encoded, database: Encoded) -> float | None:
+def _measure_coded(quantizer: QuantizerLike, query: Encoded, database: Encoded) -> float | None:
     """mAP of queries that are coded too."""
     tables = ops.convert_to_numpy(quantizer.lookup_tables(quantizer.decode(query.codes)))
     return mean_average_precision(tables, query.labels, database.codes, database.labels)
 
 
 def _measure_prefixes(
-    quantizer: Any, tables: np.ndarray, query_labels: np.ndarray, database: Encoded
+    quantizer: QuantizerLike, tables: np.ndarray, query_labels: np.ndarray, database: Encoded
 ) -> list[dict[str, Any]]:
     """Figures of the first levels alone, one level, two, .. all; none without levels."""
     if quantizer.num_levels == 1 or quantizer.code_length % quantizer.num_levels:
@@ -174,7 +175,7 @@ def _measure_prefixes(
     return figures
 
 
-def encode_set(network: Any, images: ImageSet, batch_size: int = 256) -> Encoded:
+def encode_set(network: NetworkLike, images: ImageSet, batch_size: int = 256) -> Encoded:
     """Embeddings, codes and labels of the items that can be read.
 
     Raises:
@@ -209,14 +210,16 @@ def _score_codes(tables: np.ndarray, codes: np.ndarray) -> Scores:
     return lambda rows: score_codes(tables[rows], codes)
 
 
-def _score_embeddings(quantizer: Any, queries: np.ndarray, items: np.ndarray) -> Scores:
+def _score_embeddings(quantizer: QuantizerLike, queries: np.ndarray, items: np.ndarray) -> Scores:
     """By inner products, or where the quantizer goes by distance, by what ranks alike."""
     goes_by_distance = quantizer.similarity == "l2"
     offsets = 0.5 * np.square(items).sum(axis=1) if goes_by_distance else np.float32(0.0)
     return lambda rows: np.asarray(queries[rows] @ items.T - offsets)
 
 
-def measure_neighbours(quantizer: Any, queries: np.ndarray, database: Encoded) -> dict[str, float]:
+def measure_neighbours(
+    quantizer: QuantizerLike, queries: np.ndarray, database: Encoded
+) -> dict[str, float]:
     """Share of a query's exact nearest items that a search by codes finds, by `"n@k"`.
 
     Args:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from tfpqn.datasets import decode_image
+from tfpqn.protocols import NetworkLike
 
 from ..search.input_checks import check_embeddings, require
 from .image_checks import check_frames, check_images, check_pixels, check_whole_clips
 
 
-def items_spec(network: Any) -> tf.TensorSpec:
+def items_spec(network: NetworkLike) -> tf.TensorSpec:
     """The input of a network's items.
 
     It is `images` `[batch]`, `frames` `[batch, num_frames]` or `embeddings` `[batch, dim]`.
@@ -22,7 +21,7 @@ def items_spec(network: Any) -> tf.TensorSpec:
     return tf.TensorSpec(shape, items.encoded_dtype, name=items.input_name)
 
 
-def embed_items(network: Any, items: tf.Tensor, max_pixels: int) -> tf.Tensor:
+def embed_items(network: NetworkLike, items: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """Check, decode and embed items: float32 `[batch, embedding_dim]`.
 
     Images are string `[batch]`, clips frames string `[batch, num_frames]` among which empty strings
@@ -32,11 +31,11 @@ def embed_items(network: Any, items: tf.Tensor, max_pixels: int) -> tf.Tensor:
     return _EMBED[network.items.input_name](network, items, max_pixels)
 
 
-def _embed_images(network: Any, images: tf.Tensor, max_pixels: int) -> tf.Tensor:
+def _embed_images(network: NetworkLike, images: tf.Tensor, max_pixels: int) -> tf.Tensor:
     return network.embed(_decode(network, check_images(images), max_pixels), training=False)
 
 
-def _embed_clips(network: Any, frames: tf.Tensor, max_pixels: int) -> tf.Tensor:
+def _embed_clips(network: NetworkLike, frames: tf.Tensor, max_pixels: int) -> tf.Tensor:
     frames = check_frames(frames)
     image_shape = network.image_shape
     shape = tf.cast(tf.concat([tf.shape(frames), image_shape], axis=0), tf.int64)
@@ -52,7 +51,7 @@ def _embed_clips(network: Any, frames: tf.Tensor, max_pixels: int) -> tf.Tensor:
     return network.embed({"frames": clips, "mask": is_frame}, training=False)
 
 
-def _embed_vectors(network: Any, vectors: tf.Tensor, max_pixels: int) -> tf.Tensor:
+def _embed_vectors(network: NetworkLike, vectors: tf.Tensor, max_pixels: int) -> tf.Tensor:
     vectors = check_embeddings(vectors)
     if network.quantizer.similarity == "cosine":
         is_zero = tf.reduce_all(tf.equal(vectors, 0.0), axis=1)
@@ -61,7 +60,7 @@ def _embed_vectors(network: Any, vectors: tf.Tensor, max_pixels: int) -> tf.Tens
     return network.embed(vectors, training=False)
 
 
-def _decode(network: Any, images: tf.Tensor, max_pixels: int) -> tf.Tensor:
+def _decode(network: NetworkLike, images: tf.Tensor, max_pixels: int) -> tf.Tensor:
     # The decoder's own errors name the input by the node that fails.
     name = items_spec(network).name
     return tf.map_fn(

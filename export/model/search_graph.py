@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from tfpqn.protocols import NetworkLike, QuantizerLike
+
 from ..interface.bounds import MAX_EXCLUSIONS, MAX_K, MAX_TAGS_PER_QUERY
 from ..interface.shard import DESCRIBE_SHARD, Shard
 from ..search.codebooks import Codebooks
@@ -43,7 +45,7 @@ class SearchGraph:
         quantizer: What normalises and codes the embeddings.
     """
 
-    def __init__(self, searcher: Any, network: Any, quantizer: Any) -> None:
+    def __init__(self, searcher: Any, network: NetworkLike, quantizer: QuantizerLike) -> None:
         self.codebooks: Codebooks = searcher.codebooks
         self.storage: Storage = searcher.storage
         self.ids: ItemIds = searcher.ids

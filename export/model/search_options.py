@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfpqn.index import CodeIndex
+from tfpqn.protocols import QuantizerLike
 
 from ..interface.bounds import MAX_K, MAX_PIXELS
 from ..interface.shard import Shard
@@ -74,7 +75,9 @@ class SearchOptions:
                 f"Received: num_candidates={self.num_candidates} alone"
             )
 
-    def choose_partitioning(self, quantizer: Any, codes: np.ndarray) -> Partitioning | None:
+    def choose_partitioning(
+        self, quantizer: QuantizerLike, codes: np.ndarray
+    ) -> Partitioning | None:
         """How to part the collection; None to leave it whole."""
         if self.partition is None:
             return None
@@ -94,7 +97,7 @@ class SearchOptions:
             self.progress,
         )
 
-    def _choose_queries(self, quantizer: Any, codes: np.ndarray) -> np.ndarray:
+    def _choose_queries(self, quantizer: QuantizerLike, codes: np.ndarray) -> np.ndarray:
         """Some of the queries, or reconstructions of items, in the form that search compares."""
         rows = codes if self.tuning_queries is None else self.tuning_queries
         count = min(NUM_TUNING_QUERIES, len(rows))
@@ -110,7 +113,7 @@ class SearchOptions:
             raise ValueError("tuning_queries must be finite. Received: NaN or infinity")
         return np.asarray(quantizer.normalize(chosen.astype(np.float32)))
 
-    def count_first_positions(self, quantizer: Any) -> int | None:
+    def count_first_positions(self, quantizer: QuantizerLike) -> int | None:
         """Code positions of the first levels, which find candidates; None to search once."""
         if self.first_levels is None:
             return None

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpqn.index import CodeIndex, network_layout
+from tfpqn.protocols import NetworkLike, QuantizerLike
 from tfpqn.similarities import SIMILARITIES
 
 from ..search.codebooks import Codebooks, Distance
@@ -68,7 +69,7 @@ class Searcher(tf.Module, SearchMethods):
     ((1, 3), (1, 3))
     """
 
-    def __init__(self, network: Any, index: CodeIndex, **options: Any) -> None:
+    def __init__(self, network: NetworkLike, index: CodeIndex, **options: Any) -> None:
         super().__init__(name="searcher")
         chosen = SearchOptions(**options)
         # A function, because `tf.Module` would track the network.
@@ -82,7 +83,11 @@ class Searcher(tf.Module, SearchMethods):
         self._functions = SearchGraph(self, network, quantizer).make_functions()
 
     def _keep_facts(
-        self, network: Any, index: CodeIndex, quantizer: Any, chosen: SearchOptions
+        self,
+        network: NetworkLike,
+        index: CodeIndex,
+        quantizer: QuantizerLike,
+        chosen: SearchOptions,
     ) -> None:
         """What callers and the manifest are told."""
         self.top_k, self.max_pixels = int(chosen.top_k), int(chosen.max_pixels)
@@ -96,7 +101,9 @@ class Searcher(tf.Module, SearchMethods):
         self.embedding_dim = quantizer.embedding_dim
         self.num_levels, self.code_length = quantizer.num_levels, quantizer.code_length
 
-    def _add_collection(self, index: CodeIndex, quantizer: Any, chosen: SearchOptions) -> None:
+    def _add_collection(
+        self, index: CodeIndex, quantizer: QuantizerLike, chosen: SearchOptions
+    ) -> None:
         """Codes, ids, labels and tags; the latter take memory, so only where there are some."""
         codes = index.codes[:, : self.code_length]
         self.codebooks = Codebooks(
@@ -135,7 +142,7 @@ class Searcher(tf.Module, SearchMethods):
         tensors = [tf.constant(inputs[i.name], i.dtype) for i in function.input_signature]
         return {name: value.numpy() for name, value in function(*tensors).items()}
 
-    def _track_variables(self, network: Any, quantizer: Any) -> None:
+    def _track_variables(self, network: NetworkLike, quantizer: QuantizerLike) -> None:
         """Keep variables alone: the Keras objects would be saved with all that they hold.
 
         A search needs no classifier, and of the codebooks only the copy.
@@ -147,7 +154,7 @@ class Searcher(tf.Module, SearchMethods):
         self.quantizer_variables = [variable.value for variable in quantizer.variables]
 
 
-def _distance_of(quantizer: Any) -> Distance | None:
+def _distance_of(quantizer: QuantizerLike) -> Distance | None:
     """How the quantizer's scores go by distance, if they do."""
     rule = SIMILARITIES[quantizer.similarity]
     if not rule.norm_weight:
@@ -156,7 +163,7 @@ def _distance_of(quantizer: Any) -> Distance | None:
     return Distance(rule.norm_weight, rule.constant, offsets)
 
 
-def _copy_quantizer(quantizer: Any, num_levels: int | None) -> Any:
+def _copy_quantizer(quantizer: QuantizerLike, num_levels: int | None) -> Any:
     """The quantizer of the first levels, its codebooks at the length that codes decode to."""
     copied = quantizer.prefix(quantizer.num_levels if num_levels is None else num_levels)
     decoded = np.stack([copied.decoded_codebooks(level) for level in range(copied.num_levels)])

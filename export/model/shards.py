@@ -14,6 +14,7 @@ from typing import Any
 from tfpqn.files.atomic import atomic_directory
 from tfpqn.index import CodeIndex, Manifest, describe_index
 from tfpqn.index.parts import read_tables
+from tfpqn.protocols import NetworkLike
 
 from ..interface.batching_parameters import BatchingParameters
 from ..interface.shard import Shard
@@ -23,7 +24,7 @@ from .searcher import Searcher
 
 
 def save_shards(
-    network: Any,
+    network: NetworkLike,
     index: str | os.PathLike[str],
     path: str | os.PathLike[str],
     num_shards: int,

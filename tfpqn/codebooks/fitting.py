@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from keras import ops
@@ -14,6 +13,7 @@ from tfpqn.codebooks import lloyd
 from tfpqn.codebooks.joint_levels import fit_levels
 from tfpqn.codebooks.levels import write_levels
 from tfpqn.codebooks.rotation import fit_rotation, split
+from tfpqn.protocols import NetworkLike, QuantizerLike
 
 Progress = Callable[[str, int, int], None]
 
@@ -27,7 +27,7 @@ FARTHEST_MEAN = 1e4
 
 
 def fit_vectors(
-    network: Any,
+    network: NetworkLike,
     vectors: np.ndarray,
     *,
     seed: int = 0,
@@ -74,7 +74,7 @@ def fit_vectors(
     _fit_codebooks(quantizer, vectors, rng, iterations, tell)
 
 
-def _read_vectors(quantizer: Any, vectors: np.ndarray) -> np.ndarray:
+def _read_vectors(quantizer: QuantizerLike, vectors: np.ndarray) -> np.ndarray:
     """Vectors in the form that scores compare; a rotation keeps it."""
     vectors = ops.convert_to_numpy(quantizer.normalize(quantizer.product_embeddings(vectors)))
     if not len(vectors):
@@ -115,7 +115,11 @@ def _require_exact_distances(vectors: np.ndarray) -> None:
 
 
 def _fit_rotation(
-    quantizer: Any, vectors: np.ndarray, rng: np.random.Generator, iterations: int, tell: Progress
+    quantizer: QuantizerLike,
+    vectors: np.ndarray,
+    rng: np.random.Generator,
+    iterations: int,
+    tell: Progress,
 ) -> np.ndarray:
     return fit_rotation(
         _draw(vectors, MOST_VECTORS_FOR_ROTATION * quantizer.num_codewords, rng),
@@ -128,11 +132,20 @@ def _fit_rotation(
 
 
 def _fit_codebooks(
-    quantizer: Any, vectors: np.ndarray, rng: np.random.Generator, iterations: int, tell: Progress
+    quantizer: QuantizerLike,
+    vectors: np.ndarray,
+    rng: np.random.Generator,
+    iterations: int,
+    tell: Progress,
 ) -> None:
     if quantizer.num_levels > 1:
         parts = vectors.reshape(len(vectors), quantizer.num_subspaces, -1)
-        fit_levels(quantizer, parts, rng, lambda done, total: tell("levels", done, total))
+        fit_levels(
+            quantizer.product_quantizer(),
+            parts,
+            rng,
+            lambda done, total: tell("levels", done, total),
+        )
         return
     codebooks = []
     for part in split(vectors, quantizer.num_subspaces):

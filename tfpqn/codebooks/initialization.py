@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from keras import ops
@@ -13,13 +12,14 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from tfpqn.codebooks import kmeans, settling
+from tfpqn.protocols import NetworkLike
 
 # From this many codewords on, full k-means costs minutes and mini-batches seconds.
 MINI_BATCH_FROM = 256
 
 
 def initialize_codebooks(
-    network: Any, images: Iterable[np.ndarray], *, seed: int = 0, training: bool = True
+    network: NetworkLike, images: Iterable[np.ndarray], *, seed: int = 0, training: bool = True
 ) -> None:
     """Set a network's codebooks to k-means centres of its embeddings.
 
@@ -46,7 +46,7 @@ def initialize_codebooks(
     )
 
 
-def settle_codebooks(network: Any, images: Iterable[np.ndarray], *, seed: int = 0) -> None:
+def settle_codebooks(network: NetworkLike, images: Iterable[np.ndarray], *, seed: int = 0) -> None:
     """Fit the codewords of a trained network to the soft reconstructions that it was trained on.
 
     Once, after training, for a quantizer with `unit_codewords=False` or with several levels; see
@@ -68,7 +68,7 @@ def settle_codebooks(network: Any, images: Iterable[np.ndarray], *, seed: int = 
     )
 
 
-def _embed(network: Any, images: Iterable[np.ndarray], training: bool) -> np.ndarray:
+def _embed(network: NetworkLike, images: Iterable[np.ndarray], training: bool) -> np.ndarray:
     embeddings = [ops.convert_to_numpy(network.embed(batch, training=training)) for batch in images]
     if not embeddings:
         raise ValueError("images must hold at least one batch. Received: none")

@@ -16,9 +16,10 @@ from tfpqn.codebooks.levels import (
     write_levels,
 )
 from tfpqn.ops import normalize_vectors
+from tfpqn.protocols import QuantizerLike
 
 
-def fit_codebooks(quantizer: Any, embeddings: np.ndarray, cluster: Cluster) -> None:
+def fit_codebooks(quantizer: QuantizerLike, embeddings: np.ndarray, cluster: Cluster) -> None:
     """Set the codebooks of a quantizer to the cluster centres of embeddings.
 
     Level by level: those after the first are centres of what the levels before leave of the soft

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from tfpqn.protocols import QuantizerLike
+
 Cluster = Callable[[np.ndarray, int], np.ndarray]
 
 # Rows whose tables are in memory at a time.
@@ -31,11 +33,11 @@ def write_levels(product: Any, levels: np.ndarray) -> None:
     product.codebooks.assign(levels.reshape(product.codebooks.shape))
 
 
-def read_subvectors(quantizer: Any, embeddings: Any) -> np.ndarray:
+def read_subvectors(quantizer: QuantizerLike, embeddings: Any) -> np.ndarray:
     """What the first level quantizes of embeddings: `[items, num_subspaces, subvector_dim]`.
 
     Args:
-        quantizer: Any quantizer; it is built if it was not.
+        quantizer: QuantizerLike quantizer; it is built if it was not.
         embeddings: `[batch, embedding_dim]`.
 
     Raises:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from keras import ops
 
 from tfpqn.codebooks.levels import apply_in_chunks, read_levels, read_subvectors, write_levels
 from tfpqn.ops import decode_codes
+from tfpqn.protocols import QuantizerLike
 
 # Between vectors of about unit length: below this, a difference is one of rounding.
 SMALLEST_ERROR = 1e-6
 
 
-def revive_codewords(quantizer: Any, embeddings: np.ndarray, rng: np.random.Generator) -> int:
+def revive_codewords(
+    quantizer: QuantizerLike, embeddings: np.ndarray, rng: np.random.Generator
+) -> int:
     """Move codewords that no embedding chooses onto subvectors that are quantized poorly.
 
     Those of the first level, which trains, chosen as training does, by direction: only what it

@@ -17,12 +17,13 @@ from tfpqn.codebooks.levels import (
     soften,
     write_levels,
 )
+from tfpqn.protocols import QuantizerLike
 
 # Codewords hardly move after three.
 SETTLING_ROUNDS = 5
 
 
-def settle_codebooks(quantizer: Any, embeddings: np.ndarray, cluster: Cluster) -> None:
+def settle_codebooks(quantizer: QuantizerLike, embeddings: np.ndarray, cluster: Cluster) -> None:
     """Fit what codes decode to to the soft reconstructions of training; once, after training.
 
     Codes then stand for what training has ranked (docs/method.md). Without `unit_codewords`, each

@@ -18,9 +18,10 @@ from tfpqn.index.manifest import Manifest
 from tfpqn.index.parts import read_tables
 from tfpqn.index.rewriting import Growth, rewriting, write_update
 from tfpqn.index.schema import require_unique, to_ids
+from tfpqn.protocols import NetworkLike
 
 
-def network_layout(network: Any) -> CodeLayout:
+def network_layout(network: NetworkLike) -> CodeLayout:
     """The look of the codes of a `ProductQuantizationNetwork`, and its codebooks' fingerprint.
 
     Raises:
@@ -34,7 +35,7 @@ def network_layout(network: Any) -> CodeLayout:
 
 
 def build_index(
-    network: Any,
+    network: NetworkLike,
     images: Any,
     path: str | os.PathLike[str],
     *,
@@ -73,7 +74,7 @@ def build_index(
 
 
 def add_to_index(
-    network: Any,
+    network: NetworkLike,
     items: Any,
     path: str | os.PathLike[str],
     *,
@@ -115,7 +116,7 @@ def add_to_index(
 
 
 def code_batches(
-    network: Any,
+    network: NetworkLike,
     images: Any,
     batch_size: int,
     progress: Callable[[int], None] | None = None,

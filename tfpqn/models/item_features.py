@@ -8,6 +8,7 @@ import keras
 from keras import layers, ops
 
 from tfpqn.items import IMAGES, VECTORS
+from tfpqn.layers import Quantizer
 from tfpqn.models.small_nets import BATCH_NORM_MOMENTUM
 
 Tensor = Any
@@ -40,7 +41,7 @@ class ItemFeatures:
         ValueError: The quantizer is for clips, and the backbone takes vectors.
     """
 
-    def __init__(self, backbone: keras.layers.Layer | None, quantizer: Any) -> None:
+    def __init__(self, backbone: keras.layers.Layer | None, quantizer: Quantizer) -> None:
         self.backbone = backbone
         self.quantizer = quantizer
         known = known_input_shape(backbone)

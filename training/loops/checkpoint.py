@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -47,7 +47,7 @@ class Checkpoint:
 
     def __init__(
         self,
-        network: Any,
+        network: keras.Model,
         directory: str | Path | None,
         *,
         within_epochs: bool = False,

@@ -19,7 +19,7 @@ else:
 
 
 def fit(
-    network: Any,
+    network: keras.Model,
     batches: TrainingBatches | Callable[[int], Any],
     *,
     epochs: int,

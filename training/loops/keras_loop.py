@@ -19,7 +19,7 @@ Batches = TrainingBatches | Callable[[int], Any]
 Logs = dict[str, float]
 
 
-def train_by_epochs(network: Any, batches: Batches, schedule: Schedule) -> list[Logs]:
+def train_by_epochs(network: keras.Model, batches: Batches, schedule: Schedule) -> list[Logs]:
     """Train by `network.fit`, with a checkpoint at each epoch's end; see `fit`."""
     if isinstance(batches, TrainingBatches):
         batches = batches.arrays

@@ -23,7 +23,7 @@ Batches = TrainingBatches | Callable[[int], tf.data.Dataset]
 Logs = dict[str, float]
 
 
-def train_by_steps(network: Any, batches: Batches, schedule: Schedule) -> list[Logs]:
+def train_by_steps(network: keras.Model, batches: Batches, schedule: Schedule) -> list[Logs]:
     """Train with `tf.GradientTape`, with checkpoints between the steps too; see `fit`."""
     replicas = Replicas(network.distribute_strategy)
     num_steps = schedule.epochs * schedule.steps_per_epoch
@@ -64,7 +64,7 @@ def train_by_steps(network: Any, batches: Batches, schedule: Schedule) -> list[L
 class _Loop(NamedTuple):
     """What the steps of each epoch need."""
 
-    network: Any
+    network: keras.Model
     schedule: Schedule
     checkpoint: Checkpoint
     train_step: Callable[[], dict[str, tf.Tensor]]
@@ -106,7 +106,7 @@ class _EpochLogs(keras.callbacks.Callback):
 
 
 def _make_step(
-    network: Any, replicas: Replicas, batches: SharedBatches
+    network: keras.Model, replicas: Replicas, batches: SharedBatches
 ) -> Callable[[], dict[str, tf.Tensor]]:
     """What takes the next batch, trains on it, and gives the metrics of the epoch so far."""
     stream = iter(batches.dataset)
@@ -122,7 +122,7 @@ def _make_step(
     return train_step
 
 
-def _train_step(network: Any, batch: tuple[tf.Tensor, ...], num_replicas: int) -> None:
+def _train_step(network: keras.Model, batch: tuple[tf.Tensor, ...], num_replicas: int) -> None:
     images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
     with tf.GradientTape() as tape:
         outputs = network(images, training=True)
@@ -135,12 +135,12 @@ def _train_step(network: Any, batch: tuple[tf.Tensor, ...], num_replicas: int) -
     network.compute_metrics(images, labels, outputs, weights)
 
 
-def _loss_tracker(network: Any) -> Any:
+def _loss_tracker(network: keras.Model) -> Any:
     """The mean that Keras keeps of the loss."""
     return next(metric for metric in network.metrics if metric.name == "loss")
 
 
-def _summarize(network: Any, logs: dict[str, tf.Tensor]) -> Logs:
+def _summarize(network: keras.Model, logs: dict[str, tf.Tensor]) -> Logs:
     summary = {name: float(value) for name, value in logs.items()}
     rate = float(keras.ops.convert_to_numpy(network.optimizer.learning_rate))
     return {**summary, "learning_rate": rate}
@@ -164,7 +164,7 @@ def _write_scalars(writer: Any, summary: Logs, step: int) -> None:
     writer.flush()
 
 
-def _build(network: Any, batch_spec: Any) -> None:
+def _build(network: keras.Model, batch_spec: Any) -> None:
     """Create all variables before the checkpoint is read: network, optimizer, metrics."""
     images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch_spec)
 

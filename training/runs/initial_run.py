@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tfpqn.protocols import NetworkLike
 
-def start_from(source: Any, network: Any, *, with_codebooks: bool) -> None:
+
+def start_from(source: Any, network: NetworkLike, *, with_codebooks: bool) -> None:
     """Give the network the backbone and the embedding of another, maybe the codebooks too.
 
     Also the classifier, where both have one of the same classes.
@@ -17,7 +19,7 @@ def start_from(source: Any, network: Any, *, with_codebooks: bool) -> None:
         _require_same_codebooks(source.quantizer, network.quantizer)
 
 
-def copy_weights(source: Any, network: Any, parts: Sequence[str]) -> None:
+def copy_weights(source: Any, network: NetworkLike, parts: Sequence[str]) -> None:
     """Give these parts of the network the weights of another; a classifier of the same classes.
 
     Raises:

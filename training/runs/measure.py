@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tfpqn.datasets import Splits, load_protocol
+from tfpqn.protocols import NetworkLike
 
 from ..calibration import calibrate
 from ..evaluation import evaluate
@@ -15,7 +16,7 @@ from .run import Run
 
 def evaluate_run(
     run: Run,
-    network: Any,
+    network: NetworkLike,
     splits: Splits,
     protocol: str | None = None,
     *,
@@ -48,7 +49,7 @@ def evaluate_run(
 
 def calibrate_run(
     run: Run,
-    network: Any,
+    network: NetworkLike,
     splits: Splits,
     protocol: str | None = None,
     *,

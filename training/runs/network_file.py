@@ -21,7 +21,7 @@ LARGEST_GROWTH = 16
 FREE_BYTES = 2**20
 
 
-def save_network(network: Any, path: Path) -> None:
+def save_network(network: keras.Model, path: Path) -> None:
     """Save beside and rename, so that `path` is never half a file."""
     temporary = path.with_name(f".{path.stem}-{os.getpid()}.keras")
     try:

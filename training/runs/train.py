@@ -16,6 +16,7 @@ from tfpqn.codebooks.fitting import fit_vectors
 from tfpqn.codebooks.initialization import initialize_codebooks, settle_codebooks
 from tfpqn.datasets import ImageSet, Splits, TrainingBatches
 from tfpqn.datasets.labels.numbering import number_classes
+from tfpqn.protocols import NetworkLike
 
 from ..loops.callbacks import EvaluateRetrieval, ReviveCodewords, WarnOfFailure
 from ..loops.fit import fit
@@ -187,7 +188,7 @@ class _Stage(NamedTuple):
             samples_per_class=data.samples_per_class,
         )
 
-    def _begin(self, network: Any) -> None:
+    def _begin(self, network: NetworkLike) -> None:
         """Weights of the initial run, and codebooks for the first embeddings."""
         model, epochs = self.config.model, self.config.num_epochs
         if model.initial_run:
@@ -202,7 +203,7 @@ class _Stage(NamedTuple):
                 network, self._sample(network, fewest), seed=self.config.seed, training=epochs > 0
             )
 
-    def _fit_codebooks(self, network: Any) -> None:
+    def _fit_codebooks(self, network: NetworkLike) -> None:
         """Codebooks, and a rotation, for embeddings as they are."""
         count = FITTED_PER_CODEWORD * network.quantizer.num_codewords
         batches = sample_batches(self.splits.train, count)
@@ -210,7 +211,7 @@ class _Stage(NamedTuple):
         with shown_steps(self.options["progress"]) as progress:
             fit_vectors(network, vectors, seed=self.config.seed, progress=progress)
 
-    def _callbacks(self, network: Any) -> list[keras.callbacks.Callback]:
+    def _callbacks(self, network: NetworkLike) -> list[keras.callbacks.Callback]:
         config = self.config
         chance = chance_loss(config, self.splits.train.labels)
         callbacks: list[keras.callbacks.Callback] = [WarnOfFailure(chance, _advise(config))]
@@ -226,7 +227,7 @@ class _Stage(NamedTuple):
             callbacks.append(EvaluateRetrieval(self.splits, self.evaluate_every, CURVE_QUERIES))
         return callbacks
 
-    def _sample(self, network: Any, fewest: int) -> Iterable[np.ndarray]:
+    def _sample(self, network: NetworkLike, fewest: int) -> Iterable[np.ndarray]:
         number = max(fewest, SAMPLES_PER_CODEWORD * network.quantizer.num_codewords)
         return sample_batches(self.splits.train, number)
 

@@ -77,7 +77,7 @@ class OptimizationSettings:
                 f"epochs={self.epochs}. Received: {self.earlier_epochs}"
             )
 
-    def build(self, network: Any, steps: int) -> keras.optimizers.Optimizer:
+    def build(self, network: keras.Model, steps: int) -> keras.optimizers.Optimizer:
         """The optimizer of a network that takes so many steps in all."""
         import keras
 
