@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from .calibration import calibrate as calibrate
     from .compatibility import compare_networks as compare_networks
-    from .evaluation import encode_set as encode_set
+    from .encoding import encode_set as encode_set
     from .evaluation import evaluate as evaluate
     from .loops.callbacks import EvaluateRetrieval as EvaluateRetrieval
     from .loops.callbacks import ReviveCodewords as ReviveCodewords
@@ -30,7 +30,7 @@ _MODULES = {
     "calibrate": ".calibration",
     "calibrate_run": ".runs.measure",
     "compare_networks": ".compatibility",
-    "encode_set": ".evaluation",
+    "encode_set": ".encoding",
     "evaluate": ".evaluation",
     "evaluate_run": ".runs.measure",
     "fit": ".loops.fit",

@@ -12,14 +12,8 @@ from keras import ops
 from tfpqn.datasets import Splits
 from tfpqn.protocols import NetworkLike, QuantizerLike
 
-from .evaluation import (
-    Encoded,
-    encode_set,
-    keep_labelled,
-    relevance_blocks,
-    require_labels,
-    score_codes,
-)
+from .encoding import Encoded, encode_set, keep_labelled
+from .evaluation import find_nearest, relevance_blocks, require_labels, score_codes
 
 
 class Pairs(NamedTuple):
@@ -161,7 +155,7 @@ def _nearest_pairs(
     scores, relevant = [], []
     for rows, is_relevant in relevance_blocks(query.labels, database.labels):
         all_scores = score_codes(tables[rows], database.codes)
-        nearest = np.argsort(-all_scores, axis=1, kind="stable")[:, :top_k]
+        nearest = find_nearest(all_scores, top_k)
         scores.append(np.take_along_axis(all_scores, nearest, axis=1).ravel())
         relevant.append(np.take_along_axis(is_relevant, nearest, axis=1).ravel())
     return Pairs(np.concatenate(scores), np.concatenate(relevant))

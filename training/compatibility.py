@@ -9,7 +9,8 @@ from keras import ops
 
 from tfpqn.datasets import Splits
 
-from .evaluation import TIES, encode_set, keep_labelled, mean_average_precision, require_labels
+from .encoding import encode_set, keep_labelled
+from .evaluation import TIES, mean_average_precision, require_labels
 
 # Less mAP than this is not worth coding a collection again.
 SMALL_LOSS = 0.01

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from tfpqn.codebooks.levels import apply_in_chunks
-from tfpqn.datasets import ImageSet, Splits
+from tfpqn.datasets import Splits
 from tfpqn.datasets.image_set import find_labelled
 from tfpqn.metrics import rank_gains, rank_items
 from tfpqn.ops import adc_scores, count_shared_labels, label_relevance
 from tfpqn.protocols import NetworkLike, QuantizerLike
+
+from .encoding import Encoded, encode_set, keep_labelled, spread
 
 TIES = "expected value over the orders of equally scored items"
 
@@ -25,24 +27,6 @@ NEIGHBOUR_QUERIES = 1000
 NEIGHBOURS = ((1, 1), (1, 10), (1, 100), (10, 10), (100, 100))
 # From a slice of the queries to their scores `[queries, items]`.
 Scores = Callable[[slice], np.ndarray]
-
-
-class Encoded(NamedTuple):
-    """What a network makes of a set of items.
-
-    Attributes:
-        embeddings: float32 `[items, embedding_dim]`, in the form that search compares.
-        codes: Integers `[items, code_length]`.
-        labels: `[items]`, or multi-hot `[items, num_labels]`.
-    """
-
-    embeddings: np.ndarray
-    codes: np.ndarray
-    labels: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Encoded:
-        """The items at some positions."""
-        return Encoded(*(field[rows] for field in self))
 
 
 def evaluate(
@@ -82,10 +66,24 @@ def evaluate(
         ValueError: Query or database holds no readable image, or an embedding is not finite.
     """
     network.require_item_shape(splits.query.item_shape)
-    all_queries = encode_set(network, splits.query, batch_size)
-    query = keep_labelled(all_queries)
+    query = encode_set(network, splits.query, batch_size)
     database = encode_set(network, splits.database, batch_size)
-    quantizer = network.quantizer
+    figures = evaluate_encoded(
+        network.quantizer, query, database, cutoffs=cutoffs, recall_ks=recall_ks
+    )
+    return {**figures, "splits": splits.describe()}
+
+
+def evaluate_encoded(
+    quantizer: QuantizerLike,
+    all_queries: Encoded,
+    database: Encoded,
+    *,
+    cutoffs: Sequence[int] = (),
+    recall_ks: Sequence[int] = (),
+) -> dict[str, Any]:
+    """The figures of `evaluate`, but for the sizes of the parts, of items that are encoded."""
+    query = keep_labelled(all_queries)
     tables = ops.convert_to_numpy(quantizer.lookup_tables(query.embeddings))
     labels = query.labels, database.labels
     by_codes = _score_codes(tables, database.codes)
@@ -105,18 +103,19 @@ def evaluate(
         "codebook_usage": _usage(database.codes, quantizer.num_codewords),
         "unlabelled_queries": len(all_queries.labels) - len(query.labels),
         "not_measured": gap,
-        "splits": splits.describe(),
     }
+
+
+def score_both(quantizer: QuantizerLike, queries: np.ndarray, database: Encoded) -> tuple[Scores, Scores]:
+    """How embeddings `[queries, embedding_dim]` score the items: by codes, by raw embeddings."""
+    tables = ops.convert_to_numpy(quantizer.lookup_tables(queries))
+    by_embeddings = _score_embeddings(quantizer, queries, database.embeddings)
+    return _score_codes(tables, database.codes), by_embeddings
 
 
 def score_codes(tables: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Scores `[queries, items]` of codes, from the queries' lookup tables."""
     return ops.convert_to_numpy(adc_scores(ops.convert_to_tensor(tables), codes))
-
-
-def keep_labelled(query: Encoded) -> Encoded:
-    """The items that have a label."""
-    return query.take(np.flatnonzero(find_labelled(query.labels)))
 
 
 def find_label_gap(query_labels: np.ndarray, database_labels: np.ndarray) -> str | None:
@@ -175,26 +174,6 @@ def _measure_prefixes(
     return figures
 
 
-def encode_set(network: NetworkLike, images: ImageSet, batch_size: int = 256) -> Encoded:
-    """Embeddings, codes and labels of the items that can be read.
-
-    Raises:
-        ValueError: No item can be read, or an embedding is not finite.
-    """
-    embeddings, codes, positions = [], [], []
-    for batch in images.batches(images.items_per_batch(batch_size)):
-        outputs = network.predict_on_batch(batch.images)
-        embeddings.append(outputs["embeddings"])
-        codes.append(outputs["codes"])
-        positions.append(batch.positions)
-    if not positions:
-        raise ValueError("Query and database must each hold a readable image. Received: none")
-    stacked = np.concatenate(embeddings)
-    if not np.isfinite(stacked).all():
-        raise ValueError("The network's embeddings must be finite. Received: NaN or infinity")
-    return Encoded(stacked, np.concatenate(codes), images.labels[np.concatenate(positions)])
-
-
 def mean_average_precision(
     tables: np.ndarray, query_labels: np.ndarray, codes: np.ndarray, labels: np.ndarray
 ) -> float | None:
@@ -227,37 +206,51 @@ def measure_neighbours(
         queries: Raw embeddings `[queries, embedding_dim]`; at most 1,000 are asked, evenly spread.
         database: The items. There may be fewer than n or k.
     """
-    count = min(len(queries), NEIGHBOUR_QUERIES)
-    queries = queries[np.linspace(0, len(queries) - 1, count).astype(np.int64)]
-    tables = ops.convert_to_numpy(quantizer.lookup_tables(queries))
-    by_codes = _score_codes(tables, database.codes)
-    by_embeddings = _score_embeddings(quantizer, queries, database.embeddings)
-    block = max(1, SCORES_PER_BLOCK // len(database.codes))
+    queries = queries[spread(len(queries), NEIGHBOUR_QUERIES)]
+    by_codes, by_embeddings = score_both(quantizer, queries, database)
     shares = np.zeros(len(NEIGHBOURS))
-    for start in range(0, count, block):
-        rows = slice(start, start + block)
-        exact, found = (_first(scores(rows)) for scores in (by_embeddings, by_codes))
+    for rows in query_blocks(len(queries), len(database.codes)):
+        exact, found = (
+            find_nearest(scores(rows), max(NEIGHBOURS)[1]) for scores in (by_embeddings, by_codes)
+        )
         for place, (n, k) in enumerate(NEIGHBOURS):
             hits = (exact[:, :n, None] == found[:, None, :k]).any(axis=2)
             shares[place] += hits.mean(axis=1).sum()
-    return {f"{n}@{k}": float(s / count) for (n, k), s in zip(NEIGHBOURS, shares, strict=True)}
+    shares /= len(queries)
+    return {f"{n}@{k}": float(share) for (n, k), share in zip(NEIGHBOURS, shares, strict=True)}
 
 
-def _first(scores: np.ndarray) -> np.ndarray:
-    """Positions of the 100 highest scores of each row, best first."""
-    count = min(max(NEIGHBOURS)[1], scores.shape[1])
-    chosen = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(scores, chosen, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(chosen, order, axis=1)
+def find_nearest(scores: np.ndarray, k: int) -> np.ndarray:
+    """Positions of the k highest scores of each row, best first; of equal scores the first ones.
+
+    Args:
+        scores: `[queries, items]`, larger is nearer.
+        k: At least 1; with fewer items all are given.
+
+    Returns:
+        int64 `[queries, min(k, items)]`.
+    """
+    k = min(k, scores.shape[1])
+    least = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
+    rows = []
+    for row, bound in zip(scores, least, strict=True):
+        candidates = np.flatnonzero(row >= bound)
+        rows.append(candidates[np.argsort(-row[candidates], kind="stable")[:k]])
+    return np.array(rows)
+
+
+def query_blocks(num_queries: int, num_items: int) -> Iterator[slice]:
+    """Yields the queries in blocks whose scores may be held at once."""
+    block = max(1, SCORES_PER_BLOCK // num_items)
+    for start in range(0, num_queries, block):
+        yield slice(start, start + block)
 
 
 def relevance_blocks(
     query_labels: np.ndarray, database_labels: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields the queries of a block, and what is relevant to each: boolean `[queries, items]`."""
-    block = max(1, SCORES_PER_BLOCK // len(database_labels))
-    for start in range(0, len(query_labels), block):
-        rows = slice(start, start + block)
+    for rows in query_blocks(len(query_labels), len(database_labels)):
         relevance = ops.convert_to_numpy(label_relevance(query_labels[rows], database_labels))
         yield rows, relevance & find_labelled(database_labels)
 

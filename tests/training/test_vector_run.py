@@ -10,7 +10,8 @@ import pytest
 from tfpqn.datasets import VectorSet, split_folder
 from tfpqn.datasets.labels.numbering import number_classes
 from tfpqn.training import Run, RunConfig, evaluate_run, train
-from tfpqn.training.evaluation import Encoded, measure_neighbours
+from tfpqn.training.encoding import Encoded
+from tfpqn.training.evaluation import measure_neighbours
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(120) % 3
@@ -77,7 +78,7 @@ def test_exact_codes_find_all_neighbours() -> None:
         def lookup_tables(self, queries: np.ndarray) -> np.ndarray:
             return -np.square(queries[:, None] - VECTORS).sum(axis=2)[:, None]
 
-    database = Encoded(VECTORS, np.arange(120)[:, None], LABELS)
+    database = Encoded(VECTORS, np.arange(120)[:, None], LABELS, np.arange(120))
     assert set(measure_neighbours(Exact(), VECTORS[:9], database).values()) == {1.0}
 
 

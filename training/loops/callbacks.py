@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,6 +13,7 @@ from keras import ops
 from tfpqn.codebooks.revival import revive_codewords
 from tfpqn.datasets import Splits
 
+from ..encoding import sample_queries
 from ..evaluation import evaluate
 
 # After so many epochs a training that learns has a lower loss than one that has not begun.
@@ -92,11 +92,7 @@ class EvaluateRetrieval(keras.callbacks.Callback):
 
     def __init__(self, splits: Splits, every: int = 1, max_queries: int | None = None) -> None:
         super().__init__()
-        self.splits = splits
-        if max_queries is not None and len(splits.query) > max_queries:
-            chosen = np.linspace(0, len(splits.query) - 1, max_queries).astype(np.int64)
-            query = splits.query.subset(chosen)
-            self.splits = dataclasses.replace(splits, query=query)
+        self.splits = sample_queries(splits, max_queries)
         self.every = every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -18,6 +18,7 @@ from tfpqn.datasets import ImageSet, Splits, TrainingBatches
 from tfpqn.datasets.labels.numbering import number_classes
 from tfpqn.protocols import NetworkLike
 
+from ..encoding import spread
 from ..loops.callbacks import EvaluateRetrieval, ReviveCodewords, WarnOfFailure
 from ..loops.fit import fit
 from ..loops.progress import shown_steps
@@ -237,7 +238,7 @@ def sample_batches(images: ImageSet, count: int) -> Iterable[np.ndarray]:
     pixels = math.prod(images.image_shape[:2]) if images.items.has_pixels else 1
     size = min(max(EMBEDDED_PIXELS // pixels, FEWEST_EMBEDDED), MOST_EMBEDDED)
     batch_size = images.items_per_batch(size)
-    positions = np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
+    positions = spread(len(images), count)
     return (batch.images for batch in images.batches(batch_size, positions))
 
 
