@@ -14,6 +14,7 @@ FOLDER_OF = {"tfpqn": "tfpqn", "tfpqn.export": "export", "tfpqn.training": "trai
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 BENCHMARK = ["faiss-cpu>=1.8", "matplotlib>=3.8"]  # benchmarks/ and research/
+REPORT = ["matplotlib>=3.8"]  # tfpqn report
 BEAM = ["apache-beam>=2.77"]  # tfpqn encode
 VIDEO = ["av>=14"]  # whose frames carry the matrix that turns them upright
 HUB = ["keras-hub>=0.32; python_version >= '3.11'"]  # pretrained backbones
@@ -85,6 +86,7 @@ setup(
     extras_require={
         "test": TEST,
         "beam": BEAM,
+        "report": REPORT,
         "benchmark": BENCHMARK,
         "video": VIDEO,
         "hub": HUB,

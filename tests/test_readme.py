@@ -47,7 +47,7 @@ def test_the_program_on_the_first_screen_runs_twice_and_finds_the_right_digit(tm
 
 @pytest.mark.slow
 def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path):
-    _, program = read_programs(TRAINING)
+    _, program, _ = read_programs(TRAINING)
     check = (
         "assert index.codes.shape == (len(splits.database), 4)\n"
         "assert ids.shape == scores.shape == (1, 5)\n"
@@ -61,11 +61,20 @@ def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path):
 
 
 def test_the_program_for_vectors_finds_each_vector_of_the_collection_itself(tmp_path):
-    program, _ = read_programs(TRAINING)
+    program, *_ = read_programs(TRAINING)
     finished = run(
         [sys.executable, "-c", f"{program}\nassert ids[:, 0].tolist() == [0, 1, 2]"], tmp_path
     )
     assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.slow
+def test_the_program_for_tensorboard_writes_what_it_shows(tmp_path):
+    *_, program = read_programs(TRAINING)
+    finished = run([sys.executable, "-c", program], tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    names = {path.name.split(".")[0] for path in (tmp_path / "logs" / "digits").iterdir()}
+    assert names == {"events", "embeddings", "items", "pictures", "projector_config"}
 
 
 @pytest.mark.slow

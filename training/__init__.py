@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .loops.callbacks import EvaluateRetrieval as EvaluateRetrieval
     from .loops.callbacks import ReviveCodewords as ReviveCodewords
     from .loops.fit import fit as fit
+    from .reports.report import report_run as report_run
+    from .reports.tensorboard import LogToTensorBoard as LogToTensorBoard
     from .runs.measure import calibrate_run as calibrate_run
     from .runs.measure import evaluate_run as evaluate_run
     from .runs.run import Run as Run
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 # Name -> its module, imported when the name is first asked for: settings alone need no Keras.
 _MODULES = {
     "EvaluateRetrieval": ".loops.callbacks",
+    "LogToTensorBoard": ".reports.tensorboard",
     "ReviveCodewords": ".loops.callbacks",
     "Run": ".runs.run",
     "RunConfig": ".settings.run_config",
@@ -36,6 +39,7 @@ _MODULES = {
     "fit": ".loops.fit",
     "fit_vectors": "tfpqn.codebooks.fitting",
     "initialize_codebooks": "tfpqn.codebooks.initialization",
+    "report_run": ".reports.report",
     "settle_codebooks": "tfpqn.codebooks.initialization",
     "train": ".runs.train",
 }

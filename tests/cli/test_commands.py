@@ -103,6 +103,8 @@ EXPORT = ("export", "--run-dir", "{folder}/run", "--index", "{folder}/index", "-
         ([*TRAIN, "--recipe", "cifar10-p1/pqn"], "Unknown row of cifar10-p1"),
         (["evaluate", "--run-dir", "{new}"], "The run folder must hold run.json"),
         (["evaluate", "--run-dir", "{folder}/run", "--videos", "a"], "whose items are clips"),
+        (["report", "--run-dir", "{new}"], "The run folder must hold run.json"),
+        (["report", "--run-dir", "{folder}/run", "--output", "{new}/a.txt"], "ends in .html"),
         (["index", "--run-dir", "{folder}/run", "--output", "{folder}/index"], "--overwrite"),
         ([*EXPORT[:3], "--index", "{new}", "--output", "{new}/1"], "manifest"),
         ([*EXPORT, "{new}/1", "--partition", "many"], "number of lists, or auto. Received: 'many'"),
@@ -183,6 +185,14 @@ def test_a_run_is_evaluated_and_calibrated_on_a_folder(folder, photos, tmp_path)
         result = succeed(*command, "--run-dir", run, "--images", photos)
         assert result.error == ""
         assert json.loads((run / file).read_text())["protocol"] == str(photos)
+
+
+def test_a_run_is_reported_on_as_it_was_evaluated(folder, tmp_path):
+    result = succeed("report", "--run-dir", folder / "run", "--output", tmp_path / "report.html")
+    assert result.output.split() == ["Written", "to", str(tmp_path / "report.html")]
+    mean = json.loads((folder / "run" / "metrics.json").read_text())["mAP"]
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"codes, 16 bits: {mean:.3f}" in text and "<td>all 360</td>" in text
 
 
 @pytest.mark.slow

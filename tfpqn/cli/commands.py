@@ -10,7 +10,7 @@ import typer
 from tfpqn import __version__
 from tfpqn.cli.collections import compact, encode, index, remove
 from tfpqn.cli.exporting import export, verify
-from tfpqn.cli.measuring import calibrate, compat, evaluate
+from tfpqn.cli.measuring import calibrate, compat, evaluate, report
 from tfpqn.cli.query import query
 from tfpqn.cli.search import search
 from tfpqn.cli.serve import route, serve
@@ -71,6 +71,10 @@ for command, text in (
     ),
     (encode, "Code a collection with Apache Beam, on one machine or on many."),
     (evaluate, "Rank the database for each query; print the figures and write metrics.json."),
+    (
+        report,
+        "Write a page of figures and examples of what the run's codes find and miss.",
+    ),
     (export, "Write network and index as one SavedModel for TensorFlow Serving."),
     (
         verify,

@@ -48,6 +48,30 @@ def evaluate(
     console.print(f"Written to {run.folder / 'metrics.json'}")
 
 
+def report(
+    run_dir: RunDir,
+    output: Annotated[
+        Path | None, typer.Option(help="The .html file to write; report.html in the run's folder.")
+    ] = None,
+    protocol: ProtocolName = None,
+    images: ImagesFolder = None,
+    videos: VideosFolder = None,
+    vectors: VectorsFile = None,
+    labels: LabelsTable = None,
+    data_dir: DataDir = None,
+) -> None:
+    from tfpqn.training import Run, report_run
+
+    run = Run.open(run_dir)
+    network = run.load_network()
+    splits = run.load_splits(
+        data_dir, protocol, images=images, videos=videos, vectors=vectors, labels=labels
+    )
+    source = protocol or images or videos or vectors
+    path = report_run(run, network, splits, output, source=source)
+    console.print(f"Written to {path}")
+
+
 def compat(
     old: Annotated[Path, typer.Argument(help="Folder of the run that coded the collection.")],
     new: Annotated[Path, typer.Argument(help="Folder of the run that is to search it.")],

@@ -13,8 +13,8 @@ from keras import ops
 from tfpqn.codebooks.revival import revive_codewords
 from tfpqn.datasets import Splits
 
-from ..encoding import sample_queries
-from ..evaluation import evaluate
+from ..encoding import encode_set, sample_queries
+from ..evaluation import evaluate_encoded
 
 # After so many epochs a training that learns has a lower loss than one that has not begun.
 JUDGED_EPOCH = 3
@@ -98,8 +98,20 @@ class EvaluateRetrieval(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is None or (epoch + 1) % self.every:
             return
-        figures = evaluate(self.model, self.splits, cutoffs=(), recall_ks=())
-        # Without labels there is none.
-        if figures["mAP"] is not None:
-            logs["mAP"] = figures["mAP"]
-            logs["raw_mAP"] = figures["raw_embeddings"]["mAP"]
+        add_retrieval(self.model, self.splits, logs)
+
+
+def add_retrieval(
+    network: Any, splits: Splits, logs: dict[str, Any]
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Add the mAP of hard codes and of raw embeddings to the logs, unless labels tell nothing.
+
+    Returns:
+        What `evaluate` measures, and the codes of the database, `[items, code_length]`.
+    """
+    query, database = (encode_set(network, part) for part in (splits.query, splits.database))
+    figures = evaluate_encoded(network.quantizer, query, database)
+    if figures["mAP"] is not None:
+        logs["mAP"] = figures["mAP"]
+        logs["raw_mAP"] = figures["raw_embeddings"]["mAP"]
+    return figures, database.codes

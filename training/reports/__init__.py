@@ -1,0 +1,1 @@
+"""A report on a run: figures, neighbours and confusions on one page."""
