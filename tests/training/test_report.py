@@ -191,6 +191,22 @@ def test_a_label_is_confused_with_the_labels_of_what_is_found(case):
         assert own != other
 
 
+def test_the_hardest_queries_come_first_but_for_those_without_a_right_item(case):
+    quality = np.array([0.5, 0.0, 0.2, 1.0, 0.2, 0.9, 0.7, 0.8])[: len(case.findings.quality)]
+    findings = case.findings._replace(quality=quality)
+    assert gallery.hardest_queries(findings, 3).tolist() == [2, 4, 0]
+    labels = measures.Labels(findings.query.labels, ())
+    rows = gallery.show_rows(findings, labels, np.array([4, 2]))
+    for row, number in zip(rows, (4, 2), strict=True):
+        assert row.query.id == str(findings.query.positions[number])
+        assert row.query.picture == gallery.make_thumbnail(
+            case.splits.query.images[findings.query.positions[number]]
+        )
+        found = findings.found[number, : gallery.SHOWN]
+        assert [item.id for item in row.found] == [str(item) for item in found]
+        assert [item.is_right for item in row.found] == findings.is_right[number][:8].tolist()
+
+
 def test_without_labels_right_is_what_raw_embeddings_find():
     vectors = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
     network = ProductQuantizationNetwork(

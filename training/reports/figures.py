@@ -42,9 +42,9 @@ def draw_training_curves(history: Sequence[Mapping[str, float]]) -> Any:
     Args:
         history: One dict a finished epoch, as `Run.read_history` gives them; at least one.
     """
-    names = dict.fromkeys([*FIRST_CURVES, *(name for epoch in history for name in epoch)])
-    found = [name for name in names if any(name in epoch for epoch in history)]
-    names = [name for name in found if name not in NO_CURVES]
+    recorded = dict.fromkeys(name for epoch in history for name in epoch)
+    names = [name for name in FIRST_CURVES if name in recorded]
+    names += [name for name in recorded if name not in (*FIRST_CURVES, *NO_CURVES)]
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure = _figure(WIDTH, 0.2 + 1.8 * rows)

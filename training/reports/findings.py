@@ -60,6 +60,11 @@ class Findings(NamedTuple):
         """Whether labels say what is right."""
         return self.figures["not_measured"] is None
 
+    @property
+    def can_be_answered(self) -> np.ndarray:
+        """Boolean `[queries]`: whether any item is right; then its precision is not 0."""
+        return np.asarray((self.quality > 0) | (not self.goes_by_labels))
+
 
 def find(network: Any, splits: Splits, most_queries: int = MOST_QUERIES) -> Findings:
     """Search the database for a sample of the queries, as serving does, and judge what is found.

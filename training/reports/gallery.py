@@ -59,8 +59,12 @@ def typical_queries(findings: Findings, count: int) -> np.ndarray:
 
 
 def hardest_queries(findings: Findings, count: int) -> np.ndarray:
-    """Queries of the lowest quality, the worst first: rows of `findings.query`."""
-    return np.argsort(findings.quality, kind="stable")[:count]
+    """Queries of the lowest quality, the worst first: rows of `findings.query`.
+
+    A query whose labels no item has cannot be answered, and is left out.
+    """
+    order = np.argsort(findings.quality, kind="stable")
+    return order[findings.can_be_answered[order]][:count]
 
 
 def show_rows(findings: Findings, labels: Labels, queries: np.ndarray) -> list[GalleryRow]:

@@ -70,9 +70,11 @@ def _parts(
 ) -> Iterator[page.Part]:
     labels = measures.Labels(findings.query.labels, findings.splits.database.label_names)
     yield _describe(run, network, findings, facts)
-    yield _draw_quality(findings)
-    if findings.precision:
+    if findings.goes_by_labels:
+        yield _draw_means(findings)
         yield _draw_precision(findings)
+    else:
+        yield _draw_neighbours(findings)
     if history := run.read_history():
         figure = figures.draw_training_curves(history)
         text = "The metrics of training after each epoch."
@@ -90,8 +92,11 @@ def _sizes(findings: Findings, splits: Splits) -> dict[str, str]:
         "items searched": f"{len(findings.database.codes):,}",
         "queries": _of(len(findings.query.codes), len(splits.query)),
     }
-    if unlabelled := findings.figures["unlabelled_queries"]:
+    unlabelled = findings.figures["unlabelled_queries"]
+    if unlabelled and findings.goes_by_labels:
         sizes["left out"] = f"{counted(unlabelled, 'queries')} without a label"
+    if unanswerable := int((~findings.can_be_answered).sum()):
+        sizes["unanswerable"] = f"{counted(unanswerable, 'queries')} whose labels no item has"
     if skipped := len(findings.splits.query.skipped) + len(splits.database.skipped):
         sizes["unreadable"] = counted(skipped, "items")
     return sizes
@@ -122,40 +127,38 @@ def _describe(run: Run, network: Any, findings: Findings, facts: dict[str, Any])
     return page.Part("The run", sentence, content)
 
 
-def _draw_quality(findings: Findings) -> page.Part:
-    """mAP, or without labels the share of the nearest that is found."""
+def _draw_means(findings: Findings) -> page.Part:
+    """mAP of raw embeddings, of codes, and of the first levels of codes alone."""
     measured = findings.figures
-    bits = f"{measured['bits_per_code']:g} bits"
-    if not findings.goes_by_labels:
-        shares = {
-            f"{n} nearest, first {k} found": measured["neighbour_recall"][f"{n}@{k}"]
-            for n, k in (name.split("@") for name in measured["neighbour_recall"])
-        }
-        title = "share of the exact nearest items that a search by codes finds"
-        text = f"How many of the items nearest by raw embeddings codes of {bits} find."
-        figure = figures.draw_shares(shares, title)
-        return page.Part("Recall of neighbours", text, page.figure_html(figure, text))
     shares = {
         "raw embeddings": measured["raw_embeddings"]["mAP"],
-        f"codes, {bits}": measured["mAP"],
+        f"codes, {measured['bits_per_code']:g} bits": measured["mAP"],
         "queries coded too": measured["coded_queries"]["mAP"],
-        **{
-            f"first {counted(prefix['num_levels'], 'levels')}, {prefix['bits_per_code']:g} bits": (
-                prefix["mAP"]
-            )
-            for prefix in measured["prefixes"][:-1]
-        },
     }
-    figure = figures.draw_shares(shares, "mAP over the full ranking")
+    for prefix in measured["prefixes"][:-1]:
+        name = f"first {counted(prefix['num_levels'], 'levels')}, {prefix['bits_per_code']:g} bits"
+        shares[name] = prefix["mAP"]
     text = (
         "The mean average precision of codes beside that of raw embeddings: the difference is the "
         "price of coding."
     )
-    return page.Part("mAP", text, page.figure_html(figure, _read_out(shares)))
+    return _draw_shares("mAP", text, shares, "mAP over the full ranking")
 
 
-def _read_out(shares: dict[str, float]) -> str:
-    return "; ".join(f"{name}: {share:.3f}" for name, share in shares.items())
+def _draw_neighbours(findings: Findings) -> page.Part:
+    """How many of the exact nearest items codes find."""
+    bits = findings.figures["bits_per_code"]
+    shares = {}
+    for name, share in findings.figures["neighbour_recall"].items():
+        nearest, found = name.split("@")
+        shares[f"{nearest} nearest, first {found} found"] = share
+    text = f"Codes of {bits:g} bits find this share of the items nearest by raw embeddings."
+    return _draw_shares("Recall of neighbours", text, shares, "share of the exact nearest items")
+
+
+def _draw_shares(heading: str, text: str, shares: dict[str, float], title: str) -> page.Part:
+    read_out = "; ".join(f"{name}: {share:.3f}" for name, share in shares.items())
+    return page.Part(heading, text, page.figure_html(figures.draw_shares(shares, title), read_out))
 
 
 def _draw_precision(findings: Findings) -> page.Part:
@@ -192,32 +195,33 @@ def _draw_projection(findings: Findings, labels: measures.Labels) -> page.Part:
 def _draw_confusion(findings: Findings, labels: measures.Labels) -> page.Part:
     confusion = measures.confuse(findings, labels)
     hardest = confusion.hardest(CONFUSED_LABELS)
-    whole = len(hardest.names) == len(confusion.names)
     text = (
         f"Which labels are among the first {findings.found.shape[1]} items found for queries of a "
         "label. "
     )
-    if not whole:
+    if len(hardest.names) < len(confusion.names):
         text += (
             f"The figure has the {len(hardest.names)} of {len(confusion.names)} labels whose "
             "queries find their own label least. "
         )
-    table = page.table_html(
-        ["queries of", "find", "share of the items found"],
-        [(*pair, f"{share:.1%}") for *pair, share in confusion.largest(GALLERY_ROWS)],
-    )
-    image = page.figure_html(figures.draw_confusion(hardest), text)
-    return page.Part("Confusion of labels", text, image + table)
+    content = page.figure_html(figures.draw_confusion(hardest), text)
+    if pairs := confusion.largest(GALLERY_ROWS):
+        heads = ["queries of", "find", "share of the items found"]
+        content += page.table_html(heads, [(*pair, f"{share:.1%}") for *pair, share in pairs])
+    return page.Part("Confusion of labels", text, content)
 
 
 def _show_galleries(findings: Findings, labels: measures.Labels) -> Iterator[page.Part]:
-    quality, meaning = "share", f"how much of the first {NUM_FOUND} is right"
+    spread_over, quality = "the collection", "share"
+    note = f"The share is that of the right ones among the first {NUM_FOUND}."
     if findings.goes_by_labels:
-        quality, meaning = "AP", "the average precision of the whole ranking"
+        spread_over, quality = "the labels", "AP"
+        note = "AP is the average precision of the whole ranking."
     for heading, text, choose in (
-        ("Queries", "Some queries, evenly spread over the labels", gallery.typical_queries),
+        ("Queries", f"Queries evenly spread over {spread_over}", gallery.typical_queries),
         ("The hardest queries", "The queries answered worst", gallery.hardest_queries),
     ):
         rows = gallery.show_rows(findings, labels, choose(findings, GALLERY_ROWS))
-        text += f", with the first items found: ✓ right, ✗ wrong. {quality} is {meaning}."
-        yield page.Part(heading, text, page.gallery_html(rows, quality))
+        if rows:
+            text += f", with the first items found: ✓ right, ✗ wrong. {note}"
+            yield page.Part(heading, text, page.gallery_html(rows, quality))
