@@ -106,7 +106,9 @@ def evaluate_encoded(
     }
 
 
-def score_both(quantizer: QuantizerLike, queries: np.ndarray, database: Encoded) -> tuple[Scores, Scores]:
+def score_both(
+    quantizer: QuantizerLike, queries: np.ndarray, database: Encoded
+) -> tuple[Scores, Scores]:
     """How embeddings `[queries, embedding_dim]` score the items: by codes, by raw embeddings."""
     tables = ops.convert_to_numpy(quantizer.lookup_tables(queries))
     by_embeddings = _score_embeddings(quantizer, queries, database.embeddings)

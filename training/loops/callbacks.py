@@ -12,6 +12,7 @@ from keras import ops
 
 from tfpqn.codebooks.revival import revive_codewords
 from tfpqn.datasets import Splits
+from tfpqn.protocols import NetworkLike
 
 from ..encoding import encode_set, sample_queries
 from ..evaluation import evaluate_encoded
@@ -102,7 +103,7 @@ class EvaluateRetrieval(keras.callbacks.Callback):
 
 
 def add_retrieval(
-    network: Any, splits: Splits, logs: dict[str, Any]
+    network: NetworkLike, splits: Splits, logs: dict[str, Any]
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Add the mAP of hard codes and of raw embeddings to the logs, unless labels tell nothing.
 

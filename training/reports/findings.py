@@ -9,6 +9,7 @@ import numpy as np
 
 from tfpqn.datasets import Splits
 from tfpqn.metrics import Ranking, rank_items
+from tfpqn.protocols import NetworkLike, QuantizerLike
 
 from ..encoding import Encoded, encode_set, keep_labelled, sample_queries
 from ..evaluation import (
@@ -66,7 +67,7 @@ class Findings(NamedTuple):
         return np.asarray((self.quality > 0) | (not self.goes_by_labels))
 
 
-def find(network: Any, splits: Splits, most_queries: int = MOST_QUERIES) -> Findings:
+def find(network: NetworkLike, splits: Splits, most_queries: int = MOST_QUERIES) -> Findings:
     """Search the database for a sample of the queries, as serving does, and judge what is found.
 
     Args:
@@ -98,7 +99,7 @@ def find(network: Any, splits: Splits, most_queries: int = MOST_QUERIES) -> Find
 
 
 def _judge_by_labels(
-    quantizer: Any, query: Encoded, database: Encoded
+    quantizer: QuantizerLike, query: Encoded, database: Encoded
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Yields found, is_right, quality and both precisions of a block of queries."""
     by_codes, by_embeddings = score_both(quantizer, query.embeddings, database)
@@ -118,7 +119,7 @@ def _judge_by_labels(
 
 
 def _judge_by_neighbours(
-    quantizer: Any, query: Encoded, database: Encoded
+    quantizer: QuantizerLike, query: Encoded, database: Encoded
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Yields found, is_right and quality of a block of queries."""
     by_codes, by_embeddings = score_both(quantizer, query.embeddings, database)

@@ -10,6 +10,7 @@ from typing import Any
 from tfpqn._text import counted
 from tfpqn.datasets import Splits
 from tfpqn.files.atomic import write_file_atomically
+from tfpqn.protocols import NetworkLike
 
 from ..encoding import spread
 from ..runs.run import Run
@@ -26,7 +27,7 @@ SUFFIXES = (".html", ".htm")
 
 def report_run(
     run: Run,
-    network: Any,
+    network: NetworkLike,
     splits: Splits,
     path: str | Path | None = None,
     *,
@@ -66,7 +67,7 @@ def report_run(
 
 
 def _parts(
-    run: Run, network: Any, findings: Findings, facts: dict[str, Any]
+    run: Run, network: NetworkLike, findings: Findings, facts: dict[str, Any]
 ) -> Iterator[page.Part]:
     labels = measures.Labels(findings.query.labels, findings.splits.database.label_names)
     yield _describe(run, network, findings, facts)
@@ -106,7 +107,9 @@ def _of(count: int, total: int) -> str:
     return f"all {total:,}" if count == total else f"{count:,} of {total:,}"
 
 
-def _describe(run: Run, network: Any, findings: Findings, facts: dict[str, Any]) -> page.Part:
+def _describe(
+    run: Run, network: NetworkLike, findings: Findings, facts: dict[str, Any]
+) -> page.Part:
     quantizer = network.quantizer
     facts = {
         **facts,
@@ -169,7 +172,7 @@ def _draw_precision(findings: Findings) -> page.Part:
     return page.Part("Precision and recall", text, page.figure_html(figure, text))
 
 
-def _draw_usage(network: Any, findings: Findings) -> page.Part:
+def _draw_usage(network: NetworkLike, findings: Findings) -> page.Part:
     counts = measures.count_codewords(findings.database.codes, network.quantizer.num_codewords)
     text = (
         f"{findings.figures['codebook_usage']:.1%} of the codewords are chosen by at least one of "

@@ -14,6 +14,7 @@ from PIL import Image
 from tfpqn._command_line import printable
 from tfpqn.datasets import ImageSet, Splits
 from tfpqn.files.atomic import write_file_atomically
+from tfpqn.protocols import NetworkLike
 
 from ..encoding import encode_set, sample_queries, spread
 from ..loops.callbacks import add_retrieval
@@ -91,7 +92,7 @@ class LogToTensorBoard(keras.callbacks.Callback):
         write_projector(self.model, sample, self.log_dir)
 
 
-def write_projector(network: Any, items: ImageSet, folder: Path) -> None:
+def write_projector(network: NetworkLike, items: ImageSet, folder: Path) -> None:
     """Write what TensorBoard's projector shows: embeddings, labels, ids, and pictures.
 
     Args:
