@@ -193,6 +193,11 @@ def test_a_run_is_reported_on_as_it_was_evaluated(folder, tmp_path):
     mean = json.loads((folder / "run" / "metrics.json").read_text())["mAP"]
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"codes, 16 bits: {mean:.3f}" in text and "<td>all 360</td>" in text
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    (run / "network.keras").write_bytes(b"torn")
+    result = run_command("report", "--run-dir", run)
+    assert result.status == 2 and result.error.count("\n") == 1
+    assert "network.keras" in result.error and not (run / "report.html").exists()
 
 
 @pytest.mark.slow

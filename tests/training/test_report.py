@@ -249,6 +249,23 @@ def test_figures_show_the_numbers_that_they_are_given(rng):
     assert [line.get_ydata().tolist() for line in mean.lines] == [[0.4, 0.6], [0.5, 0.7]]
 
 
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [
+        ("cat", "cat"),
+        ("_$x$", "_$x$"),
+        ("猫 \n", "? ?"),
+        ("top-left to bottom-right", "top-left t…tom-right"),
+    ],
+)
+def test_a_name_is_drawn_as_it_is_if_it_is_short_and_the_font_has_it(name, drawn):
+    assert figures.shown(name) == drawn
+    figure = figures.draw_projection(np.zeros((2, 2)), np.ones(2), [name, measures.NO_LABEL])
+    texts = figure.axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in texts] == ["others", drawn]
+    figure.canvas.draw()
+
+
 def test_a_projection_keeps_as_much_variance_as_two_axes_can(rng):
     embeddings = rng.normal(size=(30, 5)) * [5, 1, 3, 0.1, 0.1]
     points, shares = measures.project(embeddings)

@@ -12,11 +12,11 @@ import numpy as np
 from .findings import RECALLS
 from .measures import NO_LABEL, SEVERAL, Confusion
 
-BLUE, ORANGE, GREY = "#2f6f9f", "#d9822b", "#9a9a9a"
+BLUE, ORANGE, GREY, PALE = "#2f6f9f", "#d9822b", "#9a9a9a", "#c8c8c8"
 WIDTH = 7.2
 # Groups of items that have colours of their own; the others share one.
 COLOURED_GROUPS = 10
-LONGEST_NAME = 18
+LONGEST_NAME = 20
 # What is drawn first, and of what a history holds all that is not drawn by itself.
 FIRST_CURVES, NO_CURVES = ("loss", "mAP"), ("epoch", "seconds", "raw_mAP")
 
@@ -163,7 +163,8 @@ def draw_projection(points: np.ndarray, shares: np.ndarray, groups: Sequence[str
     names = np.array(groups, dtype=object)
     coloured = _largest_groups(groups)
     others = ~np.isin(names, coloured)
-    marks = [("others", others, GREY)] if others.any() else []
+    rest = PALE if coloured else BLUE
+    marks = [("others", others, rest)] if others.any() else []
     marks += [(name, names == name, f"C{number}") for number, name in enumerate(coloured)]
     for _, chosen, colour in marks:
         axes.scatter(*points[chosen].T, s=9, color=colour, alpha=0.8, linewidths=0)
@@ -233,7 +234,11 @@ def shown(name: str) -> str:
     font = get_font(findfont("DejaVu Sans"))
     characters = [c if c.isprintable() and font.get_char_index(ord(c)) else "?" for c in name]
     text = "".join(characters)
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+    if len(text) <= LONGEST_NAME:
+        return text
+    # Long names often differ at their ends.
+    half = LONGEST_NAME // 2
+    return f"{text[:half]}…{text[-half + 1 :]}"
 
 
 def _figure(width: float, height: float) -> Any:

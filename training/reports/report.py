@@ -136,11 +136,11 @@ def _draw_means(findings: Findings) -> page.Part:
     shares = {
         "raw embeddings": measured["raw_embeddings"]["mAP"],
         f"codes, {measured['bits_per_code']:g} bits": measured["mAP"],
-        "queries coded too": measured["coded_queries"]["mAP"],
     }
     for prefix in measured["prefixes"][:-1]:
         name = f"first {counted(prefix['num_levels'], 'levels')}, {prefix['bits_per_code']:g} bits"
         shares[name] = prefix["mAP"]
+    shares["queries coded too"] = measured["coded_queries"]["mAP"]
     text = (
         "The mean average precision of codes beside that of raw embeddings: the difference is the "
         "price of coding."
