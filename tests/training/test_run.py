@@ -110,10 +110,12 @@ def test_finished_run_may_be_given_more_epochs_at_the_learning_rates_of_the_long
     short, longer = (CONFIG.replace(epochs=epochs) for epochs in (1, 3))
     first = train_in(tmp_path / "run", short)
     first.run.write_metrics({"mAP": 0.5})
+    (first.run.folder / "report.html").touch()
     # Entered at once, so that one that is killed before its next checkpoint goes on too.
     Run.start(tmp_path / "run", longer)
     assert not first.run.is_trained
     assert first.run.read_metrics() is None
+    assert not (first.run.folder / "report.html").exists()
     prolonged = train_in(tmp_path / "run", longer)
     settings = longer.replace(earlier_epochs=(1,))
     assert prolonged.run.config == Run.open(tmp_path / "run").config == settings

@@ -13,7 +13,7 @@ from tfpqn.files.atomic import write_file_atomically
 from tfpqn.protocols import NetworkLike
 
 from ..encoding import spread
-from ..runs.run import Run
+from ..runs.run import REPORT_FILE, Run
 from ..settings.settings_file import settings_to_json
 from . import figures, gallery, measures, page
 from .findings import MOST_QUERIES, NUM_FOUND, Findings, find
@@ -53,7 +53,7 @@ def report_run(
         ImportError: Matplotlib is not installed.
         ValueError: The file is not named as a page, or the items do not fit the network.
     """
-    path = run.folder / "report.html" if path is None else Path(path)
+    path = run.folder / REPORT_FILE if path is None else Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"The report must be a file that ends in .html. Received: {str(path)!r}")
     figures.import_matplotlib()

@@ -24,6 +24,8 @@ from .network_file import NETWORK_FILE, read_network
 from .prolonging import describe_differences, prolongs, with_earlier_epochs
 from .split_record import SplitRecord
 
+REPORT_FILE = "report.html"
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -32,7 +34,7 @@ class Run:
     It holds `run.json` (the settings), `split.json` (of a folder: which items are queries and which
     are not), `checkpoints/`, `logs/` (TensorBoard, if the backend is TensorFlow), and once training
     has ended `network.keras`; `metrics.json` after an evaluation, `calibration.json` after a
-    calibration.
+    calibration, `report.html` after a report.
 
     Attributes:
         folder: The run's folder.
@@ -69,8 +71,8 @@ class Run:
 
         A run without a checkpoint binds nothing: new settings take its place. One that has ended
         may be given more epochs, if it has kept its checkpoint: its `earlier_epochs` say so, its
-        network so far becomes `network-N-epochs.keras`, and figures and calibration of that are
-        removed.
+        network so far becomes `network-N-epochs.keras`, and figures, calibration and report of that
+        are removed.
 
         Raises:
             NotADirectoryError: The path is a file.
@@ -304,7 +306,7 @@ class Run:
         with contextlib.suppress(FileNotFoundError):
             path = self.folder / NETWORK_FILE
             os.replace(path, path.with_stem(f"{path.stem}-{epochs}-epochs"))
-        for name in ("metrics.json", "calibration.json"):
+        for name in ("metrics.json", "calibration.json", REPORT_FILE):
             (self.folder / name).unlink(missing_ok=True)
 
     def _require_source(self) -> None:
