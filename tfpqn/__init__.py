@@ -29,6 +29,7 @@ if _TYPE_CHECKING:
     from tfpqn import metrics as metrics
     from tfpqn import models as models
     from tfpqn import ops as ops
+    from tfpqn import retrieval as retrieval
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ __all__ = [
     "metrics",
     "models",
     "ops",
+    "retrieval",
     "training",
 ]
 

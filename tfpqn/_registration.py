@@ -13,9 +13,9 @@ from typing import Any
 
 
 def register_with_keras() -> None:
-    """Import `tfpqn.models` as soon as a program has imported Keras, or now if it has."""
+    """Import what has such classes as soon as a program has imported Keras, or now if it has."""
     if "keras" in sys.modules:
-        importlib.import_module("tfpqn.models")
+        _import_classes()
     else:
         sys.meta_path.insert(0, _AfterKeras())
 
@@ -37,11 +37,16 @@ class _AfterKeras(MetaPathFinder):
 
         def execute_and_register(module: ModuleType) -> None:
             execute(module)
-            importlib.import_module("tfpqn.models")
+            _import_classes()
 
         loader: Any = spec.loader
         loader.exec_module = execute_and_register
         return spec
+
+
+def _import_classes() -> None:
+    importlib.import_module("tfpqn.models")
+    importlib.import_module("tfpqn.retrieval")
 
 
 def _is_importing() -> bool:

@@ -38,7 +38,9 @@ def adc_scores(tables: Tensor, codes: Tensor) -> Tensor:
         `[queries, items]`; larger is nearer.
     """
     positions = ops.cast(ops.transpose(codes), "int32")
-    scores = ops.take(tables[:, 0], positions[0], axis=1)
+    # The entries of all queries lie together: a codeword is looked up once for all of them.
+    entries = ops.transpose(tables, (1, 2, 0))
+    scores = ops.take(entries[0], positions[0], axis=0)
     for position in range(1, tables.shape[1]):
-        scores = scores + ops.take(tables[:, position], positions[position], axis=1)
-    return scores
+        scores = scores + ops.take(entries[position], positions[position], axis=0)
+    return ops.transpose(scores)

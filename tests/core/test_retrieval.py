@@ -1,0 +1,331 @@
+"""Laws of the retrieval layer: what brute force over the decoded candidates finds, it finds."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests import reference
+from tests.core.backend import BACKEND, assert_close, assert_same, only_tensorflow, to_numpy
+from tests.core.quantizers import draw
+from tfpqn.layers import ProductQuantization, ResidualProductQuantization
+from tfpqn.retrieval import QuantizedRetrieval
+
+DIM, ITEMS, K = 8, 60, 7
+FLOOR = np.finfo("float32").min
+STRINGS = pytest.param("strings", marks=only_tensorflow)
+KINDS = ["positions", "integers", STRINGS]
+
+
+def make_retrieval(embeddings=None, ids=None, **options):
+    """A layer of short codes, so that several candidates share one."""
+    quantizer = ProductQuantization(2, 4, similarity="dot")
+    options = {"quantizer": quantizer, "rotation": False, "k": K} | options
+    return QuantizedRetrieval(embeddings, ids, **options)
+
+
+def make_ids(kind, start=0, count=ITEMS):
+    numbers = np.arange(start, start + count)
+    if kind == "strings":
+        return np.array([f"film é{number}" for number in numbers])
+    return numbers * 3 + 5 if kind == "integers" else None
+
+
+def rank(retrieval, queries, embeddings, k=K):
+    """Positions of the best by brute force over what the codes stand for, and their scores."""
+    rotation = retrieval.candidates.rotation
+    turn = np.eye(DIM) if rotation is None else to_numpy(rotation)
+    tables = to_numpy(retrieval.quantizer.lookup_tables((queries @ turn).astype("float32")))
+    codes = to_numpy(retrieval.quantizer.encode((embeddings @ turn).astype("float32")))
+    scores = reference.adc_scores(tables, codes).astype("float32")
+    positions = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return positions, np.take_along_axis(scores, positions, axis=1)
+
+
+def as_text(ids):
+    """Ids as numpy gives them to users: TensorFlow's strings are bytes."""
+    ids = to_numpy(ids)
+    return np.vectorize(bytes.decode)(ids) if ids.dtype == object else ids
+
+
+@pytest.fixture
+def candidates(rng):
+    return draw(rng, ITEMS, DIM)
+
+
+@pytest.fixture
+def queries(rng):
+    return draw(rng, 5, DIM)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_finds_what_brute_force_over_the_codes_finds(candidates, queries, kind):
+    ids = make_ids(kind)
+    retrieval = make_retrieval(candidates, ids, rotation=kind == "integers")
+    positions, scores = rank(retrieval, queries, candidates)
+    expected = positions if ids is None else ids[positions]
+    found = retrieval(queries)
+    assert_close(found[0], scores)
+    assert_same(as_text(found[1]), expected)
+    predicted = retrieval.predict(queries, verbose=0)
+    assert_same(as_text(predicted[1]), expected)
+
+
+def test_equal_scores_come_in_ascending_position(candidates, queries):
+    if BACKEND == "torch":
+        pytest.skip("torch has no such order")
+    retrieval = make_retrieval(np.repeat(candidates[:3], 20, axis=0), k=ITEMS)
+    ids = to_numpy(retrieval(queries)[1]).reshape(-1, 3, 20)
+    assert (np.diff(ids, axis=-1) > 0).all()
+
+
+def test_fewer_candidates_than_codewords_are_found_as_brute_force_finds_them(candidates, queries):
+    quantizer = ProductQuantization(2, 256, similarity="dot")
+    retrieval = QuantizedRetrieval(candidates, quantizer=quantizer, k=K)
+    exact = queries @ candidates.T
+    scores, ids = retrieval(queries)
+    assert_same(ids, np.argsort(-exact, axis=1)[:, :K])
+    assert_close(scores, np.sort(-exact, axis=1)[:, :K] * -1, 1e-4)
+
+
+def test_levels_and_other_similarities_are_searched_as_well(candidates, queries):
+    quantizer = ResidualProductQuantization(3, 2, 8, similarity="l2", unit_codewords=False)
+    retrieval = make_retrieval(candidates, quantizer=quantizer)
+    assert_same(retrieval(queries)[1], rank(retrieval, queries, candidates)[0])
+
+
+def test_a_call_may_ask_for_another_k_and_for_ids_alone(candidates, queries):
+    retrieval = make_retrieval(candidates, return_scores=False)
+    assert_same(retrieval(queries, k=3), rank(retrieval, queries, candidates, 3)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_there_are_fewer_candidates_ids_are_missing_and_scores_finite(
+    candidates, queries, kind
+):
+    ids = make_ids(kind, count=3)
+    scores, found = make_retrieval(candidates[:3], ids)(queries)
+    assert (as_text(found)[:, 3:] == ("" if kind == "strings" else -1)).all()
+    assert_same(np.sort(as_text(found)[0, :3]), np.sort(ids) if ids is not None else np.arange(3))
+    assert (to_numpy(scores)[:, 3:] == FLOOR).all()
+
+
+@pytest.mark.parametrize("kind", ["integers", STRINGS])
+def test_exclusions_leave_the_next_best(candidates, queries, kind):
+    ids = make_ids(kind)
+    retrieval = make_retrieval(candidates, ids)
+    positions, scores = rank(retrieval, queries, candidates, K + 3)
+    ids = np.arange(ITEMS) if ids is None else ids
+    # The first, the third, and one that would not be found.
+    excluded = ids[np.stack([positions[:, 0], positions[:, 2], positions[:, -1]], axis=1)]
+    left = np.r_[1, 3 : K + 2]
+    found = retrieval.query_with_exclusions(queries, excluded)
+    assert_close(found[0], scores[:, left])
+    assert_same(as_text(found[1]), ids[positions[:, left]])
+    scores, found = retrieval.query_with_exclusions(queries, np.tile(ids, (5, 1)))
+    assert (as_text(found) == ("" if kind == "strings" else -1)).all()
+    assert (to_numpy(scores) == FLOOR).all()
+
+
+@pytest.mark.parametrize("kind", ["positions", STRINGS])
+def test_batches_of_a_data_set_are_indexed_as_one_array(candidates, queries, kind):
+    ids = make_ids(kind)
+    parts = [slice(0, 25), slice(25, 50), slice(50, ITEMS)]
+    batches = [candidates[part] if ids is None else (ids[part], candidates[part]) for part in parts]
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        batches = tf.data.Dataset.from_tensor_slices(
+            candidates if ids is None else (ids, candidates)
+        ).batch(25)
+    retrieval = make_retrieval().index_from_dataset(batches)
+    whole = make_retrieval(candidates, ids)
+    assert_same(as_text(retrieval(queries)[1]), as_text(whole(queries)[1]))
+
+
+@pytest.mark.parametrize("kind", ["positions", STRINGS])
+def test_added_candidates_are_found_by_what_was_compiled_before(candidates, queries, kind):
+    retrieval = make_retrieval(candidates[:40], make_ids(kind, count=40))
+    retrieval.predict(queries, verbose=0)
+    retrieval.add(candidates[40:], make_ids(kind, 40, ITEMS - 40))
+    positions, _ = rank(retrieval, queries, candidates)
+    ids = make_ids(kind)
+    expected = positions if ids is None else ids[positions]
+    assert_same(as_text(retrieval.predict(queries, verbose=0)[1]), expected)
+    assert retrieval.num_candidates == ITEMS
+
+
+def test_an_update_replaces_all_candidates_and_fits_the_codebooks_to_them(candidates, queries):
+    retrieval = make_retrieval(candidates)
+    retrieval.predict(queries, verbose=0)
+    retrieval.update_candidates(candidates[:30] + 2)
+    fresh = make_retrieval(candidates[:30] + 2)
+    expected = to_numpy(fresh(queries)[1])
+    assert_same(retrieval(queries)[1], expected)
+    assert_same(retrieval.predict(queries, verbose=0)[1], expected)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class TwoTowers(keras.Model):
+    """A user of the layer: it retrieves when it does not train."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.users = keras.layers.Embedding(4, DIM)
+        self.retrieval = make_retrieval()
+
+    def build(self, input_shape):
+        self.users.build(input_shape)
+
+    def call(self, users, training=False):
+        embeddings = self.users(users)
+        result = {"embeddings": embeddings}
+        if not training and self.retrieval.num_candidates:
+            result["found"] = self.retrieval(embeddings)
+        return result
+
+
+@pytest.mark.parametrize("kind", ["integers", STRINGS])
+def test_a_model_that_holds_it_keeps_the_candidates_in_its_file(candidates, tmp_path, kind):
+    model, users = TwoTowers(), np.arange(4)
+    model.build((None,))
+    model.retrieval.update_candidates(candidates, make_ids(kind))
+    found = model.predict(users, verbose=0)["found"]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for one, other in zip(found, loaded.predict(users, verbose=0)["found"], strict=True):
+        assert_same(one, other)
+    loaded.retrieval.add(candidates[:1], make_ids(kind, ITEMS, 1))
+    model.save_weights(tmp_path / "model.weights.h5")
+    # Weights replace what there is, and come where there is nothing yet.
+    other = TwoTowers()
+    other.build((None,))
+    for restored in (loaded, other):
+        restored.load_weights(tmp_path / "model.weights.h5")
+        assert restored.retrieval.num_candidates == ITEMS
+        assert_same(restored(users)["found"][1], found[1])
+
+
+def test_the_layer_alone_is_saved_with_its_query_model_and_rotation(candidates, tmp_path):
+    tower = keras.Sequential([keras.layers.Embedding(4, DIM), keras.layers.Dense(DIM)])
+    retrieval = make_retrieval(candidates, query_model=tower, rotation=True, seed=3)
+    scores, ids = retrieval(np.arange(4))
+    retrieval.save(tmp_path / "retrieval.keras")
+    loaded = keras.saving.load_model(tmp_path / "retrieval.keras")
+    assert_same(loaded(np.arange(4))[1], ids)
+    assert_same(loaded(np.arange(4))[0], scores)
+    assert (loaded.k, loaded.seed, loaded.num_candidates) == (K, 3, ITEMS)
+
+
+def test_a_functional_model_may_be_made_before_there_are_candidates(candidates, queries):
+    inputs = keras.Input((DIM,))
+    retrieval = make_retrieval()
+    model = keras.Model(inputs, retrieval(inputs))
+    assert model.output_shape == [(None, K), (None, K)]
+    retrieval.index(candidates)
+    assert_same(model.predict(queries, verbose=0)[1], retrieval(queries)[1])
+
+
+def test_half_precision_changes_neither_scores_nor_ids(candidates, queries):
+    expected = make_retrieval(candidates, rotation=True)(queries)
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        found = make_retrieval(candidates, rotation=True)(queries)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert_same(found[0], expected[0])
+    assert_same(found[1], expected[1])
+
+
+def test_it_takes_part_in_the_model_that_it_is_trained_beside(candidates):
+    model = TwoTowers()
+    model.compile("sgd", {"embeddings": "mse"})
+    model.fit(np.arange(4), {"embeddings": candidates[:4]}, verbose=0)
+    model.retrieval.update_candidates(candidates)
+    assert not model.retrieval.trainable_variables
+    assert model.predict(np.arange(4), verbose=0)["found"][1].shape == (4, K)
+
+
+@only_tensorflow
+def test_an_exported_model_answers_strings_with_strings(candidates, tmp_path):
+    import tensorflow as tf
+
+    lookup = keras.layers.StringLookup(vocabulary=["ann", "bob"])
+    tower = keras.Sequential([lookup, keras.layers.Embedding(3, DIM)])
+    retrieval = make_retrieval(candidates, make_ids("strings"), query_model=tower)
+    users = tf.constant(["bob", "ann", "eve"])
+    expected = retrieval(users)
+    signature = [tf.TensorSpec([None], tf.string)]
+    retrieval.export(tmp_path / "model", input_signature=signature, verbose=False)
+    # Held: TensorFlow keeps the variables of a loaded model no longer than the model.
+    loaded = tf.saved_model.load(tmp_path / "model")
+    found = loaded.serve(users)
+    assert_same(found[0], expected[0])
+    assert_same(found[1], expected[1])
+
+
+@only_tensorflow
+def test_xla_compiles_it_for_integers(candidates, queries):
+    import tensorflow as tf
+
+    retrieval = make_retrieval(candidates, make_ids("integers"))
+    compiled = tf.function(retrieval, jit_compile=True)
+    assert_same(compiled(tf.constant(queries))[1], retrieval(queries)[1])
+    retrieval.add(candidates[:2], [1, 2])
+    assert_same(compiled(tf.constant(queries))[1], retrieval(queries)[1])
+
+
+def test_ids_keep_64_bits_where_the_backend_has_them(candidates, queries):
+    ids = np.arange(ITEMS) + 2**40
+    if BACKEND == "jax":
+        with pytest.raises(ValueError, match=r"must fit int32 on jax. Received: 1099511627776"):
+            make_retrieval(candidates, ids)
+    else:
+        assert (to_numpy(make_retrieval(candidates, ids)(queries)[1]) >= 2**40).all()
+
+
+def test_string_ids_are_refused_where_the_backend_has_none(candidates):
+    if BACKEND == "tensorflow":
+        pytest.skip("TensorFlow has strings")
+    with pytest.raises(ValueError, match="String ids need TensorFlow .* integers"):
+        make_retrieval(candidates, make_ids("strings"))
+
+
+def test_before_there_are_candidates_a_call_says_how_to_give_them(queries):
+    with pytest.raises(RuntimeError, match="no candidates yet.*update_candidates, index or"):
+        make_retrieval()(queries)
+    with pytest.raises(RuntimeError, match="no candidates yet"):
+        make_retrieval().add(queries)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "ids", "message"),
+    [
+        (np.zeros((0, DIM)), None, r"at least one row. Received: float64 \(0, 8\)"),
+        (np.zeros(DIM), None, r"\[num_candidates, embedding_dim\].* Received: float64 \(8,\)"),
+        (np.full((3, DIM), "a"), None, "must be numbers"),
+        (np.full((3, DIM), np.nan), None, "must be finite"),
+        (np.ones((3, 7)), None, "multiple of num_subspaces. Received: embedding_dim=7"),
+        (np.ones((3, DIM)), [1, 2], r"must have shape \[3\].* Received: \(2,\)"),
+        (np.ones((3, DIM)), [0.5, 1, 2], "integers or strings. Received: .* float64"),
+        (None, [1, 2], "candidate_ids alone"),
+    ],
+)
+def test_wrong_candidates_are_named(embeddings, ids, message):
+    with pytest.raises(ValueError, match=message):
+        make_retrieval(embeddings, ids)
+
+
+def test_what_does_not_fit_the_candidates_is_named(candidates, queries):
+    retrieval = make_retrieval(candidates, make_ids("integers"))
+    with pytest.raises(ValueError, match=r"embeddings \[queries, 8\].* Received: \(5, 4\)"):
+        retrieval(queries[:, :4])
+    with pytest.raises(ValueError, match="the layer has, integers.* Received: positions"):
+        retrieval.add(candidates[:1])
+    with pytest.raises(ValueError, match=r"must be new.* Received: 2 .*such as 5"):
+        retrieval.add(candidates[:3], [8, 5, 4])
+    with pytest.raises(ValueError, match="k must be an integer of at least 1"):
+        retrieval(queries, k=0)
+    with pytest.raises(TypeError, match="query_model must be None or a Layer of Keras 3"):
+        make_retrieval(query_model=candidates)
+    with pytest.raises(ValueError, match="Received: tuples of 3"):
+        retrieval.index_from_dataset([(1, 2, 3)])

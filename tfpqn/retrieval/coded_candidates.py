@@ -1,0 +1,183 @@
+"""The codes of candidates and what they are searched with, as state of a Keras model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, MutableMapping
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfpqn.codebooks.fitting import fit_vectors
+from tfpqn.layers import Quantizer
+from tfpqn.ops import adc_scores
+from tfpqn.retrieval.candidate_ids import (
+    are_strings,
+    id_dtype,
+    load_ids,
+    missing_id,
+    save_ids,
+)
+
+Tensor = Any
+
+# Score where there is no candidate: finite, because JSON knows no infinity.
+FLOOR_SCORE = float(np.finfo(np.float32).min)
+# Candidates coded at a time.
+ROWS_AT_ONCE = 2**16
+
+
+class CodedCandidates(keras.layers.Layer):
+    """Candidates as codes: a state of the model that is replaced, and grows.
+
+    A layer of its own, which Keras never builds: a layer that was built may get no new weights, and
+    weights may not change their shape.
+
+    Args:
+        quantizer: A quantizer of whole vectors.
+        has_rotation: Whether an orthogonal matrix turns the embeddings before they are coded.
+
+    Attributes:
+        num_candidates: Number of candidates.
+        codes: Integers `[num_candidates, code_length]`; None before there are candidates.
+        ids: `[num_candidates + 1]`, the last of which stands where there is no candidate; None if
+            positions are the ids.
+    """
+
+    def __init__(self, quantizer: Quantizer, has_rotation: bool) -> None:
+        super().__init__(autocast=False, name="candidates")
+        self.quantizer = quantizer
+        self.has_rotation = has_rotation
+        self.num_candidates = 0
+        self.rotation: Any = None
+        self.codes: Any = None
+        self.ids: Any = None
+        self.built = True
+
+    def fit(self, embeddings: np.ndarray, seed: int) -> None:
+        """Fit codebooks, and the rotation, to candidates `[num_candidates, embedding_dim]`."""
+        self._build_quantizer(embeddings.shape[1])
+        with warnings.catch_warnings():
+            # Few candidates are no harm to their own codes.
+            warnings.filterwarnings("ignore", message="Codebooks of .* are fitted to")
+            fit_vectors(self._as_network(), embeddings, seed=seed)
+
+    def encode(self, embeddings: np.ndarray) -> np.ndarray:
+        """Codes `[num_candidates, code_length]` by the codebooks that there are."""
+        starts = range(0, len(embeddings), ROWS_AT_ONCE)
+        parts = [self._turn(embeddings[start : start + ROWS_AT_ONCE]) for start in starts]
+        return np.concatenate([ops.convert_to_numpy(self.quantizer.encode(part)) for part in parts])
+
+    def put(self, codes: np.ndarray, ids: np.ndarray | None) -> None:
+        """Hold these candidates in the place of those before."""
+        self._hold("codes", codes, self.quantizer.code_dtype)
+        if ids is not None:
+            dtype = "string" if are_strings(ids) else id_dtype()
+            self._hold("ids", np.concatenate([ids, missing_id(ids)]), dtype)
+        self.num_candidates = len(codes)
+
+    def held_codes(self) -> np.ndarray:
+        return np.asarray(ops.convert_to_numpy(self.codes))
+
+    def held_ids(self) -> np.ndarray | None:
+        """The ids as they were put, or None if positions are the ids."""
+        return None if self.ids is None else np.asarray(ops.convert_to_numpy(self.ids))[:-1]
+
+    def find(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The best candidates of each query, best first.
+
+        Returns:
+            Scores float32 `[queries, k]` and positions int32 `[queries, k]`. Where there is no
+            candidate, `FLOOR_SCORE` and a position of at least `num_candidates`.
+        """
+        codes = ops.convert_to_tensor(self.codes)
+        scores = adc_scores(self.quantizer.lookup_tables(self._turn(queries)), codes)
+        num_candidates = ops.shape(codes)[0]
+        # TensorFlow learns the number when the graph runs.
+        is_known = isinstance(num_candidates, int)
+        missing = max(k - num_candidates, 0) if is_known else ops.maximum(k - num_candidates, 0)
+        scores = ops.pad(
+            ops.cast(scores, "float32"), [[0, 0], [0, missing]], constant_values=FLOOR_SCORE
+        )
+        scores, positions = ops.top_k(scores, k)
+        return scores, ops.cast(positions, "int32")
+
+    def ids_at(self, positions: Tensor) -> Tensor:
+        """Ids of positions of any shape; -1 or the empty string where there is no candidate."""
+        num_candidates = ops.shape(self.codes)[0]
+        if self.ids is None:
+            return ops.where(positions < num_candidates, positions, -1)
+        ids = ops.convert_to_tensor(self.ids)
+        return ops.take(ids, ops.minimum(positions, num_candidates), axis=0)
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        if self.codes is None:
+            return
+        store["embedding_dim"] = np.array(self.quantizer.embedding_dim)
+        store["codes"] = self.held_codes()
+        if self.rotation is not None:
+            store["rotation"] = ops.convert_to_numpy(self.rotation)
+        ids = self.held_ids()
+        if ids is not None:
+            save_ids(store, ids)
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        if "codes" not in store:
+            return
+        # Keras loads the codebooks next.
+        self._build_quantizer(int(np.asarray(store["embedding_dim"])))
+        if self.rotation is not None:
+            self.rotation.assign(np.asarray(store["rotation"]))
+        self.put(np.asarray(store["codes"]), load_ids(store))
+
+    def _build_quantizer(self, embedding_dim: int) -> None:
+        if not self.quantizer.built:
+            self.quantizer.build((None, embedding_dim))
+        # Codes belong to these codebooks: none may train.
+        self.quantizer.trainable = False
+        if self.has_rotation and self.rotation is None:
+            self.rotation = self.add_weight(
+                name="rotation",
+                shape=(embedding_dim, embedding_dim),
+                initializer="identity",
+                trainable=False,
+                autocast=False,
+            )
+
+    def _as_network(self) -> Any:
+        """What fitting asks of a network."""
+        rotation = None if self.rotation is None else SimpleNamespace(kernel=self.rotation)
+        return SimpleNamespace(quantizer=self.quantizer, rotation=rotation)
+
+    def _turn(self, embeddings: Tensor) -> Tensor:
+        embeddings = ops.cast(embeddings, self.variable_dtype)
+        return embeddings if self.rotation is None else ops.matmul(embeddings, self.rotation)
+
+    def _hold(self, name: str, values: np.ndarray, dtype: str) -> None:
+        """Set the weight of that name, whatever shape it had."""
+        held = getattr(self, name)
+        if keras.backend.backend() == "tensorflow":
+            # A variable of TensorFlow may grow under the graphs that read it.
+            if held is None:
+                held = _make_growing(values, dtype)
+                setattr(self, name, held)
+            held.assign(values)
+        elif held is not None and tuple(held.shape) == values.shape:
+            held.assign(values)
+        else:
+            if held is not None:
+                delattr(self, name)
+            weight = self.add_weight(name=name, shape=values.shape, dtype=dtype, trainable=False)
+            weight.assign(values)
+            setattr(self, name, weight)
+
+
+def _make_growing(values: np.ndarray, dtype: str) -> Any:
+    """A variable of TensorFlow whose number of rows may change."""
+    import tensorflow as tf
+
+    shape = tf.TensorShape([None, *values.shape[1:]])
+    return tf.Variable(tf.constant(values, dtype), trainable=False, shape=shape)
