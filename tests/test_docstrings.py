@@ -12,7 +12,17 @@ import tfpqn
 from tfpqn.datasets import load_protocol
 from tfpqn.index import CodeIndex, network_layout
 
-ROOMS = ("datasets", "export", "index", "layers", "losses", "metrics", "models", "training")
+ROOMS = (
+    "datasets",
+    "export",
+    "index",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "retrieval",
+    "training",
+)
 
 
 def modules_of(room):
