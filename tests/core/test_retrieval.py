@@ -325,7 +325,11 @@ def test_what_does_not_fit_the_candidates_is_named(candidates, queries):
         retrieval.add(candidates[:3], [8, 5, 4])
     with pytest.raises(ValueError, match="k must be an integer of at least 1"):
         retrieval(queries, k=0)
-    with pytest.raises(TypeError, match="query_model must be None or a Layer of Keras 3"):
+    with pytest.raises(TypeError, match="query_model must be a model.* Received: .*ndarray"):
         make_retrieval(query_model=candidates)
+    with pytest.raises(TypeError, match="quantizer must be of tfpqn.layers. Received: .*Dense"):
+        make_retrieval(quantizer=keras.layers.Dense(1))
+    with pytest.raises(TypeError, match="needs a query_model of Keras 3; export .*function"):
+        make_retrieval(query_model=lambda users: users).get_config()
     with pytest.raises(ValueError, match="Received: tuples of 3"):
         retrieval.index_from_dataset([(1, 2, 3)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -40,8 +40,9 @@ class QuantizedRetrieval(keras.Model):
             if None. Strings need TensorFlow as the backend, and JAX takes 32 bits.
         k: Number of candidates to find.
         return_scores: Whether a call returns scores and ids, or the ids alone.
-        query_model: Keras model or layer from the features of queries to their embeddings; if None,
-            the layer is called on embeddings.
+        query_model: Model or layer from the features of queries to their embeddings; if None, the
+            layer is called on embeddings. It may be of Keras 2 (`tf_keras`), as the towers of TFRS
+            are: then `export` writes it, and `save` does not.
         quantizer: A quantizer of `tfpqn.layers` with `similarity="dot"`, `"cosine"` or `"l2"`. None
             takes product quantization with 8 subspaces of 256 codewords: 8 bytes a candidate, for
             inner products.
@@ -81,7 +82,7 @@ class QuantizedRetrieval(keras.Model):
         k: int = 10,
         return_scores: bool = True,
         *,
-        query_model: keras.layers.Layer | None = None,
+        query_model: Callable[[Any], Any] | None = None,
         quantizer: Quantizer | None = None,
         rotation: bool = True,
         seed: int = 0,
@@ -90,8 +91,12 @@ class QuantizedRetrieval(keras.Model):
         # Half precision would merge scores: queries come as they are.
         super().__init__(autocast=False, **kwargs)
         require_at_least("k", k, 1)
-        _require_layer("query_model", query_model, keras.layers.Layer)
-        _require_layer("quantizer", quantizer, Quantizer)
+        if query_model is not None and not callable(query_model):
+            raise TypeError(
+                f"query_model must be a model, layer or function. Received: {type(query_model)}"
+            )
+        if quantizer is not None and not isinstance(quantizer, Quantizer):
+            raise TypeError(f"quantizer must be of tfpqn.layers. Received: {type(quantizer)}")
         self.k = k
         self.return_scores = return_scores
         self.query_model = query_model
@@ -231,6 +236,11 @@ class QuantizedRetrieval(keras.Model):
         return (keras.KerasTensor(shape, dtype="float32"), ids) if self.return_scores else ids
 
     def get_config(self) -> dict[str, Any]:
+        if not isinstance(self.query_model, keras.layers.Layer | None):
+            raise TypeError(
+                "A .keras file needs a query_model of Keras 3; export writes the others. "
+                f"Received: {type(self.query_model)}"
+            )
         return {
             **super().get_config(),
             "k": self.k,
@@ -300,13 +310,6 @@ class QuantizedRetrieval(keras.Model):
         if ids is None:
             return "int32"
         return "string" if are_strings(ids) else id_dtype()
-
-
-def _require_layer(name: str, value: Any, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(
-            f"{name} must be None or a {kind.__name__} of Keras 3. Received: {type(value)}"
-        )
 
 
 def _kind_of_ids(ids: np.ndarray | None) -> str:
