@@ -102,7 +102,7 @@ def learn_choices(users, movies, ratings):
     model = TwoTowers(names, titles)
     model.compile(keras.optimizers.Adam(0.01))
     batches = tf.data.Dataset.from_tensor_slices(chosen).shuffle(len(liked), seed=0).batch(1000)
-    model.fit(batches, epochs=8, verbose=0)
+    model.fit(batches, epochs=8, shuffle=False, verbose=0)
 
     # Before: tfrs.layers.factorized_top_k.BruteForce(model.user_tower)
     index = tfpqn.retrieval.QuantizedRetrieval(query_model=model.user_tower)

@@ -43,3 +43,10 @@ def test_photos_in_folders_and_with_several_labels_are_trained_on_and_measured(t
             rows.writerow([path.relative_to(photos).as_posix(), f"{kind}|{kind < 'c'}"])
     output = run(tmp_path, "several_labels.py", photos, tmp_path / "labels.csv", weights)
     assert output.startswith("6 labels") and "NDCG@10" in output
+
+
+@pytest.mark.slow
+def test_two_towers_find_movies_in_both_shapes(tmp_path):
+    lines = run(tmp_path, "two_tower.py").splitlines()
+    recalls = {line.split(":")[0]: float(line.split()[1]) for line in lines if "of the 10" in line}
+    assert set(recalls) == {"numbers", "strings"} and min(recalls.values()) > 0.4

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+RETRIEVAL = (ROOT / "docs" / "retrieval.md").read_text(encoding="utf-8")
 
 
 def read_programs(text):
@@ -75,6 +76,18 @@ def test_the_program_for_tensorboard_writes_what_it_shows(tmp_path):
     assert finished.returncode == 0, finished.stderr
     names = {path.name.split(".")[0] for path in (tmp_path / "logs" / "digits").iterdir()}
     assert names == {"events", "embeddings", "items", "pictures", "projector_config"}
+
+
+@pytest.mark.slow
+def test_the_programs_for_two_towers_run_one_after_another(tmp_path):
+    check = (
+        "assert retrieval.num_candidates == 2000 and ids.shape == (3, 10)\n"
+        "assert found.shape == (1, 10) and found.dtype == tf.string\n"
+        "assert not set(found.numpy()[0, :3]) & set(others.numpy()[0])\n"
+    )
+    program = "\n".join([*read_programs(RETRIEVAL), check])
+    finished = run([sys.executable, "-c", program], tmp_path)
+    assert finished.returncode == 0, finished.stderr
 
 
 @pytest.mark.slow
