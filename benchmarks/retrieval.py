@@ -8,7 +8,7 @@ an in-batch softmax, and retrieves items for users by `keras_rs.layers.BruteForc
 
 - recall: the share of the k best by brute force that are among the k found;
 - hits: the share of users whose held-out item is among the first 100 that they do not know;
-- bytes: what the layer holds, and its `.keras` file, with an int64 id for each item;
+- bytes: what the layer holds without ids, and its `.keras` file, with an int64 id for each item;
 - milliseconds: the fastest and the median of many calls, which take turns between the layers.
 
 Writes benchmarks/results/retrieval.json.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -64,7 +65,9 @@ def main() -> None:
     flags = " --levels" if arguments.levels else ""
     sizes = f"--items {arguments.items} --users {arguments.users} --epochs {arguments.epochs}"
     command = f"python benchmarks/retrieval.py {sizes}{flags}"
-    content = {"command": command, **machine, "embedding_dim": DIM, "rows": rows}
+    blas_threads = os.environ.get("OPENBLAS_NUM_THREADS", "all")
+    content = {"command": command, "blas_threads": blas_threads, **machine}
+    content |= {"embedding_dim": DIM, "num_queries": NUM_QUERIES, "rows": rows}
     arguments.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
