@@ -164,6 +164,15 @@ def test_an_update_replaces_all_candidates_and_fits_the_codebooks_to_them(candid
     assert_same(retrieval.predict(queries, verbose=0)[1], expected)
 
 
+def test_an_update_without_ids_keeps_them_as_in_keras_rs(candidates, queries):
+    retrieval = make_retrieval(candidates, make_ids("integers"))
+    retrieval.update_candidates(candidates[::-1])
+    fresh = make_retrieval(candidates[::-1].copy(), make_ids("integers"))
+    assert_same(retrieval(queries)[1], fresh(queries)[1])
+    with pytest.raises(ValueError, match=r"must have shape \[9\].* Received: \(60,\)"):
+        retrieval.update_candidates(candidates[:9])
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class TwoTowers(keras.Model):
     """A user of the layer: it retrieves when it does not train."""
@@ -175,6 +184,7 @@ class TwoTowers(keras.Model):
 
     def build(self, input_shape):
         self.users.build(input_shape)
+        self.retrieval.build((None, DIM))
 
     def call(self, users, training=False):
         embeddings = self.users(users)
@@ -203,6 +213,29 @@ def test_a_model_that_holds_it_keeps_the_candidates_in_its_file(candidates, tmp_
         restored.load_weights(tmp_path / "model.weights.h5")
         assert restored.retrieval.num_candidates == ITEMS
         assert_same(restored(users)["found"][1], found[1])
+
+
+def test_weights_of_other_candidates_replace_them_or_are_refused(candidates, queries, tmp_path):
+    file = tmp_path / "some.weights.h5"
+    retrieval = make_retrieval(candidates[:30])
+    retrieval.save_weights(file)
+    other = make_retrieval(candidates, make_ids("integers"))
+    other.load_weights(file)
+    assert_same(other(queries)[1], retrieval(queries)[1])
+    others = {"quantizer": ProductQuantization(2, 2, similarity="dot")}, {"rotation": True}
+    messages = r"at most 1, .* \(30, 2\), at most 3", "rotation=True. Received: .*rotation=False"
+    for options, message in zip(others, messages, strict=True):
+        other = make_retrieval(**options)
+        other.build((None, DIM))
+        with pytest.raises(ValueError, match=message):
+            other.load_weights(file)
+
+
+def test_a_model_without_candidates_yet_is_saved_without(tmp_path):
+    model = TwoTowers()
+    model.build((None,))
+    model.save(tmp_path / "model.keras")
+    assert not keras.saving.load_model(tmp_path / "model.keras").retrieval.num_candidates
 
 
 def test_the_layer_alone_is_saved_with_its_query_model_and_rotation(candidates, tmp_path):
@@ -253,12 +286,12 @@ def test_an_exported_model_answers_strings_with_strings(candidates, tmp_path):
     tower = keras.Sequential([lookup, keras.layers.Embedding(3, DIM)])
     retrieval = make_retrieval(candidates, make_ids("strings"), query_model=tower)
     users = tf.constant(["bob", "ann", "eve"])
-    expected = retrieval(users)
+    tower(users)
     signature = [tf.TensorSpec([None], tf.string)]
     retrieval.export(tmp_path / "model", input_signature=signature, verbose=False)
     # Held: TensorFlow keeps the variables of a loaded model no longer than the model.
     loaded = tf.saved_model.load(tmp_path / "model")
-    found = loaded.serve(users)
+    found, expected = loaded.serve(users), retrieval(users)
     assert_same(found[0], expected[0])
     assert_same(found[1], expected[1])
 
@@ -317,8 +350,10 @@ def test_wrong_candidates_are_named(embeddings, ids, message):
 
 def test_what_does_not_fit_the_candidates_is_named(candidates, queries):
     retrieval = make_retrieval(candidates, make_ids("integers"))
-    with pytest.raises(ValueError, match=r"embeddings \[queries, 8\].* Received: \(5, 4\)"):
+    with pytest.raises(ValueError, match=r"queries must .* \[rows, 8\].* Received: \(5, 4\)"):
         retrieval(queries[:, :4])
+    with pytest.raises(ValueError, match=r"candidate_embeddings .* \[rows, 8\].*: \(60, 4\)"):
+        retrieval.add(candidates[:, :4])
     with pytest.raises(ValueError, match="the layer has, integers.* Received: positions"):
         retrieval.add(candidates[:1])
     with pytest.raises(ValueError, match=r"must be new.* Received: 2 .*such as 5"):

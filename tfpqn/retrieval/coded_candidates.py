@@ -47,6 +47,8 @@ class CodedCandidates(keras.layers.Layer):
             positions are the ids.
     """
 
+    _refusal = "The file must hold the candidates of a QuantizedRetrieval. Received: a file without"
+
     def __init__(self, quantizer: Quantizer, has_rotation: bool) -> None:
         super().__init__(autocast=False, name="candidates")
         self.quantizer = quantizer
@@ -74,7 +76,9 @@ class CodedCandidates(keras.layers.Layer):
     def put(self, codes: np.ndarray, ids: np.ndarray | None) -> None:
         """Hold these candidates in the place of those before."""
         self._hold("codes", codes, self.quantizer.code_dtype)
-        if ids is not None:
+        if ids is None:
+            self._drop("ids")
+        else:
             dtype = "string" if are_strings(ids) else id_dtype()
             self._hold("ids", np.concatenate([ids, missing_id(ids)]), dtype)
         self.num_candidates = len(codes)
@@ -114,7 +118,8 @@ class CodedCandidates(keras.layers.Layer):
         return ops.take(ids, ops.minimum(positions, num_candidates), axis=0)
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        if self.codes is None:
+        store["num_candidates"] = np.array(self.num_candidates)
+        if not self.num_candidates:
             return
         store["embedding_dim"] = np.array(self.quantizer.embedding_dim)
         store["codes"] = self.held_codes()
@@ -125,13 +130,41 @@ class CodedCandidates(keras.layers.Layer):
             save_ids(store, ids)
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        if "codes" not in store:
+        if "num_candidates" not in store:
+            # After a refusal Keras asks again with an empty store, and shows the last error.
+            raise ValueError(self._refusal)
+        if not int(np.asarray(store["num_candidates"])):
+            self._drop("codes")
+            self._drop("ids")
+            self.num_candidates = 0
             return
+        codes, ids = np.asarray(store["codes"]), load_ids(store)
+        misfit = self._find_misfit(codes, ids, "rotation" in store)
+        if misfit:
+            self._refusal = misfit
+            raise ValueError(misfit)
         # Keras loads the codebooks next.
         self._build_quantizer(int(np.asarray(store["embedding_dim"])))
         if self.rotation is not None:
             self.rotation.assign(np.asarray(store["rotation"]))
-        self.put(np.asarray(store["codes"]), load_ids(store))
+        self.put(codes, ids)
+
+    def _find_misfit(self, codes: np.ndarray, ids: np.ndarray | None, has_rotation: bool) -> str:
+        """Why a file's candidates are not such as this layer codes; empty if they are."""
+        length, largest = self.quantizer.code_length, self.quantizer.num_codewords - 1
+        fits = codes.ndim == 2 and codes.shape[1] == length and codes.max(initial=0) <= largest
+        if not fits or (ids is not None and len(ids) != len(codes)):
+            return (
+                f"The file's codes must be [num_candidates, {length}], at most {largest}, with an "
+                f"id each. Received: {codes.shape}, at most {codes.max(initial=0)}, with "
+                f"{'no' if ids is None else len(ids)} ids"
+            )
+        if has_rotation != self.has_rotation:
+            return (
+                f"The file must be of a layer with rotation={self.has_rotation}. Received: one "
+                f"with rotation={has_rotation}"
+            )
+        return ""
 
     def _build_quantizer(self, embedding_dim: int) -> None:
         if not self.quantizer.built:
@@ -159,6 +192,9 @@ class CodedCandidates(keras.layers.Layer):
     def _hold(self, name: str, values: np.ndarray, dtype: str) -> None:
         """Set the weight of that name, whatever shape it had."""
         held = getattr(self, name)
+        if held is not None and keras.backend.standardize_dtype(held.dtype) != dtype:
+            self._drop(name)
+            held = None
         if keras.backend.backend() == "tensorflow":
             # A variable of TensorFlow may grow under the graphs that read it.
             if held is None:
@@ -168,11 +204,16 @@ class CodedCandidates(keras.layers.Layer):
         elif held is not None and tuple(held.shape) == values.shape:
             held.assign(values)
         else:
-            if held is not None:
-                delattr(self, name)
+            self._drop(name)
             weight = self.add_weight(name=name, shape=values.shape, dtype=dtype, trainable=False)
             weight.assign(values)
             setattr(self, name, weight)
+
+    def _drop(self, name: str) -> None:
+        """Let go of the weight of that name, if there is one."""
+        if getattr(self, name) is not None:
+            delattr(self, name)
+            setattr(self, name, None)
 
 
 def _make_growing(values: np.ndarray, dtype: str) -> Any:

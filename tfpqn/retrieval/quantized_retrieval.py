@@ -104,6 +104,8 @@ class QuantizedRetrieval(keras.Model):
         self.seed = seed
         quantizer = quantizer or ProductQuantization(8, 256, similarity="dot")
         self.candidates = CodedCandidates(quantizer, rotation)
+        # A query model builds itself.
+        self.built = query_model is not None
         if candidate_embeddings is not None:
             self.index(candidate_embeddings, candidate_ids)
         elif candidate_ids is not None:
@@ -138,6 +140,9 @@ class QuantizedRetrieval(keras.Model):
         embeddings, ids = self._read(candidates, identifiers)
         self.candidates.fit(embeddings, self.seed)
         self.candidates.put(self.candidates.encode(embeddings), ids)
+        if not self.built:
+            # So that it can be saved and exported before it was called.
+            self.build((None, embeddings.shape[1]))
         return self
 
     def index_from_dataset(self, candidates: Iterable[Any]) -> QuantizedRetrieval:
@@ -164,8 +169,14 @@ class QuantizedRetrieval(keras.Model):
         return self.index(embeddings, ids)
 
     def update_candidates(self, candidate_embeddings: Any, candidate_ids: Any = None) -> None:
-        """Replace all candidates, as `index` does; without ids, positions are the ids."""
-        self.index(candidate_embeddings, candidate_ids)
+        """Replace all candidates, as `index` does; without ids, those of before stay.
+
+        Args:
+            candidate_embeddings: `[num_candidates, embedding_dim]`.
+            candidate_ids: Ids `[num_candidates]`, of the kind that the layer has.
+        """
+        held = self.candidates.held_ids() if candidate_ids is None else candidate_ids
+        self.index(candidate_embeddings, held)
 
     def add(self, candidate_embeddings: Any, candidate_ids: Any = None) -> None:
         """Code more candidates by the codebooks that there are, behind the others.
@@ -195,6 +206,9 @@ class QuantizedRetrieval(keras.Model):
             ids = np.concatenate([held, ids])
         codes = [self.candidates.held_codes(), self.candidates.encode(embeddings)]
         self.candidates.put(np.concatenate(codes), ids)
+
+    def build(self, input_shape: Any) -> None:
+        """Nothing is made here: candidates bring their weights, whatever their number."""
 
     def call(self, queries: Any, k: int | None = None) -> Any:
         k = self._read_k(k)
@@ -257,33 +271,36 @@ class QuantizedRetrieval(keras.Model):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
 
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        """Nothing to do: candidates come with the weights, whatever their number."""
-
     def _embed(self, queries: Any) -> Tensor:
         """Embeddings `[queries, embedding_dim]` of queries; checked."""
         self._require_candidates()
         if self.query_model is not None:
             queries = self.query_model(queries)
         queries = ops.convert_to_tensor(queries)
-        embedding_dim = self.quantizer.embedding_dim
-        if len(queries.shape) != 2 or queries.shape[1] != embedding_dim:
-            raise ValueError(
-                f"queries must be embeddings [queries, {embedding_dim}], as long as those of the "
-                f"candidates. Received: {tuple(queries.shape)}"
-            )
+        self._require_width("queries", queries.shape)
         return queries
+
+    def _require_width(self, name: str, shape: Any) -> None:
+        embedding_dim = self.quantizer.embedding_dim
+        if len(shape) != 2 or shape[1] != embedding_dim:
+            raise ValueError(
+                f"{name} must be embeddings [rows, {embedding_dim}], as long as those that the "
+                f"codebooks were fitted to. Received: {tuple(shape)}"
+            )
 
     def _read(self, embeddings: Any, ids: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """Candidates as arrays; checked."""
         embeddings = _to_numpy(embeddings)
-        if embeddings.ndim != 2 or not len(embeddings) or embeddings.dtype.kind not in "fiu":
+        # NumPy does not know bfloat16 for a float.
+        is_number = embeddings.dtype.kind in "fiu" or embeddings.dtype.name == "bfloat16"
+        if embeddings.ndim != 2 or not len(embeddings) or not is_number:
             raise ValueError(
                 "candidate_embeddings must be numbers [num_candidates, embedding_dim], at least "
                 f"one row. Received: {embeddings.dtype} {embeddings.shape}"
             )
         ids = None if ids is None else read_ids(_to_numpy(ids), len(embeddings))
         if self.num_candidates:
+            self._require_width("candidate_embeddings", embeddings.shape)
             kinds = [_kind_of_ids(self.candidates.held_ids()), _kind_of_ids(ids)]
             if kinds[0] != kinds[1]:
                 raise ValueError(
