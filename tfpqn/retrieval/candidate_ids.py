@@ -39,6 +39,13 @@ def are_strings(ids: np.ndarray) -> bool:
     return ids.dtype.kind == "O"
 
 
+def kind_of_ids(ids: np.ndarray | None) -> str:
+    """What ids are, for errors: positions, strings or integers."""
+    if ids is None:
+        return "positions"
+    return "strings" if are_strings(ids) else "integers"
+
+
 def id_dtype() -> str:
     """Dtype of integer ids: JAX has no int64, unless it is asked to."""
     return "int32" if keras.backend.backend() == "jax" else "int64"

@@ -11,7 +11,8 @@ from keras import ops
 
 from tfpqn.layers import ProductQuantization, Quantizer
 from tfpqn.layers.quantizer import require_at_least
-from tfpqn.retrieval.candidate_ids import are_strings, id_dtype, read_ids
+from tfpqn.retrieval.candidate_arrays import join_batches, read_embeddings, to_numpy
+from tfpqn.retrieval.candidate_ids import id_dtype, kind_of_ids, read_ids
 from tfpqn.retrieval.coded_candidates import FLOOR_SCORE, CodedCandidates
 
 Tensor = Any
@@ -152,21 +153,7 @@ class QuantizedRetrieval(keras.Model):
             candidates: Batches of embeddings `[batch, embedding_dim]`, or pairs of ids `[batch]`
                 and embeddings.
         """
-        batches = list(candidates)
-        if not batches:
-            raise ValueError("candidates must hold at least one batch. Received: none")
-        if not isinstance(batches[0], (tuple, list)):
-            return self.index(np.concatenate([_to_numpy(batch) for batch in batches]))
-        if {len(batch) for batch in batches} != {2}:
-            raise ValueError(
-                "Batches must be embeddings, or pairs of ids and embeddings. Received: tuples of "
-                f"{len(batches[0])}"
-            )
-        ids, embeddings = (
-            np.concatenate([_to_numpy(part) for part in parts])
-            for parts in zip(*batches, strict=True)
-        )
-        return self.index(embeddings, ids)
+        return self.index(*join_batches(candidates))
 
     def update_candidates(self, candidate_embeddings: Any, candidate_ids: Any = None) -> None:
         """Replace all candidates, as `index` does; without ids, those of before stay.
@@ -290,24 +277,17 @@ class QuantizedRetrieval(keras.Model):
 
     def _read(self, embeddings: Any, ids: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """Candidates as arrays; checked."""
-        embeddings = _to_numpy(embeddings)
-        # NumPy does not know bfloat16 for a float.
-        is_number = embeddings.dtype.kind in "fiu" or embeddings.dtype.name == "bfloat16"
-        if embeddings.ndim != 2 or not len(embeddings) or not is_number:
-            raise ValueError(
-                "candidate_embeddings must be numbers [num_candidates, embedding_dim], at least "
-                f"one row. Received: {embeddings.dtype} {embeddings.shape}"
-            )
-        ids = None if ids is None else read_ids(_to_numpy(ids), len(embeddings))
+        embeddings = read_embeddings(embeddings)
+        ids = None if ids is None else read_ids(to_numpy(ids), len(embeddings))
         if self.num_candidates:
             self._require_width("candidate_embeddings", embeddings.shape)
-            kinds = [_kind_of_ids(self.candidates.held_ids()), _kind_of_ids(ids)]
+            kinds = kind_of_ids(self.candidates.held_ids()), kind_of_ids(ids)
             if kinds[0] != kinds[1]:
                 raise ValueError(
                     f"candidate_ids must be of the kind that the layer has, {kinds[0]}; make "
                     f"another layer for others. Received: {kinds[1]}"
                 )
-        return embeddings.astype(np.float32), ids
+        return embeddings, ids
 
     def _read_k(self, k: int | None) -> int:
         if k is None:
@@ -323,19 +303,5 @@ class QuantizedRetrieval(keras.Model):
             )
 
     def _output_id_dtype(self) -> str:
-        ids = self.candidates.held_ids()
-        if ids is None:
-            return "int32"
-        return "string" if are_strings(ids) else id_dtype()
-
-
-def _kind_of_ids(ids: np.ndarray | None) -> str:
-    if ids is None:
-        return "positions"
-    return "strings" if are_strings(ids) else "integers"
-
-
-def _to_numpy(values: Any) -> np.ndarray:
-    """An array of what a backend or TensorFlow's data sets give."""
-    is_tensor = keras.ops.is_tensor(values) or isinstance(values, keras.Variable)
-    return np.asarray(ops.convert_to_numpy(values) if is_tensor else values)
+        kind = kind_of_ids(self.candidates.held_ids())
+        return {"positions": "int32", "strings": "string"}.get(kind) or id_dtype()
