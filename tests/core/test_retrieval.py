@@ -269,6 +269,7 @@ def test_half_precision_changes_neither_scores_nor_ids(candidates, queries):
     assert_same(found[1], expected[1])
 
 
+@pytest.mark.slow
 def test_it_takes_part_in_the_model_that_it_is_trained_beside(candidates):
     model = TwoTowers()
     model.compile("sgd", {"embeddings": "mse"})
@@ -296,6 +297,7 @@ def test_an_exported_model_answers_strings_with_strings(candidates, tmp_path):
     assert_same(found[1], expected[1])
 
 
+@pytest.mark.slow
 @only_tensorflow
 def test_xla_compiles_it_for_integers(candidates, queries):
     import tensorflow as tf
