@@ -13,7 +13,8 @@ HERE = Path(__file__).parent
 FOLDER_OF = {"tfpqn": "tfpqn", "tfpqn.export": "export", "tfpqn.training": "training"}
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
-BENCHMARK = ["faiss-cpu>=1.8", "matplotlib>=3.8"]  # benchmarks/ and research/
+FAISS = ["faiss-cpu>=1.8"]  # tfpqn.export.to_faiss and from_faiss
+BENCHMARK = [*FAISS, "matplotlib>=3.8"]  # benchmarks/ and research/
 REPORT = ["matplotlib>=3.8"]  # tfpqn report
 BEAM = ["apache-beam>=2.77"]  # tfpqn encode
 VIDEO = ["av>=14"]  # whose frames carry the matrix that turns them upright
@@ -88,6 +89,7 @@ setup(
         "beam": BEAM,
         "report": REPORT,
         "benchmark": BENCHMARK,
+        "faiss": FAISS,
         "video": VIDEO,
         "hub": HUB,
         "torch": TORCH,

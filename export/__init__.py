@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 if _TYPE_CHECKING:
+    from .bridges.faiss_reader import from_faiss as from_faiss
+    from .bridges.faiss_reader import read_faiss_ids as read_faiss_ids
+    from .bridges.faiss_writer import to_faiss as to_faiss
     from .interface.batching_parameters import BatchingParameters as BatchingParameters
     from .interface.search_result import SearchResult as SearchResult
     from .loading.loaders import StatusError as StatusError
@@ -33,10 +36,13 @@ _MODULE_OF = {
     "VerifyReport": "model.verify",
     "check_ops": "loading.op_check",
     "default_batching": "model.saved_model",
+    "from_faiss": "bridges.faiss_reader",
     "load_searcher": "model.saved_model",
+    "read_faiss_ids": "bridges.faiss_reader",
     "require_new_version": "model.saved_model",
     "save_searcher": "model.saved_model",
     "save_shards": "model.shards",
+    "to_faiss": "bridges.faiss_writer",
     "verify_version": "model.verify",
 }
 

@@ -1,0 +1,1 @@
+"""Collections in the formats of other systems, and from them."""
