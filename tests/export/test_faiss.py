@@ -1,8 +1,11 @@
 """Laws of the bridge to FAISS: both find the same items with the same scores, either way."""
 
+import os
+import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -268,3 +271,15 @@ def test_what_has_no_counterpart_is_refused_by_name():
     network.build((None, DIM))
     with pytest.raises(ValueError, match="power of two. Received: num_codewords=12"):
         to_faiss(network, index_of(network, np.asarray(network.encode(VECTORS))))
+
+
+@pytest.mark.slow
+def test_the_programs_of_the_page_on_faiss_run_in_their_order(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "faiss.md").read_text(encoding="utf-8")
+    programs = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(programs) == 3
+    command = [sys.executable, "-c", "\n".join(programs)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=600)
+    assert (tmp_path / "models" / "vectors" / "1" / "saved_model.pb").is_file()
+    assert {"again.faiss", "lists.faiss"} <= {path.name for path in tmp_path.iterdir()}
