@@ -13,6 +13,7 @@ if _TYPE_CHECKING:
     from .bridges.faiss_reader import from_faiss as from_faiss
     from .bridges.faiss_reader import read_faiss_ids as read_faiss_ids
     from .bridges.faiss_writer import to_faiss as to_faiss
+    from .bridges.litert_writer import save_litert as save_litert
     from .interface.batching_parameters import BatchingParameters as BatchingParameters
     from .interface.search_result import SearchResult as SearchResult
     from .loading.loaders import StatusError as StatusError
@@ -40,6 +41,7 @@ _MODULE_OF = {
     "load_searcher": "model.saved_model",
     "read_faiss_ids": "bridges.faiss_reader",
     "require_new_version": "model.saved_model",
+    "save_litert": "bridges.litert_writer",
     "save_searcher": "model.saved_model",
     "save_shards": "model.shards",
     "to_faiss": "bridges.faiss_writer",

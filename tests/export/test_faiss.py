@@ -83,6 +83,8 @@ def test_a_written_index_takes_raw_vectors_and_scores_as_the_network_does(
     assert type(inner).__name__ == kind
 
 
+SLOW_LISTED = [pytest.param(*case, marks=pytest.mark.slow) for case in [("dot", 1), ("cosine", 2)]]
+LISTED = [("l2", 1), *SLOW_LISTED]
 MAKERS = {
     "images": make_image_network,
     "levels of images": make_level_network,
@@ -103,7 +105,7 @@ def test_of_images_and_clips_a_written_index_takes_embeddings(kind):
     assert_finds(to_faiss(network, index), embeddings, scores, np.arange(len(codes)), "subspace")
 
 
-@pytest.mark.parametrize(("similarity", "num_levels"), [("l2", 1), ("dot", 1), ("cosine", 2)])
+@pytest.mark.parametrize(("similarity", "num_levels"), LISTED)
 def test_lists_and_probes_of_a_searcher_stand_in_the_written_index(
     tmp_path, similarity, num_levels
 ):
