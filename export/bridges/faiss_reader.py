@@ -32,7 +32,9 @@ class _Linear(NamedTuple):
 
     @property
     def is_rotation(self) -> bool:
-        return not self.offset.any() and _is_identity(self.matrix @ self.matrix.T, TOLERANCE)
+        num_rows, num_columns = self.matrix.shape
+        is_square = num_rows == num_columns and not self.offset.any()
+        return is_square and _is_identity(self.matrix @ self.matrix.T, TOLERANCE)
 
 
 def from_faiss(faiss_index: Any) -> tuple[ProductQuantizationNetwork, np.ndarray]:
@@ -63,12 +65,6 @@ def from_faiss(faiss_index: Any) -> tuple[ProductQuantizationNetwork, np.ndarray
         ImportError: FAISS is not installed.
         TypeError: It is no FAISS index.
         ValueError: It is of another kind, or not trained.
-
-    Example:
-
-    >>> network, codes = from_faiss(faiss.read_index("vectors.faiss"))
-    >>> ids = read_faiss_ids(faiss.read_index("vectors.faiss"))
-    >>> index = tfpqn.index.CodeIndex(tfpqn.index.network_layout(network), codes, ids)
     """
     inner, transforms, _ = _unwrap(faiss_index)
     linear = _join(transforms)

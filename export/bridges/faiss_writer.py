@@ -72,6 +72,13 @@ def to_faiss(
         ImportError: FAISS is not installed.
         ValueError: The index has other codebooks, FAISS has no such codes, or the searcher has no
             lists or another collection.
+
+    Example:
+
+    >>> faiss_index = tfpqn.export.to_faiss(network, index)
+    >>> vector_network, codes = tfpqn.export.from_faiss(faiss_index)
+    >>> codes.shape
+    (9, 4)
     """
     index.require_layout(network_layout(network))
     product = network.quantizer.product_quantizer()
@@ -92,15 +99,15 @@ def to_faiss(
 def _make_empty(product: Any, lists: _Lists | None) -> Any:
     """An index with the codebooks of a quantizer, and with the lists, but no items."""
     faiss = import_faiss()
+    dim, num_bits = product.embedding_dim, product.num_codewords.bit_length() - 1
     by_distance = SIMILARITIES[product.similarity].norm_weight > 0
     metric = faiss.METRIC_L2 if by_distance else faiss.METRIC_INNER_PRODUCT
-    sizes: list[Any] = [product.num_subspaces, product.num_codewords.bit_length() - 1, metric]
-    name, dim = "PQ", product.embedding_dim
+    name, sizes = "PQ", [product.num_subspaces, num_bits, metric]
     if product.num_levels > 1:
-        name = "ProductResidualQuantizer"
-        sizes.insert(1, product.num_levels)
         additive = faiss.AdditiveQuantizer
-        sizes.append(additive.ST_norm_float if by_distance else additive.ST_LUT_nonorm)
+        kind = additive.ST_norm_float if by_distance else additive.ST_LUT_nonorm
+        name = "ProductResidualQuantizer"
+        sizes = [product.num_subspaces, product.num_levels, num_bits, metric, kind]
     if lists is None:
         made = getattr(faiss, f"Index{name}")(dim, *sizes)
     else:
@@ -117,9 +124,8 @@ def _make_empty(product: Any, lists: _Lists | None) -> Any:
 
 
 def _set_codebooks(made: Any, product: Any) -> None:
-    decoded = [
-        ops.convert_to_numpy(product.decoded_codebooks(n)) for n in range(product.num_levels)
-    ]
+    numbers = range(product.num_levels)
+    decoded = [ops.convert_to_numpy(product.decoded_codebooks(number)) for number in numbers]
     if product.num_levels == 1:
         set_vector(made.pq.centroids, decoded[0])
         return
