@@ -233,8 +233,10 @@ def _read_lists(searcher: Searcher, index: CodeIndex) -> _Lists:
             "searcher must have lists of whole codes: make it with partition, and without "
             f"num_levels and first_levels. Received: {storage.describe()}"
         )
-    ids = searcher.ids.at(np.arange(searcher.num_items)).numpy()
-    same_ids = np.array_equal(ids.astype(str), np.asarray(index.ids).astype(str))
+    ids = searcher.ids.at(np.arange(searcher.num_items)).numpy().tolist()
+    if searcher.id_type == "string":
+        ids = [one.decode() for one in ids]
+    same_ids = ids == index.ids.tolist()
     if searcher.layout != index.layout or not same_ids:
         raise ValueError(
             "searcher must hold the items of index. Received: "

@@ -110,15 +110,16 @@ def test_lists_and_probes_of_a_searcher_stand_in_the_written_index(
     tmp_path, similarity, num_levels
 ):
     network = make_network(similarity, num_levels)
-    index = index_of(network, np.asarray(network.encode(VECTORS)))
+    names = None if num_levels == 2 else np.array([f"é{n}" for n in range(400)], object)
+    index = index_of(network, np.asarray(network.encode(VECTORS)), names)
     searcher = Searcher(network, index, top_k=TOP_K, partition=16, num_probes=3)
     written = through_file(to_faiss(network, index, searcher=searcher), tmp_path)
     values, found = written.search(QUERIES, TOP_K)
     expected = searcher(QUERIES)
     np.testing.assert_allclose(SCORES[similarity](values), expected.scores, atol=1e-4)
     all_scores = compare(network, QUERIES, index.codes, similarity)
-    rows = np.searchsorted(index.ids, found)
-    own = np.take_along_axis(all_scores, rows, axis=1)
+    positions = found if names is not None else np.searchsorted(index.ids, found)
+    own = np.take_along_axis(all_scores, positions, axis=1)
     np.testing.assert_allclose(own, expected.scores, atol=1e-4)
 
 
@@ -221,6 +222,10 @@ def test_a_collection_that_goes_to_faiss_and_back_is_the_same(num_levels):
     np.testing.assert_array_equal(read_faiss_ids(written), index.ids)
     np.testing.assert_array_equal(again.embed(QUERIES), network.embed(QUERIES))
     np.testing.assert_array_equal(again.encode(VECTORS), codes)
+    # What FAISS adds it codes alike.
+    written.add_with_ids(QUERIES, np.arange(10_000, 10_009))
+    np.testing.assert_array_equal(from_faiss(written)[1][400:], network.encode(QUERIES))
+    assert read_faiss_ids(written)[-1] == 10_008
 
 
 @pytest.mark.parametrize("num_subspaces", [2, 3])

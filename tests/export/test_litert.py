@@ -39,6 +39,7 @@ def assert_same(found, expected):
     np.testing.assert_allclose(found["scores"], expected.scores, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_of_images_finds_what_the_server_finds_in_the_same_pixels(tmp_path):
     network, names = make_image_network(), [f"photo {n}.jpg" for n in range(NUM_ITEMS)]
     index = index_of(network, make_codes(network), names)
