@@ -7,7 +7,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 
@@ -19,6 +18,8 @@ from tfpqn.export import Searcher, from_faiss, read_faiss_ids, to_faiss
 from tfpqn.index import CodeIndex, network_layout
 from tfpqn.layers import ProductQuantization
 from tfpqn.models import ProductQuantizationNetwork
+
+faiss = pytest.importorskip("faiss", reason="needs FAISS: pip install 'tfpqn[faiss]'")
 
 RNG = np.random.default_rng(5)
 DIM = 8
@@ -290,3 +291,9 @@ def test_the_programs_of_the_page_on_faiss_run_in_their_order(tmp_path):
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=600)
     assert (tmp_path / "models" / "vectors" / "1" / "saved_model.pb").is_file()
     assert {"again.faiss", "lists.faiss"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_without_faiss_the_message_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match=re.escape("pip install 'tfpqn[faiss]'")):
+        from_faiss(None)
