@@ -21,6 +21,7 @@ VIDEO = ["av>=14"]  # whose frames carry the matrix that turns them upright
 HUB = ["keras-hub>=0.32; python_version >= '3.11'"]  # pretrained backbones
 # Not among what a developer needs: it may bring gigabytes.
 TORCH = ["torch>=2.3"]
+BROWSER = ["playwright>=1.50"]  # the tests of the search page, with Debian's chromium
 DEPLOY = ["check-jsonschema>=0.29", "kubernetes-validate>=1.31", "pyyaml>=6"]
 DEVELOP = [
     "ruff>=0.9",
@@ -59,7 +60,11 @@ setup(
     python_requires=">=3.10",
     package_dir=FOLDER_OF,
     packages=list_packages(),
-    package_data={"tfpqn": ["py.typed"], "tfpqn.export.loading": ["serving_ops.txt"]},
+    package_data={
+        "tfpqn": ["py.typed"],
+        "tfpqn.export.loading": ["serving_ops.txt"],
+        "tfpqn.export.page": ["*.html", "*.js", "*.css", "*.svg"],
+    },
     install_requires=[
         "tensorflow>=2.19,<3",
         # Earlier ones can be made to run code, write elsewhere or take all memory by a `.keras`
@@ -91,9 +96,10 @@ setup(
         "benchmark": BENCHMARK,
         "faiss": FAISS,
         "video": VIDEO,
+        "browser": BROWSER,
         "hub": HUB,
         "torch": TORCH,
-        "dev": [*TEST, *BEAM, *BENCHMARK, *VIDEO, *DEPLOY, *DEVELOP],
+        "dev": [*TEST, *BEAM, *BENCHMARK, *VIDEO, *BROWSER, *DEPLOY, *DEVELOP],
     },
     entry_points={"console_scripts": ["tfpqn = tfpqn.cli:main"]},
     classifiers=[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
@@ -26,11 +27,15 @@ from .versions import ModelSpec, ModelVersions
 
 
 def make_app(
-    predictor: Predictor, versions: ModelVersions, hosts: HostCheck, max_body_bytes: int
+    predictor: Predictor,
+    versions: ModelVersions,
+    hosts: HostCheck,
+    max_body_bytes: int,
+    page: Sequence[Route] = (),
 ) -> ASGIApp:
-    """The ASGI application."""
+    """The ASGI application, with the routes of a page beside those of the model."""
     api = _RestApi(predictor, versions, max_body_bytes)
-    routes = []
+    routes = list(page)
     for version in ("", "/versions/{number:int}", "/labels/{label}"):
         path = f"/v1/models/{{name}}{version}"
         routes += [

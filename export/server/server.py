@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..interface.batching_parameters import BatchingParameters
+from ..page import page_routes
 from .grpc_service import Health, make_grpc_server
 from .hosts import HostCheck, is_loopback
 from .predictor import Predictor
@@ -31,7 +32,8 @@ class Endpoints:
     Args:
         versions: The versions that can be asked for.
         predictor: What runs their signatures.
-        host, port, rest_api_port, max_message_bytes, allowed_hosts: As of `ModelServer`.
+        host, port, rest_api_port, max_message_bytes, allowed_hosts, ui, images: As of
+            `ModelServer`.
 
     Attributes:
         model_name: Name of the model.
@@ -49,6 +51,8 @@ class Endpoints:
         rest_api_port: int | None = 8501,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         allowed_hosts: Sequence[str] = (),
+        ui: bool = False,
+        images: str | os.PathLike[str] | None = None,
     ) -> None:
         _check("port", port, 0, 2**16 - 1)
         _check("rest_api_port", rest_api_port or 0, 0, 2**16 - 1)
@@ -59,6 +63,8 @@ class Endpoints:
         self.port: int | None = None
         self.rest_port: int | None = None
         self._hosts = HostCheck(host, allowed_hosts)
+        _check_page(ui, images, host, rest_api_port)
+        self._page = page_routes(versions.name, images) if ui else []
         self._max_message_bytes = max_message_bytes
         self._health = Health()
         self._versions, self._predictor = versions, predictor
@@ -108,7 +114,9 @@ class Endpoints:
                 f"Received: {host}:{grpc_port} ({error})"
             ) from error
         if rest_port is not None:
-            app = make_app(self._predictor, self._versions, self._hosts, self._max_message_bytes)
+            app = make_app(
+                self._predictor, self._versions, self._hosts, self._max_message_bytes, self._page
+            )
             self._rest = RestServer(app, self._host, rest_port)
             self.rest_port = self._rest.port
 
@@ -143,12 +151,15 @@ class ModelServer(Endpoints):
         max_message_bytes: Largest request and answer, in bytes.
         allowed_hosts: Names that requests of REST may have for this machine, besides `host` and
             those of the loopback address.
+        ui: Whether the port of REST shows the search page at `/`; only on the loopback address.
+        images: Folder with the images that the items' ids name, for the page's thumbnails.
 
     Attributes:
         port: After `start` the port that gRPC is bound to.
         rest_port: After `start` the port that REST is bound to; None without REST.
 
     Raises:
+        FileNotFoundError: There is no folder `images`.
         ValueError: An argument is out of range.
 
     Example::
@@ -237,3 +248,13 @@ def running_endpoints(make: Callable[[], Server]) -> Iterator[Server]:
 def _check(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         raise ValueError(f"{name} must be in {least} .. {most}. Received: {name}={value}")
+
+
+def _check_page(ui: bool, images: Any, host: str, rest_api_port: int | None) -> None:
+    if images is not None and not ui:
+        raise ValueError(f"images are for the search page: give ui as well. Received: {images!r}")
+    if ui and (rest_api_port is None or not is_loopback(host)):
+        raise ValueError(
+            "The search page needs REST, on the loopback address. "
+            f"Received: host={host!r}, rest_api_port={rest_api_port}"
+        )

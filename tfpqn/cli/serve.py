@@ -53,6 +53,12 @@ def serve(
         int, typer.Option(help="Largest request and answer, in bytes.")
     ] = 64 * 2**20,
     allowed_host: AllowedHosts = None,
+    ui: Annotated[
+        bool, typer.Option("--ui", help="Show the search page at the port of REST.")
+    ] = False,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the items' images: the page's thumbnails.")
+    ] = None,
 ) -> None:
     from tfpqn.export.server import ModelServer
 
@@ -68,8 +74,10 @@ def serve(
         version_labels=dict(_read_label(text) for text in version_label or []),
         max_message_bytes=max_message_bytes,
         allowed_hosts=allowed_host or (),
+        ui=ui,
+        images=images,
     )
-    asyncio.run(_serve(server, host))
+    asyncio.run(_serve(server, host, has_page=ui))
 
 
 def route(
@@ -113,7 +121,7 @@ def _show_log() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-async def _serve(server: ModelServer | ShardRouter, host: str) -> None:
+async def _serve(server: ModelServer | ShardRouter, host: str, has_page: bool = False) -> None:
     """Serve until a signal comes; one that comes while the model loads stops as well."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -131,6 +139,10 @@ async def _serve(server: ModelServer | ShardRouter, host: str) -> None:
             soft_wrap=True,
             highlight=False,
         )
+        if has_page:
+            name = f"[{host}]" if ":" in host else host
+            url = f"http://{name}:{server.rest_port}/"
+            console.print(f"Search page: {url}", soft_wrap=True, highlight=False)
         await stopping
     stopping.cancel()
     await server.stop()

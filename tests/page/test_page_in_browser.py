@@ -1,0 +1,267 @@
+"""The search page in headless Chromium, as a reader uses it."""
+
+import base64
+import re
+
+import pytest
+
+from tests.page.conftest import COLOURS, HOSTILE
+from tests.page.fake_model import Collection, make_picture, serve_fake
+
+RED = make_picture(COLOURS["red"])
+NEAR_RED = ["red/0.png", HOSTILE, "red/1.png", "red/2.png"]
+# A file in a DataTransfer, as a drop or a paste brings it.
+HAND_OVER = """([type, data]) => {
+  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], "photo.png", { type: "image/png" }));
+  const how = { dataTransfer: transfer, clipboardData: transfer, bubbles: true, cancelable: true };
+  const event = type === "drop" ? new DragEvent(type, how) : new ClipboardEvent(type, how);
+  document.body.dispatchEvent(event);
+}"""
+
+
+def choose(page, data=RED, name="query.png", kind="image/png"):
+    page.set_input_files("#files", [{"name": name, "mimeType": kind, "buffer": data}])
+
+
+def wait_for_answer(page, count=None):
+    number = r"\d+" if count is None else count
+    status = page.locator("#results[aria-busy=false] #status")
+    status.filter(has_text=re.compile(rf"^{number} items? in \d+ ms$")).wait_for()
+
+
+def ids_of(page):
+    return page.locator("#list .id").all_text_contents()
+
+
+def search_with(page, url, data=RED):
+    page.goto(url)
+    choose(page, data)
+    wait_for_answer(page)
+
+
+def test_a_chosen_photo_shows_its_nearest_items_with_thumbnails_scores_and_labels(page, photos):
+    search_with(page, photos.url)
+    assert ids_of(page) == NEAR_RED
+    assert page.locator("#list .label").all_text_contents()[0] == "red"
+    assert page.locator("#list .score").all_text_contents()[:2] == ["score 4.000", "score 3.875"]
+    assert page.locator("#shown-title").text_content() == "query.png"
+    page.wait_for_function(
+        "[...document.querySelectorAll('#list img')].every((image) => image.naturalWidth === 24)"
+    )
+    assert page.locator("#list img").count() == 4
+    parts = r"reading \d+ ms · network and server \d+ ms · showing \d+ ms"
+    assert re.fullmatch(parts, page.locator("#times").text_content())
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_photo_that_is_dropped_or_pasted_anywhere_is_searched_with(page, photos, way):
+    page.goto(photos.url)
+    page.evaluate(HAND_OVER, [way, base64.b64encode(RED).decode()])
+    wait_for_answer(page)
+    assert ids_of(page) == NEAR_RED
+
+
+def test_a_click_shows_more_like_the_item_and_back_returns_to_the_photo(page, photos):
+    search_with(page, photos.url)
+    page.get_by_role("link", name="More like red red/1.png").click()
+    page.locator("#shown-title", has_text="red/1.png").wait_for()
+    wait_for_answer(page)
+    assert "red/1.png" not in ids_of(page) and len(ids_of(page)) == 4
+    assert page.evaluate("decodeURIComponent(location.hash)") == "#item=red/1.png"
+    page.go_back()
+    page.locator("#shown-title", has_text="query.png").wait_for()
+    wait_for_answer(page)
+    assert ids_of(page) == NEAR_RED
+
+
+def test_an_address_with_an_item_shows_what_is_like_it(page, photos):
+    page.goto(f"{photos.url}#item=blue%2F1.png")
+    wait_for_answer(page)
+    assert all(id_.startswith("blue/") for id_ in ids_of(page)[:2])
+
+
+def test_a_bad_file_shows_the_servers_sentence_and_no_results(page, photos):
+    search_with(page, photos.url)
+    choose(page, b"no picture", "notes.jpg", "image/jpeg")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "must hold the bytes of image files. Received: 10 other bytes" in alert.text_content()
+    assert ids_of(page) == [] and not page.get_by_role("button", name="Try again").is_visible()
+    choose(page)
+    wait_for_answer(page)
+    assert not alert.is_visible()
+
+
+def test_an_unknown_item_is_refused_in_the_servers_words(page, photos):
+    page.goto(photos.url)
+    page.get_by_label("Item of the collection").fill("red/99.png")
+    page.get_by_role("button", name="Find").click()
+    page.get_by_role("alert").wait_for()
+    assert "Received: 'red/99.png'" in page.get_by_role("alert").text_content()
+
+
+def test_an_empty_collection_is_said_to_be_empty(page):
+    with serve_fake(Collection([])) as fake:
+        page.goto(fake.url)
+        choose(page)
+        page.locator("#note", has_text="the collection is empty").wait_for()
+        assert ids_of(page) == []
+
+
+def test_a_server_that_is_down_is_said_to_be_and_tried_again(page, photos):
+    page.goto(photos.url)
+    page.get_by_role("heading", name="birds").wait_for()
+    page.context.set_offline(True)
+    choose(page)
+    page.get_by_role("alert").wait_for()
+    assert "The server does not answer" in page.get_by_role("alert").text_content()
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Try again").click()
+    wait_for_answer(page)
+    assert ids_of(page) == NEAR_RED
+
+
+def test_a_server_that_is_down_at_first_is_tried_again_too(page, photos):
+    page.route("**/metadata", lambda route: route.fulfill(status=502, body="<html>Bad Gateway"))
+    page.goto(photos.url)
+    page.get_by_role("alert").wait_for()
+    assert "The server answered 502" in page.get_by_role("alert").text_content()
+    page.unroute("**/metadata")
+    page.get_by_role("button", name="Try again").click()
+    choose(page)
+    wait_for_answer(page)
+
+
+def test_all_of_it_can_be_done_with_the_keyboard(page, photos):
+    page.goto(photos.url)
+    page.get_by_text("Choose a picture").wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "skip"
+    page.keyboard.press("Tab")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files([{"name": "query.png", "mimeType": "image/png", "buffer": RED}])
+    wait_for_answer(page)
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('#list a')"):
+            break
+    page.keyboard.press("Enter")
+    page.locator("#shown-title", has_text="red/0.png").wait_for()
+    wait_for_answer(page)
+    # The link is gone with its list: the reader goes on from the new one's title.
+    assert page.evaluate("document.activeElement.id") == "results-title"
+
+
+def test_every_control_has_a_name_for_those_who_hear_the_page(page, photos):
+    search_with(page, photos.url)
+    heard = page.locator("body").aria_snapshot()
+    for line in (
+        'heading "birds" [level=1]',
+        'button "Choose a picture or drop or paste it anywhere on this page"',
+        'combobox "Item of the collection": ',
+        'spinbutton "Number of results": "4"',
+        'combobox "Only items with one of these tags"',
+        'spinbutton "Lists to look at"',
+        'region "Nearest items"',
+        'link "More like red red/0.png score 4.000"',
+    ):
+        assert line.rstrip(": ") in heard, f"{line} is not in\n{heard}"
+    assert re.search(r"status: 4 items in \d+ ms", heard)
+
+
+def test_a_phone_scrolls_down_and_never_sideways(page, collection, pictures):
+    ids = [*collection.ids[:2], "long" * 60 + ".png", "W" * 90]
+    labels = ["red", "red", "label" * 40, "with many words " * 9]
+    for images in (pictures, None):
+        with serve_fake(Collection(ids, labels), images) as fake:
+            page.set_viewport_size({"width": 320, "height": 640})
+            search_with(page, fake.url)
+            widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert widths[0] <= widths[1] == 320
+            assert page.locator("#results-title").bounding_box()["y"] < 640
+
+
+def test_a_hostile_id_and_label_are_text(page, photos):
+    search_with(page, photos.url)
+    assert ids_of(page)[1] == HOSTILE
+    assert page.locator("#list .label").all_text_contents()[1] == "<b>red</b>"
+    assert page.locator("#list b, #list img[src=x]").count() == 0
+    page.locator("#list a").nth(1).click()
+    page.locator("#shown-title", has_text="<img").wait_for()
+    wait_for_answer(page)
+    assert page.title() == f"{HOSTILE} · birds"
+
+
+def test_the_number_of_results_and_tags_choose_the_signature_that_takes_them(page, photos):
+    search_with(page, photos.url)
+    page.get_by_label("Number of results").fill("6")
+    page.keyboard.press("Enter")
+    wait_for_answer(page, 6)
+    assert photos.requests[-1][0] == "search_k"
+    page.get_by_label("Number of results").fill("2")
+    page.get_by_label("No items with any of these tags").fill("label=red, label=<b>red</b>")
+    page.keyboard.press("Enter")
+    wait_for_answer(page, 2)
+    assert {id_.split("/")[0] for id_ in ids_of(page)} == {"green"}
+    assert photos.requests[-1][0] == "search_with_filters"
+    page.get_by_label("Only items with one of these tags").fill("label=red")
+    page.keyboard.press("Enter")
+    page.locator("#note", has_text="No item passes these filters").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("title", "signature", "name"),
+    [
+        ("Lists to look at", "search_with_probes", "num_probes"),
+        ("Levels of the code", "search_with_levels", "num_levels"),
+    ],
+)
+def test_numbers_that_a_signature_takes_have_a_field(page, photos, title, signature, name):
+    search_with(page, photos.url)
+    page.get_by_label(title).fill("2")
+    page.get_by_label("Number of results").fill("9")
+    page.keyboard.press("Enter")
+    page.locator("#note", has_text="This search finds at most 4 items").wait_for()
+    asked, inputs = photos.requests[-1]
+    assert asked == signature and inputs[name] == 2
+
+
+def test_ids_that_javascript_would_round_stay_whole(page):
+    first = 2**53 + 1
+    with serve_fake(Collection(list(range(first, first + 9)))) as fake:
+        search_with(page, fake.url)
+        assert ids_of(page) == [str(first + i) for i in range(4)]
+        page.locator("#list a").nth(1).click()
+        page.locator("#shown-title", has_text=str(first + 1)).wait_for()
+        wait_for_answer(page)
+        assert ids_of(page)[:2] == [str(first), str(first + 2)]
+
+
+def test_frames_of_a_clip_are_sent_in_the_order_of_their_names(page):
+    frames = {f"frame-{n}.png": make_picture((n, n, n)) for n in (10, 9, 1)}
+    with serve_fake(Collection(["walk.mp4"], item_input="frames")) as fake:
+        page.goto(fake.url)
+        page.locator("#files[multiple]").wait_for(state="attached")
+        page.set_input_files(
+            "#files",
+            [{"name": n, "mimeType": "image/png", "buffer": data} for n, data in frames.items()],
+        )
+        wait_for_answer(page)
+        (sent,) = fake.requests[-1][1]["frames"]
+        assert list(sent) == [frames[f"frame-{n}.png"] for n in (1, 9, 10)]
+
+
+def test_a_vector_is_pasted_as_json(page):
+    with serve_fake(Collection(["a", "b"], item_input="embeddings")) as fake:
+        page.goto(fake.url)
+        page.get_by_label("Vector", exact=True).fill("[0.5, -2e-1, 3]")
+        page.get_by_role("button", name="Search with this vector").click()
+        wait_for_answer(page)
+        assert fake.requests[-1][1]["embeddings"].tolist() == [pytest.approx([0.5, -0.2, 3])]
+        page.get_by_label("Vector", exact=True).fill("[one, two]")
+        page.get_by_role("button", name="Search with this vector").click()
+        page.get_by_role("alert").wait_for()
+        assert "must be a list of numbers" in page.get_by_role("alert").text_content()
