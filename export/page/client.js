@@ -33,7 +33,9 @@ export class Model {
     this.hasNumericIds = this.signatures.search.outputs.ids.dtype === "DT_INT64";
     this.topK = this.resultsOf("search");
     this.canChooseK = "search_k" in this.signatures;
-    this.numbers = Object.entries(this.signatures).flatMap((entry) => this.#numberOf(...entry));
+    // The server tells the signatures in any order.
+    const signatures = Object.entries(this.signatures).sort(([a], [b]) => (a < b ? -1 : 1));
+    this.numbers = signatures.flatMap(([name, signature]) => this.#numberOf(name, signature));
   }
 
   /** Reads `settings.json` and the metadata of the model that it names. */

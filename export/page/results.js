@@ -16,10 +16,8 @@ function makeRow(model, item, rank) {
   const words = make("span", "words");
   if (item.label) words.append(make("span", "label", item.label));
   words.append(make("span", "id", item.id));
-  const score = make("span", "score", formatScore(item.score));
-  score.prepend(make("span", "unseen", "score "));
   const line = make("span", "line");
-  line.append(score);
+  line.append(make("span", "score", item.score === null ? "" : `score ${item.score.toFixed(3)}`));
   if (item.isMatch) line.append(make("span", "match", "match"));
   words.append(line);
   // The list itself counts for those who hear it.
@@ -48,17 +46,14 @@ export function itemOfAddress() {
 
 function makePicture(model, id) {
   const frame = make("span", "picture");
+  frame.ariaHidden = "true";
   const url = model.thumbnailOf(id);
-  const say = () => frame.replaceChildren(make("span", "no-picture", "no picture"));
-  if (url === null) {
-    say();
-    return frame;
-  }
-  const image = make("img");
-  Object.assign(image, { alt: "", loading: "lazy", decoding: "async", draggable: false });
-  image.addEventListener("error", say);
-  image.src = url;
-  frame.append(image);
+  const image = Object.assign(make("img"), { alt: "", loading: "lazy", decoding: "async", draggable: false });
+  const nothing = make("span", "no-picture", "no picture");
+  image.addEventListener("error", () => image.replaceWith(nothing));
+  if (url !== null) image.src = url;
+  frame.append(url === null ? nothing : image);
+  if (model.hasLinks) frame.append(make("span", "more", "More like this"));
   return frame;
 }
 
@@ -94,8 +89,4 @@ export function makeNumberField(name, title) {
 
 function make(tag, className = "", text = "") {
   return Object.assign(document.createElement(tag), { className, textContent: text });
-}
-
-function formatScore(score) {
-  return score === null ? "" : score.toFixed(3);
 }

@@ -2,7 +2,7 @@
 
 import { Model, PageError } from "./client.js";
 import { FILES_OF, planSearch, readFiles, readTags, readVector } from "./queries.js";
-import { addChoices, itemOfAddress, makeNumberField, showItems, showPreview } from "./results.js";
+import { addChoices, itemOfAddress, linkTo, makeNumberField, showItems, showPreview } from "./results.js";
 
 const MOST_RESULTS = 500;
 const find = (id) => document.getElementById(id);
@@ -32,11 +32,13 @@ function describeModel() {
   find("files-title").textContent = `Choose ${words}`;
   find("vector-form").hidden = model.kind !== "vectors";
   find("item-form").hidden = !model.hasLinks;
+  // On a phone the options would push the results out of sight.
+  find("options").open = matchMedia("(min-width: 52rem)").matches;
   find("filters").hidden = !model.hasFilters;
   find("numbers").replaceChildren(...model.numbers.map(({ input, title }) => makeNumberField(input, title)));
   find("k").max = model.canChooseK ? MOST_RESULTS : model.topK;
   find("k").value ||= model.topK;
-  clear(`Drop ${words} to see its nearest items.`);
+  clear(`Drop ${words} anywhere on this page to see its nearest items.`);
 }
 
 /** Searches with the item that the address names, or again with the reader's own query. */
@@ -163,7 +165,7 @@ find("item-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const id = find("item").value.trim();
   if (id && id === itemOfAddress()) followAddress();
-  else if (id) location.hash = `item=${encodeURIComponent(id)}`;
+  else if (id) location.hash = linkTo(id);
 });
 find("options-form").addEventListener("submit", (event) => event.preventDefault());
 find("options-form").addEventListener("change", () => query && search());

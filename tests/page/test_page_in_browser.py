@@ -7,6 +7,10 @@ import pytest
 
 from tests.page.conftest import COLOURS, HOSTILE
 from tests.page.fake_model import Collection, make_picture, serve_fake
+from tests.serving.calls import call_rest
+from tests.serving.models import make_inputs
+from tfpqn.export.page import FOLDER
+from tfpqn.export.server import running_server
 
 RED = make_picture(COLOURS["red"])
 NEAR_RED = ["red/0.png", HOSTILE, "red/1.png", "red/2.png"]
@@ -55,12 +59,12 @@ def test_a_chosen_photo_shows_its_nearest_items_with_thumbnails_scores_and_label
     assert re.fullmatch(parts, page.locator("#times").text_content())
 
 
-@pytest.mark.parametrize("way", ["drop", "paste"])
-def test_a_photo_that_is_dropped_or_pasted_anywhere_is_searched_with(page, photos, way):
-    page.goto(photos.url)
-    page.evaluate(HAND_OVER, [way, base64.b64encode(RED).decode()])
-    wait_for_answer(page)
-    assert ids_of(page) == NEAR_RED
+def test_a_photo_that_is_dropped_or_pasted_anywhere_is_searched_with(page, photos):
+    for way in ("drop", "paste"):
+        page.goto(photos.url)
+        page.evaluate(HAND_OVER, [way, base64.b64encode(RED).decode()])
+        wait_for_answer(page)
+        assert ids_of(page) == NEAR_RED
 
 
 def test_a_click_shows_more_like_the_item_and_back_returns_to_the_photo(page, photos):
@@ -212,21 +216,21 @@ def test_the_number_of_results_and_tags_choose_the_signature_that_takes_them(pag
     page.locator("#note", has_text="No item passes these filters").wait_for()
 
 
-@pytest.mark.parametrize(
-    ("title", "signature", "name"),
-    [
+def test_a_number_that_a_signature_takes_has_a_field(page, photos):
+    search_with(page, photos.url)
+    for title, signature, name in (
         ("Lists to look at", "search_with_probes", "num_probes"),
         ("Levels of the code", "search_with_levels", "num_levels"),
-    ],
-)
-def test_numbers_that_a_signature_takes_have_a_field(page, photos, title, signature, name):
-    search_with(page, photos.url)
-    page.get_by_label(title).fill("2")
-    page.get_by_label("Number of results").fill("9")
-    page.keyboard.press("Enter")
-    page.locator("#note", has_text="This search finds at most 4 items").wait_for()
-    asked, inputs = photos.requests[-1]
-    assert asked == signature and inputs[name] == 2
+    ):
+        page.get_by_label("Number of results").fill("9")
+        page.get_by_label(title).fill("2")
+        page.keyboard.press("Enter")
+        page.locator("#note", has_text="This search finds at most 4 items").wait_for()
+        asked, inputs = photos.requests[-1]
+        assert asked == signature and inputs[name] == 2
+        page.get_by_label(title).fill("")
+        page.keyboard.press("Enter")
+        wait_for_answer(page, 9)
 
 
 def test_ids_that_javascript_would_round_stay_whole(page):
@@ -265,3 +269,49 @@ def test_a_vector_is_pasted_as_json(page):
         page.get_by_role("button", name="Search with this vector").click()
         page.get_by_role("alert").wait_for()
         assert "must be a list of numbers" in page.get_by_role("alert").text_content()
+
+
+def test_behind_a_static_host_the_page_asks_the_stock_api_of_its_own_origin(page, photos):
+    site = "http://static.example/search/"
+    thumbnail = make_picture((9, 9, 9))
+
+    def answer(route):
+        path = route.request.url.removeprefix(site)
+        if path.startswith("v1/"):
+            # The proxy names the server, not the site that the reader sees.
+            headers = {"content-type": route.request.headers.get("content-type", "")}
+            body = route.request.post_data_buffer
+            answer = call_rest(photos.port, f"/{path}", body, headers)
+            route.fulfill(status=answer.status_code, body=answer.content)
+        elif path == "settings.json":
+            route.fulfill(json={"model": "birds", "thumbnails": "thumbnails/"})
+        elif path.startswith("thumbnails/"):
+            route.fulfill(body=thumbnail, content_type="image/png")
+        else:
+            route.fulfill(path=FOLDER / (path or "index.html"))
+
+    page.route(f"{site}**", answer)
+    search_with(page, site)
+    assert ids_of(page) == NEAR_RED
+    page.wait_for_function("document.querySelector('#list img').naturalWidth === 24")
+
+
+@pytest.mark.slow
+def test_a_model_that_was_exported_is_searched_by_the_page(page, models, own_folder):
+    image = make_inputs(models["images"], "search", 1)["images"][0]
+    expected = models["images"].searcher([image])
+    options = {"port": 0, "rest_api_port": 0, "ui": True}
+    with running_server(own_folder.folder, **options) as server:
+        search_with(page, f"http://127.0.0.1:{server.rest_port}/", image)
+        assert ids_of(page) == [str(id_) for id_ in expected.ids[0]]
+        like_first = models["images"].searcher.search_by_id(expected.ids[0, :1])
+        page.locator("#list a").first.click()
+        page.locator("#shown-title", has_text=str(expected.ids[0, 0])).wait_for()
+        wait_for_answer(page)
+        assert ids_of(page) == [str(id_) for id_ in like_first.ids[0]]
+        page.get_by_label("Number of results").fill("3")
+        page.go_back()
+        page.locator("#shown-title", has_text="query.png").wait_for()
+        page.get_by_label("Only items with one of these tags").fill("label=1")
+        page.keyboard.press("Enter")
+        wait_for_answer(page, 3)
