@@ -53,6 +53,9 @@ package: $(VENV)/installed-dev
 	@# import-linter needs Python 3.11.
 	cd build && [ ! -x ../$(VENV)/bin/lint-imports ] || \
 		PYTHONPATH=site ../$(VENV)/bin/lint-imports --no-cache --config ../pyproject.toml
+	@# The files of the search page are in the wheel.
+	cd build && PYTHONPATH=site ../$(VENV)/bin/python -c \
+		"from tfpqn.export.page.routes import FILES, FOLDER; [(FOLDER / name).stat() for name in FILES]"
 	cd build && PYTHONPATH=site ../$(VENV)/bin/python -m tfpqn demo --output demo
 
 clean:

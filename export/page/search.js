@@ -110,7 +110,7 @@ function showAnswer(items, { notes, isNarrowed }) {
   clear([...(items.length ? [] : [nothing]), ...notes].join(" "));
   showItems(list, model, items);
   addChoices(find("known-items"), items.map(({ id }) => id));
-  addChoices(find("known-tags"), items.map(({ label }) => label && `label=${label}`).filter(Boolean));
+  addChoices(find("known-tags"), items.flatMap(({ label }) => label.split("|").filter(Boolean).map((one) => `label=${one}`)));
   const title = find("results-title");
   if (hadFocus) title.focus({ preventScroll: true });
   const { top } = title.getBoundingClientRect();
@@ -166,6 +166,11 @@ find("item-form").addEventListener("submit", (event) => {
   const id = find("item").value.trim();
   if (id && id === itemOfAddress()) followAddress();
   else if (id) location.hash = linkTo(id);
+});
+find("skip").addEventListener("click", (event) => {
+  // The address belongs to the items.
+  event.preventDefault();
+  find("results-title").focus();
 });
 find("options-form").addEventListener("submit", (event) => event.preventDefault());
 find("options-form").addEventListener("change", () => query && search());

@@ -1,9 +1,13 @@
 """The search page in headless Chromium, as a reader uses it."""
 
 import base64
+import io
 import re
 
+import av
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.page.conftest import COLOURS, HOSTILE
 from tests.page.fake_model import Collection, make_picture, serve_fake
@@ -157,6 +161,10 @@ def test_all_of_it_can_be_done_with_the_keyboard(page, photos):
     wait_for_answer(page)
     # The link is gone with its list: the reader goes on from the new one's title.
     assert page.evaluate("document.activeElement.id") == "results-title"
+    page.locator("#skip").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "results-title"
+    assert page.evaluate("location.hash") == "#item=red%2F0.png"
 
 
 def test_every_control_has_a_name_for_those_who_hear_the_page(page, photos):
@@ -256,6 +264,24 @@ def test_frames_of_a_clip_are_sent_in_the_order_of_their_names(page):
         wait_for_answer(page)
         (sent,) = fake.requests[-1][1]["frames"]
         assert list(sent) == [frames[f"frame-{n}.png"] for n in (1, 9, 10)]
+
+
+def test_of_a_video_frames_are_sent_from_equal_stretches_of_its_time(page):
+    file = io.BytesIO()
+    with av.open(file, "w", "webm") as container:
+        stream = container.add_stream("libvpx", rate=16)
+        stream.width = stream.height = 32
+        for number in range(32):
+            pixels = np.full((32, 32, 3), 8 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode())
+    with serve_fake(Collection(["walk.webm"], item_input="frames")) as fake:
+        page.goto(fake.url)
+        choose(page, file.getvalue(), "walk.webm", "video/webm")
+        wait_for_answer(page)
+        (sent,) = fake.requests[-1][1]["frames"]
+        shades = [np.asarray(Image.open(io.BytesIO(frame))).mean() for frame in sent]
+        np.testing.assert_allclose(shades, 16 * np.arange(16) + 8, atol=14)
 
 
 def test_a_vector_is_pasted_as_json(page):
