@@ -25,7 +25,7 @@ def test_the_command_serves_until_a_signal_and_ends_with_status_0(own_folder, tm
     arguments = [
         *("--model-base-path", model.folder, "--port", 0, "--rest-api-port", 0),
         *("--enable-batching", "--batching-parameters-file", parameters),
-        *("--version-label", "stable=1"),
+        *("--version-label", "stable=1", "--ui"),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
@@ -42,6 +42,8 @@ def test_the_command_serves_until_a_signal_and_ends_with_status_0(own_folder, tm
         port, rest_port = (
             int(part.split(":")[1].split()[0].strip(",")) for part in line.split(" on ")[1:]
         )
+        assert process.stdout.readline() == f"Search page: http://127.0.0.1:{rest_port}/\n"
+        assert "<title>" in call_rest(rest_port, "/").text
         with Caller(port) as caller:
             inputs = make_inputs(model, "search_by_embedding", 2)
             caller.predict(model.folder.name, "search_by_embedding", inputs, label="stable")
