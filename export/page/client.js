@@ -25,7 +25,8 @@ export class Model {
     const names = Object.keys(this.signatures.search?.inputs ?? {});
     this.itemInput = names.find((name) => name in ITEM_INPUTS);
     if (!this.itemInput) {
-      throw new PageError(`The model must have a search by images, clips or vectors; it takes ${names.join(", ") || "none"}.`);
+      const received = names.join(", ") || "none";
+      throw new PageError(`The model must search with images, clips or vectors. Received: ${received}`);
     }
     this.kind = ITEM_INPUTS[this.itemInput];
     this.hasFilters = "search_with_filters" in this.signatures;
@@ -101,7 +102,9 @@ async function ask(path, options) {
   if (!response.ok || document === undefined) {
     const reason = typeof document?.error === "string" ? document.error : "its answer is not JSON";
     const mayPass = response.status >= 500 || response.status === 404;
-    throw new PageError(`The server answered ${response.status}: ${reason}`, { mayPass });
+    // A refusal's own sentence says what is wrong with the request.
+    const prefix = response.status === 400 ? "" : `The server answered ${response.status}: `;
+    throw new PageError(prefix + reason, { mayPass });
   }
   return document;
 }

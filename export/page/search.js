@@ -110,7 +110,8 @@ function showAnswer(items, { notes, isNarrowed }) {
   clear([...(items.length ? [] : [nothing]), ...notes].join(" "));
   showItems(list, model, items);
   addChoices(find("known-items"), items.map(({ id }) => id));
-  addChoices(find("known-tags"), items.flatMap(({ label }) => label.split("|").filter(Boolean).map((one) => `label=${one}`)));
+  const labels = items.flatMap(({ label }) => label.split("|")).filter(Boolean);
+  addChoices(find("known-tags"), labels.map((label) => `label=${label}`));
   const title = find("results-title");
   if (hadFocus) title.focus({ preventScroll: true });
   const { top } = title.getBoundingClientRect();
@@ -183,6 +184,7 @@ addEventListener("paste", (event) => {
 });
 for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
   addEventListener(type, (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
     find("drop").classList.toggle("is-over", type === "dragenter" || type === "dragover");
     if (type === "drop") onFiles(event.dataTransfer.files);
