@@ -7,6 +7,7 @@ const PLAIN_TYPES = ["image/jpeg", "image/png", "image/gif", "image/webp", ""];
 const MAX_BYTES = 40 * 2 ** 20;
 const NUM_FRAMES = 16;
 const SECONDS_TO_WAIT = 20;
+const MOST_MS_TO_A_FRAME = 200;
 
 /** What a model takes from files: the value of the attribute `accept`, and words for it. */
 export const FILES_OF = {
@@ -88,7 +89,10 @@ async function drawFrames(file) {
     if (!Number.isFinite(video.duration)) throw new Error("no duration");
     const frames = [];
     for (let i = 0; i < NUM_FRAMES; i++) {
+      const shown = new Promise((resolve) => video.requestVideoFrameCallback?.(resolve));
       await until(video, "seeked", () => (video.currentTime = ((i + 0.5) * video.duration) / NUM_FRAMES));
+      // The frame may come after the event; none comes where it is the one that shows already.
+      await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, MOST_MS_TO_A_FRAME))]);
       frames.push(await draw(video, video.videoWidth, video.videoHeight, "image/jpeg"));
     }
     return frames;
