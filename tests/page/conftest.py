@@ -46,7 +46,8 @@ def photos(collection, pictures):
         yield fake
 
 
-@pytest.fixture(scope="session")
+# Of a module: it keeps an event loop running, beside which `asyncio.run` of other tests fails.
+@pytest.fixture(scope="module")
 def browser():
     """Headless Chromium; where it is missing the tests are skipped, in CI they fail."""
     if CHROMIUM is None and not os.environ.get("CI"):
