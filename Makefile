@@ -1,6 +1,6 @@
 # Everything a developer runs. Needs make and Python >= 3.10; the rest is installed into .venv.
-#   make demo   make test   make test-all   make lint   make types   make package   make clean
-#   make test-torch installs torch, which may be large.
+#   make demo   make test   make test-all   make lint   make types   make package   make docs
+#   make clean. make test-torch installs torch, which may be large.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all test-jax test-torch lint format types package clean
+.PHONY: demo test test-all test-jax test-torch lint format types package docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/tfpqn demo
@@ -57,6 +57,10 @@ package: $(VENV)/installed-dev
 	cd build && PYTHONPATH=site ../$(VENV)/bin/python -c \
 		"from tfpqn.export.page.routes import FILES, FOLDER; [(FOLDER / name).stat() for name in FILES]"
 	cd build && PYTHONPATH=site ../$(VENV)/bin/python -m tfpqn demo --output demo
+
+# The site, in build/docs: a warning or a dead link is an error. Its tools need Python 3.11.
+docs: $(VENV)/installed-dev
+	[ ! -x $(VENV)/bin/mkdocs ] || NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

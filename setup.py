@@ -23,6 +23,11 @@ HUB = ["keras-hub>=0.32; python_version >= '3.11'"]  # pretrained backbones
 TORCH = ["torch>=2.3"]
 BROWSER = ["playwright>=1.50"]  # the tests of the search page, with Debian's chromium
 DEPLOY = ["check-jsonschema>=0.29", "kubernetes-validate>=1.31", "pyyaml>=6"]
+# The site. Their newest versions ask for Python 3.11.
+DOCS = [
+    "mkdocs-material>=9.7,<10; python_version >= '3.11'",
+    "mkdocstrings[python]>=1; python_version >= '3.11'",
+]
 DEVELOP = [
     "ruff>=0.9",
     "mypy>=1.14",
@@ -99,7 +104,8 @@ setup(
         "browser": BROWSER,
         "hub": HUB,
         "torch": TORCH,
-        "dev": [*TEST, *BEAM, *BENCHMARK, *VIDEO, *BROWSER, *DEPLOY, *DEVELOP],
+        "docs": DOCS,
+        "dev": [*TEST, *BEAM, *BENCHMARK, *VIDEO, *BROWSER, *DEPLOY, *DOCS, *DEVELOP],
     },
     entry_points={"console_scripts": ["tfpqn = tfpqn.cli:main"]},
     classifiers=[
