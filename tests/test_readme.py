@@ -1,4 +1,4 @@
-"""The programs and commands of the documents do what they say."""
+"""The programs and commands of the README do what they say; tests/docs has those of the site."""
 
 import os
 import re
@@ -11,8 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-RETRIEVAL = (ROOT / "docs" / "retrieval.md").read_text(encoding="utf-8")
 
 
 def read_programs(text):
@@ -44,50 +42,6 @@ def test_the_program_on_the_first_screen_runs_twice_and_finds_the_right_digit(tm
     finished = run([sys.executable, "-c", f"{first}\n{program}\n{check}"], tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert "finds [" in finished.stdout
-
-
-@pytest.mark.slow
-def test_the_program_for_clips_finds_digits_that_move_the_same_way(tmp_path):
-    _, program, _ = read_programs(TRAINING)
-    check = (
-        "assert index.codes.shape == (len(splits.database), 4)\n"
-        "assert ids.shape == scores.shape == (1, 5)\n"
-        "figures = tfpqn.training.evaluate(network, splits)\n"
-        "assert figures['mAP'] > 0.5, figures['mAP']\n"
-    )
-    # Where ten epochs end depends on the start.
-    seed = "import keras\nkeras.utils.set_random_seed(1)\n"
-    finished = run([sys.executable, "-c", f"{seed}{program}\n{check}"], tmp_path)
-    assert finished.returncode == 0, finished.stderr
-
-
-def test_the_program_for_vectors_finds_each_vector_of_the_collection_itself(tmp_path):
-    program, *_ = read_programs(TRAINING)
-    finished = run(
-        [sys.executable, "-c", f"{program}\nassert ids[:, 0].tolist() == [0, 1, 2]"], tmp_path
-    )
-    assert finished.returncode == 0, finished.stderr
-
-
-@pytest.mark.slow
-def test_the_program_for_tensorboard_writes_what_it_shows(tmp_path):
-    *_, program = read_programs(TRAINING)
-    finished = run([sys.executable, "-c", program], tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    names = {path.name.split(".")[0] for path in (tmp_path / "logs" / "digits").iterdir()}
-    assert names == {"events", "embeddings", "items", "pictures", "projector_config"}
-
-
-@pytest.mark.slow
-def test_the_programs_for_two_towers_run_one_after_another(tmp_path):
-    check = (
-        "assert retrieval.num_candidates == 2000 and ids.shape == (3, 10)\n"
-        "assert found.shape == (1, 10) and found.dtype == tf.string\n"
-        "assert not set(found.numpy()[0, :3]) & set(others.numpy()[0])\n"
-    )
-    program = "\n".join([*read_programs(RETRIEVAL), check])
-    finished = run([sys.executable, "-c", program], tmp_path)
-    assert finished.returncode == 0, finished.stderr
 
 
 @pytest.mark.slow

@@ -1,27 +1,31 @@
 """What the pages presume, and which of their commands no test runs."""
 
 import re
+import shutil
 import socket
 import sys
 from pathlib import Path
 
-from tools.pages import PageRunner, read_blocks, read_commands
+from tools.pages import Block, PageRunner, read_blocks, read_commands
 
 ROOT = Path(__file__).parent.parent.parent
-# Commands that no test runs, and why.
+# Commands and programs that no test runs, and why.
 NOT_RUN = {
-    r"docker |kubectl |.*\| kubectl ": "there is no Docker engine and no cluster",
-    r".*pip install|python3 -m venv|make ": "the tests run what is installed",
-    r".*--protocol (cifar10|DIR)|.*write_file\('DIR'\)": "the data set is not in the checkout",
-    r"python benchmarks/": "takes minutes to hours; its options are checked",
+    r"docker |kubectl |sed .*\| kubectl |.*query\.jpg|curl ": "needs Docker or a cluster",
+    r"pip install|.*bin/pip|python3 -m venv|make ": "the tests run what is installed",
+    r".*--protocol cifar10|.*write_file\('DIR'\)": "the data set is not in the checkout",
+    r"python (benchmarks|tools)/|python -m research": "takes minutes to hours",
     r".*torchvision": "torchvision is large",
     r".*gs://|.*worker_pool_main": "there is no Dataflow, Flink or Spark",
-    r".*TF_CONFIG|.*--distribute workers": "names other machines; tests/training trains with two",
+    r".*TF_CONFIG|.*--distribute workers": "names other machines; tests/training has two workers",
+    r".* \.\.\. ": "is abridged",
+    r"backbone\.save_to_preset": "KerasHub is optional; tests/cli has presets",
+    r"from tfpqn.export.client import ShardedSearchClient": "names other machines; tests/client",
 }
 
 
-def is_run(command: str) -> bool:
-    return not any(re.match(pattern, command) for pattern in NOT_RUN)
+def is_run(first_line: str) -> bool:
+    return not any(re.match(pattern, first_line) for pattern in NOT_RUN)
 
 
 def free_port() -> str:
@@ -30,26 +34,39 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def run_page(page: Path, folder: Path, replaced: dict[str, str], around=None) -> str:
+def run_page(
+    page: Path,
+    folder: Path,
+    replaced: dict[str, str],
+    around: dict[str, tuple[str, str]] | None = None,
+    afresh: bool = False,
+) -> str:
     """Run the blocks of a page in order and return what they print.
 
-    `around` has, by the first line of a Python block, programs to run before and after it.
+    `around` has, by the first line of a Python block, programs to run before and after it. With
+    `afresh` each block starts without what the blocks before it wrote, because they are choices.
     """
     replaced = {"8500": free_port(), "8501": free_port(), **replaced}
     runner = PageRunner(folder, Path(sys.executable).parent, {"PYTHONPATH": str(ROOT)})
     output = []
     try:
         for block in read_blocks(page):
-            text = block.text
             for old, new in replaced.items():
-                text = text.replace(old, new)
-            block = block._replace(text=text)
-            if block.language == "python":
-                before, after = (around or {}).get(text.splitlines()[0], ("", ""))
-                output.append(runner.run_python(f"{before}\n{text}\n{after}"))
-            elif block.language == "bash":
-                commands = [command for command in read_commands(block) if is_run(command)]
-                output += map(runner.run_command, commands)
+                block = block._replace(text=block.text.replace(old, new))
+            if afresh:
+                for name in ("runs", "indexes", "models"):
+                    shutil.rmtree(folder / name, ignore_errors=True)
+            output += _run_block(runner, block, around or {})
     finally:
         runner.close()
     return "".join(output)
+
+
+def _run_block(runner: PageRunner, block: Block, around: dict[str, tuple[str, str]]) -> list[str]:
+    first_line = block.text.splitlines()[0]
+    if block.language == "python" and is_run(first_line):
+        before, after = around.get(first_line, ("", ""))
+        return [runner.run_python(f"{before}\n{block.text}\n{after}")]
+    if block.language == "bash":
+        return [runner.run_command(command) for command in read_commands(block) if is_run(command)]
+    return []
