@@ -45,10 +45,11 @@ format: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(RUN) mypy
 
-# The wheel, tried from another folder: the direction of its imports, and the whole road.
+# The wheel of the source archive, tried from another folder: which room imports which, and the
+# whole road.
 package: $(VENV)/installed-dev
 	rm -rf build
-	$(RUN) pip wheel --quiet --no-deps --wheel-dir build/dist .
+	$(RUN) build --quiet --outdir build/dist .
 	$(INSTALL) --no-deps --target build/site build/dist/*.whl
 	@# import-linter needs Python 3.11.
 	cd build && [ ! -x ../$(VENV)/bin/lint-imports ] || \

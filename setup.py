@@ -33,6 +33,7 @@ DEVELOP = [
     "mypy>=1.14",
     "import-linter>=2.17; python_version >= '3.11'",
     "jax>=0.4.30",
+    "build>=1.2",
 ]
 
 

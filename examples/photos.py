@@ -1,4 +1,4 @@
-"""Photos in folders, one a label: train on a pretrained backbone's features, code, export, search.
+"""Photos in folders, one a label: train on a pretrained backbone's features, export, serve, search.
 
 python examples/photos.py photos/ efficientnet_lite0_imagenet.npz
 """
@@ -6,6 +6,8 @@ python examples/photos.py photos/ efficientnet_lite0_imagenet.npz
 import sys
 
 import tfpqn
+from tfpqn.export.client import SearchClient
+from tfpqn.export.server import running_server
 from tfpqn.training import Run, RunConfig, evaluate_run, train
 
 folder, weights = sys.argv[1:]
@@ -20,6 +22,7 @@ index = tfpqn.index.CodeIndex.load("indexes/photos")
 searcher = tfpqn.export.Searcher(network, index, top_k=5, label_column="label")
 tfpqn.export.save_searcher(searcher, "models/photos/1", overwrite=True)
 
-searcher = tfpqn.export.load_searcher("models/photos/1")
-found = searcher([splits.query.encoded_image(0)])
+with running_server("models/photos", port=0, rest_api_port=None) as server:
+    with SearchClient(f"localhost:{server.port}", "photos") as client:
+        found = client.search([splits.query.encoded_image(0)])
 print(splits.query.ids[0], "finds", found.ids[0], "of the labels", found.labels[0])

@@ -183,7 +183,6 @@ def mean_average_precision(
 
     None where labels tell nothing.
     """
-
     return _measure(_score_codes(tables, codes), query_labels, labels, (), ())["mAP"]
 
 

@@ -9,9 +9,10 @@ import tensorflow as tf
 
 
 class Distance(NamedTuple):
-    """How scores go by distance: a score of a query q and a reconstruction x is
+    """How scores go by distance.
 
-    `constant - weight * ||q - x||^2`, where `||x||^2` may be rounded, or another length.
+    The score of a query q and a reconstruction x is `constant - weight * ||q - x||^2`, where
+    `||x||^2` may be rounded, or another length.
 
     Attributes:
         weight: Factor of the squared distance.
