@@ -147,3 +147,31 @@ def test_scale(photos):
     }
     run_page(DOCS / "scale.md", photos, replaced, around)
     assert (photos / "indexes" / "pipeline").is_dir()
+
+
+def test_the_options_of_every_command_exist():
+    import typer
+
+    from tfpqn.cli.commands import app
+
+    commands = typer.main.get_command(app).commands
+    lines = [
+        line
+        for page in PAGES
+        for block in read_blocks(page)
+        if block.language == "bash"
+        for line in read_commands(block)
+    ]
+    checked = 0
+    for words in (line.partition(" #")[0].partition(" -- ")[0].split() for line in lines):
+        if "tfpqn" not in words:
+            continue
+        name, *rest = words[words.index("tfpqn") + 1 :]
+        known = {
+            option for one in commands[name].params for option in (*one.opts, *one.secondary_opts)
+        }
+        for word in rest:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in known, f"tfpqn {name} has no {word}"
+                checked += 1
+    assert checked > 100
