@@ -1,7 +1,7 @@
 """The code blocks of a page: reading them, and running them in order in one folder.
 
-Python blocks are programs of their own. Shell blocks are `tfpqn` commands and the like; a server
-stays up until the page ends.
+Python blocks are programs of their own. Shell blocks are `tfpqn` commands and the like. A server
+stays up until the next one starts or the page ends.
 """
 
 import os
@@ -75,6 +75,7 @@ class PageRunner:
             server.terminate()
         for server in self._servers:
             server.communicate()
+        self._servers.clear()
 
     def _finish(self, command: list[str]) -> str:
         finished = subprocess.run(
@@ -85,6 +86,7 @@ class PageRunner:
         return finished.stdout
 
     def _serve(self, command: str) -> str:
+        self.close()
         words = shlex.split(command, comments=True)
         server = subprocess.Popen(
             words, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True

@@ -46,7 +46,8 @@ def run_page(
     `around` has, by the first line of a Python block, programs to run before and after it. With
     `afresh` each block starts without what the blocks before it wrote, because they are choices.
     """
-    replaced = {"8500": free_port(), "8501": free_port(), **replaced}
+    ports = [free_port(), free_port()]
+    replaced = {"8500": ports[0], "8501": ports[1], **replaced}
     runner = PageRunner(folder, Path(sys.executable).parent, {"PYTHONPATH": str(ROOT)})
     output = []
     try:
@@ -56,6 +57,9 @@ def run_page(
             if afresh:
                 for name in ("runs", "indexes", "models"):
                     shutil.rmtree(folder / name, ignore_errors=True)
+            if block.text.startswith("tfpqn serve") and "--port" not in block.text:
+                options = f" --port {ports[0]} --rest-api-port {ports[1]} "
+                block = block._replace(text=block.text.replace("serve ", f"serve {options}", 1))
             output += _run_block(runner, block, around or {})
     finally:
         runner.close()
