@@ -75,9 +75,8 @@ def list_steps(runner: PageRunner):
             yield title, lambda text=block.text: runner.run_python(text)
         if block.language == "bash":
             for command in read_commands(block):
-                title = f"`{' '.join(command.split()[:2])}`"
-                if "pip" in title:
-                    title = "`pip install`"
+                words = command.removeprefix(".venv/bin/").replace("-m ", "-m_").split()
+                title = f"`{' '.join(words[:2])}`".replace("_", " ")
                 yield title, lambda line=command: runner.run_command(line)
 
 

@@ -129,13 +129,6 @@ def test_serving(birds):
 @pytest.mark.slow
 def test_scale(photos):
     pytest.importorskip("apache_beam")
-    before = (
-        "import keras, tensorflow as tf, tfpqn\n"
-        "splits = tfpqn.datasets.load_protocol('digits').load()\n"
-        "backbone = tfpqn.models.build_backbone('conv3', (8, 8, 1))\n"
-        "quantizer = tfpqn.layers.ProductQuantization(4, 16)\n"
-    )
-    around = {"strategy = tf.distribute.MirroredStrategy()": (before, "")}
     replaced = {
         "--images photos/ --run-dir": f"--images photos/ {SHORT} --run-dir",
         "tfpqn encode --run-dir runs/photos --images photos/ "
@@ -145,7 +138,7 @@ def test_scale(photos):
         'finish_job(job, "indexes/photos")': 'finish_job(job, "indexes/pipeline")',
         "epochs=10": "epochs=1",
     }
-    run_page(DOCS / "scale.md", photos, replaced, around)
+    run_page(DOCS / "scale.md", photos, replaced)
     assert (photos / "indexes" / "pipeline").is_dir()
 
 
