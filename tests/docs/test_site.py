@@ -39,3 +39,6 @@ def test_the_reference_lists_every_public_name_once(page):
     listed = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
     assert len(listed) == len(set(listed))
     assert set(listed) == set().union(*map(public_names, API[page]))
+    for name in listed:
+        room, _, own_name = name.rpartition(".")
+        assert getattr(importlib.import_module(room), own_name).__doc__, f"{name} has no docstring"
