@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?<=\n\n)(?: {4}.*\n(?:\n(?= {4}))?)+")
-COMMANDS = {"tfpqn", "python", "python3", "pip", "make", "docker", "kubectl", "curl", "export"}
+COMMANDS = set("tfpqn python python3 pip make docker kubectl curl export tensorboard".split())
 SERVERS = ("tfpqn serve", "tfpqn route")
 
 

@@ -19,6 +19,7 @@ NOT_RUN = {
     r".*gs://|.*worker_pool_main": "there is no Dataflow, Flink or Spark",
     r".*TF_CONFIG|.*--distribute workers": "names other machines; tests/training has two workers",
     r".* \.\.\. ": "is abridged",
+    r"tensorboard ": "stays open, and shows what a test has looked at",
     r"backbone\.save_to_preset": "KerasHub is optional; tests/cli has presets",
     r"from tfpqn.export.client import ShardedSearchClient": "names other machines; tests/client",
 }
@@ -44,7 +45,8 @@ def run_page(
     """Run the blocks of a page in order and return what they print.
 
     `around` has, by the first line of a Python block, programs to run before and after it. With
-    `afresh` each block starts without what the blocks before it wrote, because they are choices.
+    `afresh` each block that trains starts without what was written before, because the blocks are
+    choices.
     """
     ports = [free_port(), free_port()]
     replaced = {"8500": ports[0], "8501": ports[1], **replaced}
@@ -54,7 +56,7 @@ def run_page(
         for block in read_blocks(page):
             for old, new in replaced.items():
                 block = block._replace(text=block.text.replace(old, new))
-            if afresh:
+            if afresh and "tfpqn train" in block.text:
                 for name in ("runs", "indexes", "models"):
                     shutil.rmtree(folder / name, ignore_errors=True)
             if block.text.startswith("tfpqn serve") and "--port" not in block.text:

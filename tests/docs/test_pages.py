@@ -96,8 +96,12 @@ def test_training(tmp_path):
         "--num-levels 2 --images photos/": f"--num-levels 2 --images photos/ {SHORT}",
         "--views 2": f"--views 2 {SHORT}",
         "train --protocol digits": "train --protocol digits --epochs 1",
+        "report --run-dir runs/photos": "report --run-dir runs/digits-jax",
     }
-    output = run_page(DOCS / "training.md", tmp_path, replaced, afresh=True)
+    logs = "import os; files = {name.split('.')[0] for name in os.listdir('logs/digits')}\n"
+    wanted = "{'events', 'embeddings', 'items', 'pictures', 'projector_config'}"
+    around = {"import keras, tfpqn": ("", f"{logs}assert files == {wanted}, files")}
+    output = run_page(DOCS / "training.md", tmp_path, replaced, around, afresh=True)
     assert "level" in output
 
 
