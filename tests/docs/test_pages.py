@@ -2,13 +2,15 @@
 
 import csv
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.docs.scenes import ROOT, is_run, run_page
 from tests.training.lite0 import write_photos, write_weights
 from tfpqn.datasets import load_protocol
-from tools.pages import read_blocks, read_commands
+from tools.pages import PageRunner, read_blocks, read_commands
 
 DOCS = ROOT / "docs"
 # Pages whose blocks a test runs: here, in test_tutorials.py and in tests/test_readme.py.
@@ -20,6 +22,7 @@ RUN = {
     "docs/search.md",
     "docs/serving.md",
     "docs/scale.md",
+    "docs/retrieval.md",
     "docs/howto/backbone.md",
     *(f"docs/tutorials/{path.name}" for path in (DOCS / "tutorials").glob("*.md")),
 }
@@ -128,6 +131,19 @@ def test_serving(birds):
     around = {"from tfpqn.export.client import SearchClient": (images, "assert cats.ids.size")}
     run_page(DOCS / "serving.md", birds, {}, around)
     assert (birds / "models" / "birds" / "2").is_dir()
+
+
+@pytest.mark.slow
+def test_retrieval(tmp_path):
+    check = (
+        "assert retrieval.num_candidates == 2000 and ids.shape == (3, 10)\n"
+        "assert found.shape == (1, 10) and found.dtype == tf.string\n"
+        "assert not set(found.numpy()[0, :3]) & set(others.numpy()[0])\n"
+    )
+    # The programs go on from one another.
+    programs = [block.text for block in read_blocks(DOCS / "retrieval.md")]
+    runner = PageRunner(tmp_path, Path(sys.executable).parent, {"PYTHONPATH": str(ROOT)})
+    runner.run_python("\n".join([*programs, check]))
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ API = {
     "datasets": ["datasets"],
     "training": ["training"],
     "collections": ["index"],
+    "retrieval": ["retrieval"],
     "export": ["export"],
     "clients": ["export.client", "export.server"],
     "metrics": ["metrics"],
