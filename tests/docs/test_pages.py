@@ -13,7 +13,7 @@ from tfpqn.datasets import load_protocol
 from tools.pages import PageRunner, read_blocks, read_commands
 
 DOCS = ROOT / "docs"
-# Pages whose blocks a test runs: here, in test_tutorials.py and in tests/test_readme.py.
+# Pages whose blocks a test runs: here, in test_tutorials.py, tests/test_readme.py or tests/export.
 RUN = {
     "README.md",
     "docs/quickstart.md",
@@ -23,6 +23,8 @@ RUN = {
     "docs/serving.md",
     "docs/scale.md",
     "docs/retrieval.md",
+    "docs/faiss.md",
+    "docs/devices.md",
     "docs/howto/backbone.md",
     *(f"docs/tutorials/{path.name}" for path in (DOCS / "tutorials").glob("*.md")),
 }
