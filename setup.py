@@ -14,8 +14,8 @@ FOLDER_OF = {"tfpqn": "tfpqn", "tfpqn.export": "export", "tfpqn.training": "trai
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 FAISS = ["faiss-cpu>=1.8"]  # tfpqn.export.to_faiss and from_faiss
-BENCHMARK = [*FAISS, "matplotlib>=3.8"]  # benchmarks/ and research/
 REPORT = ["matplotlib>=3.8"]  # tfpqn report
+BENCHMARK = [*FAISS, *REPORT]  # benchmarks/ and research/
 BEAM = ["apache-beam>=2.77"]  # tfpqn encode
 VIDEO = ["av>=14"]  # whose frames carry the matrix that turns them upright
 HUB = ["keras-hub>=0.32; python_version >= '3.11'"]  # pretrained backbones
