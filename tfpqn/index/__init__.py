@@ -6,6 +6,9 @@ from tfpqn.index.build import network_layout as network_layout
 from tfpqn.index.code_index import CodeIndex as CodeIndex
 from tfpqn.index.code_index_writer import CodeIndexWriter as CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout as CodeLayout
+from tfpqn.index.difference import Difference as Difference
+from tfpqn.index.difference import compare_index as compare_index
+from tfpqn.index.difference import copy_index as copy_index
 from tfpqn.index.manifest import Manifest as Manifest
 from tfpqn.index.manifest import describe_index as describe_index
 from tfpqn.index.rewriting import Growth as Growth
