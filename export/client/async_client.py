@@ -11,6 +11,7 @@ import numpy as np
 
 from tfpqn.items import ItemSpec, items_of_inputs
 
+from ..interface.delta import DESCRIBE_DELTA
 from ..interface.errors import ServingError
 from ..interface.search_result import SearchResult
 from ..interface.shard import DESCRIBE_SHARD
@@ -30,6 +31,9 @@ _MADE_BY = {
     "search_with_filters": ", which `tfpqn export --tags` gives it",
     "search_with_probes": ", which `tfpqn export --partition` gives it",
     DESCRIBE_SHARD: ", which `tfpqn export --shards` gives it",
+    DESCRIBE_DELTA: ", which `tfpqn ingest` gives a delta",
+    "search_by_embedding_with_exclusions": ", which this release gives the bases of a delta",
+    "search_with_filters_and_exclusions": ", which this release gives the bases of a delta",
 }
 
 
@@ -80,7 +84,7 @@ class AsyncSearchClient:
         """
         options = {"exclude_ids": exclude_ids, "allow_tags": allow_tags, "deny_tags": deny_tags}
         options["k"] = k
-        outputs = await self._predict_rows(choose_signature(options), items=items, **options)
+        outputs = await self.predict_rows(choose_signature(options), items=items, **options)
         return SearchResult.from_outputs(outputs)
 
     async def search_by_embedding(self, embeddings: Any) -> SearchResult:
@@ -88,25 +92,25 @@ class AsyncSearchClient:
 
         They need not be normalised. Vectors of another model go to `search`.
         """
-        outputs = await self._predict_rows("search_by_embedding", embeddings=embeddings)
+        outputs = await self.predict_rows("search_by_embedding", embeddings=embeddings)
         return SearchResult.from_outputs(outputs)
 
     async def search_by_id(self, item_ids: Sequence[Any]) -> SearchResult:
         """Search for what is like items of the collection, themselves left out."""
-        outputs = await self._predict_rows("search_by_id", item_ids=item_ids)
+        outputs = await self.predict_rows("search_by_id", item_ids=item_ids)
         return SearchResult.from_outputs(outputs)
 
     async def embed(self, items: Sequence[Any]) -> np.ndarray:
         """Embeddings float32 `[batch, embedding_dim]` of images or clips."""
-        return (await self._predict_rows("embed", items=items))["embeddings"]
+        return (await self.predict_rows("embed", items=items))["embeddings"]
 
     async def encode(self, items: Sequence[Any]) -> np.ndarray:
         """Codes int32 `[batch, code_length]` of images or clips."""
-        return (await self._predict_rows("encode", items=items))["codes"]
+        return (await self.predict_rows("encode", items=items))["codes"]
 
     async def decode(self, codes: Any) -> np.ndarray:
         """Embeddings float32 `[batch, embedding_dim]` that the codes stand for."""
-        return (await self._predict_rows("decode", codes=codes))["embeddings"]
+        return (await self.predict_rows("decode", codes=codes))["embeddings"]
 
     async def predict(self, signature_name: str, inputs: Mapping[str, Any]) -> Arrays:
         """Run any signature, in one request; strings come as object arrays of bytes."""
@@ -152,8 +156,8 @@ class AsyncSearchClient:
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    async def _predict_rows(self, name: str, **values: Any) -> Arrays:
-        """Run a signature in as many parts as it takes."""
+    async def predict_rows(self, name: str, **values: Any) -> Arrays:
+        """Run a signature in as many parts as it takes; `items` stands for the packed ones."""
         deadline = Deadline(self._options.timeout)
         signature, inputs = await self._prepare(
             name, lambda signature: pack_inputs(signature, values), deadline

@@ -52,6 +52,9 @@ def choose_signature(options: Mapping[str, Any]) -> str:
 def pack_inputs(signature: Signature, values: Mapping[str, Any]) -> Arrays:
     """What a caller gives as the inputs of a signature: `items`, and all else by its name."""
     inputs = pack_queries(values["items"], signature) if "items" in values else {}
+    if "embeddings" in values:
+        info = signature.inputs["embeddings"]
+        inputs["embeddings"] = _pack("embeddings", values["embeddings"], 0, info)
     num_rows = max(map(len, inputs.values()), default=0)
     for name in signature.inputs.keys() - inputs.keys():
         inputs[name] = _pack(name, values.get(name), num_rows, signature.inputs[name])
@@ -100,7 +103,7 @@ def _make_plain(data: bytes, name: str, row: int) -> bytes:
 def pack_lists(name: str, lists: Any, num_rows: int, info: TensorInfo) -> np.ndarray:
     """Lists of ids or tags, one for all items or one each, filled up: `[num_rows, width]`."""
     most = _MOST_LISTED[name]
-    rows = [pack_ids(name, row, info.dtype) for row in _to_rows(name, lists, num_rows)]
+    rows = [pack_ids(name, row, info.dtype) for row in to_rows(name, lists, num_rows)]
     longest = max(map(len, rows), default=0)
     if longest > most:
         raise ValueError(f"{name}: expected at most {most} for each item. Received: {longest}")
@@ -112,7 +115,8 @@ def pack_lists(name: str, lists: Any, num_rows: int, info: TensorInfo) -> np.nda
     return packed
 
 
-def _to_rows(name: str, lists: Any, num_rows: int) -> list[Any]:
+def to_rows(name: str, lists: Any, num_rows: int) -> list[Any]:
+    """A list for each item, of one list for all or of a list each."""
     if isinstance(lists, (str, bytes)):
         raise TypeError(f"{name} must be a list. Received: one {type(lists).__name__}")
     values = [] if lists is None else list(lists)

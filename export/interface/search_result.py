@@ -46,8 +46,8 @@ class SearchResult:
         """A signature's outputs, strings still as UTF-8 bytes."""
         ids, labels = outputs["ids"], outputs.get("labels")
         if ids.dtype == object:
-            ids = _decode(ids)
-        labels = None if labels is None else _decode(labels)
+            ids = decode_texts(ids)
+        labels = None if labels is None else decode_texts(labels)
         return cls(ids, outputs["scores"], outputs.get("matches"), labels)
 
     def to_outputs(self) -> dict[str, np.ndarray]:
@@ -64,5 +64,6 @@ def _encode(texts: np.ndarray) -> np.ndarray:
     return np.array([text.encode() for text in texts.flat], object).reshape(texts.shape)
 
 
-def _decode(texts: np.ndarray) -> np.ndarray:
+def decode_texts(texts: np.ndarray) -> np.ndarray:
+    """UTF-8 bytes of any shape as str."""
     return np.array([text.decode() for text in texts.flat], object).reshape(texts.shape)

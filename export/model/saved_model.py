@@ -18,6 +18,7 @@ from tfpqn.files.atomic import atomic_directory
 from tfpqn.items import items_of_inputs
 
 from ..interface.batching_parameters import BatchingParameters
+from ..interface.delta import Delta
 from ..interface.tensor_protos import read_signatures
 from ..loading.loaders import SavedModelLoader
 from ..loading.op_check import check_ops, list_ops, read_saved_model
@@ -158,6 +159,7 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
         },
         "num_items": searcher.num_items,
         "shard": searcher.shard and searcher.shard._asdict(),
+        "delta": searcher.delta and _describe_delta(searcher.delta),
         "storage": searcher.storage.describe(),
         "bytes_per_item": _bytes_per_item(searcher),
         "variables": stored_shapes(folder),
@@ -172,6 +174,14 @@ def _describe(searcher: Searcher, folder: Path, metrics: dict[str, Any] | None) 
         "signatures": describe_signatures(read_signatures(model.meta_graphs[0])),
         "ops": list_ops(model),
         "metrics": metrics,
+    }
+
+
+def _describe_delta(delta: Delta) -> dict[str, Any]:
+    return {
+        "bases": list(delta.bases),
+        "num_hidden": len(delta.hidden),
+        "state": delta.state,
     }
 
 

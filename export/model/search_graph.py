@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfpqn.protocols import NetworkLike, QuantizerLike
 
 from ..interface.bounds import MAX_EXCLUSIONS, MAX_K, MAX_TAGS_PER_QUERY
+from ..interface.delta import DESCRIBE_DELTA, Delta
 from ..interface.shard import DESCRIBE_SHARD, Shard
 from ..search.codebooks import Codebooks
 from ..search.filters import TagFilter
@@ -25,7 +26,7 @@ from ..search.input_checks import (
 )
 from ..search.item_ids import ItemIds, are_among
 from ..search.item_labels import ItemLabels
-from ..search.neighbours import FLOOR_SCORE, NO_POSITION, Neighbours
+from ..search.neighbours import FLOOR_SCORE, NO_POSITION, Admits, Neighbours
 from ..search.storages.storage import Queries, Storage
 from .item_embedding import embed_items, items_spec
 
@@ -53,6 +54,7 @@ class SearchGraph:
         self.tag_filter: TagFilter | None = searcher.tag_filter
         self.top_k: int = searcher.top_k
         self.shard: Shard | None = searcher.shard
+        self.delta: Delta | None = searcher.delta
         self.score_threshold = (searcher.calibration or {}).get("score_threshold")
         self.quantizer = quantizer
         self.items = items_spec(network)
@@ -83,13 +85,22 @@ class SearchGraph:
         if self.storage.num_lists is not None:
             probes = number("num_probes")
             functions["search_with_probes"] = _trace(self._with_probes, items, probes)
+        tags = []
         if self.tag_filter is not None:
             tags = [tf.TensorSpec([None, None], tf.string, name) for name in FILTERS]
-            search = partial(self._with_filters, self.tag_filter)
-            functions["search_with_filters"] = _trace(search, items, *tags)
+            functions["search_with_filters"] = _trace(self._with_filters, items, *tags)
+        rows = tf.TensorSpec([None], tf.int32, "rows")
         if self.shard is not None:
-            rows = tf.TensorSpec([None], tf.int32, "rows")
+            functions["search_by_embedding_with_exclusions"] = _trace(
+                self._by_embedding_with_exclusions, embeddings, exclude_ids
+            )
+            if tags:
+                functions["search_with_filters_and_exclusions"] = _trace(
+                    self._with_filters, items, *tags, exclude_ids
+                )
             functions[DESCRIBE_SHARD] = _trace(partial(_repeat, self.shard), rows)
+        if self.delta is not None:
+            functions[DESCRIBE_DELTA] = _trace(partial(self._describe_delta, self.delta), rows)
         return functions
 
     def _by_item(self, items: tf.Tensor) -> Outputs:
@@ -114,12 +125,14 @@ class SearchGraph:
 
     def _with_exclusions(self, items: tf.Tensor, exclude_ids: tf.Tensor) -> Outputs:
         items, exclude_ids = self._check_rows(items, exclude_ids=exclude_ids)
-        exclude_ids = check_width(exclude_ids, "exclude_ids", MAX_EXCLUSIONS)
-        # So many more that enough are left, whatever is excluded.
-        top_k = self.top_k + tf.shape(exclude_ids)[1]
-        found = self._find_best(self._embed(items), top_k)
-        is_excluded = are_among(self.ids.at(found.positions), exclude_ids)
-        return self._answer(self._without(found, is_excluded))
+        return self._answer(self._find_others(self._embed(items), exclude_ids, self._find_best))
+
+    def _by_embedding_with_exclusions(
+        self, embeddings: tf.Tensor, exclude_ids: tf.Tensor
+    ) -> Outputs:
+        _, exclude_ids = check_batches(embeddings=embeddings, exclude_ids=exclude_ids)
+        embeddings = self.quantizer.normalize(check_embeddings(embeddings))
+        return self._answer(self._find_others(embeddings, exclude_ids, self._find_best))
 
     def _with_probes(self, items: tf.Tensor, num_probes: tf.Tensor) -> Outputs:
         num_probes = check_count(num_probes, self.storage.num_lists or 1, "num_probes")
@@ -127,13 +140,27 @@ class SearchGraph:
         return self._answer(found)
 
     def _with_filters(
-        self, tag_filter: TagFilter, items: tf.Tensor, allow_tags: tf.Tensor, deny_tags: tf.Tensor
+        self,
+        items: tf.Tensor,
+        allow_tags: tf.Tensor,
+        deny_tags: tf.Tensor,
+        exclude_ids: tf.Tensor | None = None,
     ) -> Outputs:
-        items, *tags = self._check_rows(items, allow_tags=allow_tags, deny_tags=deny_tags)
+        tags = {"allow_tags": allow_tags, "deny_tags": deny_tags}
+        excluded = {} if exclude_ids is None else {"exclude_ids": exclude_ids}
+        items, *_ = self._check_rows(items, **tags, **excluded)
+        search = partial(self._search, admits=self._make_filter(**tags))
+        if exclude_ids is None:
+            return self._answer(search(self._embed(items), self.top_k))
+        return self._answer(self._find_others(self._embed(items), exclude_ids, search))
+
+    def _make_filter(self, **tags: tf.Tensor) -> Admits:
+        """Says which items the allowed and the denied tags admit."""
+        tag_filter = self.tag_filter
         admitted = tag_filter.admitted_sets(
             *(
                 tag_filter.check_tags(check_width(values, name, MAX_TAGS_PER_QUERY), name)
-                for name, values in zip(FILTERS, tags, strict=True)
+                for name, values in tags.items()
             )
         )
 
@@ -141,7 +168,23 @@ class SearchGraph:
             own = admitted if query is None else admitted[:, query : query + 1]
             return tag_filter.admits_items(own, positions)
 
-        return self._answer(self._search(self._embed(items), self.top_k, admits=admits))
+        return admits
+
+    def _find_others(
+        self, embeddings: tf.Tensor, exclude_ids: tf.Tensor, search: Callable[..., Neighbours]
+    ) -> Neighbours:
+        """The best items but the excluded ones."""
+        exclude_ids = check_width(exclude_ids, "exclude_ids", MAX_EXCLUSIONS)
+        # So many more that enough are left, whatever is excluded.
+        found = search(embeddings, self.top_k + tf.shape(exclude_ids)[1])
+        return self._without(found, are_among(self.ids.at(found.positions), exclude_ids))
+
+    def _describe_delta(self, delta: Delta, rows: tf.Tensor) -> Outputs:
+        values = {
+            "bases": tf.constant(list(delta.bases), tf.string),
+            "hidden_ids": tf.constant(list(delta.hidden), self.ids.dtype),
+        }
+        return {name: tf.tile(row[tf.newaxis], [tf.size(rows), 1]) for name, row in values.items()}
 
     def _encode(self, items: tf.Tensor) -> Outputs:
         return {"codes": tf.cast(self.quantizer.encode(self._embed(items)), tf.int32)}

@@ -12,6 +12,7 @@ from tfpqn.index import CodeIndex
 from tfpqn.protocols import QuantizerLike
 
 from ..interface.bounds import MAX_K, MAX_PIXELS
+from ..interface.delta import Delta
 from ..interface.shard import Shard
 from ..search.storages.partition_tuning import MIN_ITEMS, Partitioning, Progress
 
@@ -30,7 +31,7 @@ class SearchOptions:
     num_levels: int | None = None
     top_k: int = 10
     tag_columns: Sequence[str] = ()
-    known_tags: Sequence[str] = ()
+    known_tags: Sequence[str] | None = ()
     label_column: str | None = None
     calibration: Mapping[str, Any] | None = None
     max_pixels: int = MAX_PIXELS
@@ -43,6 +44,7 @@ class SearchOptions:
     first_levels: int | None = None
     num_candidates: int | None = None
     shard: Shard | None = None
+    delta: Delta | None = None
 
     def __post_init__(self) -> None:
         _check_count("top_k", self.top_k, MAX_K)

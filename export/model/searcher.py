@@ -38,7 +38,8 @@ class Searcher(tf.Module, SearchMethods):
         top_k: Number of items that a search returns, at most 10,000.
         tag_columns: Metadata columns of the index whose values become tags, `"COLUMN=VALUE"`, for
             `search_with_filters`; of labels with names the names, `"label=cat"`.
-        known_tags: Tags that are no error although no item of this index has them.
+        known_tags: Tags that are no error although no item of this index has them; None if no tag
+            is one.
         label_column: Metadata column of the index whose values searches return as `labels`; of
             labels with names the names. None for no labels.
         calibration: What `tfpqn.training.calibrate` found; searches then also say which items
@@ -56,6 +57,7 @@ class Searcher(tf.Module, SearchMethods):
         first_levels: Residual levels that candidates are found with; all levels rank them then.
         num_candidates: Candidates of each query with `first_levels`; ten times `top_k` if None.
         shard: Which part of a collection the index is; `save_shards` gives it. None for a whole.
+        delta: Which bases the index goes with, if it is what came since; `tfpqn ingest` gives it.
 
     Raises:
         ValueError: The index was built with other codebooks, the calibration is that of others,
@@ -91,7 +93,7 @@ class Searcher(tf.Module, SearchMethods):
     ) -> None:
         """What callers and the manifest are told."""
         self.top_k, self.max_pixels = int(chosen.top_k), int(chosen.max_pixels)
-        self.shard = chosen.shard
+        self.shard, self.delta = chosen.shard, chosen.delta
         self.tag_columns = tuple(dict.fromkeys(chosen.tag_columns))
         self.calibration = None if chosen.calibration is None else dict(chosen.calibration)
         self.num_items, self.id_type, self.layout = index.num_items, index.id_type, index.layout
@@ -114,7 +116,7 @@ class Searcher(tf.Module, SearchMethods):
         self.labels = ItemLabels(index.metadata, label_column) if label_column else None
         tag_sets = None
         if self.tag_columns:
-            tag_sets = make_tag_sets(index.metadata, self.tag_columns, chosen.known_tags)
+            tag_sets = make_tag_sets(index.metadata, self.tag_columns, chosen.known_tags or ())
         self.storage, tag_sets = make_storage(
             self.codebooks,
             codes,
@@ -125,7 +127,9 @@ class Searcher(tf.Module, SearchMethods):
             num_candidates=chosen.num_candidates or CANDIDATES_PER_ITEM * self.top_k,
         )
         self.num_lists = self.storage.num_lists
-        self.tag_filter = None if tag_sets is None else TagFilter(tag_sets)
+        self.tag_filter = None
+        if tag_sets is not None:
+            self.tag_filter = TagFilter(tag_sets, takes_any=chosen.known_tags is None)
 
     @property
     def signatures(self) -> dict[str, Function]:

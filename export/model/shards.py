@@ -31,6 +31,7 @@ def save_shards(
     *,
     metrics: dict[str, Any] | None = None,
     batching: BatchingParameters | None = None,
+    export_id: str | None = None,
     **options: Any,
 ) -> list[Path]:
     """Write network and index as shards: version folders whose servers together hold all items.
@@ -47,6 +48,7 @@ def save_shards(
         num_shards: How many; each holds equally many items, or one more.
         metrics: As of `save_searcher`.
         batching: As of `save_searcher`.
+        export_id: What the shards have in common, and no others; a random one if None.
         **options: Arguments of `Searcher`, for each shard. Lists are those of a shard.
 
     Returns:
@@ -64,15 +66,14 @@ def save_shards(
             "num_shards must be at least 1 and at most the number of items. "
             f"Received: num_shards={num_shards}, and an index of {manifest.num_items} items"
         )
-    export_id = uuid.uuid4().hex
+    export_id = export_id or uuid.uuid4().hex
     shards = [Shard(number, num_shards, export_id) for number in range(num_shards)]
-    model, version = Path(path).resolve().parent, Path(path).name
-    paths = [model.with_name(f"{model.name}{shard.suffix}") / version for shard in shards]
+    paths = shard_paths(path, num_shards)
     for place in paths:
         require_new_version(place)
     json.dumps(metrics, allow_nan=False)
     batching = batching or default_batching(network)
-    if options.get("tag_columns"):
+    if options.get("tag_columns") and options.get("known_tags", ()) is not None:
         options["known_tags"] = _list_tags(Path(index), manifest, options["tag_columns"])
     with contextlib.ExitStack() as whole:
         folders = [whole.enter_context(atomic_directory(place)) for place in paths]
@@ -84,6 +85,13 @@ def save_shards(
             del items, searcher
             gc.collect()
     return paths
+
+
+def shard_paths(path: str | os.PathLike[str], num_shards: int) -> list[Path]:
+    """The version folders of the shards of `path`."""
+    model, version = Path(path).resolve().parent, Path(path).name
+    shards = [Shard(number, num_shards, "") for number in range(num_shards)]
+    return [model.with_name(f"{model.name}{shard.suffix}") / version for shard in shards]
 
 
 def _load_items(

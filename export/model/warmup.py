@@ -13,6 +13,7 @@ from PIL import Image
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from ..interface.delta import DESCRIBE_DELTA
 from ..interface.shard import DESCRIBE_SHARD
 from ..interface.tensor_protos import from_proto
 from .search_graph import FILTERS
@@ -57,19 +58,21 @@ def _make_requests(
 
 
 def _make_inputs(searcher: Searcher, name: str, size: int) -> dict[str, Any]:
-    if name == "search_by_embedding":
-        return {"embeddings": np.ones((size, searcher.embedding_dim), np.float32)}
     if name == "search_by_id":
         return {"item_ids": np.repeat(searcher.ids.at(tf.constant([0])).numpy(), size)}
     if name == "decode":
         return {"codes": np.zeros((size, searcher.code_length), np.int32)}
-    if name == DESCRIBE_SHARD:
+    if name in (DESCRIBE_SHARD, DESCRIBE_DELTA):
         return {"rows": np.zeros(size, np.int32)}
-    inputs: dict[str, Any] = {searcher.items.input_name: _make_items(searcher, size)}
-    if name == "search_with_exclusions":
+    inputs: dict[str, Any] = {}
+    if name.startswith("search_by_embedding"):
+        inputs["embeddings"] = np.ones((size, searcher.embedding_dim), np.float32)
+    else:
+        inputs[searcher.items.input_name] = _make_items(searcher, size)
+    if name.endswith("exclusions"):
         no_id = b"" if searcher.id_type == "string" else -1
         inputs["exclude_ids"] = np.full((size, 1), no_id, object if no_id == b"" else np.int64)
-    elif name == "search_with_filters":
+    if "filters" in name:
         inputs.update({name: np.full((size, 1), b"", object) for name in FILTERS})
     elif name == "search_with_probes":
         inputs["num_probes"] = np.int32(1)

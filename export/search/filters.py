@@ -144,10 +144,16 @@ def _group(pairs: np.ndarray, num_items: int, names: np.ndarray) -> TagSets:
 
 
 class TagFilter(tf.Module):
-    """Says in the graph which items a query's allowed and denied tags admit."""
+    """Says in the graph which items a query's allowed and denied tags admit.
 
-    def __init__(self, tag_sets: TagSets) -> None:
+    Args:
+        tag_sets: The tags of the collection.
+        takes_any: Whether a tag that no item has is no error.
+    """
+
+    def __init__(self, tag_sets: TagSets, takes_any: bool = False) -> None:
         super().__init__(name="tag_filter")
+        self._takes_any = takes_any
         hashes = _hash(tf.constant(tag_sets.names.tolist(), tf.string)).numpy()
         order = np.argsort(hashes, kind="stable")
         # Sorted by hash, so that a name is found by bisection.
@@ -169,6 +175,8 @@ class TagFilter(tf.Module):
 
         A tag misspelt would admit nothing, or deny nothing, without a word.
         """
+        if self._takes_any:
+            return tags
         is_unknown = tf.not_equal(tags, "") & ~self._find(tags)[1]
         such = f", such as {', '.join(self.examples)}" if self.examples else ""
         return require(

@@ -20,7 +20,8 @@ from tfpqn.export.client import (
     ServingError,
     ShardedSearchClient,
 )
-from tfpqn.export.client.merging import merge_results
+from tfpqn.export.client.shards.merging import merge_results
+from tfpqn.export.client.shards.shard_servers import Versions
 from tfpqn.export.server import running_router
 
 QUERIES = np.random.default_rng(0).integers(-1, 2, (7, WIDTH)).astype(np.float32)
@@ -90,7 +91,7 @@ def test_merged_shards_are_the_whole_ties_and_missing_places_included(data, top_
     ends = sorted(data.draw(st.lists(st.integers(0, len(scores)), max_size=3)))
     positions = np.arange(len(scores))
     parts = np.split(positions, ends)
-    found = merge_results([find(scores[p], p, top_k, id_type) for p in parts], 1)
+    found = merge_results([find(scores[p], p, top_k, id_type) for p in parts], Versions(1))
     expected = find(scores, positions, top_k, id_type)
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_array_equal(found.scores, expected.scores)

@@ -136,4 +136,3 @@ def _are_equal(newer: pa.Table, older: pa.Table, names: Sequence[str]) -> pa.Arr
             equal = pc.or_(pc.fill_null(pc.equal(*pair), False), both_missing)
         is_same = pc.and_(is_same, equal)
     return is_same
-

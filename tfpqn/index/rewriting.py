@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -51,14 +50,28 @@ def rewriting(
         yield manifest, writer
 
 
-def compact_index(path: _Path, *, rows_per_part: int = ROWS_PER_PART) -> Manifest:
+def compact_index(
+    path: _Path, *, rows_per_part: int = ROWS_PER_PART, keep_full: bool = False
+) -> Manifest:
     """Rewrite an index of many small parts, as many additions leave it, into few full ones.
 
-    Contents and order stay as they are. Returns the manifest of the index as it is now.
+    Contents and order stay as they are.
+
+    Args:
+        path: The folder of the index.
+        rows_per_part: Most rows in one part.
+        keep_full: Whether parts of so many rows, or more, stay the files that they are.
+
+    Returns:
+        The manifest of the index as it is now.
     """
     with rewriting(path, rows_per_part) as (manifest, writer):
-        for table in read_tables(Path(path), manifest, manifest.schema.names):
-            writer.append_table(table)
+        for part in manifest.parts:
+            if keep_full and part.rows >= rows_per_part:
+                writer.append_part(writer.path / part.name, part)
+                continue
+            for table in read_tables(writer.path, manifest, manifest.schema.names, [part]):
+                writer.append_table(table)
     return writer.manifest
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ..interface.errors import ServingError
-from ..interface.shard import DESCRIBE_SHARD, Shard
-from .async_client import AsyncSearchClient
-from .errors import DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, UNAVAILABLE, Deadline, read_refusal
+from ...interface.delta import DESCRIBE_DELTA, Delta
+from ...interface.errors import ServingError
+from ...interface.search_result import decode_texts
+from ...interface.shard import DESCRIBE_SHARD, Shard
+from ..async_client import AsyncSearchClient
+from ..errors import DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, UNAVAILABLE, Deadline, read_refusal
 
 Result = TypeVar("Result")
 # What another server may answer although this one does not.
@@ -20,7 +22,7 @@ class Replica:
     """One server of a shard.
 
     Attributes:
-        number: The shard's number.
+        number: The shard's number; that of the delta comes after them.
         address: Where the server is.
         versions: What it can be asked for; empty while it does not answer.
         failure: Why it did not tell its versions when it was last asked; None if it did.
@@ -31,14 +33,17 @@ class Replica:
         self.versions: frozenset[int] = frozenset()
         self.failure: ServingError | None = None
         self._client = client
-        self._pinned: dict[int, tuple[AsyncSearchClient, Shard]] = {}
+        self._pinned: dict[int, tuple[AsyncSearchClient, Any]] = {}
 
-    async def learn(self, seconds: float) -> None:
+    async def learn(self, seconds: float, timeout: float) -> None:
         """Ask which versions are available; none if the server does not say so in time."""
         try:
             statuses = await asyncio.wait_for(self._client.model_status(), seconds)
         except asyncio.TimeoutError:
-            details = f"no answer within {seconds:g} seconds"
+            details = (
+                "it did not tell its versions within the time for that, "
+                f"{seconds:g} of the timeout's {timeout:g} seconds"
+            )
             self.failure = read_refusal(DEADLINE_EXCEEDED, details, self.address)
         except ServingError as error:
             self.failure = error
@@ -47,22 +52,25 @@ class Replica:
         available = [] if self.failure else statuses
         self.versions = frozenset(one.version for one in available if one.state == "AVAILABLE")
 
-    async def pin(self, version: int) -> tuple[AsyncSearchClient, Shard]:
-        """A client of one version alone, and which shard the server says that this one is."""
+    async def pin(self, version: int) -> tuple[AsyncSearchClient, Any]:
+        """A client of one version alone, and what the server says that this one is."""
         if version not in self._pinned:
             client = self._client.at_version(version)
             try:
-                answer = await client.predict(DESCRIBE_SHARD, {"rows": [0]})
+                description = await self._describe(client)
             except ValueError as error:
                 raise ValueError(f"{self.address}: {error}") from error
-            shard = Shard(
-                int(answer["number"][0]),
-                int(answer["num_shards"][0]),
-                answer["export_id"][0].decode(),
-            )
             kept = {one: found for one, found in self._pinned.items() if one in self.versions}
-            self._pinned = {**kept, version: (client, shard)}
+            self._pinned = {**kept, version: (client, description)}
         return self._pinned[version]
+
+    async def _describe(self, client: AsyncSearchClient) -> Any:
+        answer = await client.predict(DESCRIBE_SHARD, {"rows": [0]})
+        return Shard(
+            int(answer["number"][0]),
+            int(answer["num_shards"][0]),
+            answer["export_id"][0].decode(),
+        )
 
     def forget(self, version: int, error: ServingError) -> None:
         """Do not ask again, until it is learnt anew, what was just refused."""
@@ -72,6 +80,16 @@ class Replica:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+
+class DeltaReplica(Replica):
+    """One server of the delta."""
+
+    async def _describe(self, client: AsyncSearchClient) -> Any:
+        answer = await client.predict(DESCRIBE_DELTA, {"rows": [0]})
+        bases, hidden = decode_texts(answer["bases"][0]), answer["hidden_ids"][0]
+        hidden = decode_texts(hidden) if hidden.dtype == object else hidden
+        return Delta(tuple(bases.tolist()), tuple(hidden.tolist()))
 
 
 async def ask_first(

@@ -10,18 +10,23 @@ import numpy as np
 
 from tfpqn.items import ItemSpec
 
-from ..interface.errors import ServingError
-from ..interface.search_result import SearchResult
-from ..interface.shard import Shard
-from ..interface.signatures import Arrays, Signature
-from .async_client import AsyncSearchClient
-from .errors import FAILED_PRECONDITION, NOT_FOUND, UNAVAILABLE, Deadline
-from .merging import ShardedSearchResult, merge_results
-from .replicas import SERVER_FAILURES, Replica, ask_first
-from .shard_servers import PATIENCE, ShardServers
+from ...interface.delta import DELTA_SUFFIX
+from ...interface.errors import ServingError
+from ...interface.search_result import SearchResult
+from ...interface.shard import Shard
+from ...interface.signatures import Arrays, Signature
+from ..async_client import AsyncSearchClient
+from ..errors import FAILED_PRECONDITION, NOT_FOUND, UNAVAILABLE, Deadline
+from ..inputs import choose_signature
+from .hiding import leave_out
+from .merging import ShardedSearchResult, drop_hidden, merge_results
+from .replicas import SERVER_FAILURES, DeltaReplica, Replica, ask_first
+from .shard_servers import PATIENCE, ShardServers, Versions
 
 Result = TypeVar("Result")
 Ask = Callable[[AsyncSearchClient], Awaitable[Result]]
+# Runs the signature of a name with inputs.
+Run = Callable[[AsyncSearchClient, str, dict[str, Any]], Awaitable[Arrays]]
 # Signatures that all shards answer alike.
 _OF_ONE_SHARD = frozenset({"embed", "encode", "decode"})
 
@@ -42,6 +47,7 @@ class AsyncShardedSearchClient:
         shards: Sequence[str | Sequence[str]],
         model: str,
         *,
+        delta: str | Sequence[str] | None = None,
         allow_partial: bool = False,
         hedge_after: float | None = None,
         version: int | None = None,
@@ -59,15 +65,18 @@ class AsyncShardedSearchClient:
             )
         self._timeout, self._allow_partial, self._hedge_after = timeout, allow_partial, hedge_after
 
-        def open_replica(number: int, address: str) -> Replica:
-            client = AsyncSearchClient(address, model, timeout=timeout, **options)
-            return Replica(number, address, client)
+        def open_replicas(number: int, addresses: Sequence[str]) -> list[Replica]:
+            is_delta = number == len(places)
+            make, name = (DeltaReplica, f"{model}{DELTA_SUFFIX}") if is_delta else (Replica, model)
+            return [
+                make(number, address, AsyncSearchClient(address, name, timeout=timeout, **options))
+                for address in addresses
+            ]
 
-        replicas = [
-            [open_replica(number, address) for address in addresses]
-            for number, addresses in enumerate(_read_addresses(shards))
-        ]
-        self._servers = ShardServers(replicas, timeout, allow_partial, version)
+        places = _read_addresses(shards)
+        replicas = [open_replicas(number, addresses) for number, addresses in enumerate(places)]
+        last = [] if delta is None else open_replicas(len(places), *_read_addresses([delta]))
+        self._servers = ShardServers(replicas, last, timeout, allow_partial, version)
         # By version, the server that answered first and its export.
         self._exports: dict[int, tuple[str, str]] = {}
         self._turn = 0
@@ -88,27 +97,23 @@ class AsyncShardedSearchClient:
         """
         options = {"k": k, "exclude_ids": exclude_ids}
         options |= {"allow_tags": allow_tags, "deny_tags": deny_tags}
-        has_options = any(value is not None for value in options.values())
+        options = {name: value for name, value in options.items() if value is not None}
+        name = choose_signature(options)
 
-        async def find(version: int, deadline: Deadline) -> ShardedSearchResult:
-            spec = await self._ask_one(version, lambda client: client.items(), deadline)
-            if has_options or not spec.has_pixels:
-                return await self._ask_all(
-                    version, lambda client: client.search(items, **options), deadline
-                )
-            embeddings = await self._ask_one(version, lambda client: client.embed(items), deadline)
-            return await self._ask_all(
-                version, lambda client: client.search_by_embedding(embeddings), deadline
-            )
+        async def find(versions: Versions, deadline: Deadline) -> ShardedSearchResult:
+            spec = await self._ask_one(versions, lambda client: client.items(), deadline)
+            if options or not spec.has_pixels:
+                values = {"items": items, **options}
+                return await self._ask_all(versions, _run_rows, name, values, deadline)
+            embeddings = await self._ask_one(versions, lambda client: client.embed(items), deadline)
+            return await self._find_by_embedding(versions, embeddings, deadline)
 
         return await self._at_one_version(find)
 
     async def search_by_embedding(self, embeddings: Any) -> ShardedSearchResult:
         """Search with embeddings `[batch, embedding_dim]`, normalised or not."""
         return await self._at_one_version(
-            lambda version, deadline: self._ask_all(
-                version, lambda client: client.search_by_embedding(embeddings), deadline
-            )
+            lambda versions, deadline: self._find_by_embedding(versions, embeddings, deadline)
         )
 
     async def embed(self, items: Sequence[Any]) -> np.ndarray:
@@ -125,7 +130,7 @@ class AsyncShardedSearchClient:
 
     async def version(self) -> int:
         """The version that a request asks for now, the newest that all shards have."""
-        return await self._servers.choose_version(Deadline(self._timeout))
+        return (await self._servers.choose_versions(Deadline(self._timeout))).shards
 
     async def predict_at(self, version: int, name: str, inputs: Mapping[str, Any]) -> Arrays:
         """Run any signature in one version: what finds items, on all shards; else on one.
@@ -134,21 +139,19 @@ class AsyncShardedSearchClient:
         """
         self._turn += 1
         deadline = Deadline(self._timeout)
-        spec = await self._ask_one(version, lambda client: client.items(), deadline)
+        versions = self._servers.require_version(version)
+        spec = await self._ask_one(versions, lambda client: client.items(), deadline)
         if name in ("search", "serving_default") and spec.has_pixels:
             inputs = await self._ask_one(
-                version, lambda client: client.predict("embed", inputs), deadline
+                versions, lambda client: client.predict("embed", inputs), deadline
             )
             name = "search_by_embedding"
         if name in _OF_ONE_SHARD:
             return await self._ask_one(
-                version, lambda client: client.predict(name, inputs), deadline
+                versions, lambda client: client.predict(name, inputs), deadline
             )
-
-        async def find(client: AsyncSearchClient) -> SearchResult:
-            return SearchResult.from_outputs(await client.predict(name, inputs))
-
-        return (await self._ask_all(version, find, deadline)).to_outputs()
+        found = await self._ask_all(versions, AsyncSearchClient.predict, name, inputs, deadline)
+        return found.to_outputs()
 
     async def close(self) -> None:
         """Close the connections. Closing twice does no harm."""
@@ -162,49 +165,76 @@ class AsyncShardedSearchClient:
 
     async def _of_one(self, ask: Ask[Result]) -> Result:
         return await self._at_one_version(
-            lambda version, deadline: self._ask_one(version, ask, deadline)
+            lambda versions, deadline: self._ask_one(versions, ask, deadline)
         )
 
-    async def _at_one_version(self, find: Callable[[int, Deadline], Awaitable[Result]]) -> Result:
+    async def _at_one_version(
+        self, find: Callable[[Versions, Deadline], Awaitable[Result]]
+    ) -> Result:
         """What a request finds, all of it in one version; from the start where that goes away."""
         deadline = Deadline(self._timeout)
         self._turn += 1
         while True:
-            version = await self._servers.choose_version(deadline)
+            versions = await self._servers.choose_versions(deadline)
             try:
-                return await find(version, deadline)
+                return await find(versions, deadline)
             except ServingError as error:
                 if error.code != NOT_FOUND:
                     raise
                 self._servers.forget_version()
 
-    async def _ask_one(self, version: int, ask: Ask[Result], deadline: Deadline) -> Result:
+    async def _find_by_embedding(
+        self, versions: Versions, embeddings: Any, deadline: Deadline
+    ) -> ShardedSearchResult:
+        values = {"embeddings": embeddings}
+        return await self._ask_all(versions, _run_rows, "search_by_embedding", values, deadline)
+
+    async def _ask_one(self, versions: Versions, ask: Ask[Result], deadline: Deadline) -> Result:
         """What every shard would answer alike, by one of them."""
         patience = self._timeout * PATIENCE if self._hedge_after is None else self._hedge_after
-        return await self._ask(self._servers.replicas, version, ask, deadline, patience)
+        return await self._ask(self._servers.replicas, versions.shards, ask, deadline, patience)
 
     async def _ask_all(
-        self, version: int, ask: Ask[SearchResult], deadline: Deadline
+        self,
+        versions: Versions,
+        run: Run,
+        name: str,
+        values: Mapping[str, Any],
+        deadline: Deadline,
     ) -> ShardedSearchResult:
-        """The answers of all shards as one."""
-        tasks = [
-            asyncio.ensure_future(self._ask(replicas, version, ask, deadline, self._hedge_after))
+        """The answers of all shards, and of the delta, as one."""
+        hidden = versions.hidden
+
+        async def find(client: AsyncSearchClient) -> SearchResult:
+            return SearchResult.from_outputs(await run(client, name, dict(values)))
+
+        async def find_others(client: AsyncSearchClient) -> SearchResult:
+            found = await run(client, *leave_out(name, values, hidden))
+            return drop_hidden(SearchResult.from_outputs(found), hidden, values.get("k"))
+
+        asked = [
+            (replicas, versions.shards, find_others if hidden else find)
             for replicas in self._servers.shards
+        ]
+        if self._servers.delta:
+            asked.append((self._servers.delta, versions.delta, find))
+        tasks = [
+            asyncio.ensure_future(self._ask(*one, deadline, self._hedge_after)) for one in asked
         ]
         try:
             if not self._allow_partial:
-                return merge_results(await asyncio.gather(*tasks), version)
+                return merge_results(await asyncio.gather(*tasks), versions)
             await asyncio.wait(tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return _merge_what_came(tasks, version)
+        return _merge_what_came(tasks, versions)
 
     async def _ask(
         self,
         replicas: Sequence[Replica],
-        version: int,
+        version: int | None,
         ask: Ask[Result],
         deadline: Deadline,
         hedge_after: float | None,
@@ -212,8 +242,9 @@ class AsyncShardedSearchClient:
         """The first answer of servers that have the version; they take turns in being the first."""
 
         async def ask_replica(replica: Replica) -> Result:
-            client, shard = await replica.pin(version)
-            self._require_place(replica, shard, version)
+            client, description = await replica.pin(version)
+            if isinstance(description, Shard):
+                self._require_place(replica, description, version)
             return await ask(client)
 
         able = [replica for replica in replicas if version in replica.versions]
@@ -259,8 +290,12 @@ def _read_addresses(shards: Sequence[str | Sequence[str]]) -> list[list[str]]:
     return addresses
 
 
+async def _run_rows(client: AsyncSearchClient, name: str, values: dict[str, Any]) -> Arrays:
+    return await client.predict_rows(name, **values)
+
+
 def _merge_what_came(
-    tasks: Sequence[asyncio.Task[SearchResult]], version: int
+    tasks: Sequence[asyncio.Task[SearchResult]], versions: Versions
 ) -> ShardedSearchResult:
     """The merged results of the shards that answered; raises where none did, or one refused."""
     errors = {number: error for number, task in enumerate(tasks) if (error := task.exception())}
@@ -269,4 +304,4 @@ def _merge_what_came(
         if not is_failure or len(errors) == len(tasks):
             raise error
     results = [task.result() for number, task in enumerate(tasks) if number not in errors]
-    return merge_results(results, version, list(errors))
+    return merge_results(results, versions, list(errors))
