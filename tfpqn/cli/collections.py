@@ -153,7 +153,7 @@ def index(
             "progress": lambda done: show("Coding", done, len(collection)),
         }
         if add:
-            growth = _add(network, collection, output, **options)
+            growth = add_items(network, collection, output, **options)
             added = counted(growth.num_added, "items")
             summary = f"{added} added, {growth.num_updated:,} coded anew"
         else:
@@ -221,15 +221,11 @@ def _import_beam() -> Any:
     return beam
 
 
-def _add(network: Any, collection: ImageSet, output: Path, **options: Any) -> Growth:
+def add_items(network: Any, collection: ImageSet, output: Path, **options: Any) -> Growth:
     """Add to an index; one with ids of another type is the user's error here, not the program's."""
     from tfpqn.index import add_to_index
 
-    if not collection.has_own_ids:
-        raise ValueError(
-            "Vectors that are added must have ids (id in .npz and .parquet): their row numbers "
-            "would replace the items that have these numbers. Received: vectors without ids"
-        )
+    require_own_ids(collection)
     try:
         return add_to_index(network, collection, output, **options)
     except TypeError as error:
@@ -237,6 +233,15 @@ def _add(network: Any, collection: ImageSet, output: Path, **options: Any) -> Gr
             f"The items must have ids and labels of the index's types; a folder's ids are paths, a "
             f"protocol's are numbers. Received: {error}"
         ) from error
+
+
+def require_own_ids(collection: ImageSet) -> None:
+    """Raise a ValueError if the items have no ids but row numbers."""
+    if not collection.has_own_ids:
+        raise ValueError(
+            "Vectors that are added must have ids (id in .npz and .parquet): their row numbers "
+            "would replace the items that have these numbers. Received: vectors without ids"
+        )
 
 
 def _report_left_out(items: ImageSet) -> None:

@@ -10,6 +10,7 @@ import typer
 from tfpqn import __version__
 from tfpqn.cli.collections import compact, encode, index, remove
 from tfpqn.cli.exporting import export, verify
+from tfpqn.cli.ingest.command import ingest
 from tfpqn.cli.measuring import calibrate, compat, evaluate, report
 from tfpqn.cli.query import query
 from tfpqn.cli.search import search
@@ -76,6 +77,10 @@ for command, text in (
         "Write a page of figures and examples of what the run's codes find and miss.",
     ),
     (export, "Write network and index as one SavedModel for TensorFlow Serving."),
+    (
+        ingest,
+        "Export an index that grows: a base now and then, and small deltas, within seconds.",
+    ),
     (
         verify,
         "Check a version folder: files, ops, codebooks, and that three readers load and answer it.",

@@ -25,6 +25,7 @@ RESUMABLE = {
     "train": "from the last checkpoint, if there is one",
     "demo": "from the last checkpoint, if there is one",
     "encode": "with the parts that are missing",
+    "ingest": "from what is there",
 }
 # Asks a server, for which Keras need not be imported.
 WITHOUT_KERAS = "query"

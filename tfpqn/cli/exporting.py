@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,36 +20,51 @@ if TYPE_CHECKING:
 NUM_TUNING_QUERIES = 128
 
 
+TopK = Annotated[int, typer.Option(help="Items that a search returns.")]
+NumLevels = Annotated[
+    int | None, typer.Option(help="Residual levels to ship; all of them by default.")
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option(help="Metadata column of the index to filter by, such as label; repeatable."),
+]
+Partition = Annotated[
+    str | None,
+    typer.Option(help="Lists to part the items into, of which a search looks at a few; auto."),
+]
+NumProbes = Annotated[
+    int | None, typer.Option(min=1, help="Lists that a query looks at; else for --agreement.")
+]
+Agreement = Annotated[
+    float | None,
+    typer.Option(help="Wanted share of a full search's items, measured on queries: 0.99."),
+]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Look at more lists until nothing can be missed.")
+]
+MaxPixels = Annotated[
+    int | None, typer.Option(min=1, help="Largest width x height of an image: 33 million.")
+]
+MaxBatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Rows that a server may merge: 32, of clips 8.")
+]
+
+
 def export(
     run_dir: RunDir,
     index: Annotated[Path, typer.Option(help="Folder of the index.")],
     output: Annotated[Path, typer.Option(help="Version folder: models/NAME/VERSION.")],
-    top_k: Annotated[int, typer.Option(help="Items that a search returns.")] = 10,
+    top_k: TopK = 10,
     shards: Annotated[
         int | None,
         typer.Option(help="Parts for as many servers: models/NAME-shard-0-of-4/VERSION ..."),
     ] = None,
-    num_levels: Annotated[
-        int | None, typer.Option(help="Residual levels to ship; all of them by default.")
-    ] = None,
-    tags: Annotated[
-        list[str] | None,
-        typer.Option(help="Metadata column of the index to filter by, such as label; repeatable."),
-    ] = None,
-    partition: Annotated[
-        str | None,
-        typer.Option(help="Lists to part the items into, of which a search looks at a few; auto."),
-    ] = None,
-    num_probes: Annotated[
-        int | None, typer.Option(min=1, help="Lists that a query looks at; else for --agreement.")
-    ] = None,
-    agreement: Annotated[
-        float | None,
-        typer.Option(help="Wanted share of a full search's items, measured on queries: 0.99."),
-    ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Look at more lists until nothing can be missed.")
-    ] = False,
+    num_levels: NumLevels = None,
+    tags: Tags = None,
+    partition: Partition = None,
+    num_probes: NumProbes = None,
+    agreement: Agreement = None,
+    exact: Exact = False,
     first_levels: Annotated[
         int | None,
         typer.Option(min=1, help="Levels that find candidates, to be ranked by all levels."),
@@ -57,60 +73,29 @@ def export(
         int | None, typer.Option(min=1, help="Candidates of --first-levels: 10 x --top-k.")
     ] = None,
     data_dir: DataDir = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Largest width x height of an image: 33 million.")
-    ] = None,
-    max_batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Rows that a server may merge: 32, of clips 8.")
-    ] = None,
+    max_pixels: MaxPixels = None,
+    max_batch_size: MaxBatchSize = None,
 ) -> None:
-    import dataclasses
-
-    from tfpqn.export import (
-        Searcher,
-        default_batching,
-        require_new_version,
-        save_searcher,
-        save_shards,
-    )
+    from tfpqn.export import Searcher, require_new_version, save_searcher, save_shards
     from tfpqn.export.search.filters import columns_to_read
     from tfpqn.index import CodeIndex, describe_index
     from tfpqn.training import Run
     from tfpqn.training.loops.progress import shown_steps
 
-    is_tuned = partition is not None and num_probes is None
-    if agreement is not None and not is_tuned:
-        raise ValueError(
-            "--agreement chooses how many lists a query looks at: it needs --partition, and no "
-            f"--num-probes. Received: --agreement {agreement}"
-        )
+    require_lists_for(agreement, partition, num_probes)
     if shards is None:
         # Before the long work.
         require_new_version(output)
     run = Run.open(run_dir)
     network = run.load_network()
     known = describe_index(index).metadata_columns
-    label_column = "label" if "label" in known else None
-    batching = default_batching(network)
-    if max_batch_size:
-        batching = dataclasses.replace(batching, max_batch_size=max_batch_size)
-    defaulted: dict[str, Any] = {"agreement": agreement, "max_pixels": max_pixels}
     options = {
-        "num_levels": num_levels,
-        "top_k": top_k,
-        "tag_columns": tags or (),
-        "label_column": label_column,
-        # A threshold holds for the codes that it was found with: those of all levels.
-        "calibration": run.read_calibration() if num_levels is None else None,
-        "partition": _read_partition(partition),
-        "num_probes": num_probes,
-        "exact": exact,
-        "tuning_queries": _embed_queries(run, network, data_dir) if is_tuned else None,
+        **choose_answers(run, known, top_k, num_levels, tags, max_pixels),
+        **choose_lists(run, network, data_dir, partition, num_probes, agreement, exact),
         "first_levels": first_levels,
         "num_candidates": num_candidates,
-        **{name: value for name, value in defaulted.items() if value is not None},
     }
-    figures: dict[str, Any] = {"metrics": run.read_metrics(), "batching": batching}
+    figures = choose_figures(run, network, max_batch_size)
     if shards is not None:
         with shown_steps() as progress:
             paths = save_shards(
@@ -120,8 +105,8 @@ def export(
         text = f"Exported {items} in {counted(shards, 'shards')}:"
         console.print(text, *paths, sep="\n", soft_wrap=True, highlight=False)
         return
-    columns = columns_to_read([*(tags or []), *filter(None, [label_column])], known)
-    collection = CodeIndex.load(index, columns=columns)
+    columns = [*(tags or []), *filter(None, [options["label_column"]])]
+    collection = CodeIndex.load(index, columns=columns_to_read(columns, known))
     with shown_steps() as progress:
         searcher = Searcher(network, collection, progress=progress, **options)
     path = save_searcher(searcher, output, **figures)
@@ -129,6 +114,72 @@ def export(
     if partition == "auto" and searcher.num_lists is None:
         console.print("The collection is small: a search looks at all items, without lists.")
     _describe_search(searcher, first_levels)
+
+
+def require_lists_for(
+    agreement: float | None, partition: str | None, num_probes: int | None
+) -> None:
+    """Raise a ValueError where an agreement is wanted and nothing is chosen for it."""
+    if agreement is not None and (partition is None or num_probes is not None):
+        raise ValueError(
+            "--agreement chooses how many lists a query looks at: it needs --partition, and no "
+            f"--num-probes. Received: --agreement {agreement}"
+        )
+
+
+def choose_answers(
+    run: Run,
+    known: Collection[str],
+    top_k: int,
+    num_levels: int | None,
+    tags: list[str] | None,
+    max_pixels: int | None,
+) -> dict[str, Any]:
+    """The arguments of `Searcher` that say what a search takes and gives.
+
+    `known` are the metadata columns of the index.
+    """
+    return {
+        "num_levels": num_levels,
+        "top_k": top_k,
+        "tag_columns": tags or (),
+        "label_column": "label" if "label" in known else None,
+        # A threshold holds for the codes that it was found with: those of all levels.
+        "calibration": run.read_calibration() if num_levels is None else None,
+        **({} if max_pixels is None else {"max_pixels": max_pixels}),
+    }
+
+
+def choose_lists(
+    run: Run,
+    network: Any,
+    data_dir: Path | None,
+    partition: str | None,
+    num_probes: int | None,
+    agreement: float | None,
+    exact: bool,
+) -> dict[str, Any]:
+    """The arguments of `Searcher` about lists."""
+    is_tuned = partition is not None and num_probes is None
+    return {
+        "partition": _read_partition(partition),
+        "num_probes": num_probes,
+        "exact": exact,
+        "tuning_queries": _embed_queries(run, network, data_dir) if is_tuned else None,
+        **({} if agreement is None else {"agreement": agreement}),
+    }
+
+
+def choose_figures(run: Run, network: Any, max_batch_size: int | None) -> dict[str, Any]:
+    """What else an export writes into a version folder."""
+    import dataclasses
+
+    from tfpqn.export import default_batching
+
+    batching = default_batching(network)
+    if max_batch_size:
+        batching = dataclasses.replace(batching, max_batch_size=max_batch_size)
+    return {"metrics": run.read_metrics(), "batching": batching}
 
 
 def _describe_search(searcher: Searcher, first_levels: int | None) -> None:

@@ -7,6 +7,7 @@ from tfpqn.index.code_index import CodeIndex as CodeIndex
 from tfpqn.index.code_index_writer import CodeIndexWriter as CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout as CodeLayout
 from tfpqn.index.difference import Difference as Difference
+from tfpqn.index.difference import are_in_index as are_in_index
 from tfpqn.index.difference import compare_index as compare_index
 from tfpqn.index.difference import copy_index as copy_index
 from tfpqn.index.manifest import Manifest as Manifest

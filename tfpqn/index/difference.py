@@ -6,17 +6,18 @@ import os
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfpqn.index.code_index import CodeIndex
 from tfpqn.index.code_index_writer import CodeIndexWriter
 from tfpqn.index.manifest import Manifest, Part, describe_index, read_one_state
-from tfpqn.index.parts import read_tables
-from tfpqn.index.schema import CODE_COLUMN, ID_COLUMN
+from tfpqn.index.parts import find_ids, read_tables
+from tfpqn.index.schema import CODE_COLUMN, ID_COLUMN, to_ids
 
 _Path: TypeAlias = str | os.PathLike[str]
 _POSITION = "position"
@@ -83,6 +84,17 @@ def compare_index(path: _Path, former: Sequence[_Path], columns: Sequence[str]) 
         )
 
     return read_one_state(Path(path), compare)
+
+
+def are_in_index(path: _Path, ids: Any) -> npt.NDArray[np.bool_]:
+    """Which of the ids an index has; TypeError if they are not of its type."""
+
+    def find(manifest: Manifest) -> npt.NDArray[np.bool_]:
+        wanted = to_ids(ids, manifest.id_type)
+        found = [find_ids(Path(path), manifest, part, wanted) for part in manifest.parts]
+        return np.any(found, axis=0)
+
+    return read_one_state(Path(path), find)
 
 
 def _compare(

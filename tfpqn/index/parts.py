@@ -8,6 +8,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -68,6 +70,17 @@ def read_rows(
         skipped = min(max(positions.start - start, 0), len(table))
         yield table.slice(skipped, max(positions.stop - start - skipped, 0))
         start += len(table)
+
+
+def find_ids(
+    folder: Path, manifest: Manifest, part: Part, ids: pa.ChunkedArray
+) -> npt.NDArray[np.bool_]:
+    """Which of the ids a part holds; it is opened only if its range has some of them."""
+    is_here = np.zeros(len(ids), bool)
+    if part.may_hold(ids):
+        for table in read_tables(folder, manifest, [ID_COLUMN], [part]):
+            is_here |= pc.is_in(ids, value_set=table[ID_COLUMN]).to_numpy()
+    return is_here
 
 
 def _open_parquet(path: Path, file: BinaryIO, part: Part, manifest: Manifest) -> pq.ParquetFile:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from tfpqn.index.code_index import CodeIndex
 from tfpqn.index.code_index_writer import ROWS_PER_PART, CodeIndexWriter
 from tfpqn.index.manifest import Manifest, describe_index
-from tfpqn.index.parts import read_tables
+from tfpqn.index.parts import find_ids, read_tables
 from tfpqn.index.schema import ID_COLUMN, to_column, to_ids
 
 _Path: TypeAlias = str | os.PathLike[str]
@@ -149,10 +149,7 @@ def _rewrite_parts(
     """Change the parts that hold some of the ids, keep the others, and say which ids are there."""
     folder, is_known = writer.path, np.zeros(len(ids), bool)
     for part in manifest.parts:
-        is_here = np.zeros(len(ids), bool)
-        if part.may_hold(ids):
-            for table in read_tables(folder, manifest, [ID_COLUMN], [part]):
-                is_here |= pc.is_in(ids, value_set=table[ID_COLUMN]).to_numpy()
+        is_here = find_ids(folder, manifest, part, ids)
         if is_here.any():
             for table in read_tables(folder, manifest, manifest.schema.names, [part]):
                 writer.append_table(change(table))

@@ -1,0 +1,1 @@
+"""`tfpqn ingest`: an index that grows, and the servers that follow it."""
