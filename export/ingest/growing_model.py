@@ -98,7 +98,7 @@ class GrowingModel:
             hidden than a request can name, which takes a new base.
         """
         bases = self.list_bases()
-        covered = [*bases, *([pending] if pending else [])]
+        covered = [*bases, *([pending] if pending and pending not in bases else [])]
         if not covered:
             return None
         state = _digest(describe_index(self._index), covered)
