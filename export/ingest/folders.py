@@ -58,8 +58,8 @@ class CollectionFolders:
         for number in _numbers_in(self.states):
             manifests = [_try_manifest(path) for path in self.shards_of(number)]
             shards = [manifest["shard"] or {} for manifest in manifests if is_usable(manifest)]
-            ids = {shard.get("export_id") for shard in shards}
-            if len(shards) == self.num_shards and len(ids) == 1 and None not in ids:
+            ids = {str(shard.get("export_id")) for shard in shards}
+            if len(shards) == self.num_shards and len(ids) == 1:
                 bases.append(Base(number, ids.pop(), self.states / str(number)))
         return bases
 

@@ -74,7 +74,7 @@ class GrowingModel:
     ) -> None:
         self.folders = CollectionFolders(model, num_shards)
         self._network, self._index = network, Path(index)
-        self._figures = {"metrics": metrics, "batching": batching}
+        self._figures: dict[str, Any] = {"metrics": metrics, "batching": batching}
         # A tag may come with the next item: none is a slip.
         self._options = {**options, "known_tags": None}
 

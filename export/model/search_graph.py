@@ -85,19 +85,19 @@ class SearchGraph:
         if self.storage.num_lists is not None:
             probes = number("num_probes")
             functions["search_with_probes"] = _trace(self._with_probes, items, probes)
-        tags = []
         if self.tag_filter is not None:
             tags = [tf.TensorSpec([None, None], tf.string, name) for name in FILTERS]
-            functions["search_with_filters"] = _trace(self._with_filters, items, *tags)
+            search = partial(self._with_filters, self.tag_filter)
+            functions["search_with_filters"] = _trace(search, items, *tags)
+            if self.shard is not None:
+                functions["search_with_filters_and_exclusions"] = _trace(
+                    search, items, *tags, exclude_ids
+                )
         rows = tf.TensorSpec([None], tf.int32, "rows")
         if self.shard is not None:
             functions["search_by_embedding_with_exclusions"] = _trace(
                 self._by_embedding_with_exclusions, embeddings, exclude_ids
             )
-            if tags:
-                functions["search_with_filters_and_exclusions"] = _trace(
-                    self._with_filters, items, *tags, exclude_ids
-                )
             functions[DESCRIBE_SHARD] = _trace(partial(_repeat, self.shard), rows)
         if self.delta is not None:
             functions[DESCRIBE_DELTA] = _trace(partial(self._describe_delta, self.delta), rows)
@@ -141,6 +141,7 @@ class SearchGraph:
 
     def _with_filters(
         self,
+        tag_filter: TagFilter,
         items: tf.Tensor,
         allow_tags: tf.Tensor,
         deny_tags: tf.Tensor,
@@ -149,26 +150,10 @@ class SearchGraph:
         tags = {"allow_tags": allow_tags, "deny_tags": deny_tags}
         excluded = {} if exclude_ids is None else {"exclude_ids": exclude_ids}
         items, *_ = self._check_rows(items, **tags, **excluded)
-        search = partial(self._search, admits=self._make_filter(**tags))
+        search = partial(self._search, admits=_make_filter(tag_filter, **tags))
         if exclude_ids is None:
             return self._answer(search(self._embed(items), self.top_k))
         return self._answer(self._find_others(self._embed(items), exclude_ids, search))
-
-    def _make_filter(self, **tags: tf.Tensor) -> Admits:
-        """Says which items the allowed and the denied tags admit."""
-        tag_filter = self.tag_filter
-        admitted = tag_filter.admitted_sets(
-            *(
-                tag_filter.check_tags(check_width(values, name, MAX_TAGS_PER_QUERY), name)
-                for name, values in tags.items()
-            )
-        )
-
-        def admits(positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
-            own = admitted if query is None else admitted[:, query : query + 1]
-            return tag_filter.admits_items(own, positions)
-
-        return admits
 
     def _find_others(
         self, embeddings: tf.Tensor, exclude_ids: tf.Tensor, search: Callable[..., Neighbours]
@@ -225,6 +210,22 @@ class SearchGraph:
         if self.score_threshold is not None and has_matches:
             outputs["matches"] = found.scores >= np.float32(self.score_threshold)
         return outputs
+
+
+def _make_filter(tag_filter: TagFilter, **tags: tf.Tensor) -> Admits:
+    """Says which items the allowed and the denied tags admit."""
+    admitted = tag_filter.admitted_sets(
+        *(
+            tag_filter.check_tags(check_width(values, name, MAX_TAGS_PER_QUERY), name)
+            for name, values in tags.items()
+        )
+    )
+
+    def admits(positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
+        own = admitted if query is None else admitted[:, query : query + 1]
+        return tag_filter.admits_items(own, positions)
+
+    return admits
 
 
 def _repeat(shard: Shard, rows: tf.Tensor) -> Outputs:

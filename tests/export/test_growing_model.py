@@ -162,7 +162,7 @@ class Machine(RuleBasedStateMachine):
 def test_after_any_kill_each_base_and_delta_are_the_index_of_one_moment(light, tmp_path_factory):
     Machine.folder = tmp_path_factory
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=12, stateful_step_count=20, deadline=None)
+        Machine, settings=settings(max_examples=8, stateful_step_count=20, deadline=None)
     )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from tfpqn.cli.answers import answer_files
 from tfpqn.cli.queries import read_queries
-from tfpqn.cli.shared import AsJson, NumFound, NumFrames, QueryFiles
+from tfpqn.cli.shared import AsJson, DeltaAddress, NumFound, NumFrames, QueryFiles
 
 if TYPE_CHECKING:
     from tfpqn.export.client import SearchClient, ShardedSearchClient
@@ -25,6 +25,7 @@ def query(
             "address of each, in order; HOST:PORT,HOST:PORT for servers of the same shard."
         ),
     ] = None,
+    delta: DeltaAddress = None,
     version: Annotated[int | None, typer.Option(help="Version to ask; the latest.")] = None,
     label: Annotated[str | None, typer.Option(help="Label of the version to ask.")] = None,
     rest: Annotated[bool, typer.Option("--rest", help="Speak REST rather than gRPC.")] = False,
@@ -53,6 +54,7 @@ def query(
     try:
         with _open_client(
             address or ["localhost:8500"],
+            delta,
             model,
             version=version,
             version_label=label,
@@ -89,14 +91,17 @@ def query(
 
 
 def _open_client(
-    addresses: list[str], model: str, **options: Any
+    addresses: list[str], delta: str | None, model: str, **options: Any
 ) -> SearchClient | ShardedSearchClient:
-    """A client of one server, or of one server or several for each shard."""
+    """A client of one server, or of one server or several for each shard and for a delta."""
     from tfpqn.export.client import SearchClient, ShardedSearchClient
 
-    if len(addresses) == 1 and "," not in addresses[0]:
+    if len(addresses) == 1 and "," not in addresses[0] and delta is None:
         return SearchClient(addresses[0], model, **options)
-    return ShardedSearchClient([address.split(",") for address in addresses], model, **options)
+    shards = [address.split(",") for address in addresses]
+    if delta is not None:
+        options["delta"] = delta.split(",")
+    return ShardedSearchClient(shards, model, **options)
 
 
 def _read_ids(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tfpqn.cli.shared import console
+from tfpqn.cli.shared import DeltaAddress, console
 
 if TYPE_CHECKING:
     from tfpqn.export.interface.batching_parameters import BatchingParameters
@@ -86,6 +86,7 @@ def route(
         typer.Option(help="HOST:PORT of each shard, in order; of several servers A:1,B:1."),
     ],
     model: Annotated[str, typer.Option(help="The model's name on the servers, and here.")],
+    delta: DeltaAddress = None,
     host: Host = "127.0.0.1",
     port: Port = 8500,
     rest_api_port: RestPort = 8501,
@@ -102,6 +103,7 @@ def route(
     router = ShardRouter(
         [each.split(",") for each in address],
         model,
+        delta=delta.split(",") if delta else None,
         host=host,
         port=port,
         rest_api_port=None if rest_api_port == -1 else rest_api_port,

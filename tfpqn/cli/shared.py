@@ -40,6 +40,10 @@ NumFound = Annotated[
     int | None, typer.Option(min=1, help="Items to return; the model's own number by default.")
 ]
 RunDir = Annotated[Path, typer.Option(help="Folder of the training run.")]
+DeltaAddress = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of the delta that `tfpqn ingest` writes; of several A:1,B:1."),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of data sets: prepared by tensorflow-datasets, or npz files."),

@@ -217,7 +217,9 @@ class AsyncShardedSearchClient:
             for replicas in self._servers.shards
         ]
         if self._servers.delta:
-            asked.append((self._servers.delta, versions.delta, find))
+            # No server has the other number: then the delta is missing.
+            number = -1 if versions.delta is None else versions.delta
+            asked.append((self._servers.delta, number, find))
         tasks = [
             asyncio.ensure_future(self._ask(*one, deadline, self._hedge_after)) for one in asked
         ]
@@ -234,7 +236,7 @@ class AsyncShardedSearchClient:
     async def _ask(
         self,
         replicas: Sequence[Replica],
-        version: int | None,
+        version: int,
         ask: Ask[Result],
         deadline: Deadline,
         hedge_after: float | None,

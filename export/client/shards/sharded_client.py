@@ -41,13 +41,20 @@ class ShardedSearchClient:
     one export, in this order, is checked before the first request of a version. Searches return a
     `ShardedSearchResult`, which names the version.
 
+    With a delta, all that came, changed or went since the shards were exported is found, replaced
+    or hidden as if it were in them. The delta's newest version is looked for every second, and no
+    answer is given with one that was the newest more than 5 seconds ago.
+
     There is no `search_by_id`: only the shard that holds an item knows its code. May be used by
     several threads. Close it after use, or use it as a context manager.
 
     Args:
         shards: The address of each shard's server, in the order of the shards; or a list of the
-            addresses of several servers that hold the same shard.
+            addresses of several servers that hold the same shard. One is enough with a delta.
         model: The model's name on all servers.
+        delta: Address of the server of a delta (`tfpqn ingest`), or a list of those of several; it
+            is asked under the name `{model}-delta`, and goes with shards that `tfpqn ingest` wrote.
+            None where there is none.
         allow_partial: Whether a search without some shards is an answer. It then waits for slow
             shards until the timeout, and `missing_shards` of the result names those that are not
             in it. By default it is a ServingError.
