@@ -179,9 +179,9 @@ def start_servers(stack: contextlib.ExitStack, folders: list[Path]) -> list[Serv
 
 
 @contextlib.contextmanager
-def start_server(folder: Path) -> Iterator[Server]:
+def start_server(folder: Path, name: str = NAME) -> Iterator[Server]:
     command = [sys.executable, "-m", "tfpqn", "serve", "--model-base-path", str(folder)]
-    command += ["--model-name", NAME, "--port", "0", "--rest-api-port", "-1"]
+    command += ["--model-name", name, "--port", "0", "--rest-api-port", "-1"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
