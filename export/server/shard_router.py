@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,19 +19,25 @@ from ..interface.signatures import Arrays, Signature, TensorInfo
 from ..interface.version_status import VersionStatus
 from .model_version import ModelVersion
 from .predictor import Predictor
+from .refusals import refusal
 from .server import MAX_MESSAGE_BYTES, Endpoints, running_endpoints
-from .versions import ModelVersions
+from .versions import ModelSpec, ModelVersions
 
 # What no merging gives: only one shard knows the item's code, or each speaks of itself.
 _LEFT_OUT = frozenset({"search_by_id", DESCRIBE_SHARD})
+# What passes when a server starts or comes back.
+_PASSING = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "NOT_FOUND", "INTERNAL", "UNKNOWN"})
 POLL_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class ShardRouter(Endpoints):
     """Serves shards as one model, for clients in any language; see `ShardedSearchClient`.
 
-    It answers a search as the client does. If a shard does not answer, it refuses the search and
-    names the shard, until the shard is back. A version that goes away while a request is under
+    It answers a search as the client does. If a shard does not answer, at the start or later, it
+    refuses searches and names the shard, until the shard is there; meanwhile health and model
+    status say so, too. A version that goes away while a request is under
     way is UNAVAILABLE: clients ask again, and get the next one.
 
     Args:
@@ -55,7 +62,7 @@ class ShardRouter(Endpoints):
         client = AsyncShardedSearchClient(
             shards, model, allow_partial=False, max_message_bytes=max_message_bytes, **options
         )
-        versions = _RoutedVersions(model, client, lambda: self._health.set_serving(True))
+        versions = _RoutedVersions(model, client, lambda is_up: self._health.set_serving(is_up))
         super().__init__(
             versions,
             _RoutedPredictor(client),
@@ -89,19 +96,61 @@ class _RoutedVersions(ModelVersions):
     """The one version that all shards are asked for."""
 
     def __init__(
-        self, name: str, client: AsyncShardedSearchClient, on_load: Callable[[], Awaitable[None]]
+        self,
+        name: str,
+        client: AsyncShardedSearchClient,
+        on_change: Callable[[bool], Awaitable[None]],
     ) -> None:
-        super().__init__(name, Path(), labels={}, poll_seconds=POLL_SECONDS, on_load=on_load)
-        self._client = client
+        super().__init__(
+            name, Path(), labels={}, poll_seconds=POLL_SECONDS, on_load=lambda: on_change(True)
+        )
+        self._client, self._on_change = client, on_change
+        # Why no search can be answered; None while they can be.
+        self._failure: str | None = "the shards were not asked yet"
+
+    def find(self, spec: ModelSpec) -> ModelVersion:
+        if not self._available and spec.name == self.name:
+            raise refusal("UNAVAILABLE", f"{self._failure}")
+        return super().find(spec)
+
+    def statuses(self, spec: ModelSpec) -> list[VersionStatus]:
+        if not self._statuses and spec.name == self.name:
+            raise refusal("UNAVAILABLE", f"{self._failure}")
+        return super().statuses(spec)
 
     async def poll(self) -> None:
+        try:
+            await self._follow()
+        except ServingError as error:
+            if error.code not in _PASSING:
+                raise
+            await self._note(error.message)
+
+    async def _follow(self) -> None:
+        """Go on to the version that all shards have."""
         number = await self._client.version()
         if number not in self._available:
             signatures = await self._client.signatures()
             kept = {name: one for name, one in signatures.items() if name not in _LEFT_OUT}
             self._available = {number: ModelVersion(number, _RemoteModel(kept))}
-            self._statuses = {number: VersionStatus(number, "AVAILABLE")}
-            await self._on_load()
+        elif self._failure is None:
+            return
+        self._failure = None
+        self._statuses = {number: VersionStatus(number, "AVAILABLE")}
+        logger.info("Searching version %d of model %r", number, self.name)
+        await self._on_load()
+
+    async def _note(self, failure: str) -> None:
+        """Say that searches have to wait, once for each reason."""
+        if failure == self._failure:
+            return
+        self._failure = failure
+        self._statuses = {
+            number: VersionStatus(number, "LOADING", "UNAVAILABLE", failure)
+            for number in self._available
+        }
+        logger.warning("Waiting for the shards of model %r (%s)", self.name, failure)
+        await self._on_change(False)
 
     async def stop(self) -> None:
         await super().stop()

@@ -3,62 +3,24 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from tests.client.fake_servers import GrpcServer
-from tests.client.fake_shards import EXPORT, TOP_K, WIDTH, Items, ShardModel
+from tests.client.fake_shards import EXPORT, TOP_K, WIDTH, Items
 from tests.export.tiny import FLOOR_SCORE
 from tfpqn.export import SearchResult
 from tfpqn.export.client import (
     AsyncShardedSearchClient,
-    SearchClient,
     ServingError,
     ShardedSearchClient,
 )
 from tfpqn.export.client.shards.merging import merge_results
 from tfpqn.export.client.shards.shard_servers import Versions
-from tfpqn.export.server import running_router
 
 QUERIES = np.random.default_rng(0).integers(-1, 2, (7, WIDTH)).astype(np.float32)
-
-
-@pytest.fixture
-def shards():
-    """Starts servers of shards, so many of each, and opens clients of them all."""
-    with ExitStack() as stack:
-
-        class Shards:
-            def __init__(self, num_shards=3, num_replicas=1, versions=(1,)):
-                self.servers = [
-                    [
-                        stack.enter_context(
-                            GrpcServer(model=ShardModel(number, num_shards, versions))
-                        )
-                        for _ in range(num_replicas)
-                    ]
-                    for number in range(num_shards)
-                ]
-                stack.callback(self.open_gates)
-                self.models = [server.model for servers in self.servers for server in servers]
-
-            @property
-            def addresses(self):
-                return [[server.address for server in servers] for servers in self.servers]
-
-            def open_gates(self):
-                for model in self.models:
-                    model.gate.set()
-
-            def connect(self, **options):
-                client = ShardedSearchClient(self.addresses, "birds", **options)
-                return stack.enter_context(client)
-
-        yield Shards
 
 
 def assert_found(found, version=1, without=(), num_shards=3):
@@ -259,50 +221,3 @@ def test_arguments_are_checked_before_anybody_is_asked():
     ):
         with pytest.raises(error, match=words):
             ShardedSearchClient(shards, "birds", **options)
-
-
-def test_a_router_goes_on_to_the_next_version_and_refuses_what_a_shard_does_not_answer(shards):
-    group = shards()
-    options = {"port": 0, "rest_api_port": None, "max_attempts": 1, "timeout": 60.0}
-    with running_router(group.addresses, "birds", **options) as router:
-        client = SearchClient(f"localhost:{router.port}", "birds", max_attempts=1)
-        with client:
-            for version in (1, 2):
-                for model in group.models:
-                    model.versions = (version,)
-                while client.model_status()[0].version != version:
-                    try:
-                        client.search(QUERIES)
-                    except ServingError as error:
-                        assert "no longer served by every shard; ask again" in error.message
-                expected = Items(version).search(QUERIES)
-                np.testing.assert_array_equal(client.search(QUERIES).ids, expected.ids)
-            (dead,) = group.servers[1]
-            dead.__exit__()
-            with pytest.raises(ServingError, match=f"{dead.address} cannot be reached"):
-                client.search(QUERIES)
-
-
-def test_a_router_names_the_shard_that_is_gone_and_asks_it_again_when_it_is_back(shards):
-    group = shards()
-    options = {"port": 0, "rest_api_port": None, "max_attempts": 1, "timeout": 60.0}
-    with ExitStack() as stack:
-        router = stack.enter_context(running_router(group.addresses, "birds", **options))
-        client = stack.enter_context(
-            SearchClient(f"localhost:{router.port}", "birds", max_attempts=1)
-        )
-        (dead,) = group.servers[1]
-        dead.__exit__()
-        # The first request finds it dead; the later ones know.
-        for words in ("", "shard 1: ", "shard 1: "):
-            with pytest.raises(ServingError, match=f"{words}{dead.address} cannot be") as caught:
-                client.search(QUERIES)
-            assert caught.value.code == "UNAVAILABLE"
-        stack.enter_context(GrpcServer(port=dead.port, model=dead.model))
-        found = None
-        while found is None:
-            try:
-                found = client.search(QUERIES)
-            except ServingError as error:
-                assert error.code == "UNAVAILABLE"
-        np.testing.assert_array_equal(found.ids, Items(1).search(QUERIES).ids)
