@@ -144,8 +144,8 @@ def to_column(values: Any, name: str, kind: pa.DataType | None = None) -> pa.Chu
     """Values as an Arrow column of a type; without it, of that in which metadata are kept."""
     column = _infer(values, name)
     if kind is None:
-        is_open = pa.types.is_null(column.type) and not len(column)
-        kind = pa.string() if is_open else _kept_type(column.type)
+        # Of a text column nothing may be known yet: all of a first batch can be missing.
+        kind = pa.string() if pa.types.is_null(column.type) else _kept_type(column.type)
     if kind is None:
         raise TypeError(
             f"{name!r} must hold bool, int, float, str or lists of str. Received: {column.type}"

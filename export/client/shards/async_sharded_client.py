@@ -20,7 +20,7 @@ from ..errors import FAILED_PRECONDITION, NOT_FOUND, UNAVAILABLE, Deadline
 from ..inputs import choose_signature
 from .hiding import leave_out
 from .merging import ShardedSearchResult, drop_hidden, merge_results
-from .replicas import SERVER_FAILURES, DeltaReplica, Replica, ask_first
+from .replicas import SERVER_FAILURES, DeltaReplica, Replica, ask_first, read_addresses
 from .shard_servers import PATIENCE, ShardServers, Versions
 
 Result = TypeVar("Result")
@@ -73,9 +73,9 @@ class AsyncShardedSearchClient:
                 for address in addresses
             ]
 
-        places = _read_addresses(shards)
+        places = read_addresses(shards)
         replicas = [open_replicas(number, addresses) for number, addresses in enumerate(places)]
-        last = [] if delta is None else open_replicas(len(places), *_read_addresses([delta]))
+        last = [] if delta is None else open_replicas(len(places), *read_addresses([delta]))
         self._servers = ShardServers(replicas, last, timeout, allow_partial, version)
         # By version, the server that answered first and its export.
         self._exports: dict[int, tuple[str, str]] = {}
@@ -278,18 +278,6 @@ class AsyncShardedSearchClient:
                 f"shards of different exports, {export_id} at {address} and {own} at "
                 f"{replica.address}",
             )
-
-
-def _read_addresses(shards: Sequence[str | Sequence[str]]) -> list[list[str]]:
-    """The addresses of each shard's servers."""
-    if isinstance(shards, str):
-        raise TypeError(f"shards must be a list, an entry for each shard. Received: {shards!r}")
-    addresses = [[shard] if isinstance(shard, str) else list(shard) for shard in shards]
-    if not addresses or not all(addresses):
-        raise ValueError(
-            f"shards must name at least one address for each shard. Received: {list(shards)}"
-        )
-    return addresses
 
 
 async def _run_rows(client: AsyncSearchClient, name: str, values: dict[str, Any]) -> Arrays:

@@ -147,3 +147,15 @@ def _remaining(deadline: Deadline, asked: Iterable[Replica]) -> float:
     except ServingError as error:
         late = ", ".join(replica.address for replica in asked)
         raise read_refusal(error.code, error.message, late) if late else error from None
+
+
+def read_addresses(shards: Sequence[str | Sequence[str]]) -> list[list[str]]:
+    """The addresses of each shard's servers."""
+    if isinstance(shards, str):
+        raise TypeError(f"shards must be a list, an entry for each shard. Received: {shards!r}")
+    addresses = [[shard] if isinstance(shard, str) else list(shard) for shard in shards]
+    if not addresses or not all(addresses):
+        raise ValueError(
+            f"shards must name at least one address for each shard. Received: {list(shards)}"
+        )
+    return addresses
