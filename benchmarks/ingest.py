@@ -33,7 +33,7 @@ from tfpqn.export.client import ShardedSearchClient
 OUTPUT = Path(__file__).parent / "results" / "ingest.json"
 LIBRARIES = ("tensorflow", "keras", "numpy", "pyarrow")
 FIRST_ID, FEW, MANY = 2**32, 100, 40_000
-ROUNDS, SEARCHES, NUM_HIDDEN, NEW_BASE_AFTER = 8, 40, 200, 45_000
+ROUNDS, SEARCHES, NUM_HIDDEN, NEW_BASE_AFTER = 5, 40, 200, 45_000
 
 
 def main() -> None:
@@ -81,12 +81,12 @@ class Collection:
         return ["ingest", *options, "--new-base-after", NEW_BASE_AFTER]
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Iterator[subprocess.Popen[bytes]]:
         self.arrive(1)
         command = [*self._ingest(), "--vectors", self.arriving, "--watch", 1]
         process = subprocess.Popen([sys.executable, "-m", "tfpqn", *map(str, command)])
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait()
@@ -114,21 +114,42 @@ def run_stages(collection: Collection) -> dict[str, Any]:
             stack.enter_context(start_server(base)),
             stack.enter_context(start_server(delta, delta.name)),
         ]
-        stack.enter_context(collection.watching())
+        watching = stack.enter_context(collection.watching())
+        workers = {"ingest": watching.pid, "the delta's server": servers[1].process.pid}
         client = stack.enter_context(
             ShardedSearchClient([servers[0].address], NAME, delta=servers[1].address, timeout=60)
         )
         return {
             "until_the_first_is_found": until(client, *collection.arrive(1)),
-            f"add {FEW}": [until(client, *collection.arrive(FEW)) for _ in range(ROUNDS)],
+            **add_few(client, collection, workers, ""),
             "query_ms": time_queries(client, queries),
             f"add {MANY:,}": until(client, *collection.arrive(MANY)),
-            f"add {FEW} more": [until(client, *collection.arrive(FEW)) for _ in range(ROUNDS)],
+            **add_few(client, collection, workers, f", {MANY:,} items in the delta"),
             f"query_ms, {MANY:,} items in the delta": time_queries(client, queries),
             f"remove {NUM_HIDDEN}": until_removed(client, collection, queries),
             f"query_ms, {NUM_HIDDEN} hidden as well": time_queries(client, queries),
             **exchange_base(client, collection),
         }
+
+
+def add_few(
+    client: Any, collection: Collection, workers: dict[str, int], where: str
+) -> dict[str, list[float]]:
+    """Seconds until a few new items are found, and processor seconds that this takes."""
+    figures: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        before = {name: processor_seconds(pid) for name, pid in workers.items()}
+        seconds = until(client, *collection.arrive(FEW))
+        figures.setdefault(f"add {FEW}{where}", []).append(seconds)
+        for name, pid in workers.items():
+            spent = processor_seconds(pid) - before[name]
+            figures.setdefault(f"processor seconds of {name}{where}", []).append(spent)
+    return figures
+
+
+def processor_seconds(process_id: int) -> float:
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def until(client: Any, id_: int, vector: np.ndarray) -> float:

@@ -129,6 +129,8 @@ def test_an_export_in_shards_names_its_folders_and_each_is_whole(folder, tmp_pat
     assert printed.splitlines() == ["Exported 1,437 items in 2 shards:", *map(str, paths)]
     for path, num_items in zip(paths, (718, 719), strict=True):
         assert f"{num_items} items" in succeed("verify", path).output
+    alone = succeed("search", "--model", paths[1], folder / "digit.png").error
+    assert "shard 1 of 2: its answers are of this part" in alone
     readme = (paths[1] / "README.txt").read_text()
     for words in ("digits-shard-1-of-2:/models/digits:ro", "--model-name digits", "shard 1 of 2"):
         assert words in readme

@@ -119,7 +119,7 @@ class Model:
 @pytest.mark.usefixtures("photos")
 def test_a_delta_that_goes_with_the_next_base_comes_before_it(tmp_path, monkeypatch):
     process = Process()
-    monkeypatch.setattr(loop, "_start", lambda export, base: export(base) or process)
+    monkeypatch.setattr(loop, "start_aside", lambda export, base: export(base) or process)
     index = tmp_path / "index"
     model = Model(index)
     work = IngestLoop(model, index, None, 5, model.export)

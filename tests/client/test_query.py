@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.client.fake_shards import WIDTH
 from tests.export.tiny import NUM_ITEMS, TOP_K
 from tests.serving.models import ITEMS
 from tfpqn.cli.query import query
@@ -119,3 +121,19 @@ def test_a_refusal_names_the_file_and_a_missing_server_its_address(run, files):
         run(files / "0.png", address="localhost:1")
     with pytest.raises(ValueError, match=r"localhost:\d+ has no such model.*Latest\(fish\)"):
         run(files / "0.png", name="fish")
+
+
+def test_a_shard_asked_alone_says_so(shards, tmp_path):
+    np.save(tmp_path / "query.npy", np.ones((1, WIDTH), np.float32))
+    group = shards()
+    app = typer.Typer()
+    app.command()(query)
+
+    def ask(*servers):
+        addresses = [word for one in servers for word in ("--address", one.address)]
+        arguments = [*addresses, "--model", "birds", str(tmp_path / "query.npy")]
+        return CliRunner().invoke(app, arguments)
+
+    (second,) = group.servers[1]
+    assert "shard 1 of 3: its answers are of this part" in ask(second).stderr
+    assert not ask(*(server for (server,) in group.servers)).stderr

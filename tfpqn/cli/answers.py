@@ -41,6 +41,15 @@ def answer_files(files: list[Path], search: Callable[[Path], Any], as_json: bool
         raise errors[-1]
 
 
+def tell_of_part(number: int, num_shards: int) -> None:
+    """Say on stderr that a model answers for a part of a collection, if it does."""
+    if num_shards > 1:
+        error_console.print(
+            f"The model is shard {number} of {num_shards}: its answers are of this part of the "
+            "collection alone"
+        )
+
+
 def describe_answers(file: Path, result: Any) -> list[dict[str, Any]]:
     """The items in each row of a `SearchResult`, under the name of the file it is for.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfpqn.cli.answers import answer_files
+from tfpqn.cli.answers import answer_files, tell_of_part
 from tfpqn.cli.queries import read_queries
 from tfpqn.cli.shared import AsJson, DeltaAddress, NumFound, NumFrames, QueryFiles
 
@@ -49,7 +49,7 @@ def query(
     num_frames: NumFrames = 16,
     as_json: AsJson = False,
 ) -> None:
-    from tfpqn.export.client import ServingError
+    from tfpqn.export.client import SearchClient, ServingError
 
     try:
         with _open_client(
@@ -70,6 +70,8 @@ def query(
                 "deny_tags": deny or None,
             }
             items = client.items()
+            if isinstance(client, SearchClient):
+                _tell_of_part(client)
 
             def find(file: Path) -> Any:
                 """One request a file, so that an error can name the file."""
@@ -88,6 +90,14 @@ def query(
             answer_files(files, find, as_json)
     except ServingError as error:
         raise ValueError(error.message) from error
+
+
+def _tell_of_part(client: SearchClient) -> None:
+    from tfpqn.export.interface.shard import DESCRIBE_SHARD
+
+    if DESCRIBE_SHARD in client.signatures():
+        shard = client.predict(DESCRIBE_SHARD, {"rows": [0]})
+        tell_of_part(int(shard["number"][0]), int(shard["num_shards"][0]))
 
 
 def _open_client(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tfpqn.cli.answers import answer_files
+from tfpqn.cli.answers import answer_files, tell_of_part
 from tfpqn.cli.shared import AsJson, NumFound, NumFrames, QueryFiles
 
 
@@ -23,6 +23,8 @@ def search(
     from tfpqn.export import StatusError, load_searcher
 
     searcher = load_searcher(model)
+    if shard := searcher.manifest.get("shard"):
+        tell_of_part(shard["number"], shard["num_shards"])
     if k is not None and "search_k" not in searcher.manifest["signatures"]:
         raise ValueError(
             "--k needs a model with the signature search_k: export its index again, or with "

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from typing import TYPE_CHECKING, Any
 
 from tfpqn._text import counted
+from tfpqn.cli.ingest.aside import start_aside
 from tfpqn.cli.shared import console, error_console
 from tfpqn.export.ingest.growing_model import MAX_HIDDEN, GrowingModel
 from tfpqn.index import describe_index
@@ -76,7 +73,7 @@ class IngestLoop:
         if self._process is None and self._is_base_due():
             self._base = self._model.begin_base()
             self._publish()
-            self._process = _start(self._export, self._base)
+            self._process = start_aside(self._export, self._base)
             console.print(f"Exporting base {self._base.number} in the background", highlight=False)
 
     def _export_first(self) -> None:
@@ -139,29 +136,3 @@ class IngestLoop:
             if message != self._error:
                 error_console.print(f"tfpqn: error: {message}")
             self._error = message
-
-
-def _start(export: Callable[[Base], Any], base: Base) -> SpawnProcess:
-    """A process that exports a base, and ends with this one."""
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_export_aside, args=(export, base), daemon=True)
-    process.start()
-    return process
-
-
-def _export_aside(export: Callable[[Base], Any], base: Base) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one.
-    os.nice(10)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        export(base)
-    except (OSError, ValueError) as error:
-        error_console.print(f"tfpqn: error: {error}")
-        sys.exit(1)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)
