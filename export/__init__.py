@@ -14,6 +14,7 @@ if _TYPE_CHECKING:
     from .bridges.faiss_reader import read_faiss_ids as read_faiss_ids
     from .bridges.faiss_writer import to_faiss as to_faiss
     from .bridges.litert_writer import save_litert as save_litert
+    from .ingest.growing_model import GrowingModel as GrowingModel
     from .interface.batching_parameters import BatchingParameters as BatchingParameters
     from .interface.search_result import SearchResult as SearchResult
     from .loading.loaders import StatusError as StatusError
@@ -30,6 +31,7 @@ if _TYPE_CHECKING:
 
 _MODULE_OF = {
     "BatchingParameters": "interface.batching_parameters",
+    "GrowingModel": "ingest.growing_model",
     "SavedSearcher": "model.saved_model",
     "SearchResult": "interface.search_result",
     "Searcher": "model.searcher",

@@ -59,6 +59,15 @@ class GrowingModel:
         num_shards: Servers that hold a base together.
         metrics, batching: As of `save_searcher`.
         **options: Arguments of `Searcher`. Those of lists and stages count for bases alone.
+
+    Example::
+
+        model = GrowingModel(network, "indexes/birds", "models/birds", label_column="label")
+        base = model.begin_base()
+        model.publish_delta(base)
+        model.export_base(base)  # servers can begin
+        add_to_index(network, items, "indexes/birds")
+        model.publish_delta()  # searches show the items
     """
 
     def __init__(
