@@ -33,7 +33,7 @@ from tfpqn.export.client import ShardedSearchClient
 OUTPUT = Path(__file__).parent / "results" / "ingest.json"
 LIBRARIES = ("tensorflow", "keras", "numpy", "pyarrow")
 FIRST_ID, FEW, MANY = 2**32, 100, 40_000
-ROUNDS, SEARCHES, NUM_HIDDEN, NEW_BASE_AFTER = 5, 40, 200, 45_000
+ROUNDS, SEARCHES, NUM_HIDDEN, NEW_BASE_AFTER = 4, 40, 200, 45_000
 
 
 def main() -> None:

@@ -20,11 +20,17 @@ from .search_graph import FILTERS
 from .searcher import Searcher
 from .version_folder import WARMUP_FILE, read_warmup_records
 
+# What clients ask of a delta. It should be loaded soon: the next one follows within seconds.
+_OF_DELTAS = frozenset(
+    ("search", "search_by_embedding", "search_k", "search_with_exclusions", "search_with_filters")
+    + (DESCRIBE_DELTA,)
+)
+
 
 def write_warmup_requests(
     searcher: Searcher, folder: Path, model_name: str, batch_sizes: Sequence[int]
 ) -> None:
-    """Write one request for each signature and batch size."""
+    """Write one request for each signature and batch size; of a delta for some of them."""
     path = folder / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -52,6 +58,8 @@ def _make_requests(
     for name in searcher.signatures:
         # No item, no id that could be asked for.
         if name == "search_by_id" and not searcher.num_items:
+            continue
+        if searcher.delta is not None and name not in _OF_DELTAS:
             continue
         for size in batch_sizes:
             yield name, _make_inputs(searcher, name, size)
