@@ -88,8 +88,15 @@ class GrowingModel:
         self._options = {**options, "known_tags": None}
 
     def list_bases(self) -> list[Base]:
-        """The bases that a delta of now goes with, oldest first."""
-        return self.folders.list_bases(self._is_usable)[-KEPT_BASES:]
+        """The bases that a delta of now goes with, oldest first.
+
+        A base of an index that had other codebooks or columns is none, nor is one that answers in
+        another form.
+        """
+        schema = describe_index(self._index).schema
+        bases = self.folders.list_bases(self._is_usable)
+        known = [base for base in bases if describe_index(base.state).schema == schema]
+        return known[-KEPT_BASES:]
 
     def count_changes(self) -> tuple[int, int]:
         """Items that came or changed since the newest base, and ids that it has to hide."""

@@ -36,6 +36,11 @@ def make_index(items: dict[int, int]) -> CodeIndex:
     return CodeIndex(LAYOUT, codes.reshape(-1, LAYOUT.code_length), ids)
 
 
+def make_index_of_other_columns(path):
+    index = make_index({1: 1})
+    CodeIndex(index.layout, index.codes, index.ids, {"label": [3]}).save(path)
+
+
 class Light:
     """A searcher that only remembers what it is of."""
 
@@ -183,6 +188,9 @@ def test_a_base_that_servers_may_have_is_kept_and_what_a_kill_left_is_removed(li
     assert [base.number for base in model.list_bases()] == [2, 4]
     assert sorted(path.name for path in (tmp_path / "birds-shard-0-of-2").iterdir()) == ["2", "4"]
     assert sorted(path.name for path in (tmp_path / "birds-states").iterdir()) == ["2", "4"]
+    make_index_of_other_columns(tmp_path / "other")
+    rebuilt = GrowingModel(NETWORK, tmp_path / "other", tmp_path / "birds", num_shards=NUM_SHARDS)
+    assert not rebuilt.list_bases()
     other = GrowingModel(NETWORK, index, tmp_path / "birds", num_shards=NUM_SHARDS, top_k=3)
     assert not other.list_bases(), "answers of other sizes cannot be merged"
     other.tidy()

@@ -59,7 +59,7 @@ class IngestLoop:
             self._try(self.step)
             time.sleep(seconds)
         self.step()
-        if self._process is not None:
+        while self._process is not None:
             self._process.join()
             self.step()
 
@@ -92,12 +92,16 @@ class IngestLoop:
                 f"Delta {path.name}: {counted(manifest['num_items'], 'items')}, {hidden:,} hidden",
                 highlight=False,
             )
+            self._model.tidy(base or self._base)
 
     def _is_base_due(self) -> bool:
-        """Whether much has changed since the newest base; looks only where the index has."""
+        """Whether much has changed since the newest base, if there is one; looks only where the
+        index has changed."""
         manifest = describe_index(self._index)
         if manifest == self._counted or time.monotonic() < self._not_before:
             return False
+        if not self._model.list_bases():
+            return True
         num_items, num_hidden = self._model.count_changes()
         if num_hidden > MAX_HIDDEN:
             error_console.print(
