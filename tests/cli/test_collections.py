@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import run_command, succeed
+from tfpqn.cli.exporting import has_labels
 from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout
 from tfpqn.training import Run
 
@@ -40,6 +41,21 @@ def test_ids_and_indexes_that_are_not_there_are_named(tmp_path, arguments, sente
     result = run_command(*(str(argument).format(index=path) for argument in arguments))
     assert (result.status, sentence in result.error) == (2, True)
     assert len(CodeIndex.load(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, False),
+        ({"label": [-1, -1]}, False),
+        ({"label": [-1, 0]}, True),
+        ({"label": [None, 3]}, True),
+        ({"label": ["cat", None]}, True),
+    ],
+)
+def test_an_index_whose_items_have_no_label_shows_none(tmp_path, metadata, expected):
+    CodeIndex(LAYOUT, np.zeros((2, 2), np.uint8), [1, 2], metadata).save(tmp_path / "index")
+    assert has_labels(tmp_path / "index") == expected
 
 
 def test_compaction_says_what_became_of_the_files(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -90,7 +89,7 @@ def export(
     network = run.load_network()
     known = describe_index(index).metadata_columns
     options = {
-        **choose_answers(run, known, top_k, num_levels, tags, max_pixels),
+        **choose_answers(run, index, top_k, num_levels, tags, max_pixels),
         **choose_lists(run, network, data_dir, partition, num_probes, agreement, exact),
         "first_levels": first_levels,
         "num_candidates": num_candidates,
@@ -129,25 +128,38 @@ def require_lists_for(
 
 def choose_answers(
     run: Run,
-    known: Collection[str],
+    index: Path,
     top_k: int,
     num_levels: int | None,
     tags: list[str] | None,
     max_pixels: int | None,
 ) -> dict[str, Any]:
-    """The arguments of `Searcher` that say what a search takes and gives.
-
-    `known` are the metadata columns of the index.
-    """
+    """The arguments of `Searcher` that say what a search takes and gives."""
     return {
         "num_levels": num_levels,
         "top_k": top_k,
         "tag_columns": tags or (),
-        "label_column": "label" if "label" in known else None,
+        "label_column": "label" if has_labels(index) else None,
         # A threshold holds for the codes that it was found with: those of all levels.
         "calibration": run.read_calibration() if num_levels is None else None,
         **({} if max_pixels is None else {"max_pixels": max_pixels}),
     }
+
+
+def has_labels(index: Path) -> bool:
+    """Whether an item of an index has a label; without any, numbers of labels are all -1."""
+    from pyarrow import compute, types
+
+    from tfpqn.index import describe_index
+    from tfpqn.index.parts import read_tables
+
+    manifest = describe_index(index)
+    if "label" not in manifest.metadata_columns:
+        return False
+    if not types.is_integer(manifest.schema.field("label").type):
+        return True
+    tables = read_tables(index, manifest, ["label"])
+    return any(compute.any(compute.greater_equal(each["label"], 0)).as_py() for each in tables)
 
 
 def choose_lists(

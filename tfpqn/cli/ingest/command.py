@@ -97,12 +97,11 @@ def open_model(
 ) -> GrowingModel:
     """What is exported, as the options say; without `lists` it is good for deltas alone."""
     from tfpqn.export.ingest.growing_model import GrowingModel
-    from tfpqn.index import describe_index
     from tfpqn.training import Run
 
     run = Run.open(run_dir)
     network = run.load_network()
-    options = choose_answers(run, describe_index(index).metadata_columns, *answers)
+    options = choose_answers(run, index, *answers)
     if lists is not None:
         options |= choose_lists(run, network, *lists)
     figures = choose_figures(run, network, max_batch_size)
