@@ -68,7 +68,7 @@ class CollectionFolders:
         return shard_paths(self.model / str(number), self.num_shards)
 
     def next_base(self) -> int:
-        """A number that no base has, nor what is left of one."""
+        """A number that no base has, nor ever had: a server may have loaded what was removed."""
         folders = [self.states, *(path.parent for path in self.shards_of(0))]
         return max((number for one in folders for number in _numbers_in(one)), default=0) + 1
 
@@ -83,9 +83,12 @@ class CollectionFolders:
 
     def tidy(self, kept: set[int]) -> None:
         """Remove bases but the kept ones, what is left of others, and all but the last deltas."""
-        for number in set(_numbers_in(self.states)) - kept:
-            for path in (*self.shards_of(number), self.states / str(number)):
+        numbers = _numbers_in(self.states)
+        for number in set(numbers) - kept:
+            for path in self.shards_of(number):
                 remove(path)
+            if number != numbers[-1]:  # The last state keeps its number from the next base.
+                remove(self.states / str(number))
         for number in _numbers_in(self.delta)[:-KEPT_DELTAS]:
             remove(self.delta / str(number))
 

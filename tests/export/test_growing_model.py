@@ -98,7 +98,7 @@ class Machine(RuleBasedStateMachine):
         self.place = type(self).folder.mktemp("growing")
         self.index = self.place / "index"
         make_index({1: 1, 2: 2, 3: 3}).save(self.index)
-        self.pending = None
+        self.pending, self.last = None, 0
         self.seen = {}  # What the index held when a delta was written.
         self.restart()
 
@@ -129,6 +129,8 @@ class Machine(RuleBasedStateMachine):
     def begin(self, publishes):
         if self.pending is None and CodeIndex.load(self.index).num_items >= NUM_SHARDS:
             self.pending = self.model.begin_base()
+            assert self.pending.number > self.last, "a server may have loaded what was removed"
+            self.last = self.pending.number
             if publishes:
                 self.publish()
             else:
