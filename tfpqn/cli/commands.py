@@ -79,7 +79,7 @@ for command, text in (
     (export, "Write network and index as one SavedModel for TensorFlow Serving."),
     (
         ingest,
-        "Export an index that grows: a base now and then, and small deltas, within seconds.",
+        "Code what comes, and export an index that grows: small deltas, now and then a base.",
     ),
     (
         verify,
