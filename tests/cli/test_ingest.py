@@ -149,12 +149,11 @@ def test_an_index_that_is_not_there_is_named(folder, tmp_path):
 def started(*arguments):
     """A `tfpqn` process, and its lines."""
     command = [sys.executable, "-m", "tfpqn", *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(process, words):
