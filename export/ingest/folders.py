@@ -33,7 +33,9 @@ class Base(NamedTuple):
 
 
 class CollectionFolders:
-    """Where base, delta and states of a model lie, for `models/birds`:
+    """Where bases, deltas and states of a model lie.
+
+    For `models/birds`::
 
         models/birds-shard-0-of-1/3   a base, a version folder for each shard
         models/birds-states/3         the index that it holds, by links
