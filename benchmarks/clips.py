@@ -165,7 +165,7 @@ def embed(network: Any, images: np.ndarray) -> np.ndarray:
 def time_query(codes_per_clip: int, repeats: int = 15) -> float:
     """Median milliseconds of a query clip over so many codes, each of its frames searching all."""
     rng = np.random.default_rng(0)
-    tables = tf.constant(rng.normal(size=(codes_per_clip, 4, NUM_CODEWORDS)), tf.float32)
+    tables = tf.constant(rng.normal(size=(4, codes_per_clip, NUM_CODEWORDS)), tf.float32)
     codes = tf.constant(
         rng.integers(0, NUM_CODEWORDS, (4, CLIPS_TIMED * codes_per_clip), dtype=np.uint8)
     )

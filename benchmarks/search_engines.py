@@ -97,11 +97,12 @@ def export_collection(
 def read_partition(storage: Any) -> Partition | None:
     if not isinstance(storage, PartitionedCodes):
         return None
-    centroids = (storage.directions * storage.norms).numpy().T.copy()
+    # Scores of inner products rank lists by their direction.
+    centroids = (storage.rank_vectors * storage.norms).numpy().T.copy()
     positions, splits, radii = (
         variable.numpy() for variable in (storage.positions, storage.splits, storage.radii)
     )
-    return Partition(centroids, positions, splits, radii)
+    return Partition(centroids, positions, splits, radii, storage.norm_bound)
 
 
 def serve(model: ServedModel) -> Engine:
@@ -132,7 +133,7 @@ class ProbedSession:
             self._queries = tf.compat.v1.placeholder(tf.float32, [None, collection.embedding_dim])
             self._num_probes = tf.compat.v1.placeholder(tf.int32, [])
             subvectors = tf.reshape(self._queries, [-1, codebooks.shape[0], codebooks.shape[2]])
-            tables = tf.einsum("qmd,mkd->qmk", subvectors, tf.constant(codebooks))
+            tables = tf.einsum("qmd,mkd->mqk", subvectors, tf.constant(codebooks))
             queries = Queries(self._queries, tables, num_probes=self._num_probes)
             self._found = storage.find(queries, top_k)
             self._session = open_graph(stack)

@@ -106,12 +106,12 @@ class _DeviceSearch(tf.Module):
     def _search(self, embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
         tables = self._codebooks.make_tables(embeddings)
         # A beginning that is known at run time alone: the converter would widen constants.
-        begin = tf.stack([0, tf.minimum(tf.shape(tables)[0], 0)])
+        begin = tf.stack([0, tf.minimum(tf.shape(embeddings)[0], 0)])
         codes = tf.slice(self.codes, begin, tf.shape(self.codes))
         scores = tf.zeros([])
         for position in range(self._codebooks.code_length):
             own = tf.cast(codes[position], tf.int32)
-            scores += tf.gather(tables[:, position], own, axis=1)
+            scores += tf.gather(tables[position], own, axis=1)
         found = tf.math.top_k(scores, self._top_k)
         ids = tf.cast(found.indices, tf.int64)
         if self.ids is not None:

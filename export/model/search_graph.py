@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfpqn.protocols import NetworkLike, QuantizerLike
+from tfpqn.similarities import SUBSPACE
 
 from ..interface.bounds import MAX_EXCLUSIONS, MAX_K, MAX_TAGS_PER_QUERY
 from ..interface.delta import DESCRIBE_DELTA, Delta
 from ..interface.shard import DESCRIBE_SHARD, Shard
-from ..search.codebooks import Codebooks
+from ..search.codebooks import Codebooks, unit_slices
 from ..search.filters import TagFilter
 from ..search.input_checks import (
     check_batches,
@@ -107,14 +108,14 @@ class SearchGraph:
         return self._answer(self._find_best(self._embed(items), self.top_k))
 
     def _by_embedding(self, embeddings: tf.Tensor) -> Outputs:
-        embeddings = self.quantizer.normalize(check_embeddings(embeddings))
+        embeddings = self._normalize(check_embeddings(embeddings))
         return self._answer(self._find_best(embeddings, self.top_k))
 
     def _by_id(self, item_ids: tf.Tensor) -> Outputs:
         """More like this: the item's reconstruction is the query, itself no answer."""
         positions = check_known(self.ids.positions(item_ids), "item_ids")
         embeddings = self.codebooks.decode(self.storage.codes_at(positions))
-        embeddings = self.quantizer.normalize(embeddings)
+        embeddings = self._normalize(embeddings)
         found = self._find_best(embeddings, self.top_k + 1)
         is_itself = tf.equal(found.positions, positions[:, tf.newaxis])
         # The threshold is one for raw queries; a reconstruction scores higher.
@@ -170,6 +171,12 @@ class SearchGraph:
             "hidden_ids": tf.constant(list(delta.hidden), self.ids.dtype),
         }
         return {name: tf.tile(row[tf.newaxis], [tf.size(rows), 1]) for name, row in values.items()}
+
+    def _normalize(self, embeddings: tf.Tensor) -> tf.Tensor:
+        """The form that search compares, as `Quantizer.normalize` gives it."""
+        if self.quantizer.similarity == SUBSPACE:
+            return unit_slices(embeddings, self.codebooks.num_slices)
+        return unit_slices(embeddings, 1) if self.quantizer.similarity == "cosine" else embeddings
 
     def _encode(self, items: tf.Tensor) -> Outputs:
         return {"codes": tf.cast(self.quantizer.encode(self._embed(items)), tf.int32)}

@@ -29,11 +29,10 @@ class ItemIds(tf.Module):
 
     def at(self, positions: tf.Tensor) -> tf.Tensor:
         """Ids of any shape; -1 or the empty string where there is no position."""
-        missing = tf.constant("" if self.dtype == tf.string else -1, self.dtype)
-        if self.are_positions or not self.num_items:
-            ids = tf.cast(positions, tf.int64) if self.are_positions else missing
-        else:
-            ids = tf.gather(self.ids, tf.maximum(positions, 0))
+        if self.are_positions:
+            return tf.cast(positions, tf.int64)
+        missing = tf.constant("" if self.dtype == tf.string else NO_POSITION, self.dtype)
+        ids = tf.gather(self.ids, tf.maximum(positions, 0)) if self.num_items else missing
         return tf.where(positions < 0, missing, ids)
 
     def positions(self, ids: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,7 @@ lists, which lie contiguous, and the scores of each query fill a row of a dense 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -25,8 +25,6 @@ from .scan import score_positions
 
 # Items scored at once, at most, unless a single list is larger.
 ROWS_PER_CHUNK = 2**19
-# Of sums in another order than the bound's.
-BOUND_SLACK = 1e-4
 ITEMS_PER_GROUP = 8
 # A row's number stands above these bits, a value's place in its row in them: both are int32.
 _LOW_BITS = 31
@@ -74,12 +72,13 @@ def pack_codes(codes: np.ndarray) -> np.ndarray:
 
 
 def unpack_codes(words: tf.Tensor, code_dtype: tf.DType) -> list[tf.Tensor]:
-    """Codes int32 `[rows]` of each position, of words `[rows, num_words]`."""
+    """Codes int32 `[rows, 1]` of each position, of words `[rows, num_words]`."""
     if words.dtype.size > code_dtype.size:
-        per_word = words.dtype.size // code_dtype.size
-        width = per_word * words.shape[1]
-        words = tf.reshape(tf.bitcast(words, code_dtype), [-1, width])
-    return [tf.cast(codes, tf.int32) for codes in tf.unstack(words, axis=1)]
+        words = tf.bitcast(words, code_dtype)
+    width = int(np.prod(words.shape[1:]))
+    if words.shape[1:] != (1, width):
+        words = tf.reshape(words, [-1, 1, width])
+    return tf.unstack(tf.cast(words, tf.int32), axis=2)
 
 
 def numbers_of_rows(lengths: tf.Tensor) -> tf.Tensor:
@@ -108,7 +107,7 @@ def search_lists(
     A query that finds fewer than `top_k` items in its lists goes on to all others.
 
     Args:
-        tables: float32 `[queries, code_length, num_codewords]`.
+        tables: float32 `[code_length, queries, num_codewords]`.
         list_scores: float32 `[queries, num_lists]`; lists with larger ones are looked at.
         lists: The collection.
         top_k: Number of items to find, at least 1.
@@ -120,18 +119,59 @@ def search_lists(
     Returns:
         The best items, equal scores in ascending position.
     """
-    num_lists = tf.shape(list_scores)[1]
-    num_probes = tf.minimum(num_probes, num_lists)
     scan = _Scan(tables, lists, top_k, admits)
+    num_probes = _smaller(num_probes, list_scores.shape[1])
+
+    def search_all() -> tf.Tensor:
+        return _search_all(scan, list_scores, num_probes, bounds)
+
+    if bounds is not None or admits is not None:
+        return read_keys(search_all())
+    # Nearly every request is one query that finds enough at once: it meets no loop. Other requests
+    # lose the time of a query. A function of its own, as TensorFlow would visit each op of the
+    # branch that is not taken.
+    best, is_enough = _search_alone(scan, list_scores, num_probes)
+    is_alone = tf.equal(tf.size(list_scores), list_scores.shape[1])
+    apart = tf.function(search_all, autograph=False, experimental_attributes={"_noinline": True})
+    return read_keys(tf.cond(is_alone & is_enough, lambda: best, apart))
+
+
+def _search_alone(
+    scan: _Scan, list_scores: tf.Tensor, num_probes: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Keys `[1, top_k]` of the first query's best items, and whether its lists hold enough."""
+    num_first = _smaller(num_probes, scan.lists_per_chunk)
+    chosen = tf.math.top_k(list_scores[:1], num_first).indices
+    words, positions = _gather_lists(scan.lists, tf.reshape(chosen, [-1]))
+    codes = unpack_codes(words.output_dense_values, scan.lists.code_dtype)
+    # With other queries the first entries would be those of several: nobody sees these scores.
+    entries = tf.reshape(scan.tables, [scan.tables.shape[0], -1])
+    keys = make_keys(score_positions(entries, codes), positions.output_dense_values)
+    num_items = tf.size(keys)
+    best = tf.math.top_k(keys, tf.minimum(scan.top_k, num_items)).values
+    is_enough = num_items >= scan.top_k
+    if num_first is not num_probes:
+        is_enough &= tf.equal(num_first, num_probes)
+    return tf.expand_dims(best, 0), is_enough
+
+
+def _smaller(number: int | tf.Tensor, limit: int) -> int | tf.Tensor:
+    """The smaller number, one of the graph only if it must be."""
+    return tf.minimum(number, limit) if tf.is_tensor(number) else min(number, limit)
+
+
+def _search_all(
+    scan: _Scan, list_scores: tf.Tensor, num_probes: int | tf.Tensor, bounds: tf.Tensor | None
+) -> tf.Tensor:
+    """Keys `[queries, top_k]` of the best items, as `search_lists` finds them."""
     # What does not fit into one chunk is left to the second pass.
-    num_first = tf.minimum(num_probes, scan.lists_per_chunk)
+    num_first = _smaller(num_probes, scan.lists_per_chunk)
     _, probed = tf.math.top_k(list_scores, num_first)
     keys = _search_probed(scan, probed)
     last = read_keys(keys[:, -1]).scores
     # Where a query still has to look: nowhere, everywhere, or where the bound says so.
     is_full = last > FLOOR_SCORE
-    reach = np.inf if bounds is None else last - BOUND_SLACK
-    reach = tf.where(is_full, reach, -np.inf)
+    reach = tf.where(is_full, np.inf if bounds is None else last, -np.inf)
 
     def look_further() -> tf.Tensor:
         wanted, _ = tf.math.top_k(list_scores, num_probes)
@@ -140,8 +180,8 @@ def search_lists(
         return _search_rest(scan, probed, is_left, keys)
 
     is_done = tf.reduce_all(tf.math.is_inf(reach) & is_full) & tf.equal(num_first, num_probes)
-    is_done |= tf.equal(num_first, num_lists)
-    return read_keys(tf.cond(is_done, lambda: keys, look_further))
+    is_done |= tf.equal(num_first, list_scores.shape[1])
+    return tf.cond(is_done, lambda: keys, look_further)
 
 
 class _Scan:
@@ -155,7 +195,6 @@ class _Scan:
         admits: Admits | None,
     ) -> None:
         self.tables = tables
-        self.num_queries = tf.shape(tables)[0]
         self.lists = lists
         self.top_k = top_k
         self.width = None if tf.is_tensor(top_k) else top_k
@@ -166,7 +205,7 @@ class _Scan:
         self, first: tf.Tensor, last: tf.Tensor, chosen: tf.Tensor, best: tf.Tensor
     ) -> tf.Tensor:
         """Keys `[last - first, top_k]`: the best of `best` and of the lists `chosen` per query."""
-        chunk = _score_lists(self.tables[first:last], chosen, self.lists)
+        chunk = _score_lists(self.tables[:, first:last], chosen, self.lists)
         if self.admits is not None:
             chunk = _admitted(chunk, self.admits, first)
         return _merge(best, chunk, self.top_k)
@@ -174,18 +213,19 @@ class _Scan:
 
 def _search_probed(scan: _Scan, probed: tf.Tensor) -> tf.Tensor:
     """Keys `[queries, top_k]` of the best items of lists `[queries, count]`."""
+    num_queries = tf.shape(probed)[0]
     # A filter is asked for one query at a time.
     chunk = 1 if scan.admits else tf.maximum(scan.lists_per_chunk // tf.shape(probed)[1], 1)
 
     def add_queries(first: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        last = tf.minimum(first + chunk, scan.num_queries)
+        last = tf.minimum(first + chunk, num_queries)
         nothing = missing_keys([last - first, scan.top_k])
         found = scan.add_lists(first, last, probed[first:last], nothing)
         return last, tf.concat([keys, found], axis=0)
 
     shape = tf.TensorShape([None, scan.width])
     _, keys = tf.while_loop(
-        lambda first, keys: first < scan.num_queries,
+        lambda first, keys: first < num_queries,
         add_queries,
         (tf.constant(0), missing_keys([0, scan.top_k])),
         shape_invariants=(tf.TensorShape([]), shape),
@@ -218,33 +258,42 @@ def _search_rest(scan: _Scan, probed: tf.Tensor, is_left: tf.Tensor, keys: tf.Te
 
     return tf.map_fn(
         search_query,
-        tf.range(scan.num_queries),
+        tf.range(tf.shape(probed)[0]),
         fn_output_signature=tf.TensorSpec([scan.width], tf.int64),
         parallel_iterations=1,
     )
 
 
+def _gather_lists(lists: Lists, chosen: tf.Tensor) -> tuple[Any, Any]:
+    """Words and positions of the items of lists `[count]`, as results of `RaggedGather`."""
+    splits = tf.convert_to_tensor(lists.splits)
+    words, positions = (
+        tf.raw_ops.RaggedGather(
+            params_nested_splits=[splits],
+            params_dense_values=values,
+            indices=chosen,
+            OUTPUT_RAGGED_RANK=1,
+        )
+        for values in (lists.words, lists.positions)
+    )
+    return words, positions
+
+
 def _score_lists(tables: tf.Tensor, chosen: tf.Tensor, lists: Lists) -> Chunk:
     """Score the items of lists `[queries, count]`."""
-    code_length, num_codewords = tables.shape[1:]
-    num_queries, count = tf.unstack(tf.shape(chosen))
+    code_length, _, num_codewords = tables.shape
     flat = tf.reshape(chosen, [-1])
-    gathered = tf.raw_ops.RaggedGather(
-        params_nested_splits=[lists.splits],
-        params_dense_values=lists.words,
-        indices=flat,
-        OUTPUT_RAGGED_RANK=1,
-    )
+    gathered, _ = _gather_lists(lists, flat)
     starts = gathered.output_nested_splits[0]
     # Where each query begins among the gathered items.
-    query_starts = starts[::count]
+    query_starts = starts[:: tf.shape(chosen)[1]]
     offsets = numbers_of_rows(query_starts[1:] - query_starts[:-1]) * num_codewords
+    offsets = tf.expand_dims(offsets, 1)
     codes = unpack_codes(gathered.output_dense_values, lists.code_dtype)
-    numbers = [position + offsets for position in codes]
-    entries = tf.reshape(tf.transpose(tables, [1, 0, 2]), [code_length, -1])
+    entries = tf.reshape(tables, [code_length, -1])
     scores = tf.raw_ops.RaggedTensorToTensor(
         shape=tf.constant([-1, -1], tf.int64),
-        values=score_positions(entries, numbers),
+        values=score_positions(entries, [position + offsets for position in codes]),
         default_value=FLOOR_SCORE,
         row_partition_tensors=[query_starts],
         row_partition_types=["ROW_SPLITS"],

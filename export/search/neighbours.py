@@ -16,9 +16,6 @@ import tensorflow as tf
 FLOOR_SCORE = tf.float32.min
 NO_POSITION = -1
 
-_LARGEST_POSITION = 2**31 - 1
-_LOW_BITS = 2**32 - 1
-
 
 class Neighbours(NamedTuple):
     """The best items of each query, best first; equal scores in ascending position.
@@ -44,20 +41,22 @@ def make_keys(scores: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
 
     A better score makes a larger key, and of equal scores the smaller position.
     """
-    # Adding zero makes the negative zero a positive one.
-    bits = tf.bitcast(scores + 0.0, tf.int32)
-    # Negative floats have bits that grow with their magnitude.
-    ordered = tf.where(bits < 0, tf.bitwise.bitwise_xor(bits, _LARGEST_POSITION), bits)
-    high = tf.bitwise.left_shift(tf.cast(ordered, tf.int64), tf.constant(32, tf.int64))
-    return high + (_LARGEST_POSITION - tf.cast(positions, tf.int64))
+    ordered = _order_bits(tf.bitcast(scores, tf.int32))
+    # The low half comes first, as processors lay numbers out; of smaller positions it is larger.
+    halves = tf.stack([tf.bitwise.invert(positions), ordered], axis=-1)
+    return tf.bitcast(halves, tf.int64)
 
 
 def read_keys(keys: tf.Tensor) -> Neighbours:
     """The scores and positions of keys."""
-    ordered = tf.cast(tf.bitwise.right_shift(keys, tf.constant(32, tf.int64)), tf.int32)
-    bits = tf.where(ordered < 0, tf.bitwise.bitwise_xor(ordered, _LARGEST_POSITION), ordered)
-    low = tf.bitwise.bitwise_and(keys, tf.constant(_LOW_BITS, tf.int64))
-    return Neighbours(tf.bitcast(bits, tf.float32), tf.cast(_LARGEST_POSITION - low, tf.int32))
+    low, ordered = tf.unstack(tf.bitcast(keys, tf.int32), axis=-1)
+    return Neighbours(tf.bitcast(_order_bits(ordered), tf.float32), tf.bitwise.invert(low))
+
+
+def _order_bits(bits: tf.Tensor) -> tf.Tensor:
+    """Bits of float32 as integers of the same order, and back; both zeros are 0."""
+    # Negative floats have the first bit, and others that grow with their magnitude.
+    return tf.where(bits < 0, tf.int32.min - bits, bits)
 
 
 def best_keys(keys: tf.Tensor, top_k: int | tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ neighbouring items the best score alone, finds the best groups, and scores their
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -40,7 +40,7 @@ def search_codes(
     of about `top_k * ROWS_PER_GROUP` items of one query at a time.
 
     Args:
-        tables: float32 `[queries, code_length, num_codewords]`.
+        tables: float32 `[code_length, queries, num_codewords]`.
         codes: Integers `[code_length, num_items]`, a tensor or variable: position by position, so
             that each block is read in order.
         top_k: Number of items to find, at least 1; a scalar tensor if it is not known yet.
@@ -51,16 +51,16 @@ def search_codes(
         The best items. Scores are summed in the order of the code positions, like
         `tfpqn.ops.adc_scores`.
     """
-    num_queries = tf.shape(tables)[0]
+    num_queries = tf.shape(tables)[1]
     # Rows that no query gives cannot be stacked, so no query becomes one, which is cut off again.
-    tables = tf.pad(tables, [[0, tf.cast(tf.equal(num_queries, 0), tf.int32)], [0, 0], [0, 0]])
+    tables = tf.pad(tables, [[0, 0], [0, tf.cast(tf.equal(num_queries, 0), tf.int32)], [0, 0]])
     if admits is not None:
         admits = _pad_queries(admits)
     groups = _find_groups(tables, codes, top_k, admits)
     width = None if tf.is_tensor(top_k) else top_k
     found = tf.map_fn(
-        lambda query: _find_items(tables[query], groups[query], codes, top_k, admits, query),
-        tf.range(tf.shape(tables)[0]),
+        lambda query: _find_items(tables[:, query], groups[query], codes, top_k, admits, query),
+        tf.range(tf.shape(tables)[1]),
         fn_output_signature=Neighbours(
             tf.TensorSpec([width], tf.float32), tf.TensorSpec([width], tf.int32)
         ),
@@ -80,7 +80,8 @@ def _find_items(
     rows = tf.reshape(groups[:, tf.newaxis] * ROWS_PER_GROUP + tf.range(ROWS_PER_GROUP), [-1])
     # The last group may be a short one.
     rows = tf.boolean_mask(rows, rows < tf.shape(codes)[1])
-    scores = score_positions(table, tf.cast(tf.gather(codes, rows, axis=1), tf.int32))
+    own = tf.cast(tf.gather(codes, rows, axis=1), tf.int32)
+    scores = score_positions(table, tf.unstack(tf.expand_dims(own, 2)))
     if admits is not None:
         scores = tf.where(admits(rows, query)[:, 0], scores, FLOOR_SCORE)
     scores, order = tf.math.top_k(scores, tf.minimum(top_k, tf.shape(rows)[0]))
@@ -115,7 +116,7 @@ def _find_groups(
     The `top_k` best items lie in the `top_k` groups whose best items are best: whatever lies in
     another group is beaten by an item of each of these, or equal to it and behind it.
     """
-    num_queries = tf.shape(tables)[0]
+    num_queries = tf.shape(tables)[1]
     num_wanted = tf.minimum(top_k + SPARE_GROUPS, -(-tf.shape(codes)[1] // ROWS_PER_GROUP))
     rows = tf.minimum(ROWS_PER_BLOCK, SCORES_PER_BLOCK // tf.maximum(num_queries, 1))
     rows = tf.maximum(rows // ROWS_PER_GROUP, 1) * ROWS_PER_GROUP
@@ -125,7 +126,7 @@ def _find_groups(
 
     return tf.case(
         [
-            (tf.equal(num_queries, 1), lambda: scan(_score_fused(tables[0]))),
+            (tf.equal(num_queries, 1), lambda: scan(_score_fused(tables[:, 0]))),
             (num_queries < MANY_QUERIES, lambda: scan(_score_together(tables))),
         ],
         default=lambda: scan(_score_by_rows(tables, rows)),
@@ -180,14 +181,18 @@ def _group_maxima(scores: tf.Tensor) -> tf.Tensor:
     return tf.concat([tf.reduce_max(grouped, axis=1), short], axis=0)
 
 
-def score_positions(tables: tf.Tensor, codes: Any, start: tf.Tensor | None = None) -> tf.Tensor:
+def score_positions(
+    tables: tf.Tensor, codes: Sequence[tf.Tensor], start: tf.Tensor | None = None
+) -> tf.Tensor:
     """Sums `[rows, ...]` of the entries of `[code_length, num_codewords, ...]` that codes name.
 
-    The codes are integers `[rows]` for each position; the sums begin with `start` if it is given.
+    The codes are int32 `[rows]` of each position, or `[rows, 1]`, which is faster where entries are
+    single numbers. The sums go in the order of the positions, and begin with `start` if given.
     """
-    entries = [_look_up(tables[p], codes[p]) for p in range(tables.shape[0])]
-    if start is not None:
-        entries = [start, *entries]
+    entries = [] if start is None else [start]
+    for table, own in zip(tf.unstack(tables), codes, strict=True):
+        look_up = tf.gather if len(own.shape) == 1 else tf.gather_nd
+        entries.append(look_up(table, own))
     scores = entries[0]
     # Eight at a time are added in one pass, from the first to the last.
     for first in range(1, len(entries), 7):
@@ -195,23 +200,16 @@ def score_positions(tables: tf.Tensor, codes: Any, start: tf.Tensor | None = Non
     return scores
 
 
-def _look_up(entries: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-    """`tf.gather`; of single numbers `tf.gather_nd` is the faster kernel."""
-    if len(entries.shape) == 1:
-        return tf.gather_nd(entries, numbers[..., tf.newaxis])
-    return tf.gather(entries, numbers)
-
-
 def _score_together(tables: tf.Tensor) -> ScoreBlock:
     """Scores `[rows, queries]` of a block: the entries of all queries lie together."""
-    entries = tf.transpose(tables, [1, 2, 0])
-    return lambda block: score_positions(entries, tf.cast(block, tf.int32))
+    entries = tf.transpose(tables, [0, 2, 1])
+    return lambda block: score_positions(entries, tf.unstack(tf.cast(block, tf.int32)))
 
 
 def _score_by_rows(tables: tf.Tensor, rows_per_block: tf.Tensor) -> ScoreBlock:
     """As `_score_together`, on one processor core and without temporary tensors of that size."""
-    code_length, num_codewords = tables.shape[1:]
-    entries = tf.transpose(tables, [1, 2, 0])
+    code_length, _, num_codewords = tables.shape
+    entries = tf.transpose(tables, [0, 2, 1])
     entries = tf.reshape(entries, [code_length * num_codewords, -1])
     firsts = tf.range(code_length) * num_codewords
     rows = tf.repeat(tf.range(rows_per_block), code_length)
@@ -248,7 +246,7 @@ def _score_fused(table: tf.Tensor) -> ScoreBlock:
             numbers = codes[span[0]]
             for position in span[1:]:
                 numbers = numbers * num_codewords + codes[position]
-            scores += _look_up(entries, numbers)
+            scores += tf.gather_nd(entries, numbers[:, tf.newaxis])
         return scores[:, tf.newaxis]
 
     return score_block

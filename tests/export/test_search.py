@@ -18,7 +18,7 @@ def test_codes_of_every_dtype_are_found_to_their_last_value(rng, num_codewords):
     tables = rng.random((2, 2, num_codewords)).astype(np.float32)
     tables[:, :, -1] = 2
     found = scan.search_codes(tf.constant(tables), tf.constant(codes.T), 3)
-    scores = tables[:, 0, codes[:, 0]] + tables[:, 1, codes[:, 1]]
+    scores = tables[0][:, codes[:, 0]] + tables[1][:, codes[:, 1]]
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :3]
     np.testing.assert_array_equal(found.positions, expected)
     assert (codes[expected[:, 0]] == num_codewords - 1).all()
@@ -28,7 +28,9 @@ def test_scores_are_those_that_evaluation_ranks_by(rng):
     """Also where the sum depends on the order: it is that of the code positions."""
     codes = rng.integers(0, 8, (90, 3)).astype(np.uint8)
     tables = rng.normal(size=(4, 3, 8)).astype(np.float32)
-    scores, positions = scan.search_codes(tf.constant(tables), tf.constant(codes.T), 3)
+    scores, positions = scan.search_codes(
+        tf.constant(tables.transpose(1, 0, 2)), tf.constant(codes.T), 3
+    )
     expected = np.take_along_axis(np.asarray(adc_scores(tables, codes)), positions.numpy(), axis=1)
     np.testing.assert_array_equal(scores, expected)
 
@@ -39,11 +41,11 @@ def largest_temporary(num_items: int) -> int:
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         codes = tf.Variable(tf.zeros([3, num_items], tf.uint8))
         # Fed, so that nothing can be computed before the search.
-        tables = tf.compat.v1.placeholder(tf.float32, [2, 3, 8])
+        tables = tf.compat.v1.placeholder(tf.float32, [3, 2, 8])
         found = scan.search_codes(tables, codes, 3)
         session.run(tf.compat.v1.global_variables_initializer())
         options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
-        feeds = {tables: np.ones([2, 3, 8])}
+        feeds = {tables: np.ones([3, 2, 8])}
         session.run(found, feeds, options=options, run_metadata=metadata)
     sizes = {}
     for device in metadata.step_stats.dev_stats:

@@ -32,7 +32,7 @@ def make_vectors(rng: np.random.Generator, code_length: int, num_values: int) ->
 
 def make_queries(rng: np.random.Generator, vectors: np.ndarray, num_queries: int) -> Queries:
     embeddings = rng.integers(-2, 3, (num_queries, DIM)).astype(np.float32)
-    tables = np.einsum("qd,pkd->qpk", embeddings, vectors)
+    tables = np.einsum("qd,pkd->pqk", embeddings, vectors)
     return Queries(tf.constant(embeddings), tf.constant(tables))
 
 
@@ -63,7 +63,7 @@ def rank(scores: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
 
 def score(queries: Queries, codes: np.ndarray) -> np.ndarray:
     tables = queries.tables.numpy()
-    return sum(tables[:, p][:, codes[:, p]] for p in range(codes.shape[1]))
+    return sum(tables[p][:, codes[:, p]] for p in range(codes.shape[1]))
 
 
 @settings(max_examples=40, deadline=None)
@@ -178,7 +178,7 @@ def test_a_second_stage_ranks_the_candidates_of_the_first():
     codes = rng.integers(0, NUM_CODEWORDS, (200, 4)).astype(np.uint8)
     queries = make_queries(rng, vectors, 3)
     storage = RerankedCodes(FlatCodes(codes[:, :2]), codes, 2, num_candidates=20)
-    coarse = score(queries._replace(tables=queries.tables[:, :2]), codes[:, :2])
+    coarse = score(queries._replace(tables=queries.tables[:2]), codes[:, :2])
     candidates, _ = rank(coarse, 20)
     scores = np.full((3, 200), FLOOR_SCORE, np.float32)
     fine = np.take_along_axis(score(queries, codes), candidates, 1)

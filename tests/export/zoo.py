@@ -208,7 +208,9 @@ def bad_inputs(model: Model) -> dict[str, BadInput]:
     unknown_id = "no such id" if model.no_id == "" else 12
     by_id = np.array([model.index.ids[0], unknown_id], model.id_dtype)
     no_ids = np.full((NUM_QUERIES, 1025), model.no_id, model.id_dtype)
-    not_finite = r"embeddings: expected finite values. Received NaN or infinity; rows.*\] \[1\]"
+    not_finite = (
+        r"embeddings: expected finite values. Received NaN or infinity; rows.*\] \[\[1 \d+\]"
+    )
     out_of_range = rf"codes: expected values in 0 .. {NUM_CODEWORDS - 1}. Received from, to:\] "
     known_tags = "expected tags that items of the collection have, such as label=0"
 

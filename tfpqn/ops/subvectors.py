@@ -69,10 +69,8 @@ def normalize_vectors(vectors: Tensor, epsilon: float = 1e-6) -> Tensor:
     scaled = vectors * _factor_for_safe_squares(largest)
     squared_length = ops.sum(ops.square(scaled), axis=-1, keepdims=True)
     # Not the other way round: NaN compares false, and must not pass for zero.
-    is_zero = squared_length <= 0
-    # The inner `where` keeps 1/0 out of the branch not taken, whose gradient would be NaN.
-    safe_length = ops.where(is_zero, ops.ones_like(squared_length), squared_length)
-    units = ops.where(is_zero, ops.zeros_like(scaled), scaled * ops.rsqrt(safe_length))
+    safe_length = ops.where(squared_length <= 0, ops.ones_like(largest), squared_length)
+    units = scaled * ops.rsqrt(safe_length)
     units = ops.where(largest < epsilon, ops.stop_gradient(units), units)
     return ops.cast(units, backend.result_type(dtype, float))
 

@@ -39,6 +39,7 @@ class Partition(NamedTuple):
         order: int32 `[num_items]`, positions, list after list, ascending within a list.
         splits: int64 `[num_lists + 1]`, where each list begins and ends in `order`.
         radii: float32 `[num_lists]`, the largest distance of an item from the centroid.
+        norm_bound: No item is longer: the lengths of each position's longest codeword, summed.
         by_distance: Whether scores go by distance: then lists are ranked by that of the centroid,
             else by the centroid's direction.
     """
@@ -47,6 +48,7 @@ class Partition(NamedTuple):
     order: np.ndarray
     splits: np.ndarray
     radii: np.ndarray
+    norm_bound: float
     by_distance: bool = False
 
     @property
@@ -170,7 +172,8 @@ def _group(vectors: np.ndarray, codes: np.ndarray, list_of_item: np.ndarray) -> 
     radii = np.empty(len(splits) - 1, np.float32)
     for number, (start, end) in enumerate(zip(splits[:-1], splits[1:], strict=True)):
         centroids[number], radii[number] = _describe(vectors, codes[order[start:end]])
-    return Partition(centroids, order, splits, radii)
+    norm_bound = float(np.linalg.norm(vectors, axis=2).max(axis=1).sum())
+    return Partition(centroids, order, splits, radii, norm_bound)
 
 
 def _cut(length: int, longest: int) -> np.ndarray:

@@ -135,6 +135,6 @@ def _find_exactly(
 ) -> np.ndarray:
     """Positions int32 `[queries, top_k]` that a full search finds; -1 where there is no item."""
     flat, embeddings = FlatCodes(codes), tf.constant(queries)
-    tables = codebooks.make_tables(embeddings)[:, : codes.shape[1]]
+    tables = codebooks.make_tables(embeddings)[: codes.shape[1]]
     find = tf.function(lambda queries: flat.find(queries, top_k).positions, autograph=False)
     return np.asarray(find(Queries(embeddings, tables)))

@@ -52,6 +52,11 @@ class PartitionedCodes(Storage):
         self.splits = constant("splits", partition.splits)
         self.rank_vectors = constant("rank_vectors", np.ascontiguousarray(partition.rank_vectors.T))
         self._distance, self._excess = distance, excess
+        self.norm_bound = partition.norm_bound
+        # Twelve roundings for each product and sum are more than any of the steps that lead to a
+        # score, a radius or a bound has.
+        dim = partition.centroids.shape[1]
+        self._rounding = 12 * (dim + codes.shape[1]) * np.finfo(np.float32).epsneg
         if distance is not None:
             self.rank_offsets = constant("rank_offsets", partition.rank_offsets)
         self.norms = constant("norms", partition.norms)
@@ -76,18 +81,20 @@ class PartitionedCodes(Storage):
         )
 
     def _bound(self, embeddings: tf.Tensor, list_scores: tf.Tensor) -> tf.Tensor:
-        """What no item of a list scores more than: `[queries, num_lists]`."""
+        """What no item of a list scores more than, however sums round: `[queries, num_lists]`."""
         length = tf.norm(embeddings, axis=1, keepdims=True)
         if self._distance is None:
-            return list_scores * self.norms + length * self.radii
+            slack = self._rounding * self.norm_bound * length
+            return list_scores * self.norms + length * self.radii + slack
         squared = tf.maximum(tf.square(length) - 2.0 * list_scores, 0.0)
         nearest = tf.maximum(tf.sqrt(squared) - self.radii, 0.0)
         weight, constant_score, _ = self._distance
-        return constant_score - weight * tf.square(nearest) + self._excess
+        slack = self._excess + self._rounding * weight * tf.square(length + self.norm_bound)
+        return constant_score - weight * tf.square(nearest) + slack
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         rows = first_positions(self.positions, positions)
-        return tf.stack(unpack_codes(tf.gather(self.words, rows), self.code_dtype), axis=1)
+        return tf.concat(unpack_codes(tf.gather(self.words, rows), self.code_dtype), axis=1)
 
     def describe(self) -> dict[str, Any]:
         return {

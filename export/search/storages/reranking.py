@@ -36,17 +36,17 @@ class RerankedCodes(Storage):
         self.words = constant("words", pack_codes(codes[:, num_first:]))
 
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
-        first = queries._replace(tables=queries.tables[:, : self.num_first])
+        first = queries._replace(tables=queries.tables[: self.num_first])
         found = self.coarse.find(first, tf.maximum(self.num_candidates, top_k))
         candidates = found._replace(positions=tf.maximum(found.positions, 0))
-        scores = self._score(queries.tables[:, self.num_first :], candidates)
+        scores = self._score(queries.tables[self.num_first :], candidates)
         is_missing = found.positions < 0
         keys = tf.where(is_missing, missing_keys([]), make_keys(scores, found.positions))
         return read_keys(best_keys(keys, top_k))
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         fine = unpack_codes(tf.gather(self.words, positions), self.code_dtype)
-        return tf.concat([self.coarse.codes_at(positions), tf.stack(fine, axis=1)], axis=1)
+        return tf.concat([self.coarse.codes_at(positions), *fine], axis=1)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -60,8 +60,9 @@ class RerankedCodes(Storage):
         num_queries, num_candidates = tf.unstack(tf.shape(candidates.positions))
         words = tf.gather(self.words, tf.reshape(candidates.positions, [-1]))
         firsts = tf.repeat(tf.range(num_queries) * tables.shape[2], num_candidates)
-        numbers = [codes + firsts for codes in unpack_codes(words, self.code_dtype)]
-        entries = tf.reshape(tf.transpose(tables, [1, 0, 2]), [tables.shape[1], -1])
+        firsts = tf.expand_dims(firsts, 1)
+        codes = [own + firsts for own in unpack_codes(words, self.code_dtype)]
+        entries = tf.reshape(tables, [tables.shape[0], -1])
         start = tf.reshape(candidates.scores, [-1])
-        scores = score_positions(entries, numbers, start)
+        scores = score_positions(entries, codes, start)
         return tf.reshape(scores, [num_queries, num_candidates])

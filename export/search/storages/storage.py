@@ -16,7 +16,7 @@ class Queries(NamedTuple):
 
     Attributes:
         embeddings: float32 `[queries, embedding_dim]`, in the form that search compares.
-        tables: Their lookup tables, float32 `[queries, code_length, num_codewords]`.
+        tables: Their lookup tables, float32 `[code_length, queries, num_codewords]`.
         admits: Says which items may be found: for positions int32 `[rows]`, or what the storage has
             in their place, bool `[rows, queries]`. All may if None.
         num_probes: Lists to look at, in a storage that has some; its own number if None.
