@@ -21,7 +21,7 @@ from .neighbours import (
     missing_keys,
     read_keys,
 )
-from .scan import score_positions
+from .scan import apart, score_positions
 
 # Items scored at once, at most, unless a single list is larger.
 ROWS_PER_CHUNK = 2**19
@@ -128,12 +128,10 @@ def search_lists(
     if bounds is not None or admits is not None:
         return read_keys(search_all())
     # Nearly every request is one query that finds enough at once: it meets no loop. Other requests
-    # lose the time of a query. A function of its own, as TensorFlow would visit each op of the
-    # branch that is not taken.
+    # lose the time of a query.
     best, is_enough = _search_alone(scan, list_scores, num_probes)
     is_alone = tf.equal(tf.size(list_scores), list_scores.shape[1])
-    apart = tf.function(search_all, autograph=False, experimental_attributes={"_noinline": True})
-    return read_keys(tf.cond(is_alone & is_enough, lambda: best, apart))
+    return read_keys(tf.cond(is_alone & is_enough, lambda: best, apart(search_all)))
 
 
 def _search_alone(

@@ -59,7 +59,7 @@ def largest_temporary(num_items: int) -> int:
 
 def test_temporary_memory_grows_with_the_block_but_not_with_the_collection(monkeypatch):
     monkeypatch.setattr(scan, "ROWS_PER_BLOCK", 100)
-    # Three code positions of the 3 + 8 groups of 32 items that are scored again.
-    assert largest_temporary(50_000) == largest_temporary(1_000) == 3 * 11 * 32
+    # Three code positions of the 3 groups of 32 items that are scored again.
+    assert largest_temporary(50_000) == largest_temporary(1_000) == 3 * 3 * 32
     monkeypatch.setattr(scan, "ROWS_PER_BLOCK", 1000)
     assert largest_temporary(50_000) >= 2_000

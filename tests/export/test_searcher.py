@@ -130,6 +130,16 @@ def test_counts_out_of_range_or_no_integers_are_refused_by_name(network, name, v
         make_searcher(network, **{name: value})
 
 
+@pytest.mark.parametrize("options", [{}, {"partition": 8, "num_probes": 2}])
+def test_an_answer_is_the_same_whatever_queries_come_with_it(network, options):
+    searcher, embeddings = make_searcher(network, **options), make_embeddings(33)
+    together = searcher.search_by_embedding(embeddings)
+    for rows in (slice(0, 1), slice(7, 8), slice(7, 9), slice(2, 33)):
+        found = searcher.search_by_embedding(embeddings[rows])
+        np.testing.assert_array_equal(found.ids, together.ids[rows])
+        np.testing.assert_array_equal(found.scores, together.scores[rows])
+
+
 @pytest.mark.parametrize("scales", [1e37, 1e-30, 100.0, [1e37, 1e-30, 1e-8, 1.0]])
 def test_embeddings_of_any_length_find_what_their_direction_finds(searcher, scales):
     embeddings = make_embeddings(3)

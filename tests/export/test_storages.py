@@ -77,7 +77,7 @@ def score(queries: Queries, codes: np.ndarray) -> np.ndarray:
     num_values=st.sampled_from([1, 100]),
     top_k=st.sampled_from([1, 3, 70]),
     num_lists=st.integers(1, 12),
-    rows_at_once=st.sampled_from([1, 64, 2**16]),
+    rows_at_once=st.sampled_from([32, 64, 2**16]),
 )
 def test_every_storage_finds_what_a_stable_sort_finds(
     kind, seed, num_items, num_queries, code_length, num_values, top_k, num_lists, rows_at_once
@@ -89,10 +89,50 @@ def test_every_storage_finds_what_a_stable_sort_finds(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(list_search, "ROWS_PER_CHUNK", rows_at_once)
         patch.setattr(scan, "ROWS_PER_BLOCK", rows_at_once)
+        patch.setattr(scan, "ROWS_IN_ONE_GO", rows_at_once)
         found = make_storage(kind, vectors, codes, num_lists).find(queries, top_k)
     positions, scores = rank(score(queries, codes), top_k)
     np.testing.assert_array_equal(found.positions, positions)
     np.testing.assert_array_equal(found.scores, scores)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    kind=st.sampled_from(["flat", "flat", "distinct", "all lists", "exact", "two stages"]),
+    seed=st.integers(0, 2**32 - 1),
+    # Of more than nine rows TensorFlow adds some first.
+    code_length=st.sampled_from([11, 6]),
+    top_k=st.sampled_from([1, 20, 70]),
+    rows_in_one_go=st.sampled_from([0, 1000]),
+)
+def test_the_better_of_near_ties_is_found_however_many_queries_come_together(
+    kind, seed, code_length, top_k, rows_in_one_go
+):
+    """All positions have one table, so the permutations of a code differ by rounding alone."""
+    rng = np.random.default_rng(seed)
+    vectors = np.repeat(rng.normal(size=(1, NUM_CODEWORDS, DIM)), code_length, axis=0)
+    vectors = vectors.astype(np.float32)
+    bases = rng.integers(0, NUM_CODEWORDS, (3, code_length))
+    codes = rng.permuted(np.repeat(bases, 120, axis=0), axis=1).astype(np.uint8)
+    embeddings = rng.normal(size=(33, DIM)).astype(np.float32)
+    tables = np.repeat((embeddings @ vectors[0].T)[np.newaxis], code_length, axis=0)
+    if kind == "two stages":
+        storage = RerankedCodes(FlatCodes(codes[:, :2]), codes, 2, len(codes))
+    else:
+        storage = make_storage(kind, vectors, codes, 5)
+    positions, scores = rank(score(Queries(embeddings, tf.constant(tables)), codes), top_k)
+    with pytest.MonkeyPatch.context() as patch:
+        # Small groups, of which few are left over, in several blocks, and sums of pairs.
+        patch.setattr(scan, "ROWS_PER_GROUP", 2)
+        patch.setattr(scan, "ROWS_PER_BLOCK", 128)
+        patch.setattr(scan, "ROWS_IN_ONE_GO", rows_in_one_go)
+        patch.setattr(scan, "SPARE_GROUPS", 4)
+        patch.setattr(scan, "MAX_FUSED_ENTRIES", NUM_CODEWORDS**2)
+        for size in (1, 2, 33):
+            queries = Queries(tf.constant(embeddings[:size]), tf.constant(tables[:, :size]))
+            found = storage.find(queries, top_k)
+            np.testing.assert_array_equal(found.positions, positions[:size])
+            np.testing.assert_array_equal(found.scores, scores[:size])
 
 
 @pytest.mark.slow
