@@ -3,7 +3,8 @@
     python benchmarks/search_paired.py BEFORE AFTER QUERIES.npy --name "lists, 1,000,000 items"
 
 The folders hold the same collection, exported by two versions of the package. Both answer the same
-queries in one process, so a busy machine slows both. The figures go into a JSON file.
+queries in one process, so a busy machine slows both. The figures join those of `search.py`, whose
+`--docs` shows them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tensorflow.core.protobuf.config_pb2 import CallableOptions, RunOptions
 
 from tfpqn.export.loading.loaders import SessionLoader
 
-OUTPUT = Path(__file__).parent / "results" / "search_paired.json"
+OUTPUT = Path(__file__).parent / "results" / "search.json"
 SIGNATURE = "search_by_embedding"
 LIBRARIES = ("tensorflow", "keras", "numpy")
 
@@ -45,10 +46,11 @@ def main() -> None:
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = str(arguments.threads)
     disable_xla()
-    content = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
-    content[arguments.name] = {"machine": describe_machine(LIBRARIES), **measure(arguments)}
+    figures = {"machine": describe_machine(LIBRARIES), **measure(arguments)}
+    content = json.loads(arguments.output.read_text())
+    content.setdefault("paired", {})[arguments.name] = figures
     arguments.output.write_text(json.dumps(content, indent=1) + "\n")
-    print(json.dumps(content[arguments.name], indent=1))
+    print(json.dumps(figures, indent=1))
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

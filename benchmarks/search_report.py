@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,12 @@ codes, less 0.0001. "Recall" is the share of the items with the nearest embeddin
 Memory of a search is the peak of a fresh process above its memory with the folder loaded; that of
 building the peak above what the process held before.
 """
+PAIRED = """\
+Both versions answer the same queries in turn in one process, without XLA, on a machine that others
+used at the same time: compare the ratios of the medians, not the times. Kernels are those that run
+for one query, constants and control flow among them. "Before" is the version that the other
+sections were measured with, or one as fast."""
+PAIRED_COMMAND = "python benchmarks/search_paired.py BEFORE AFTER QUERIES.npy --name NAME"
 PLACE = """\
 {cpu}, {cores} cores, {threads} threads, load {load_before:.1f} before the run, {date}; {versions}.
 Nearest items: {top_k}; at most {repeats} turns.
@@ -70,12 +76,51 @@ def write_docs(content: dict[str, Any], folder: Path) -> None:
     """Write the page and what pictures there are figures for."""
     pictures = draw_agreement(content, folder) + draw_growth(content, folder)
     parts = [HEAD, *pictures]
+    if "paired" in content:
+        parts.append(format_paired(content["paired"]))
     for name, sizes in content["scenarios"].items():
         for case in sorted(sizes.values(), key=lambda case: case["items"]):
             parts.append(format_case(name, case))
     if "profile" in content:
         parts.append(format_profile(content["profile"]))
     (folder / PAGE_NAME).write_text("\n".join(parts))
+
+
+def format_paired(paired: Mapping[str, Any]) -> str:
+    """A section on two versions of the package, measured pair by pair."""
+    lines = [
+        "## Two versions, pair by pair",
+        "",
+        PAIRED,
+        "",
+        "| collection | queries | before ms (quartiles) | after ms (quartiles) | ratio | pairs |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, case in paired.items():
+        for queries, times in case["times"].items():
+            before, after = (format_quartiles(times[f"{way}_ms"]) for way in ("before", "after"))
+            ratio = f"{times['ratio_of_medians']:.2f} | {times['pairs']}"
+            lines.append(f"| {name} | {queries} | {before} | {after} | {ratio} |")
+    lines += ["", "| collection | kernels before | kernels after |", "|---|---|---|"]
+    for name, case in paired.items():
+        counts = [format_kernels(case["kernels"][way]) for way in ("before", "after")]
+        lines.append(f"| {name} | {' | '.join(counts)} |")
+    loads = [case["machine"]["load_before"] for case in paired.values()]
+    machine = next(iter(paired.values()))["machine"]
+    place = f"{machine['cpu']}, {machine['cores']} cores, {machine['date']}"
+    lines += ["", f"{place}; load {min(loads):.1f} to {max(loads):.1f} before the runs.", ""]
+    return "\n".join([*lines, f"    {PAIRED_COMMAND}", ""])
+
+
+def format_quartiles(quartiles: Sequence[float]) -> str:
+    lower, median, upper = map(format_ms, quartiles)
+    return f"{median} ({lower}-{upper})"
+
+
+def format_kernels(counts: Mapping[str, int]) -> str:
+    """How many kernels ran, and the most frequent types."""
+    own = [f"{count} {name}" for name, count in counts.items() if name != "all"]
+    return f"**{counts['all']}**: {', '.join(own[:8])}"
 
 
 def format_case(name: str, case: dict[str, Any]) -> str:
@@ -174,8 +219,7 @@ def format_profile(profile: dict[str, Any]) -> str:
         lines.append(f"| {stage} | {milliseconds:.2f} | {profile['shares'][stage]:.0%} |")
     lines += ["", "Untraced:", "", "| signature | median ms (quartiles) |", "|---|---:|"]
     for name, quartiles in profile["signatures_ms"].items():
-        lower, median, upper = map(format_ms, quartiles)
-        lines.append(f"| `{name}` | {median} ({lower}-{upper}) |")
+        lines.append(f"| `{name}` | {format_quartiles(quartiles)} |")
     return "\n".join([*lines, "", format_place(profile)])
 
 

@@ -1,12 +1,11 @@
 """Search over inverted lists in a TensorFlow graph, with standard ops alone.
 
 The items of the probed lists are scored in one go for all queries: `RaggedGather` copies whole
-lists, which lie contiguous, and the scores of each query fill a row of a dense matrix.
+lists, which lie contiguous, and the keys of each query's items fill a row of a dense matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,6 @@ from .neighbours import (
     FLOOR_SCORE,
     Admits,
     Neighbours,
-    best_keys,
     make_keys,
     missing_keys,
     read_keys,
@@ -25,9 +23,10 @@ from .scan import apart, score_positions
 
 # Items scored at once, at most, unless a single list is larger.
 ROWS_PER_CHUNK = 2**19
-ITEMS_PER_GROUP = 8
-# A row's number stands above these bits, a value's place in its row in them: both are int32.
-_LOW_BITS = 31
+# From so many lists on, the best are found by groups: for many queries that takes a third of the
+# time.
+MANY_LISTS = 1024
+LISTS_PER_GROUP = 16
 
 
 class Lists(NamedTuple):
@@ -48,18 +47,6 @@ class Lists(NamedTuple):
     longest: int
 
 
-class Chunk(NamedTuple):
-    """Items of some lists with their scores.
-
-    Attributes:
-        scores: float32 `[queries, width]`, `FLOOR_SCORE` where a query has fewer items.
-        locate: Positions of the items in places `[n, 2]`, rows and columns of `scores`.
-    """
-
-    scores: tf.Tensor
-    locate: Callable[[tf.Tensor], tf.Tensor]
-
-
 def pack_codes(codes: np.ndarray) -> np.ndarray:
     """Codes `[num_items, code_length]` in words `[num_items, num_words]` as wide as fit.
 
@@ -71,14 +58,12 @@ def pack_codes(codes: np.ndarray) -> np.ndarray:
     return little_endian.view("<i8" if width == 8 else f"<u{width}")
 
 
-def unpack_codes(words: tf.Tensor, code_dtype: tf.DType) -> list[tf.Tensor]:
-    """Codes int32 `[rows, 1]` of each position, of words `[rows, num_words]`."""
+def unpack_codes(words: tf.Tensor, code_dtype: tf.DType) -> tf.Tensor:
+    """Codes `[rows, 1, code_length]` of words `[rows, num_words]`, see `score_positions`."""
     if words.dtype.size > code_dtype.size:
         words = tf.bitcast(words, code_dtype)
     width = int(np.prod(words.shape[1:]))
-    if words.shape[1:] != (1, width):
-        words = tf.reshape(words, [-1, 1, width])
-    return tf.unstack(tf.cast(words, tf.int32), axis=2)
+    return words if words.shape[1:] == (1, width) else tf.reshape(words, [-1, 1, width])
 
 
 def numbers_of_rows(lengths: tf.Tensor) -> tf.Tensor:
@@ -86,11 +71,12 @@ def numbers_of_rows(lengths: tf.Tensor) -> tf.Tensor:
 
     As `tf.repeat`, in ops that grow with the result alone.
     """
-    low_bits = tf.constant(_LOW_BITS, tf.int64)
-    firsts = tf.bitwise.left_shift(tf.range(tf.size(lengths, tf.int64)), low_bits)
+    # A row's number is the high half of what a range counts, a value's place in its row the low.
+    half = tf.constant(32, tf.int64)
+    firsts = tf.bitwise.left_shift(tf.range(tf.size(lengths, tf.int64)), half)
     limits = firsts + tf.cast(lengths, tf.int64)
     ranges = tf.raw_ops.RaggedRange(starts=firsts, limits=limits, deltas=np.int64(1))
-    return tf.cast(tf.bitwise.right_shift(ranges.rt_dense_values, low_bits), tf.int32)
+    return tf.bitcast(ranges.rt_dense_values, tf.int32)[:, 1]
 
 
 def search_lists(
@@ -127,30 +113,50 @@ def search_lists(
 
     if bounds is not None or admits is not None:
         return read_keys(search_all())
-    # Nearly every request is one query that finds enough at once: it meets no loop. Other requests
-    # lose the time of a query.
+    # Nearly every request is one query that finds enough at once: it meets no loop.
     best, is_enough = _search_alone(scan, list_scores, num_probes)
-    is_alone = tf.equal(tf.size(list_scores), list_scores.shape[1])
-    return read_keys(tf.cond(is_alone & is_enough, lambda: best, apart(search_all)))
+    return read_keys(tf.cond(is_enough, lambda: best, apart(search_all)))
 
 
 def _search_alone(
     scan: _Scan, list_scores: tf.Tensor, num_probes: int | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Keys `[1, top_k]` of the first query's best items, and whether its lists hold enough."""
+    """Keys `[1, top_k]` of one query's best items, and whether they are all that is wanted."""
     num_first = _smaller(num_probes, scan.lists_per_chunk)
-    chosen = tf.math.top_k(list_scores[:1], num_first).indices
+    # With other queries no list is looked at, so nothing is found.
+    is_alone = tf.equal(tf.size(list_scores), list_scores.shape[1])
+    chosen = tf.math.top_k(list_scores[:1], num_first * tf.cast(is_alone, tf.int32)).indices
     words, positions = _gather_lists(scan.lists, tf.reshape(chosen, [-1]))
-    codes = unpack_codes(words.output_dense_values, scan.lists.code_dtype)
-    # With other queries the first entries would be those of several: nobody sees these scores.
+    codes = tf.cast(unpack_codes(words.output_dense_values, scan.lists.code_dtype), tf.int32)
     entries = tf.reshape(scan.tables, [scan.tables.shape[0], -1])
-    keys = make_keys(score_positions(entries, codes), positions.output_dense_values)
+    scores = score_positions(entries, tf.unstack(codes, axis=2))
+    keys = make_keys(scores, positions.output_dense_values)
     num_items = tf.size(keys)
     best = tf.math.top_k(keys, tf.minimum(scan.top_k, num_items)).values
     is_enough = num_items >= scan.top_k
     if num_first is not num_probes:
         is_enough &= tf.equal(num_first, num_probes)
     return tf.expand_dims(best, 0), is_enough
+
+
+def _best_lists(list_scores: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+    """What `top_k` finds, int32 `[queries, count]`, in the groups of lists with the best maxima."""
+    num_lists = list_scores.shape[1]
+    count = tf.minimum(count, num_lists)
+    if num_lists < MANY_LISTS:
+        return tf.math.top_k(list_scores, count).indices
+    padding = [[0, 0], [0, -num_lists % LISTS_PER_GROUP]]
+    scores = tf.pad(list_scores, padding, constant_values=-np.inf)
+    num_groups = scores.shape[1] // LISTS_PER_GROUP
+    scores = tf.reshape(scores, [-1, num_groups, LISTS_PER_GROUP])
+    maxima = tf.reduce_max(scores, axis=2)
+    # Ascending, as `top_k` prefers the earlier of equals.
+    groups = tf.sort(tf.math.top_k(maxima, tf.minimum(count, num_groups)).indices, axis=1)
+    lists = groups[:, :, tf.newaxis] * LISTS_PER_GROUP + tf.range(LISTS_PER_GROUP)
+    shape = tf.shape(groups) * [1, LISTS_PER_GROUP]
+    candidates = tf.reshape(tf.gather(scores, groups, batch_dims=1), shape)
+    order = tf.math.top_k(candidates, count).indices
+    return tf.gather(tf.reshape(lists, shape), order, batch_dims=1)
 
 
 def _smaller(number: int | tf.Tensor, limit: int) -> int | tf.Tensor:
@@ -164,7 +170,7 @@ def _search_all(
     """Keys `[queries, top_k]` of the best items, as `search_lists` finds them."""
     # What does not fit into one chunk is left to the second pass.
     num_first = _smaller(num_probes, scan.lists_per_chunk)
-    _, probed = tf.math.top_k(list_scores, num_first)
+    probed = _best_lists(list_scores, num_first)
     keys = _search_probed(scan, probed)
     last = read_keys(keys[:, -1]).scores
     # Where a query still has to look: nowhere, everywhere, or where the bound says so.
@@ -203,10 +209,34 @@ class _Scan:
         self, first: tf.Tensor, last: tf.Tensor, chosen: tf.Tensor, best: tf.Tensor
     ) -> tf.Tensor:
         """Keys `[last - first, top_k]`: the best of `best` and of the lists `chosen` per query."""
-        chunk = _score_lists(self.tables[:, first:last], chosen, self.lists)
+        keys = self._score_lists(first, last, chosen)
+        # What is missing yet stands last: `top_k` takes longest where a row begins with its worst.
+        best = tf.math.top_k(tf.concat([keys, best], axis=1), self.top_k).values
+        best.set_shape([None, self.width])
+        return best
+
+    def _score_lists(self, first: tf.Tensor, last: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+        """Keys `[last - first, width]` of the items of lists `[last - first, count]`."""
+        code_length, _, num_codewords = self.tables.shape
+        words, positions = _gather_lists(self.lists, tf.reshape(chosen, [-1]))
+        # Where each query begins among the gathered items.
+        starts = words.output_nested_splits[0][:: tf.shape(chosen)[1]]
+        offsets = tf.expand_dims(numbers_of_rows(starts[1:] - starts[:-1]) * num_codewords, 1)
+        codes = tf.unstack(unpack_codes(words.output_dense_values, self.lists.code_dtype), axis=2)
+        entries = tf.reshape(self.tables[:, first:last], [code_length, -1])
+        scores = score_positions(entries, [tf.cast(own, tf.int32) + offsets for own in codes])
+        keys = make_keys(scores, positions.output_dense_values)
         if self.admits is not None:
-            chunk = _admitted(chunk, self.admits, first)
-        return _merge(best, chunk, self.top_k)
+            # Of one query.
+            is_admitted = self.admits(positions.output_dense_values, first)[:, 0]
+            keys = tf.where(is_admitted, keys, missing_keys([]))
+        return tf.raw_ops.RaggedTensorToTensor(
+            shape=tf.constant([-1, -1], tf.int64),
+            values=keys,
+            default_value=missing_keys([]),
+            row_partition_tensors=[starts],
+            row_partition_types=["ROW_SPLITS"],
+        )
 
 
 def _search_probed(scan: _Scan, probed: tf.Tensor) -> tf.Tensor:
@@ -275,69 +305,3 @@ def _gather_lists(lists: Lists, chosen: tf.Tensor) -> tuple[Any, Any]:
         for values in (lists.words, lists.positions)
     )
     return words, positions
-
-
-def _score_lists(tables: tf.Tensor, chosen: tf.Tensor, lists: Lists) -> Chunk:
-    """Score the items of lists `[queries, count]`."""
-    code_length, _, num_codewords = tables.shape
-    flat = tf.reshape(chosen, [-1])
-    gathered, _ = _gather_lists(lists, flat)
-    starts = gathered.output_nested_splits[0]
-    # Where each query begins among the gathered items.
-    query_starts = starts[:: tf.shape(chosen)[1]]
-    offsets = numbers_of_rows(query_starts[1:] - query_starts[:-1]) * num_codewords
-    offsets = tf.expand_dims(offsets, 1)
-    codes = unpack_codes(gathered.output_dense_values, lists.code_dtype)
-    entries = tf.reshape(tables, [code_length, -1])
-    scores = tf.raw_ops.RaggedTensorToTensor(
-        shape=tf.constant([-1, -1], tf.int64),
-        values=score_positions(entries, [position + offsets for position in codes]),
-        default_value=FLOOR_SCORE,
-        row_partition_tensors=[query_starts],
-        row_partition_types=["ROW_SPLITS"],
-    )
-
-    def locate(places: tf.Tensor) -> tf.Tensor:
-        items = tf.gather(query_starts, places[:, 0]) + places[:, 1]
-        slots = tf.searchsorted(starts, items, side="right") - 1
-        rows = tf.gather(lists.splits, tf.gather(flat, slots)) + items - tf.gather(starts, slots)
-        return tf.gather(lists.positions, rows)
-
-    return Chunk(scores, locate)
-
-
-def _admitted(chunk: Chunk, admits: Admits, query: tf.Tensor) -> Chunk:
-    """The chunk of one query, without the items that it does not admit."""
-    columns = tf.range(tf.shape(chunk.scores)[1])
-    columns = tf.boolean_mask(columns, chunk.scores[0] > FLOOR_SCORE)
-    places = tf.stack([tf.zeros_like(columns), columns], axis=1)
-    is_admitted = admits(chunk.locate(tf.cast(places, tf.int64)), query)[:, 0]
-    # What is no item stands at the end.
-    padding = tf.shape(chunk.scores)[1] - tf.size(columns)
-    is_admitted = tf.pad(is_admitted, [[0, padding]])
-    return chunk._replace(scores=tf.where(is_admitted, chunk.scores, FLOOR_SCORE))
-
-
-def _merge(best: tf.Tensor, chunk: Chunk, top_k: int | tf.Tensor) -> tf.Tensor:
-    """The best keys `[queries, top_k]` of those and of a chunk's items."""
-    scores = chunk.scores
-    num_queries, width = tf.unstack(tf.shape(scores))
-    # At least `top_k` items reach the `top_k`-th best of the maxima of groups, and only what does
-    # needs its position and a place in the order.
-    num_groups = width // ITEMS_PER_GROUP
-    groups = scores[:, : num_groups * ITEMS_PER_GROUP]
-    maxima = tf.reduce_max(tf.reshape(groups, [num_queries, ITEMS_PER_GROUP, num_groups]), axis=1)
-    count = tf.minimum(top_k, num_groups)
-    values, _ = tf.math.top_k(maxima, count, sorted=False)
-    lowest = tf.where(count < top_k, FLOOR_SCORE, tf.reduce_min(values, axis=1))
-    lowest = tf.maximum(lowest, read_keys(best[:, -1]).scores)
-    places = tf.where((scores >= lowest[:, tf.newaxis]) & (scores > FLOOR_SCORE))
-    keys = make_keys(tf.gather_nd(scores, places), chunk.locate(places))
-    found = tf.raw_ops.RaggedTensorToTensor(
-        shape=tf.constant([-1, -1], tf.int64),
-        values=keys,
-        default_value=missing_keys([]),
-        row_partition_tensors=[tf.shape(scores, tf.int64)[0], places[:, 0]],
-        row_partition_types=["FIRST_DIM_SIZE", "VALUE_ROWIDS"],
-    )
-    return best_keys(tf.concat([best, found], axis=1), top_k)

@@ -78,9 +78,19 @@ def score(queries: Queries, codes: np.ndarray) -> np.ndarray:
     top_k=st.sampled_from([1, 3, 70]),
     num_lists=st.integers(1, 12),
     rows_at_once=st.sampled_from([32, 64, 2**16]),
+    many_lists=st.sampled_from([1, 1024]),
 )
 def test_every_storage_finds_what_a_stable_sort_finds(
-    kind, seed, num_items, num_queries, code_length, num_values, top_k, num_lists, rows_at_once
+    kind,
+    seed,
+    num_items,
+    num_queries,
+    code_length,
+    num_values,
+    top_k,
+    num_lists,
+    rows_at_once,
+    many_lists,
 ):
     rng = np.random.default_rng(seed)
     vectors = make_vectors(rng, code_length, num_values)
@@ -88,6 +98,8 @@ def test_every_storage_finds_what_a_stable_sort_finds(
     queries = make_queries(rng, vectors, num_queries)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(list_search, "ROWS_PER_CHUNK", rows_at_once)
+        patch.setattr(list_search, "MANY_LISTS", many_lists)
+        patch.setattr(list_search, "LISTS_PER_GROUP", 4)
         patch.setattr(scan, "ROWS_PER_BLOCK", rows_at_once)
         patch.setattr(scan, "ROWS_IN_ONE_GO", rows_at_once)
         found = make_storage(kind, vectors, codes, num_lists).find(queries, top_k)

@@ -94,7 +94,8 @@ class PartitionedCodes(Storage):
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         rows = first_positions(self.positions, positions)
-        return tf.concat(unpack_codes(tf.gather(self.words, rows), self.code_dtype), axis=1)
+        codes = unpack_codes(tf.gather(self.words, rows), self.code_dtype)
+        return tf.cast(tf.squeeze(codes, 1), tf.int32)
 
     def describe(self) -> dict[str, Any]:
         return {

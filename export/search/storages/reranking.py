@@ -46,7 +46,8 @@ class RerankedCodes(Storage):
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         fine = unpack_codes(tf.gather(self.words, positions), self.code_dtype)
-        return tf.concat([self.coarse.codes_at(positions), *fine], axis=1)
+        fine = tf.cast(tf.squeeze(fine, 1), tf.int32)
+        return tf.concat([self.coarse.codes_at(positions), fine], axis=1)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -61,7 +62,8 @@ class RerankedCodes(Storage):
         words = tf.gather(self.words, tf.reshape(candidates.positions, [-1]))
         firsts = tf.repeat(tf.range(num_queries) * tables.shape[2], num_candidates)
         firsts = tf.expand_dims(firsts, 1)
-        codes = [own + firsts for own in unpack_codes(words, self.code_dtype)]
+        codes = tf.unstack(unpack_codes(words, self.code_dtype), axis=2)
+        codes = [tf.cast(own, tf.int32) + firsts for own in codes]
         entries = tf.reshape(tables, [tables.shape[0], -1])
         start = tf.reshape(candidates.scores, [-1])
         scores = score_positions(entries, codes, start)
