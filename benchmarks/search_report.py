@@ -61,8 +61,8 @@ building the peak above what the process held before.
 PAIRED = """\
 Both versions answer the same queries in turn in one process, without XLA, on a machine that others
 used at the same time: compare the ratios of the medians, not the times. Kernels are those that run
-for one query, constants and control flow among them. "Before" is the version that the other
-sections were measured with, or one as fast."""
+for one query, constants and control flow among them. The figures of the other sections are older
+than either version."""
 PAIRED_COMMAND = "python benchmarks/search_paired.py BEFORE AFTER QUERIES.npy --name NAME"
 PLACE = """\
 {cpu}, {cores} cores, {threads} threads, load {load_before:.1f} before the run, {date}; {versions}.
