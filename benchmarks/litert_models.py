@@ -1,6 +1,6 @@
 """LiteRT models beside the SavedModels of the same collections: equal ids, bytes and time.
 
-    python benchmarks/litert.py
+    python benchmarks/litert_models.py
 
 Networks with random weights and 10^5 random codes of 8 bytes, 1,000 digits as queries. The
 SavedModel gets PNG files, and LiteRT the pixels that `tfpqn.datasets.decode_image` makes of them.
@@ -44,7 +44,7 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     content = {
-        "command": f"python benchmarks/litert.py --items {arguments.items}",
+        "command": f"python benchmarks/litert_models.py --items {arguments.items}",
         **describe_machine(("tensorflow", "keras", "numpy")),
         "threads": THREADS,
         "rows": [],
