@@ -60,9 +60,9 @@ building the peak above what the process held before.
 """
 PAIRED = """\
 Both versions answer the same queries in turn in one process, without XLA, on a machine that others
-used at the same time: compare the ratios of the medians, not the times. Kernels are those that run
-for one query, constants and control flow among them. The figures of the other sections are older
-than either version."""
+used at the same time: compare the ratios, which are medians over the pairs, not the times. Kernels
+are those that run for one query, constants and control flow among them. The figures of the other
+sections were measured earlier."""
 PAIRED_COMMAND = "python benchmarks/search_paired.py BEFORE AFTER QUERIES.npy --name NAME"
 PLACE = """\
 {cpu}, {cores} cores, {threads} threads, load {load_before:.1f} before the run, {date}; {versions}.
@@ -99,7 +99,7 @@ def format_paired(paired: Mapping[str, Any]) -> str:
     for name, case in paired.items():
         for queries, times in case["times"].items():
             before, after = (format_quartiles(times[f"{way}_ms"]) for way in ("before", "after"))
-            ratio = f"{times['ratio_of_medians']:.2f} | {times['pairs']}"
+            ratio = f"{times['median_ratio']:.2f} | {times['pairs']}"
             lines.append(f"| {name} | {queries} | {before} | {after} | {ratio} |")
     lines += ["", "| collection | kernels before | kernels after |", "|---|---|---|"]
     for name, case in paired.items():
