@@ -108,7 +108,7 @@ def test_every_storage_finds_what_a_stable_sort_finds(
     np.testing.assert_array_equal(found.scores, scores)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     kind=st.sampled_from(["flat", "flat", "distinct", "all lists", "exact", "two stages"]),
     seed=st.integers(0, 2**32 - 1),
