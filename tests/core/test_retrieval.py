@@ -223,7 +223,7 @@ def test_weights_of_other_candidates_replace_them_or_are_refused(candidates, que
     other.load_weights(file)
     assert_same(other(queries)[1], retrieval(queries)[1])
     others = {"quantizer": ProductQuantization(2, 2, similarity="dot")}, {"rotation": True}
-    messages = r"at most 1, .* \(30, 2\), at most 3", "rotation=True. Received: .*rotation=False"
+    messages = r"at most 1, .* \(30, 2\), 0 .. 3", "rotation=True. Received: .*rotation=False"
     for options, message in zip(others, messages, strict=True):
         other = make_retrieval(**options)
         other.build((None, DIM))
@@ -338,10 +338,13 @@ def test_before_there_are_candidates_a_call_says_how_to_give_them(queries):
         (np.zeros((0, DIM)), None, r"at least one row. Received: float64 \(0, 8\)"),
         (np.zeros(DIM), None, r"\[num_candidates, embedding_dim\].* Received: float64 \(8,\)"),
         (np.full((3, DIM), "a"), None, "must be numbers"),
-        (np.full((3, DIM), np.nan), None, "must be finite"),
+        (np.full((3, DIM), np.nan), None, "candidate_embeddings must be finite.* in 3 of 3 rows"),
+        ([[1.0, 2.0], [3.0]], None, r"must be numbers .* Received: object \(0,\)"),
+        (np.zeros((3, 0)), None, r"Received: float64 \(3, 0\)"),
         (np.ones((3, 7)), None, "multiple of num_subspaces. Received: embedding_dim=7"),
         (np.ones((3, DIM)), [1, 2], r"must have shape \[3\].* Received: \(2,\)"),
         (np.ones((3, DIM)), [0.5, 1, 2], "integers or strings. Received: .* float64"),
+        (np.ones((3, DIM)), [1, "a", 2], "integers or strings. Received: .* of int and str"),
         (None, [1, 2], "candidate_ids alone"),
     ],
 )
@@ -368,5 +371,53 @@ def test_what_does_not_fit_the_candidates_is_named(candidates, queries):
         make_retrieval(quantizer=keras.layers.Dense(1))
     with pytest.raises(TypeError, match="needs a query_model of Keras 3; export .*function"):
         make_retrieval(query_model=lambda users: users).get_config()
-    with pytest.raises(ValueError, match="Received: tuples of 3"):
-        retrieval.index_from_dataset([(1, 2, 3)])
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([(1, 2, 3)], "Received: tuples of 3"),
+        ([np.ones((2, DIM)), ([1, 2], np.ones((2, DIM)))], "embeddings and tuples of 2"),
+        ([np.ones((2, DIM)), np.ones((2, 4))], r"first axis alone.* \[\(4,\), \(8,\)\]"),
+        ([(1, np.ones(DIM)), (2, np.ones(DIM))], "batch a data set"),
+    ],
+)
+def test_batches_that_do_not_go_together_are_named(batches, message):
+    with pytest.raises(ValueError, match=message):
+        make_retrieval().index_from_dataset(batches)
+
+
+def test_exclusions_are_ids_of_the_layers_kind_and_compared_whole(candidates, queries):
+    retrieval = make_retrieval(candidates)
+    scores, found = retrieval(queries)
+    if BACKEND != "jax":
+        # Cut to 32 bits, it would be the first that is found.
+        wide = to_numpy(found)[:, :1].astype("int64") + 2**32
+        assert_same(retrieval.query_with_exclusions(queries, wide)[1], found)
+    for exclusions in (np.arange(5), np.ones((3, 1), int), np.full((5, 1), 0.5)):
+        with pytest.raises(ValueError, match=r"exclusions must be ids .* integers, of 5 queries"):
+            retrieval.query_with_exclusions(queries, exclusions)
+
+
+def test_refused_candidates_leave_an_empty_layer_open_for_others(candidates, queries):
+    retrieval = make_retrieval()
+    with pytest.raises(ValueError, match="must be finite"):
+        retrieval.index(np.full((3, 2 * DIM), np.nan))
+    retrieval.index(candidates)
+    assert_same(retrieval(queries)[1], rank(retrieval, queries, candidates)[0])
+
+
+def test_what_a_damaged_file_holds_is_named(candidates):
+    retrieval = make_retrieval(candidates)
+    store = {}
+    retrieval.candidates.save_own_variables(store)
+    for codes in (store["codes"].astype("int8") - 1, store["codes"].astype("float32")):
+        with pytest.raises(ValueError, match=r"integers of at most 3.* Received: (int8|float32)"):
+            retrieval.candidates.load_own_variables({**store, "codes": codes})
+
+
+@only_tensorflow
+def test_strings_in_a_list_keep_the_null_characters_at_their_ends(candidates):
+    retrieval = make_retrieval(candidates[:2], ["a", "a\0"])
+    _, found = retrieval(candidates[:1], k=2)
+    assert set(to_numpy(found)[0]) == {b"a", b"a\0"}

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfpqn.retrieval.candidate_arrays import to_numpy
+
 # What stands where there is no candidate.
 NO_ID = -1
 NO_STRING = b""
@@ -20,7 +22,10 @@ def read_ids(ids: Any, num_candidates: int) -> np.ndarray:
         ValueError: They are no integers or strings, or of another number, or the backend cannot
             hold them.
     """
-    ids = np.asarray(ids)
+    if isinstance(ids, (list, tuple)) and any(isinstance(one, (str, bytes)) for one in ids):
+        # NumPy would make strings of numbers, and cut null characters off.
+        ids = np.array(ids, object)
+    ids = to_numpy(ids)
     if ids.shape != (num_candidates,):
         raise ValueError(
             f"candidate_ids must have shape [{num_candidates}], one for each candidate. "
@@ -30,8 +35,10 @@ def read_ids(ids: Any, num_candidates: int) -> np.ndarray:
         return _require_held(ids).astype(np.int64)
     if all(isinstance(one, (str, bytes)) for one in ids.tolist()):
         return _encode(ids)
+    kinds = sorted({type(one).__name__ for one in ids.tolist()})
     raise ValueError(
-        f"candidate_ids must be integers or strings. Received: an array of dtype {ids.dtype}"
+        "candidate_ids must all be integers or strings. Received: an array of dtype "
+        f"{ids.dtype}, with values of {' and '.join(kinds)}"
     )
 
 

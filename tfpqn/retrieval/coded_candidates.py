@@ -133,6 +133,13 @@ class CodedCandidates(keras.layers.Layer):
         if "num_candidates" not in store:
             # After a refusal Keras asks again with an empty store, and shows the last error.
             raise ValueError(self._refusal)
+        try:
+            self._load(store)
+        except ValueError as error:
+            self._refusal = str(error)
+            raise
+
+    def _load(self, store: Mapping[str, Any]) -> None:
         if not int(np.asarray(store["num_candidates"])):
             self._drop("codes")
             self._drop("ids")
@@ -141,7 +148,6 @@ class CodedCandidates(keras.layers.Layer):
         codes, ids = np.asarray(store["codes"]), load_ids(store)
         misfit = self._find_misfit(codes, ids, "rotation" in store)
         if misfit:
-            self._refusal = misfit
             raise ValueError(misfit)
         # Keras loads the codebooks next.
         self._build_quantizer(int(np.asarray(store["embedding_dim"])))
@@ -152,11 +158,13 @@ class CodedCandidates(keras.layers.Layer):
     def _find_misfit(self, codes: np.ndarray, ids: np.ndarray | None, has_rotation: bool) -> str:
         """Why a file's candidates are not such as this layer codes; empty if they are."""
         length, largest = self.quantizer.code_length, self.quantizer.num_codewords - 1
-        fits = codes.ndim == 2 and codes.shape[1] == length and codes.max(initial=0) <= largest
+        fits = codes.ndim == 2 and codes.shape[1] == length and codes.dtype.kind in "iu"
+        fits = fits and codes.min(initial=0) >= 0 and codes.max(initial=0) <= largest
         if not fits or (ids is not None and len(ids) != len(codes)):
             return (
-                f"The file's codes must be [num_candidates, {length}], at most {largest}, with an "
-                f"id each. Received: {codes.shape}, at most {codes.max(initial=0)}, with "
+                f"The file's codes must be [num_candidates, {length}], integers of at most "
+                f"{largest}, with an id each. Received: {codes.dtype} {codes.shape}, "
+                f"{codes.min(initial=0)} .. {codes.max(initial=0)}, with "
                 f"{'no' if ids is None else len(ids)} ids"
             )
         if has_rotation != self.has_rotation:

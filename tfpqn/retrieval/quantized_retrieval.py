@@ -11,7 +11,7 @@ from keras import ops
 
 from tfpqn.layers import ProductQuantization, Quantizer
 from tfpqn.layers.quantizer import require_at_least
-from tfpqn.retrieval.candidate_arrays import join_batches, read_embeddings, to_numpy
+from tfpqn.retrieval.candidate_arrays import join_batches, read_embeddings
 from tfpqn.retrieval.candidate_ids import id_dtype, kind_of_ids, read_ids
 from tfpqn.retrieval.coded_candidates import FLOOR_SCORE, CodedCandidates
 
@@ -215,14 +215,19 @@ class QuantizedRetrieval(keras.Model):
 
         Returns:
             Scores float32 `[queries, k]` and ids `[queries, k]`, as a call returns them.
+
+        Raises:
+            RuntimeError, ValueError: As a call; or exclusions are no such ids.
         """
         k = self._read_k(k)
-        exclusions = ops.convert_to_tensor(exclusions)
-        wanted = k + exclusions.shape[1]
-        scores, positions = self.candidates.find(self._embed(queries), wanted)
+        queries = self._embed(queries)
+        exclusions = self._read_exclusions(exclusions, queries.shape[0])
+        scores, positions = self.candidates.find(queries, k + exclusions.shape[1])
         ids = self.candidates.ids_at(positions)
         if keras.backend.standardize_dtype(ids.dtype) != "string":
-            exclusions = ops.cast(exclusions, ids.dtype)
+            # The wider dtype: a large number must not become the id of another candidate.
+            dtype = keras.backend.result_type(ids.dtype, exclusions.dtype)
+            ids, exclusions = ops.cast(ids, dtype), ops.cast(exclusions, dtype)
         is_excluded = ops.any(ids[:, :, None] == exclusions[:, None, :], axis=-1)
         scores = ops.where(is_excluded, FLOOR_SCORE, scores)
         # Beyond the last candidate there is none.
@@ -267,6 +272,20 @@ class QuantizedRetrieval(keras.Model):
         self._require_width("queries", queries.shape)
         return queries
 
+    def _read_exclusions(self, exclusions: Any, num_queries: int | None) -> Tensor:
+        """Excluded ids `[queries, num_excluded]`, or one row for all queries; checked."""
+        exclusions = ops.convert_to_tensor(exclusions)
+        dtype, shape = keras.backend.standardize_dtype(exclusions.dtype), tuple(exclusions.shape)
+        kind = "strings" if self._output_id_dtype() == "string" else "integers"
+        is_kind = dtype == "string" if kind == "strings" else "int" in dtype or 0 in shape
+        is_rows = len(shape) == 2 and (num_queries is None or shape[0] in (None, 1, num_queries))
+        if not is_kind or not is_rows:
+            raise ValueError(
+                f"exclusions must be ids [queries, num_excluded], {kind}, of {num_queries} "
+                f"queries. Received: {dtype} {shape}"
+            )
+        return exclusions
+
     def _require_width(self, name: str, shape: Any) -> None:
         embedding_dim = self.quantizer.embedding_dim
         if len(shape) != 2 or shape[1] != embedding_dim:
@@ -278,7 +297,7 @@ class QuantizedRetrieval(keras.Model):
     def _read(self, embeddings: Any, ids: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """Candidates as arrays; checked."""
         embeddings = read_embeddings(embeddings)
-        ids = None if ids is None else read_ids(to_numpy(ids), len(embeddings))
+        ids = None if ids is None else read_ids(ids, len(embeddings))
         if self.num_candidates:
             self._require_width("candidate_embeddings", embeddings.shape)
             kinds = kind_of_ids(self.candidates.held_ids()), kind_of_ids(ids)
@@ -292,6 +311,11 @@ class QuantizedRetrieval(keras.Model):
     def _read_k(self, k: int | None) -> int:
         if k is None:
             return self.k
+        if ops.is_tensor(k):
+            raise ValueError(
+                "k must be a Python integer; Keras makes a tensor of one of NumPy. Received: a "
+                "tensor"
+            )
         require_at_least("k", k, 1)
         return int(k)
 
