@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tfpqn.codebooks.fitting import FARTHEST_MEAN
 from tfpqn.codebooks.levels import write_levels
 from tfpqn.layers import ProductQuantization, Quantizer, ResidualProductQuantization
 from tfpqn.models import ProductQuantizationNetwork
@@ -64,12 +65,15 @@ def from_faiss(faiss_index: Any) -> tuple[ProductQuantizationNetwork, np.ndarray
     Raises:
         ImportError: FAISS is not installed.
         TypeError: It is no FAISS index.
-        ValueError: It is of another kind, or not trained.
+        ValueError: It is of another kind, or not trained; codewords are not finite, or lie so far
+            from 0 that float32 cannot tell their distances.
     """
     inner, transforms, _ = _unwrap(faiss_index)
     linear = _join(transforms)
     collection = read_collection(inner)
-    quantizer = _make_quantizer(collection, _choose_similarity(inner, linear))
+    similarity = _choose_similarity(inner, linear)
+    _require_exact_scores(collection.levels, similarity)
+    quantizer = _make_quantizer(collection, similarity)
     codes = collection.codes
     if quantizer.code_length > codes.shape[1]:
         norms, last = fit_last_position(inner, collection)
@@ -154,6 +158,25 @@ def _choose_similarity(inner: Any, linear: _Linear | None) -> str:
             f"{' after a normalisation' if normalizes else ''}"
         )
     return "dot"
+
+
+def _require_exact_scores(levels: np.ndarray, similarity: str) -> None:
+    """Raises ValueError where float32 cannot tell the scores of sums of codewords."""
+    is_finite = np.isfinite(levels).all(axis=-1)
+    if not is_finite.all():
+        raise ValueError(
+            "Codewords must be finite. Received: NaN or infinity in "
+            f"{np.count_nonzero(~is_finite)} of {is_finite.size} codewords"
+        )
+    means = levels.mean(axis=2, keepdims=True, dtype=np.float64)
+    squared_length = float(np.square(means.sum(axis=0)).sum())
+    squared_spread = float(np.square(levels - means).sum(axis=-1).mean(axis=-1).sum())
+    if similarity == "l2" and squared_length > FARTHEST_MEAN * squared_spread > 0:
+        raise ValueError(
+            "With METRIC_L2 codewords must lie around 0, where float32 tells their distances: "
+            "train FAISS on vectors less their mean, and subtract it from queries too. Received: "
+            f"a mean of length {squared_length**0.5:.3g} and a spread of {squared_spread**0.5:.3g}"
+        )
 
 
 def _make_quantizer(collection: Collection, similarity: str) -> Quantizer:

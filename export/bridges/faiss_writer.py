@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -13,6 +14,7 @@ from tfpqn.similarities import SIMILARITIES, SUBSPACE
 
 from ..model.searcher import Searcher
 from ..search.storages.partitioned_codes import PartitionedCodes
+from .argument_types import require_types
 from .faiss_library import ROWS_PER_BLOCK, import_faiss, set_vector
 
 # `IndexPQFastScan` knows codes of 4 bits alone.
@@ -70,6 +72,7 @@ def to_faiss(
 
     Raises:
         ImportError: FAISS is not installed.
+        TypeError: An argument is of another type.
         ValueError: The index has other codebooks, FAISS has no such codes, or the searcher has no
             lists or another collection.
 
@@ -80,6 +83,7 @@ def to_faiss(
     >>> codes.shape
     (9, 4)
     """
+    require_types(network, index, searcher)
     index.require_layout(network_layout(network))
     product = network.quantizer.product_quantizer()
     _require_power_of_two(product.num_codewords)
@@ -196,8 +200,7 @@ def _add_transforms(made: Any, network: Any) -> Any:
         return made
     transforms = []
     (dim,) = network.image_shape
-    offset, *rows = ops.convert_to_numpy(network.embedding(np.eye(dim + 1, dim, -1)))
-    matrix = np.stack(rows) - offset
+    matrix, offset = _read_linear(network.embedding, dim)
     if offset.any() or not np.array_equal(matrix, np.eye(dim)):
         transforms.append(_make_linear(matrix, offset))
     if similarity == "cosine":
@@ -208,6 +211,21 @@ def _add_transforms(made: Any, network: Any) -> Any:
     for transform in reversed(transforms):
         turned.prepend_transform(transform)
     return turned
+
+
+def _read_linear(embedding: Any, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix and offset of linear layers, in float64: offsets may be large beside the matrix."""
+    matrix, offset = np.eye(dim), np.zeros(dim)
+    for layer in embedding.layers:
+        weights = [ops.convert_to_numpy(weight).astype(np.float64) for weight in layer.weights]
+        if isinstance(layer, keras.layers.BatchNormalization):
+            mean, variance = weights
+            offset, scale = offset - mean, 1 / np.sqrt(variance + layer.epsilon)
+            matrix, offset = matrix * scale, offset * scale
+        elif weights:
+            matrix, offset = matrix @ weights[0], offset @ weights[0]
+            offset = offset + weights[1] if layer.use_bias else offset
+    return matrix, offset
 
 
 def _make_linear(matrix: np.ndarray, offset: np.ndarray) -> Any:

@@ -138,6 +138,18 @@ def test_a_linear_layer_goes_into_the_written_index_and_comes_back():
     np.testing.assert_allclose(again.embed(QUERIES), network.embed(QUERIES), rtol=1e-5, atol=1e-5)
 
 
+def test_a_large_offset_leaves_the_written_matrix_exact():
+    network = ProductQuantizationNetwork(
+        None, ProductQuantization(2, 16, similarity="l2"), embedding_dim=6, center_embeddings=False
+    )
+    network.build((None, DIM))
+    matrix = RNG.normal(size=(DIM, 6)).astype(np.float32)
+    network.embedding.set_weights([matrix, np.full(6, 1e6)])
+    index = index_of(network, np.zeros((3, 2), int))
+    again, _ = from_faiss(to_faiss(network, index))
+    np.testing.assert_array_equal(again.embedding.get_weights()[0], matrix)
+
+
 def test_a_file_finds_the_same_in_a_process_that_has_faiss_alone(tmp_path):
     network = make_network("cosine", 2)
     index = index_of(network, np.asarray(network.encode(VECTORS)))
@@ -262,8 +274,22 @@ def test_what_has_no_counterpart_is_refused_by_name():
     with pytest.raises(ValueError, match="after all transforms that change lengths"):
         from_faiss(train("L2norm,PCA4,PQ2x4"))
 
+    given = train("PQ2x4")
+    centroids = faiss.vector_to_array(given.pq.centroids)
+    faiss.copy_array_to_vector(centroids + np.float32(1000), given.pq.centroids)
+    with pytest.raises(ValueError, match=r"around 0, .*mean of length 2\.83e\+03 and a spread"):
+        from_faiss(given)
+    centroids[:3] = np.nan
+    faiss.copy_array_to_vector(centroids, given.pq.centroids)
+    with pytest.raises(ValueError, match="must be finite.* in 1 of 32 codewords"):
+        from_faiss(given)
+
     network = make_network("l2")
     index = index_of(network, np.asarray(network.encode(VECTORS)))
+    with pytest.raises(TypeError, match="network must be a Prod.* Received: .*CodeIndex"):
+        to_faiss(index, network)
+    with pytest.raises(TypeError, match="searcher must be a Searcher. Received: .*str"):
+        to_faiss(network, index, searcher="models/vectors/1")
     with pytest.raises(ValueError, match="searcher must have lists"):
         to_faiss(network, index, searcher=Searcher(network, index))
     other = index_of(network, index.codes, np.arange(400))
