@@ -17,11 +17,12 @@ from tfpqn.index import CodeIndex
 
 from ..model.searcher import Searcher
 from ..search.codebooks import Codebooks
+from .argument_types import require_types
 
 # What one LiteRT file can hold, with some space for the network.
 MOST_CODE_BYTES = 2**30
 # Suffix of the file that names the items whose ids are strings.
-IDS_SUFFIX = ".ids.json"
+SUFFIX, IDS_SUFFIX = ".tflite", ".ids.json"
 
 
 def save_litert(
@@ -49,24 +50,32 @@ def save_litert(
     Args:
         network: A built `ProductQuantizationNetwork` of images or vectors.
         index: The collection, coded by this network.
-        path: The file to write, such as `"photos.tflite"`. It is replaced in one step.
+        path: The file to write, which ends in `.tflite`. It is replaced in one step.
         top_k: Number of items that a search returns, at most as many as there are.
 
     Returns:
         The path. Where ids are strings, `ids` are positions, and a JSON list of the ids lies
-        beside: `photos.ids.json`.
+        beside: of `photos.tflite` in `photos.ids.json`. Where they are not, there is no such list.
 
     Raises:
+        TypeError: The network or the index is something else.
         ValueError: LiteRT has no counterpart: clips, more codes than a file holds, fewer items than
-            `top_k`, or an operation of the backbone, which the message names.
+            `top_k`, or an operation of the backbone, which the message names. Or the path is a
+            folder or has another ending.
     """
-    _require_convertible(network, index, top_k)
     target = Path(path)
+    _require_path(target)
+    require_types(network, index)
+    _require_convertible(network, index, top_k)
     content = _convert(_DeviceSearch(network, index, top_k))
+    names_path = target.with_suffix(IDS_SUFFIX)
     if index.id_type == "string":
         names = json.dumps(index.ids.tolist(), ensure_ascii=False)
-        write_file_atomically(target.with_suffix(IDS_SUFFIX), names.encode())
+        write_file_atomically(names_path, names.encode())
     write_file_atomically(target, content)
+    if index.id_type != "string":
+        # One of a file that was here before would give wrong names to the ids.
+        names_path.unlink(missing_ok=True)
     return target
 
 
@@ -136,6 +145,14 @@ def _convert(module: _DeviceSearch) -> bytes:
             ) from None
 
 
+def _require_path(path: Path) -> None:
+    if path.suffix.lower() != SUFFIX or path.is_dir():
+        raise ValueError(
+            f"path must be a file that ends in {SUFFIX}. Received: {str(path)!r}"
+            f"{', a folder' if path.is_dir() else ''}"
+        )
+
+
 def _require_convertible(network: Any, index: CodeIndex, top_k: int) -> None:
     if network.items.has_frames:
         raise ValueError(
@@ -146,7 +163,10 @@ def _require_convertible(network: Any, index: CodeIndex, top_k: int) -> None:
             f"A LiteRT file holds at most {MOST_CODE_BYTES:,} bytes of codes. "
             f"Received: {index.codes.nbytes:,}"
         )
-    if not 1 <= top_k <= len(index):
+    if not len(index):
+        raise ValueError("index must hold at least one item. Received: none")
+    if not isinstance(top_k, int | np.integer) or not 1 <= top_k <= len(index):
         raise ValueError(
-            f"top_k must lie in 1 .. {len(index)}, the number of items. Received: top_k={top_k}"
+            f"top_k must be an integer in 1 .. {len(index)}, the number of items. Received: "
+            f"top_k={top_k!r}"
         )

@@ -98,8 +98,19 @@ def test_what_has_no_counterpart_is_refused_by_name(tmp_path):
         save_litert(network, clips, tmp_path / "some.tflite")
     network = make_network("l2")
     index = index_of(network, np.asarray(network.encode(VECTORS)), np.arange(300))
-    with pytest.raises(ValueError, match="top_k must lie in 1 .. 300, .* Received: top_k=301"):
-        save_litert(network, index, tmp_path / "some.tflite", top_k=301)
+    for top_k in (301, 2.5, "5"):
+        with pytest.raises(ValueError, match=f"integer in 1 .. 300, .* Received: top_k={top_k!r}"):
+            save_litert(network, index, tmp_path / "some.tflite", top_k=top_k)
+    with pytest.raises(ValueError, match="at least one item"):
+        save_litert(network, index_of(network, index.codes[:0], []), tmp_path / "some.tflite")
+    with pytest.raises(TypeError, match="network must be a Prod.* Received: .*CodeIndex"):
+        save_litert(index, network, tmp_path / "some.tflite")
+    with pytest.raises(ValueError, match=r"ends in \.tflite. Received: .*some'"):
+        save_litert(network, index, tmp_path / "some")
+    (tmp_path / "some.tflite").mkdir()
+    with pytest.raises(ValueError, match=r"Received: .*some\.tflite', a folder"):
+        save_litert(network, index, tmp_path / "some.tflite")
+    (tmp_path / "some.tflite").rmdir()
     assert not list(tmp_path.iterdir())
 
 
