@@ -128,6 +128,9 @@ def test_a_missing_matplotlib_and_another_kind_of_file_are_named(tmp_path, monke
     run = start(tmp_path / "run")
     with pytest.raises(ValueError, match=r"ends in \.html\. Received: .*network\.keras"):
         report_run(run, None, None, run.folder / "network.keras")
+    (tmp_path / "some.html").mkdir()
+    with pytest.raises(ValueError, match=r"Received: .*some\.html', a folder"):
+        report_run(run, None, None, tmp_path / "some.html")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"needs matplotlib. Install it by `pip install 'tfpqn\["):
         report_run(run, None, None)

@@ -54,8 +54,11 @@ def report_run(
         ValueError: The file is not named as a page, or the items do not fit the network.
     """
     path = run.folder / REPORT_FILE if path is None else Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"The report must be a file that ends in .html. Received: {str(path)!r}")
+    if path.suffix.lower() not in SUFFIXES or path.is_dir():
+        raise ValueError(
+            f"The report must be a file that ends in .html. Received: {str(path)!r}"
+            f"{', a folder' if path.is_dir() else ''}"
+        )
     figures.import_matplotlib()
     findings = find(network, splits, most_queries)
     data = run.config.data

@@ -315,6 +315,6 @@ class Run:
             kind = data.items.source
             raise FileNotFoundError(
                 f"The {kind} of the run must be where training had them, or their place now be "
-                f"given ({kind}=.., or --{kind} of evaluate, calibrate and index). "
+                f"given ({kind}=.., or --{kind} of evaluate, report, calibrate and index). "
                 f"Received: {data.folder!r}, which does not exist"
             )
