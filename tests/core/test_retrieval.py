@@ -9,6 +9,7 @@ from tests.core.backend import BACKEND, assert_close, assert_same, only_tensorfl
 from tests.core.quantizers import draw
 from tfpqn.layers import ProductQuantization, ResidualProductQuantization
 from tfpqn.retrieval import QuantizedRetrieval
+from tfpqn.retrieval.coded_candidates import CodedCandidates
 
 DIM, ITEMS, K = 8, 60, 7
 FLOOR = np.finfo("float32").min
@@ -414,6 +415,23 @@ def test_what_a_damaged_file_holds_is_named(candidates):
     for codes in (store["codes"].astype("int8") - 1, store["codes"].astype("float32")):
         with pytest.raises(ValueError, match=r"integers of at most 3.* Received: (int8|float32)"):
             retrieval.candidates.load_own_variables({**store, "codes": codes})
+
+
+@only_tensorflow
+def test_a_search_between_the_steps_of_adding_finds_no_code_without_an_id(
+    candidates, queries, monkeypatch
+):
+    ids = make_ids("integers")
+    retrieval = make_retrieval(candidates[:30], ids[:30])
+    hold, found = CodedCandidates._hold, []
+
+    def hold_and_search(*arguments):
+        hold(*arguments)
+        found.append(to_numpy(retrieval(queries)[1]))
+
+    monkeypatch.setattr(CodedCandidates, "_hold", hold_and_search)
+    retrieval.add(candidates[30:], ids[30:])
+    assert len(found) == 2 and np.isin(found, ids).all()
 
 
 @only_tensorflow

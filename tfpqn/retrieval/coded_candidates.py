@@ -75,13 +75,21 @@ class CodedCandidates(keras.layers.Layer):
 
     def put(self, codes: np.ndarray, ids: np.ndarray | None) -> None:
         """Hold these candidates in the place of those before."""
+        is_growing = len(codes) > self.num_candidates
+        # Other threads may search meanwhile: no code may be without an id.
+        if is_growing:
+            self._put_ids(ids)
         self._hold("codes", codes, self.quantizer.code_dtype)
+        if not is_growing:
+            self._put_ids(ids)
+        self.num_candidates = len(codes)
+
+    def _put_ids(self, ids: np.ndarray | None) -> None:
         if ids is None:
             self._drop("ids")
         else:
             dtype = "string" if are_strings(ids) else id_dtype()
             self._hold("ids", np.concatenate([ids, missing_id(ids)]), dtype)
-        self.num_candidates = len(codes)
 
     def held_codes(self) -> np.ndarray:
         return np.asarray(ops.convert_to_numpy(self.codes))
