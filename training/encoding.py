@@ -9,6 +9,7 @@ import numpy as np
 
 from tfpqn.datasets import ImageSet, Splits
 from tfpqn.datasets.image_set import find_labelled
+from tfpqn.layers.quantizer import require_at_least
 from tfpqn.protocols import NetworkLike
 
 
@@ -64,7 +65,10 @@ def spread(num_items: int, at_most: int) -> np.ndarray:
 
 def sample_queries(splits: Splits, at_most: int | None) -> Splits:
     """The splits with at most so many queries, evenly spread; None for all."""
-    if at_most is None or len(splits.query) <= at_most:
+    if at_most is None:
+        return splits
+    require_at_least("number of queries", at_most, 1)
+    if len(splits.query) <= at_most:
         return splits
     rows = spread(len(splits.query), at_most)
     return dataclasses.replace(splits, query=splits.query.subset(rows))

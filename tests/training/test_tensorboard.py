@@ -102,3 +102,12 @@ def test_tensorboard_reads_what_the_projector_is_given(tmp_path):
     (batch,) = clips.batches(6)
     middle = Image.fromarray(batch.images[4, 2, ..., 0]).resize((32, 32)).convert("RGB")
     np.testing.assert_array_equal(sheet.crop((32, 32, 64, 64)), middle)
+
+
+def test_numbers_and_folders_are_refused_before_training(tmp_path):
+    (tmp_path / "file").touch()
+    for wrong in ({"every": 0}, {"every": 0.5}, {"max_queries": 0}, {"max_projected": 0}):
+        with pytest.raises(ValueError, match="must be an integer of at least 1. Received: "):
+            LogToTensorBoard(make_clip_splits(), tmp_path, **wrong)
+    with pytest.raises(ValueError, match="log_dir must be a folder. Received: the file"):
+        LogToTensorBoard(make_clip_splits(), tmp_path / "file")

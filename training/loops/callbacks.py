@@ -12,6 +12,7 @@ from keras import ops
 
 from tfpqn.codebooks.revival import revive_codewords
 from tfpqn.datasets import Splits
+from tfpqn.layers.quantizer import require_at_least
 from tfpqn.protocols import NetworkLike
 
 from ..encoding import encode_set, sample_queries
@@ -89,10 +90,14 @@ class EvaluateRetrieval(keras.callbacks.Callback):
         splits: `query` and `database` are ranked in full.
         every: Number of epochs between evaluations; the n-th, 2n-th, .. epoch is evaluated.
         max_queries: Of more queries so many are taken, evenly spread; None for all.
+
+    Raises:
+        ValueError: A number is below 1.
     """
 
     def __init__(self, splits: Splits, every: int = 1, max_queries: int | None = None) -> None:
         super().__init__()
+        require_at_least("every", every, 1)
         self.splits = sample_queries(splits, max_queries)
         self.every = every
 

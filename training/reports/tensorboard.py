@@ -14,6 +14,7 @@ from PIL import Image
 from tfpqn._command_line import printable
 from tfpqn.datasets import ImageSet, Splits
 from tfpqn.files.atomic import write_file_atomically
+from tfpqn.layers.quantizer import require_at_least
 from tfpqn.protocols import NetworkLike
 
 from ..encoding import encode_set, sample_queries, spread
@@ -41,6 +42,9 @@ class LogToTensorBoard(keras.callbacks.Callback):
         every: Number of epochs between evaluations; the n-th, 2n-th, .. epoch is evaluated.
         max_queries: Of more queries so many are taken, evenly spread; None for all.
         max_projected: Of more items so many are projected, evenly spread.
+
+    Raises:
+        ValueError: A number is below 1, or `log_dir` is a file.
     """
 
     def __init__(
@@ -55,8 +59,12 @@ class LogToTensorBoard(keras.callbacks.Callback):
         super().__init__()
         import tensorflow as tf
 
+        require_at_least("every", every, 1)
+        require_at_least("max_projected", max_projected, 1)
         self.splits = sample_queries(splits, max_queries)
         self.log_dir = Path(log_dir)
+        if self.log_dir.is_file():
+            raise ValueError(f"log_dir must be a folder. Received: the file {str(log_dir)!r}")
         self.every = every
         self.max_projected = max_projected
         self._summary = tf.summary
