@@ -10,9 +10,11 @@ from keras import ops
 
 from tfpqn._text import counted
 from tfpqn.codebooks import lloyd
-from tfpqn.codebooks.joint_levels import fit_levels
+from tfpqn.codebooks.joint_levels import fit_levels, fit_norms
 from tfpqn.codebooks.levels import write_levels
+from tfpqn.codebooks.ranking import rank_neighbours
 from tfpqn.codebooks.rotation import fit_rotation, split
+from tfpqn.layers.residual_product_quantization import ResidualProductQuantization
 from tfpqn.protocols import NetworkLike, QuantizerLike
 
 Progress = Callable[[str, int, int], None]
@@ -36,7 +38,8 @@ def fit_vectors(
 ) -> None:
     """Fit the rotation and the codebooks of a network to vectors, without training.
 
-    Codes then stand for the vectors themselves, and searches rank as the vectors do.
+    Codes then stand for the vectors themselves, and searches rank as the vectors do. Levels whose
+    codes hold norms (cosine, l2) are then moved by gradient, for the ranking of neighbours.
 
     Args:
         network: A `ProductQuantizationNetwork` without a backbone: its `quantizer` has a
@@ -46,7 +49,7 @@ def fit_vectors(
         seed: Seed of the draws.
         iterations: Rounds of k-means of each codebook, and turns of the rotation.
         progress: Called as `progress(step, done, total)` after each round; `step` is
-            `"rotation"`, `"codebooks"` or `"levels"`.
+            `"rotation"`, `"codebooks"`, `"levels"` or `"ranking"`.
 
     Raises:
         ValueError: The vectors have the wrong shape, are not finite, or are none; float32 cannot
@@ -140,18 +143,26 @@ def _fit_codebooks(
 ) -> None:
     if quantizer.num_levels > 1:
         parts = vectors.reshape(len(vectors), quantizer.num_subspaces, -1)
-        fit_levels(
-            quantizer.product_quantizer(),
-            parts,
-            rng,
-            lambda done, total: tell("levels", done, total),
-        )
+        _fit_levels(quantizer.product_quantizer(), parts, rng, tell)
         return
     codebooks = []
     for part in split(vectors, quantizer.num_subspaces):
         codebooks.append(lloyd.cluster(part, quantizer.num_codewords, rng, iterations))
         tell("codebooks", len(codebooks), quantizer.num_subspaces)
     write_levels(quantizer, np.stack(codebooks)[None])
+
+
+def _fit_levels(
+    product: ResidualProductQuantization,
+    vectors: np.ndarray,
+    rng: np.random.Generator,
+    tell: Progress,
+) -> None:
+    codes = fit_levels(product, vectors, rng, lambda *done: tell("levels", *done))
+    # Queries of inner products are seldom vectors like the items: items cannot stand in for them.
+    if product.has_norms:
+        codes = rank_neighbours(product, vectors, codes, rng, lambda *done: tell("ranking", *done))
+        fit_norms(product, vectors, codes)
 
 
 def _draw(vectors: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -30,8 +30,8 @@ def fit_levels(
     vectors: np.ndarray,
     rng: np.random.Generator,
     tell: Callable[[int, int], None],
-) -> None:
-    """Fit all levels of a residual quantizer, and its norms, to vectors.
+) -> np.ndarray:
+    """Fit all levels of a residual quantizer to vectors.
 
     Each level starts from k-means of what those before it leave. Then by turns: codes as
     `encode` chooses them, and the codewords of all levels that bring the sums of these codes
@@ -42,6 +42,9 @@ def fit_levels(
         vectors: `[num_vectors, num_subspaces, subvector_dim]`, as scores compare them.
         rng: Source of the draws.
         tell: Called with the number of turns done, and of all.
+
+    Returns:
+        Codes of the vectors, `[num_vectors, num_levels, num_subspaces]`. `fit_norms` comes next.
 
     Reference:
         Martinez, Zakhmi, Hoos, Little: "LSQ++: Lower Running Time and Higher Recall in
@@ -62,10 +65,17 @@ def fit_levels(
             smallest, best, best_codes = error, levels, codes
         tell(turn + 1, rounds)
     write_levels(quantizer, best)
-    if quantizer.has_norms:
-        norms = ops.convert_to_numpy(measure_norms(vectors, add_codewords(best, best_codes)))
-        codes = best_codes.reshape(len(vectors), -1)
-        quantizer.norms.assign(fit_norms(norms, codes, quantizer.num_codewords))
+    return best_codes
+
+
+def fit_norms(
+    quantizer: ResidualProductQuantization, vectors: np.ndarray, codes: np.ndarray
+) -> None:
+    """Fit the norms of a quantizer to vectors and their codes, as `fit_levels` gives them."""
+    decoded = add_codewords(read_levels(quantizer), codes)
+    norms = ops.convert_to_numpy(measure_norms(vectors, decoded))
+    parts = split_norms(norms, codes.reshape(len(vectors), -1), quantizer.num_codewords)
+    quantizer.norms.assign(parts)
 
 
 def start_levels(
@@ -108,7 +118,7 @@ def refit_all_levels(levels: np.ndarray, codes: np.ndarray, vectors: np.ndarray)
     return refitted
 
 
-def fit_norms(norms: np.ndarray, codes: np.ndarray, num_codewords: int) -> np.ndarray:
+def split_norms(norms: np.ndarray, codes: np.ndarray, num_codewords: int) -> np.ndarray:
     """What positions of codes add to norms: each its own part, and one more what they miss.
 
     Args:
