@@ -130,7 +130,7 @@ def measure_recall(
     errors = ERROR_SHARE * np.square(vectors - decoded).sum(axis=(1, 2))
     flat, decoded = (rows.reshape(len(vectors), -1) for rows in (vectors, decoded))
     at_once = max(1, DISTANCES_AT_ONCE // len(vectors))
-    found = []
+    found: list[np.ndarray] = []
     for start in range(0, len(queries.rows), at_once):
         own = queries.rows[start : start + at_once]
         distances = measure_distances(flat[own], decoded) + errors
