@@ -10,7 +10,7 @@ from keras import ops
 
 from tfpqn._text import counted
 from tfpqn.codebooks import lloyd
-from tfpqn.codebooks.joint_levels import fit_levels, fit_norms
+from tfpqn.codebooks.joint_levels import assign_norms, fit_levels
 from tfpqn.codebooks.levels import write_levels
 from tfpqn.codebooks.ranking import rank_neighbours
 from tfpqn.codebooks.rotation import fit_rotation, split
@@ -162,7 +162,7 @@ def _fit_levels(
     # Queries of inner products are seldom vectors like the items: items cannot stand in for them.
     if product.has_norms:
         codes = rank_neighbours(product, vectors, codes, rng, lambda *done: tell("ranking", *done))
-        fit_norms(product, vectors, codes)
+        assign_norms(product, vectors, codes)
 
 
 def _draw(vectors: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -44,7 +44,7 @@ def fit_levels(
         tell: Called with the number of turns done, and of all.
 
     Returns:
-        Codes of the vectors, `[num_vectors, num_levels, num_subspaces]`. `fit_norms` comes next.
+        Codes of the vectors, `[num_vectors, num_levels, num_subspaces]`. `assign_norms` comes next.
 
     Reference:
         Martinez, Zakhmi, Hoos, Little: "LSQ++: Lower Running Time and Higher Recall in
@@ -68,13 +68,13 @@ def fit_levels(
     return best_codes
 
 
-def fit_norms(
+def assign_norms(
     quantizer: ResidualProductQuantization, vectors: np.ndarray, codes: np.ndarray
 ) -> None:
     """Fit the norms of a quantizer to vectors and their codes, as `fit_levels` gives them."""
     decoded = add_codewords(read_levels(quantizer), codes)
     norms = ops.convert_to_numpy(measure_norms(vectors, decoded))
-    parts = split_norms(norms, codes.reshape(len(vectors), -1), quantizer.num_codewords)
+    parts = fit_norms(norms, codes.reshape(len(vectors), -1), quantizer.num_codewords)
     quantizer.norms.assign(parts)
 
 
@@ -118,7 +118,7 @@ def refit_all_levels(levels: np.ndarray, codes: np.ndarray, vectors: np.ndarray)
     return refitted
 
 
-def split_norms(norms: np.ndarray, codes: np.ndarray, num_codewords: int) -> np.ndarray:
+def fit_norms(norms: np.ndarray, codes: np.ndarray, num_codewords: int) -> np.ndarray:
     """What positions of codes add to norms: each its own part, and one more what they miss.
 
     Args:
