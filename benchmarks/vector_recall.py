@@ -26,7 +26,7 @@ What was tried for the ranking of neighbours, with queries 1,000 to 1,999 of the
 which no record was kept either:
 
 - The steps of tfpqn/codebooks/ranking.py, on 20,000 images in 128 principal directions, 8 bytes, a
-  beam of 8, exact norms, two seeds: .671 in place of .655, and .679 in place of .659. They were
+  beam of 8, exact norms, two seeds: .671 in place of .655, and .677 in place of .659. They were
   built.
 - Such steps for rotation and product quantization, of all images in 256 directions: .489 at best in
   place of .485; by gradients of soft codes .486. They were not built.
