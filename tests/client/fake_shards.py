@@ -59,6 +59,7 @@ class ShardModel(FakeModel):
         return dict.fromkeys(self.versions, "AVAILABLE")
 
     def run(self, signature: str, version: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        version = version or max(self.versions)
         if version not in self.versions:
             raise Refused("NOT_FOUND")
         if signature == "describe_shard":
