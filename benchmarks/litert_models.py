@@ -78,6 +78,9 @@ def measure(name: str, image_shape: Any, arguments: Any, folder: Path) -> dict[s
         "items": len(index),
         "queries": len(files),
         "same_id_in_place": float(np.mean(ids == expected.ids)),
+        "largest_score_difference_where_ids_differ": float(
+            np.abs(scores - expected.scores)[ids != expected.ids].max(initial=0.0)
+        ),
         "largest_score_difference": float(np.abs(scores - expected.scores).max()),
         "saved_model_bytes": count_bytes(folder / "model" / "1"),
         "litert_bytes": file.stat().st_size,
