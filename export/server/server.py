@@ -252,7 +252,10 @@ def _check(name: str, value: float, least: float, most: float) -> None:
 
 def _check_page(ui: bool, images: Any, host: str, rest_api_port: int | None) -> None:
     if images is not None and not ui:
-        raise ValueError(f"images are for the search page: give ui as well. Received: {images!r}")
+        raise ValueError(
+            "images are for the search page: give ui as well (--ui). "
+            f"Received: images={os.fspath(images)!r} alone"
+        )
     if ui and (rest_api_port is None or not is_loopback(host)):
         raise ValueError(
             "The search page needs REST, on the loopback address. "

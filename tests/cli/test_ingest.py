@@ -68,6 +68,18 @@ def test_what_comes_is_coded_once_and_a_broken_file_again_when_it_has_changed(
     assert Arrivals(network, index, open_items).add() == 0
 
 
+def test_a_file_that_comes_under_the_name_of_a_removed_one_is_new(photos, tmp_path):
+    index, network = tmp_path / "index", make_network()
+    arrivals = Arrivals(network, index, lambda: ImageFolder(photos, IMAGE_SHAPE))
+    assert arrivals.add() == 0
+    (photos / "0.png").unlink()
+    remove_from_index(index, ["0.png"])
+    assert arrivals.add() == 0
+    (photos / "0.png").write_bytes(make_images(1, seed=9)[0])
+    assert arrivals.add() == 1
+    assert ids_in(index) == ["1.png", "2.png", "0.png"]
+
+
 def test_vectors_without_ids_and_ids_of_another_type_are_refused(photos, tmp_path):
     vectors = np.ones((2, 4), np.float32)
     numbered = VectorSet(vectors, ids=np.array([7, 8]))
@@ -111,8 +123,8 @@ class Model:
         return Base(len(self.bases) + 1, "id", self.state)
 
     def export(self, base):
-        self.done.append(("export", base.number))
-        self.bases.append(base)
+        self.done.append(("export", base[0]))
+        self.bases.append(Base(*base))
 
     def tidy(self):
         self.done.append(("tidy",))
@@ -143,6 +155,13 @@ def test_an_index_that_is_not_there_is_named(folder, tmp_path):
     output = ("--output", tmp_path / "models" / "digits")
     result = run_command("ingest", "--run-dir", folder / "run", "--index", folder / "none", *output)
     assert (result.status, "folder of an index" in result.error) == (2, True)
+
+
+def test_a_folder_of_items_that_is_not_there_is_named_before_anything_is_written(folder, tmp_path):
+    given = ("--run-dir", folder / "run", "--index", folder / "index", "--images", "nowhere")
+    result = run_command("ingest", *given, "--output", tmp_path / "models" / "digits")
+    assert (result.status, "image folder must exist" in result.error) == (2, True)
+    assert not list((tmp_path / "models").iterdir())
 
 
 @contextlib.contextmanager

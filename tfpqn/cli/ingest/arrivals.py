@@ -38,7 +38,10 @@ class Arrivals:
         """Add what has come to the index; returns how many items."""
         items = self._open_items()
         require_own_ids(items)
-        places = [n for n, id_ in enumerate(items.ids.tolist()) if id_ not in self._known]
+        ids = items.ids.tolist()
+        # A file may have gone with its item, and another may come under its name.
+        self._known.intersection_update(ids)
+        places = [n for n, id_ in enumerate(ids) if id_ not in self._known]
         items = items.subset(np.array(places, np.int64))
         is_known = self._find_known(items.ids)
         self._known.update(items.ids[is_known].tolist())

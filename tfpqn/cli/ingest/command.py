@@ -27,7 +27,6 @@ from tfpqn.cli.shared import DataDir, ImagesFolder, LabelsTable, RunDir, Vectors
 
 if TYPE_CHECKING:
     from tfpqn.cli.ingest.arrivals import Arrivals
-    from tfpqn.export.ingest.folders import Base
     from tfpqn.export.ingest.growing_model import GrowingModel
 
 
@@ -108,15 +107,18 @@ def open_model(
     return GrowingModel(network, index, output, num_shards=shards, **figures, **options)
 
 
-def export_base(arguments: dict[str, Any], base: Base) -> None:
+def export_base(arguments: dict[str, Any], base: tuple[Any, ...]) -> None:
     """Export a base; all that it takes is opened for it alone, also in another process."""
-    open_model(**arguments).export_base(base)
+    from tfpqn.export.ingest.folders import Base
+
+    open_model(**arguments).export_base(Base(*base))
 
 
 def open_arrivals(
     run_dir: Path, index: Path, num_frames: int | None, **sources: Path | None
 ) -> Arrivals:
     """What comes into a folder or file."""
+    from tfpqn.cli.collections import require_own_ids
     from tfpqn.cli.ingest.arrivals import Arrivals
     from tfpqn.training import Run
 
@@ -127,4 +129,5 @@ def open_arrivals(
     def open_items() -> Any:
         return data.label(data.open_folder(num_frames, network.image_shape), missing="unlabelled")
 
+    require_own_ids(open_items())  # A mistake is told before anything is exported.
     return Arrivals(network, index, open_items)

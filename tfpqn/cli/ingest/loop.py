@@ -32,7 +32,7 @@ class IngestLoop:
         index: Folder of its index.
         arrivals: What comes; None where others add to the index.
         most_changes: Items that come or change before the next base is exported.
-        export: Exports a base, also in a process of its own.
+        export: Exports a base, a `Base` or its fields, also in a process of its own.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class IngestLoop:
         index: os.PathLike[str],
         arrivals: Arrivals | None,
         most_changes: int,
-        export: Callable[[Base], Any],
+        export: Callable[[tuple[Any, ...]], Any],
     ) -> None:
         self._model, self._index, self._arrivals = model, index, arrivals
         self._most_changes, self._export = most_changes, export
@@ -73,7 +73,8 @@ class IngestLoop:
         if self._process is None and self._is_base_due():
             self._base = self._model.begin_base()
             self._publish()
-            self._process = start_aside(self._export, self._base)
+            # A plain tuple: the class would import Keras there before it can be kept quiet.
+            self._process = start_aside(self._export, tuple(self._base))
             console.print(f"Exporting base {self._base.number} in the background", highlight=False)
 
     def _export_first(self) -> None:
