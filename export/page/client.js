@@ -102,11 +102,16 @@ async function ask(path, options) {
   if (!response.ok || document === undefined) {
     const reason = typeof document?.error === "string" ? document.error : "its answer is not JSON";
     const mayPass = response.status >= 500 || response.status === 404;
-    // A refusal's own sentence says what is wrong with the request.
-    const prefix = response.status === 400 ? "" : `The server answered ${response.status}: `;
-    throw new PageError(prefix + reason, { mayPass });
+    throw new PageError(prefixOf(response.status, path) + reason, { mayPass });
   }
   return document;
+}
+
+function prefixOf(status, path) {
+  // A refusal's own sentence says what is wrong with the request.
+  if (status === 400) return "";
+  const isMissing = status === 404 && path.startsWith("v1/");
+  return isMissing ? "The server has no version of the model ready: " : `The server answered ${status}: `;
 }
 
 /** JSON, with whole numbers that JavaScript would round as strings; undefined if it is none. */

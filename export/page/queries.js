@@ -23,6 +23,9 @@ export async function readFiles(kind, files) {
   if (total > MAX_BYTES) {
     throw new PageError(`A query must have at most ${MAX_BYTES / 2 ** 20} MB. Received: ${Math.ceil(total / 2 ** 20)} MB`);
   }
+  if (files.length > 1 && kind !== "clips") {
+    throw new PageError(`A query must be ${FILES_OF[kind].words}. Received: ${files.length} files`);
+  }
   const [first] = files;
   const title = files.length > 1 ? `${files.length} files from ${first.name}` : first.name || "pasted picture";
   const input = await READERS[kind](files);

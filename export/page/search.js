@@ -66,12 +66,16 @@ async function search(read = () => query) {
   running = new AbortController();
   const { signal } = running;
   setBusy(true);
+  // What is shown as the query must not be an older one, also if this one cannot be read.
+  find("shown").hidden = true;
   try {
     const next = await read();
     if (signal.aborted) return;
     query = next;
     showQuery();
-    const plan = planSearch(model, query, readOptions());
+    const options = readOptions();
+    find("k").value = options.k;
+    const plan = planSearch(model, query, options);
     times.push(performance.now());
     const items = (await model.search(plan.signature, plan.inputs, signal)).slice(0, plan.k);
     times.push(performance.now());

@@ -19,10 +19,12 @@ from tfpqn.export.server import running_server
 RED = make_picture(COLOURS["red"])
 NEAR_RED = ["red/0.png", HOSTILE, "red/1.png", "red/2.png"]
 # A file in a DataTransfer, as a drop or a paste brings it.
-HAND_OVER = """([type, data]) => {
+HAND_OVER = """([type, data, number = 1]) => {
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
   const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], "photo.png", { type: "image/png" }));
+  for (let i = 0; i < number; i++) {
+    transfer.items.add(new File([bytes], "photo.png", { type: "image/png" }));
+  }
   const how = { dataTransfer: transfer, clipboardData: transfer, bubbles: true, cancelable: true };
   const event = type === "drop" ? new DragEvent(type, how) : new ClipboardEvent(type, how);
   document.body.dispatchEvent(event);
@@ -100,6 +102,24 @@ def test_a_bad_file_shows_the_servers_sentence_and_no_results(page, photos):
     choose(page)
     wait_for_answer(page)
     assert not alert.is_visible()
+
+
+def test_files_that_make_no_query_are_named_and_no_older_query_is_shown(page, photos):
+    search_with(page, photos.url)
+    alert = page.get_by_role("alert")
+    page.evaluate(HAND_OVER, ["drop", base64.b64encode(RED).decode(), 2])
+    alert.filter(has_text="A query must be a picture. Received: 2 files").wait_for()
+    assert not page.locator("#shown").is_visible()
+    choose(page, b"no picture", "scan.tiff", "image/tiff")
+    alert.filter(has_text="This browser cannot read scan.tiff").wait_for()
+    assert not page.locator("#shown").is_visible()
+
+
+def test_a_server_without_a_version_is_said_to_have_none(page, photos):
+    page.route("**/metadata", lambda route: route.fulfill(status=404, json={"error": "Latest(a)"}))
+    page.goto(photos.url)
+    alert = page.get_by_role("alert")
+    alert.filter(has_text="The server has no version of the model ready: Latest(a)").wait_for()
 
 
 def test_an_unknown_item_is_refused_in_the_servers_words(page, photos):
@@ -213,6 +233,10 @@ def test_the_number_of_results_and_tags_choose_the_signature_that_takes_them(pag
     page.keyboard.press("Enter")
     wait_for_answer(page, 6)
     assert photos.requests[-1][0] == "search_k"
+    page.get_by_label("Number of results").fill("-4")
+    page.keyboard.press("Enter")
+    wait_for_answer(page, 1)
+    assert page.get_by_label("Number of results").input_value() == "1", "what was asked for"
     page.get_by_label("Number of results").fill("2")
     page.get_by_label("No items with any of these tags").fill("label=red, label=<b>red</b>")
     page.keyboard.press("Enter")
