@@ -60,7 +60,8 @@ def _read_host(url: str) -> str:
     """The host of a URL in one form; empty if there is none, or more than host and port."""
     try:
         parts = urlsplit(url)
-        is_plain = parts.port != 0 and "@" not in parts.netloc
+        has_more = "@" in parts.netloc or parts.path or parts.query or parts.fragment
+        is_plain = parts.port != 0 and not has_more
     except ValueError:
         return ""
     return _normal(parts.hostname or "") if is_plain else ""

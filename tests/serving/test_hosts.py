@@ -15,6 +15,7 @@ LOCAL = ["localhost", "LOCALHOST:80", "localhost.:80", "127.0.0.1:8501", "127.9.
 FOREIGN = [
     *("", "evil.example", "evil.example:8501", "localhost.evil.example", "127.0.0.1.evil.example"),
     *("10.0.0.1", "[fe80::1]", "localhost:80:80", "localhost@evil.example", "[::1", "0x7f.1"),
+    *("localhost/evil", "localhost?a", "localhost#a"),
 ]
 
 
