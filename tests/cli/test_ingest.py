@@ -80,6 +80,25 @@ def test_a_file_that_comes_under_the_name_of_a_removed_one_is_new(photos, tmp_pa
     assert ids_in(index) == ["1.png", "2.png", "0.png"]
 
 
+def test_an_empty_folder_waits_and_a_missing_one_holds_up_no_delta(photos, tmp_path):
+    index, network = tmp_path / "index", make_network()
+    arrivals = Arrivals(network, index, lambda: ImageFolder(photos, IMAGE_SHAPE))
+    image = (photos / "0.png").read_bytes()
+    for path in photos.iterdir():
+        path.unlink()
+    arrivals.require_source()
+    assert arrivals.add() == 0
+    (photos / "new.png").write_bytes(image)
+    assert arrivals.add() == 1
+    photos.rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="image folder must exist"):
+        arrivals.require_source()
+    model = Model(index)
+    with pytest.raises(FileNotFoundError, match="image folder must exist"):
+        IngestLoop(model, index, arrivals, 5, model.export).step()
+    assert model.done == [("delta", None)]
+
+
 def test_vectors_without_ids_and_ids_of_another_type_are_refused(photos, tmp_path):
     vectors = np.ones((2, 4), np.float32)
     numbered = VectorSet(vectors, ids=np.array([7, 8]))

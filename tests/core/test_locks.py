@@ -60,3 +60,10 @@ def test_a_lock_file_that_was_removed_while_it_was_opened_locks_nothing(tmp_path
         with pytest.raises(BlockingIOError):
             with exclusive(tmp_path / "folder", "index"):
                 pytest.fail("the block ran")
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"index must lie where files can be written.*file/index"):
+        with exclusive(tmp_path / "file" / "index", "index"):
+            pytest.fail("the block ran")

@@ -17,6 +17,10 @@ _SYSTEM_NAMES = frozenset(
 )
 
 
+class EmptyFolderError(FileNotFoundError):
+    """A folder holds none of the files that are looked for; they may come later."""
+
+
 class LabelledFiles(NamedTuple):
     """Files with what their places say about them.
 
@@ -97,7 +101,7 @@ def _find_files(
             passed_over[suffix if suffix[1:].isalnum() else "without suffix"] += 1
     if not files:
         others = f" but {describe_kinds(passed_over)}" if passed_over else ""
-        raise FileNotFoundError(
+        raise EmptyFolderError(
             f"The folder must hold {kind}s ({', '.join(suffixes)}), one subfolder per label. "
             f"Received: {str(folder)!r}, which holds none{others}"
         )

@@ -30,11 +30,18 @@ def exclusive(folder: str | os.PathLike[str], what: str, *, inside: bool = False
 
     Raises:
         BlockingIOError: another writer is in the block.
+        OSError: no file can be written there.
     """
     place = Path(os.path.realpath(folder))
     path = place / ".lock" if inside else place.with_name(f".{place.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _open_locked(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _open_locked(path)
+    except OSError as error:
+        raise OSError(
+            f"The {what} must lie where files can be written. "
+            f"Received: {os.fspath(folder)!r} ({error.strerror})"
+        ) from error
     if descriptor is None:
         raise BlockingIOError(
             f"The {what} must have one writer at a time. Received: {os.fspath(folder)!r}, which "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from tfpqn.cli.collections import add_items, require_own_ids
 from tfpqn.cli.shared import report_skipped
+from tfpqn.datasets.labelled_files import EmptyFolderError
 from tfpqn.index import are_in_index
 
 if TYPE_CHECKING:
@@ -34,9 +36,18 @@ class Arrivals:
         self._known: set[Any] = set()
         self._broken: dict[Any, Any] = {}
 
+    def require_source(self) -> None:
+        """Raise the error of a folder or file that nothing can come into."""
+        with contextlib.suppress(EmptyFolderError):
+            require_own_ids(self._open_items())
+
     def add(self) -> int:
         """Add what has come to the index; returns how many items."""
-        items = self._open_items()
+        try:
+            items = self._open_items()
+        except EmptyFolderError:
+            self._known.clear()
+            return 0
         require_own_ids(items)
         ids = items.ids.tolist()
         # A file may have gone with its item, and another may come under its name.

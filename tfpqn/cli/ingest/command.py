@@ -118,7 +118,6 @@ def open_arrivals(
     run_dir: Path, index: Path, num_frames: int | None, **sources: Path | None
 ) -> Arrivals:
     """What comes into a folder or file."""
-    from tfpqn.cli.collections import require_own_ids
     from tfpqn.cli.ingest.arrivals import Arrivals
     from tfpqn.training import Run
 
@@ -129,5 +128,6 @@ def open_arrivals(
     def open_items() -> Any:
         return data.label(data.open_folder(num_frames, network.image_shape), missing="unlabelled")
 
-    require_own_ids(open_items())  # A mistake is told before anything is exported.
-    return Arrivals(network, index, open_items)
+    arrivals = Arrivals(network, index, open_items)
+    arrivals.require_source()  # A mistake is told before anything is exported.
+    return arrivals

@@ -66,10 +66,13 @@ class IngestLoop:
     def step(self) -> None:
         """Look once at everything."""
         self._end_export()
-        num_added = self._arrivals.add() if self._arrivals else 0
-        if num_added:
-            console.print(f"{counted(num_added, 'items')} added", highlight=False)
-        self._publish()
+        try:
+            num_added = self._arrivals.add() if self._arrivals else 0
+            if num_added:
+                console.print(f"{counted(num_added, 'items')} added", highlight=False)
+        finally:
+            # What others add and remove does not wait for a folder that cannot be read.
+            self._publish()
         if self._process is None and self._is_base_due():
             self._base = self._model.begin_base()
             self._publish()
