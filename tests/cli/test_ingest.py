@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.cli.conftest import run_command, succeed
 from tests.export.tiny import IMAGE_SHAPE, make_images, make_network
@@ -168,6 +169,20 @@ def test_a_delta_that_goes_with_the_next_base_comes_before_it(tmp_path, monkeypa
     remove_from_index(index, ["1.png"])
     with pytest.raises(ValueError, match="export of base 3 must end well. Received: status 2"):
         work.run(None)
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_full_disk_is_told_once_and_tried_again(tmp_path, capsys, monkeypatch):
+    model, names = Model(tmp_path / "index"), iter(("1291c24d", "77aab3c1"))
+
+    def publish(pending=None):
+        raise tf.errors.ResourceExhaustedError(None, None, f"{next(names)}.pb; No space left")
+
+    monkeypatch.setattr(model, "publish_delta", publish)
+    work = IngestLoop(model, tmp_path / "index", None, 5, model.export)
+    work._try(work.step)
+    work._try(work.step)
+    assert capsys.readouterr().err == "tfpqn: error: 1291c24d.pb; No space left\n"
 
 
 def test_an_index_that_is_not_there_is_named(folder, tmp_path):

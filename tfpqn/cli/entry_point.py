@@ -18,6 +18,7 @@ import typer
 
 from tfpqn._command_line import import_keras_quietly, printable
 from tfpqn.cli.commands import app
+from tfpqn.cli.shared import is_user_error, one_line
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Started again, these go on where they stopped.
@@ -48,9 +49,9 @@ def main(command: typer.Typer | None = None) -> None:
             status = command(standalone_mode=False)
         except (Exception, KeyboardInterrupt) as error:
             if not received:
-                if os.environ.get("TFPQN_TRACEBACK") or not _is_user_error(error):
+                if os.environ.get("TFPQN_TRACEBACK") or not is_user_error(error):
                     raise
-                _say(f"error: {_one_line(error)}")
+                _say(f"error: {one_line(error)}")
                 sys.exit(2)
             status = 128 + received[0]
     if received and status:
@@ -114,20 +115,6 @@ def _describe_stop(number: signal.Signals) -> str:
         command = shlex.join([*program, *sys.argv[1:]])
         sentence += f"; the same command goes on {RESUMABLE[sys.argv[1]]}: {command}"
     return sentence
-
-
-def _is_user_error(error: BaseException) -> bool:
-    """Whether the message alone says what to do: bad values, files, options, what is missing."""
-    if isinstance(error, (ImportError, OSError, ValueError)) or hasattr(error, "format_message"):
-        return True
-    # Of TensorFlow's own, what a file or a request caused: its classes are known by their status.
-    return getattr(error, "code", None) == "INVALID_ARGUMENT" or hasattr(error, "op")
-
-
-def _one_line(error: BaseException) -> str:
-    format_message = getattr(error, "format_message", None)
-    message = format_message() if format_message else str(error)
-    return " ".join(message.split()) or type(error).__name__
 
 
 def _say(sentence: str) -> None:

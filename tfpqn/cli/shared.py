@@ -77,3 +77,18 @@ def report_skipped(images: ImageSet) -> None:
     error_console.print(f"Skipped {number} that could not be read:")
     for id_, reason in images.skipped.items():
         error_console.print(f"  {id_}: {reason}")
+
+
+def is_user_error(error: BaseException) -> bool:
+    """Whether the message alone says what to do: bad values, files, options, what is missing."""
+    if isinstance(error, (ImportError, OSError, ValueError)) or hasattr(error, "format_message"):
+        return True
+    # Of TensorFlow's own, what a file or a request caused: its classes are known by their status.
+    return getattr(error, "code", None) == "INVALID_ARGUMENT" or hasattr(error, "op")
+
+
+def one_line(error: BaseException) -> str:
+    """The message in one line; the name of the error's class without one."""
+    format_message = getattr(error, "format_message", None)
+    message = format_message() if format_message else str(error)
+    return " ".join(message.split()) or type(error).__name__

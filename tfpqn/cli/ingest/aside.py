@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from tfpqn._command_line import import_keras_quietly
-from tfpqn.cli.shared import error_console
+from tfpqn.cli.shared import error_console, is_user_error, one_line
 
 
 def start_aside(work: Callable[[Any], Any], argument: Any) -> SpawnProcess:
@@ -30,8 +30,10 @@ def _run(work: Callable[[Any], Any], argument: Any) -> None:
     import_keras_quietly()
     try:
         work(argument)
-    except (OSError, ValueError) as error:
-        error_console.print(f"tfpqn: error: {error}")
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        error_console.print(f"tfpqn: error: {one_line(error)}")
         sys.exit(1)
 
 

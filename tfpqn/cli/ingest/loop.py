@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfpqn._text import counted
 from tfpqn.cli.ingest.aside import start_aside
-from tfpqn.cli.shared import console, error_console
+from tfpqn.cli.shared import console, error_console, is_user_error, one_line
 from tfpqn.export.ingest.growing_model import MAX_HIDDEN, GrowingModel
 from tfpqn.index import describe_index
 
@@ -139,8 +140,12 @@ class IngestLoop:
         try:
             step()
             self._error = ""
-        except (OSError, ValueError) as error:
-            message = " ".join(str(error).split())
-            if message != self._error:
+        except Exception as error:
+            if not is_user_error(error):
+                raise
+            message = one_line(error)
+            # Files that are being written have names of their own each time.
+            key = re.sub(r"[0-9a-f]{8,}", "", message)
+            if key != self._error:
                 error_console.print(f"tfpqn: error: {message}")
-            self._error = message
+            self._error = key
