@@ -115,7 +115,8 @@ function showAnswer(items, { notes, isNarrowed }) {
   showItems(list, model, items);
   addChoices(find("known-items"), items.map(({ id }) => id));
   const labels = items.flatMap(({ label }) => label.split("|")).filter(Boolean);
-  addChoices(find("known-tags"), labels.map((label) => `label=${label}`));
+  const column = items.some(({ label }) => label.includes("|")) ? "labels" : "label";
+  addChoices(find("known-tags"), labels.map((label) => `${column}=${label}`));
   const title = find("results-title");
   if (hadFocus) title.focus({ preventScroll: true });
   const { top } = title.getBoundingClientRect();

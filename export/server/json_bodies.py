@@ -52,9 +52,8 @@ def parse_body(data: bytes) -> Body:
         )
     values = document["instances" if is_rows else "inputs"]
     if is_rows and not (isinstance(values, list) and values):
-        raise bad_request(
-            f"'instances' must be a list that is not empty. Received: {_kind(values)}"
-        )
+        received = "an empty list" if values == [] else _kind(values)
+        raise bad_request(f"'instances' must be a list that is not empty. Received: {received}")
     return Body(name, is_rows, values)
 
 

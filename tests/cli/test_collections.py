@@ -4,10 +4,11 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.cli.conftest import run_command, succeed
-from tfpqn.cli.exporting import has_labels
+from tfpqn.cli.exporting import LABEL_COLUMNS, has_labels
 from tfpqn.index import CodeIndex, CodeIndexWriter, CodeLayout
 from tfpqn.training import Run
 
@@ -51,11 +52,16 @@ def test_ids_and_indexes_that_are_not_there_are_named(tmp_path, arguments, sente
         ({"label": [-1, 0]}, True),
         ({"label": [None, 3]}, True),
         ({"label": ["cat", None]}, True),
+        ({"labels": [[], None]}, False),
+        ({"labels": [[], ["cat", "dog"]]}, True),
     ],
 )
 def test_an_index_whose_items_have_no_label_shows_none(tmp_path, metadata, expected):
+    if "labels" in metadata:
+        metadata = {"labels": pa.array(metadata["labels"], pa.list_(pa.string()))}
     CodeIndex(LAYOUT, np.zeros((2, 2), np.uint8), [1, 2], metadata).save(tmp_path / "index")
-    assert has_labels(tmp_path / "index") == expected
+    found = [column for column in LABEL_COLUMNS if has_labels(tmp_path / "index", column)]
+    assert found == [*metadata] * expected
 
 
 def test_compaction_says_what_became_of_the_files(tmp_path):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # More would change the measured agreement little.
 NUM_TUNING_QUERIES = 128
+# Metadata columns that hold the label of an item, or a list of its labels.
+LABEL_COLUMNS = ("label", "labels")
 
 
 TopK = Annotated[int, typer.Option(help="Items that a search returns.")]
@@ -139,27 +141,33 @@ def choose_answers(
         "num_levels": num_levels,
         "top_k": top_k,
         "tag_columns": tags or (),
-        "label_column": "label" if has_labels(index) else None,
+        "label_column": next((name for name in LABEL_COLUMNS if has_labels(index, name)), None),
         # A threshold holds for the codes that it was found with: those of all levels.
         "calibration": run.read_calibration() if num_levels is None else None,
         **({} if max_pixels is None else {"max_pixels": max_pixels}),
     }
 
 
-def has_labels(index: Path) -> bool:
-    """Whether an item of an index has a label; without any, numbers of labels are all -1."""
+def has_labels(index: Path, column: str) -> bool:
+    """Whether an item of an index has a label in this column, of which there may be none.
+
+    Without any label, numbers of labels are all -1 and lists of labels are all empty.
+    """
     from pyarrow import compute, types
 
     from tfpqn.index import describe_index
     from tfpqn.index.parts import read_tables
 
     manifest = describe_index(index)
-    if "label" not in manifest.metadata_columns:
+    if column not in manifest.metadata_columns:
         return False
-    if not types.is_integer(manifest.schema.field("label").type):
+    kind = manifest.schema.field(column).type
+    if not (types.is_list(kind) or types.is_integer(kind)):
         return True
-    tables = read_tables(index, manifest, ["label"])
-    return any(compute.any(compute.greater_equal(each["label"], 0)).as_py() for each in tables)
+    values = (table[column] for table in read_tables(index, manifest, [column]))
+    if types.is_list(kind):
+        values = (compute.subtract(compute.list_value_length(lists), 1) for lists in values)
+    return any(compute.any(compute.greater_equal(each, 0)).as_py() for each in values)
 
 
 def choose_lists(
