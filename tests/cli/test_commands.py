@@ -281,3 +281,16 @@ def test_files_that_cannot_be_searched_with_are_named_and_the_others_answered(fo
     first, last = result.error.splitlines()
     assert first.startswith("tfpqn: error: A query must be an image file") and "none.png" in first
     assert last.startswith("tfpqn: error: ") and "text.png: expected the bytes of a" in last
+
+
+def test_an_ingest_of_an_index_that_is_not_there_names_it(folder, tmp_path):
+    output = ("--output", tmp_path / "models" / "digits")
+    result = run_command("ingest", "--run-dir", folder / "run", "--index", folder / "none", *output)
+    assert (result.status, "folder of an index" in result.error) == (2, True)
+
+
+def test_an_ingest_of_a_folder_that_is_not_there_writes_nothing(folder, tmp_path):
+    given = ("--run-dir", folder / "run", "--index", folder / "index", "--images", "nowhere")
+    result = run_command("ingest", *given, "--output", tmp_path / "models" / "digits")
+    assert (result.status, "image folder must exist" in result.error) == (2, True)
+    assert not list((tmp_path / "models").iterdir())

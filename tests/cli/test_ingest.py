@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.cli.conftest import run_command, succeed
+from tests.cli.conftest import succeed
 from tests.export.tiny import IMAGE_SHAPE, make_images, make_network
 from tfpqn.cli.ingest import loop
 from tfpqn.cli.ingest.arrivals import Arrivals
@@ -183,19 +183,6 @@ def test_a_full_disk_is_told_once_and_tried_again(tmp_path, capsys, monkeypatch)
     work._try(work.step)
     work._try(work.step)
     assert capsys.readouterr().err == "tfpqn: error: 1291c24d.pb; No space left\n"
-
-
-def test_an_index_that_is_not_there_is_named(folder, tmp_path):
-    output = ("--output", tmp_path / "models" / "digits")
-    result = run_command("ingest", "--run-dir", folder / "run", "--index", folder / "none", *output)
-    assert (result.status, "folder of an index" in result.error) == (2, True)
-
-
-def test_a_folder_of_items_that_is_not_there_is_named_before_anything_is_written(folder, tmp_path):
-    given = ("--run-dir", folder / "run", "--index", folder / "index", "--images", "nowhere")
-    result = run_command("ingest", *given, "--output", tmp_path / "models" / "digits")
-    assert (result.status, "image folder must exist" in result.error) == (2, True)
-    assert not list((tmp_path / "models").iterdir())
 
 
 @contextlib.contextmanager

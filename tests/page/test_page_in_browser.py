@@ -151,6 +151,7 @@ def test_a_server_that_is_down_is_said_to_be_and_tried_again(page, photos):
     assert ids_of(page) == NEAR_RED
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_at_first_is_tried_again_too(page, photos):
     page.route("**/metadata", lambda route: route.fulfill(status=502, body="<html>Bad Gateway"))
     page.goto(photos.url)
@@ -248,6 +249,7 @@ def test_the_number_of_results_and_tags_choose_the_signature_that_takes_them(pag
     page.locator("#note", has_text="No item passes these filters").wait_for()
 
 
+@pytest.mark.slow
 def test_a_number_that_a_signature_takes_has_a_field(page, photos):
     search_with(page, photos.url)
     for title, signature, name in (
@@ -276,6 +278,7 @@ def test_ids_that_javascript_would_round_stay_whole(page):
         assert ids_of(page)[:2] == [str(first), str(first + 2)]
 
 
+@pytest.mark.slow
 def test_frames_of_a_clip_are_sent_in_the_order_of_their_names(page):
     frames = {f"frame-{n}.png": make_picture((n, n, n)) for n in (10, 9, 1)}
     with serve_fake(Collection(["walk.mp4"], item_input="frames")) as fake:
@@ -290,6 +293,7 @@ def test_frames_of_a_clip_are_sent_in_the_order_of_their_names(page):
         assert list(sent) == [frames[f"frame-{n}.png"] for n in (1, 9, 10)]
 
 
+@pytest.mark.slow
 def test_of_a_video_frames_are_sent_from_equal_stretches_of_its_time(page):
     file = io.BytesIO()
     with av.open(file, "w", "webm") as container:
@@ -308,6 +312,7 @@ def test_of_a_video_frames_are_sent_from_equal_stretches_of_its_time(page):
         np.testing.assert_allclose(shades, 16 * np.arange(16) + 8, atol=14)
 
 
+@pytest.mark.slow
 def test_a_vector_is_pasted_as_json(page):
     with serve_fake(Collection(["a", "b"], item_input="embeddings")) as fake:
         page.goto(fake.url)

@@ -82,6 +82,7 @@ def assert_all_searches_are_the_same(client, searcher, items):
         client.search(items, allow_tags=["colour=pink"])
 
 
+@pytest.mark.slow
 def test_shards_of_vectors_answer_as_one_index(tmp_path):
     paths, searcher = export(make_vector_network("cosine"), tmp_path, top_k=TOP_K)
     names = [f"birds-shard-{number}-of-{NUM_SHARDS}" for number in range(NUM_SHARDS)]

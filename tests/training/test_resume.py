@@ -117,8 +117,14 @@ def uninterrupted():
     [
         pytest.param("tensorflow", 2, [3, 10], id="again and again, within an epoch"),
         pytest.param("tensorflow", 3, [1, 9], id="first steps", marks=pytest.mark.slow),
-        pytest.param("tensorflow", 2, [StopAt(epoch=1)], id="before an epoch's callbacks"),
-        pytest.param("keras", None, [6, StopAt(epoch=1)], id="keras"),
+        pytest.param(
+            "tensorflow",
+            2,
+            [StopAt(epoch=1)],
+            id="before an epoch's callbacks",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("keras", None, [6, StopAt(epoch=1)], id="keras", marks=pytest.mark.slow),
     ],
 )
 def test_stopped_training_goes_on_as_if_it_had_not_been_stopped(
