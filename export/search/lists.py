@@ -115,7 +115,9 @@ def search_lists(
         return read_keys(search_all())
     # Nearly every request is one query that finds enough at once: it meets no loop.
     best, is_enough = _search_alone(scan, list_scores, num_probes)
-    return read_keys(tf.cond(is_enough, lambda: best, apart(search_all)))
+    keys = tf.cond(is_enough, lambda: best, apart(search_all))
+    keys.set_shape([None, scan.width])
+    return read_keys(keys)
 
 
 def _search_alone(
