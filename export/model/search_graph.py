@@ -132,7 +132,7 @@ class SearchGraph:
         self, embeddings: tf.Tensor, exclude_ids: tf.Tensor
     ) -> Outputs:
         _, exclude_ids = check_batches(embeddings=embeddings, exclude_ids=exclude_ids)
-        embeddings = self.quantizer.normalize(check_embeddings(embeddings))
+        embeddings = self._normalize(check_embeddings(embeddings))
         return self._answer(self._find_others(embeddings, exclude_ids, self._find_best))
 
     def _with_probes(self, items: tf.Tensor, num_probes: tf.Tensor) -> Outputs:
