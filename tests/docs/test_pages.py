@@ -131,7 +131,8 @@ def test_search(birds):
 def test_serving(birds):
     images = "images = [open('some.jpg', 'rb').read()] * 2"
     around = {"from tfpqn.export.client import SearchClient": (images, "assert cats.ids.size")}
-    run_page(DOCS / "serving.md", birds, {}, around)
+    (birds / "incoming").mkdir()
+    run_page(DOCS / "serving.md", birds, {" --watch 1": ""}, around)
     assert (birds / "models" / "birds" / "2").is_dir()
 
 
