@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tfpqn._extras import import_extra
+
 # Codes that are packed or unpacked at once.
 ROWS_PER_BLOCK = 2**18
 
@@ -17,13 +19,7 @@ def import_faiss() -> ModuleType:
     Raises:
         ImportError: It is not installed; the message says how to install it.
     """
-    try:
-        import faiss
-    except ImportError:
-        raise ImportError(
-            "The bridge to FAISS needs FAISS. Install it by `pip install 'tfpqn[faiss]'`"
-        ) from None
-    return faiss
+    return import_extra("faiss", "faiss", "The bridge to FAISS needs FAISS")
 
 
 def set_vector(target: Any, values: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tfpqn._extras import import_extra
 from tfpqn._text import counted
 from tfpqn.cli.shared import (
     DataDir,
@@ -211,11 +212,8 @@ def _import_beam() -> Any:
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     logging.disable(logging.WARNING)
     try:
+        import_extra("apache_beam", "beam", "Coding with Beam needs apache-beam")
         from tfpqn import beam
-    except ImportError as error:
-        raise ImportError(
-            f"Coding with Beam needs apache-beam: pip install 'tfpqn[beam]'. Received: {error}"
-        ) from error
     finally:
         logging.disable(logging.NOTSET)
     return beam

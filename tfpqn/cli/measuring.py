@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import rich.table
 import typer
@@ -22,6 +22,11 @@ from tfpqn.cli.shared import (
     console,
 )
 
+if TYPE_CHECKING:
+    from tfpqn.datasets import Splits
+    from tfpqn.protocols import NetworkLike
+    from tfpqn.training import Run
+
 # Share of the mAP of raw embeddings below which codes lose too much.
 FAR_BELOW = 0.8
 
@@ -35,17 +40,13 @@ def evaluate(
     labels: LabelsTable = None,
     data_dir: DataDir = None,
 ) -> None:
-    from tfpqn.training import Run, evaluate_run
+    from tfpqn.training import evaluate_run
 
-    run = Run.open(run_dir)
-    network = run.load_network()
-    splits = run.load_splits(
-        data_dir, protocol, images=images, videos=videos, vectors=vectors, labels=labels
-    )
-    network.require_item_shape(splits.query.item_shape)
-    metrics = evaluate_run(run, network, splits, protocol, folder=images or videos or vectors)
+    sources = {"images": images, "videos": videos, "vectors": vectors, "labels": labels}
+    opened = _open(run_dir, data_dir, protocol, **sources)
+    metrics = evaluate_run(*opened, protocol, folder=images or videos or vectors)
     _print_metrics(metrics)
-    console.print(f"Written to {run.folder / 'metrics.json'}")
+    console.print(f"Written to {opened[0].folder / 'metrics.json'}")
 
 
 def report(
@@ -60,15 +61,11 @@ def report(
     labels: LabelsTable = None,
     data_dir: DataDir = None,
 ) -> None:
-    from tfpqn.training import Run, report_run
+    from tfpqn.training import report_run
 
-    run = Run.open(run_dir)
-    network = run.load_network()
-    splits = run.load_splits(
-        data_dir, protocol, images=images, videos=videos, vectors=vectors, labels=labels
-    )
-    source = protocol or images or videos or vectors
-    path = report_run(run, network, splits, output, source=source)
+    sources = {"images": images, "videos": videos, "vectors": vectors, "labels": labels}
+    opened = _open(run_dir, data_dir, protocol, **sources)
+    path = report_run(*opened, output, source=protocol or images or videos or vectors)
     console.print(f"Written to {path}")
 
 
@@ -111,15 +108,12 @@ def calibrate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the halves of the queries.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    from tfpqn.training import Run, calibrate_run
+    from tfpqn.training import calibrate_run
 
-    run = Run.open(run_dir)
+    sources = {"images": images, "videos": videos, "vectors": vectors, "labels": labels}
+    opened = _open(run_dir, data_dir, protocol, **sources)
     calibration = calibrate_run(
-        run,
-        run.load_network(),
-        run.load_splits(
-            data_dir, protocol, images=images, videos=videos, vectors=vectors, labels=labels
-        ),
+        *opened,
         protocol,
         folder=images or videos or vectors,
         precision=precision,
@@ -139,7 +133,20 @@ def calibrate(
         f"A match has a score of {calibration['score_threshold']:.6g} or more, which is a distance "
         f"of {calibration['distance_threshold']:.6g} or less."
     )
-    console.print(f"Written to {run.folder / 'calibration.json'}")
+    console.print(f"Written to {opened[0].folder / 'calibration.json'}")
+
+
+def _open(
+    run_dir: Path, data_dir: Path | None, protocol: str | None, **sources: Path | None
+) -> tuple[Run, NetworkLike, Splits]:
+    """A run, its network, and the items that it is measured on, which the network must take."""
+    from tfpqn.training import Run
+
+    run = Run.open(run_dir)
+    network = run.load_network()
+    splits = run.load_splits(data_dir, protocol, **sources)
+    network.require_item_shape(splits.query.item_shape)
+    return run, network, splits
 
 
 def _format(share: float | None) -> str:

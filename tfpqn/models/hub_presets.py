@@ -11,6 +11,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from tfpqn._extras import import_extra
+
 
 def is_preset_folder(weights: str) -> bool:
     """Whether `backbone.save_to_preset` may have written this folder."""
@@ -66,13 +68,7 @@ def _read_converter(preset: str | None) -> Any:
 
 def import_hub() -> ModuleType:
     """KerasHub, or an ImportError that says how to install it."""
-    try:
-        import keras_hub
-    except ImportError as error:
-        raise ImportError(
-            f"The backbone 'keras_hub' needs KerasHub: pip install 'tfpqn[hub]'. Received: {error}"
-        ) from error
-    return keras_hub
+    return import_extra("keras_hub", "hub", "The backbone 'keras_hub' needs KerasHub")
 
 
 @contextlib.contextmanager

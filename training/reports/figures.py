@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tfpqn._extras import import_extra
+
 from .findings import RECALLS
 from .measures import NO_LABEL, SEVERAL, Confusion
 
@@ -27,13 +29,7 @@ def import_matplotlib() -> ModuleType:
     Raises:
         ImportError: It is not installed; the message says how to install it.
     """
-    try:
-        import matplotlib.figure
-    except ImportError:
-        raise ImportError(
-            "Drawing a report needs matplotlib. Install it by `pip install 'tfpqn[report]'`"
-        ) from None
-    return matplotlib.figure
+    return import_extra("matplotlib.figure", "report", "Drawing a report needs matplotlib")
 
 
 def draw_training_curves(history: Sequence[Mapping[str, float]]) -> Any:

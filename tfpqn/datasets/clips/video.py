@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tfpqn._extras import import_extra
 from tfpqn.datasets.clips.frame_sampling import check_num_frames, choose_frames
 from tfpqn.datasets.plain_images import MAX_PIXELS
 
@@ -147,10 +148,4 @@ def import_av() -> ModuleType:
     Raises:
         ImportError: It is not installed; the message says how to install it.
     """
-    try:
-        import av
-    except ImportError:
-        raise ImportError(
-            "Reading videos needs PyAV. Install it by `pip install 'tfpqn[video]'`"
-        ) from None
-    return av
+    return import_extra("av", "video", "Reading videos needs PyAV")
