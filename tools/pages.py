@@ -60,7 +60,7 @@ class PageRunner:
             "PATH": search_path,
         }
         self.python = str(path / "python")
-        self._servers: list[subprocess.Popen[str]] = []
+        self._servers: dict[str, subprocess.Popen[str]] = {}  # by their ports
 
     def run_python(self, program: str) -> str:
         return self._finish([self.python, "-c", program])
@@ -71,11 +71,8 @@ class PageRunner:
         return self._finish(["bash", "-ec", command])
 
     def close(self) -> None:
-        for server in self._servers:
-            server.terminate()
-        for server in self._servers:
-            server.communicate()
-        self._servers.clear()
+        for port in list(self._servers):
+            self._stop(port)
 
     def _finish(self, command: list[str]) -> str:
         finished = subprocess.run(
@@ -85,13 +82,20 @@ class PageRunner:
             raise RuntimeError(f"{command[-1]}\n{finished.stdout}\n{finished.stderr}")
         return finished.stdout
 
+    def _stop(self, port: str) -> None:
+        server = self._servers.pop(port, None)
+        if server is not None:
+            server.terminate()
+            server.communicate()
+
     def _serve(self, command: str) -> str:
-        self.close()
         words = shlex.split(command, comments=True)
+        port = words[words.index("--port") + 1] if "--port" in words else ""
+        self._stop(port)
         server = subprocess.Popen(
             words, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True
         )
-        self._servers.append(server)
+        self._servers[port] = server
         said = []
         for line in server.stderr or ():
             said.append(line)

@@ -21,12 +21,13 @@ NOT_RUN = {
     r".* \.\.\. ": "is abridged",
     r"tensorboard ": "stays open, and shows what a test has looked at",
     r"backbone\.save_to_preset": "KerasHub is optional; tests/cli has presets",
-    r"from tfpqn.export.client import ShardedSearchClient": "names other machines; tests/client",
+    r"from tfpqn.export.client import ShardedSearchClient\n\nshards": "names other machines",
 }
 
 
-def is_run(first_line: str) -> bool:
-    return not any(re.match(pattern, first_line) for pattern in NOT_RUN)
+def is_run(text: str) -> bool:
+    """Whether a command, or a program by how it begins, is run."""
+    return not any(re.match(pattern, text) for pattern in NOT_RUN)
 
 
 def free_port() -> str:
@@ -49,7 +50,7 @@ def run_page(
     choices.
     """
     ports = [free_port(), free_port()]
-    replaced = {"8500": ports[0], "8501": ports[1], **replaced}
+    replaced = {"8500": ports[0], "8501": ports[1], "8600": free_port(), **replaced}
     runner = PageRunner(folder, Path(sys.executable).parent, {"PYTHONPATH": str(ROOT)})
     output = []
     try:
@@ -70,7 +71,7 @@ def run_page(
 
 def _run_block(runner: PageRunner, block: Block, around: dict[str, tuple[str, str]]) -> list[str]:
     first_line = block.text.splitlines()[0]
-    if block.language == "python" and is_run(first_line):
+    if block.language == "python" and is_run(block.text):
         before, after = around.get(first_line, ("", ""))
         return [runner.run_python(f"{before}\n{block.text}\n{after}")]
     if block.language == "bash":
