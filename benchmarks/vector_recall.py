@@ -11,27 +11,11 @@ benchmarks/results/vector_recall.json; rows of it that `--methods` leaves out st
 
 FAISS LSQ is trained on fewer vectors, in fewer rounds, to bound its time.
 
-What was tried for levels and lost, at 8 bytes, in trials on 256 principal directions of which no
-record was kept (exact norms of 8 fitted levels: .548):
-
-- The norm alone in the last byte, `||x||^2` of the reconstruction: .516. With the squared error of
-  the item added: .584, from the same codes.
-- No position for norms, but a part of the norm in each position, fitted by least squares: .158.
-  With codes chosen so that the parts fit: .50.
-- The inner product with the reconstruction and the norm of the item itself: .21.
-- Errors of each codeword added to its table entry, in plain product quantization: .401 in place of
-  .417.
-
-What was tried for the ranking of neighbours, with queries 1,000 to 1,999 of the test images, and of
-which no record was kept either:
-
-- The steps of tfpqn/codebooks/ranking.py, on 20,000 images in 128 principal directions, 8 bytes, a
-  beam of 8, exact norms, two seeds: .671 in place of .655, and .677 in place of .659. They were
-  built.
-- Such steps for rotation and product quantization, of all images in 256 directions: .489 at best in
-  place of .485; by gradients of soft codes .486. They were not built.
-- Levels fitted where directions count by how far neighbours differ in them: .651 and .649 in place
-  of .655.
+Tried for levels in trials of which no record was kept, and worse: the norm of the reconstruction
+alone in the last byte, or a part of the norm in each position; the inner product with the item's
+own norm; levels fitted where directions count by how far neighbours differ in them. For product
+quantization, errors of codewords in the tables were worse. Steps for the ranking of neighbours,
+with a rotation, gained too little to be built.
 """
 
 from __future__ import annotations

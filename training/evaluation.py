@@ -89,6 +89,7 @@ def evaluate_encoded(
     by_codes = _score_codes(tables, database.codes)
     by_embeddings = _score_embeddings(quantizer, query.embeddings, database.embeddings)
     gap = find_label_gap(*labels)
+    chosen = count_codewords(database.codes, quantizer.num_codewords) > 0
     return {
         "ranking": "full ranking, raw query against hard codes",
         "similarity": quantizer.similarity,
@@ -100,7 +101,7 @@ def evaluate_encoded(
         "prefixes": _measure_prefixes(quantizer, tables, query.labels, database),
         "neighbour_recall": measure_neighbours(quantizer, all_queries.embeddings, database),
         "bits_per_code": quantizer.bits_per_code,
-        "codebook_usage": _usage(database.codes, quantizer.num_codewords),
+        "codebook_usage": float(chosen.mean()),
         "unlabelled_queries": len(all_queries.labels) - len(query.labels),
         "not_measured": gap,
     }
@@ -300,7 +301,11 @@ def _sum_ndcgs(
     return np.sum([[ranking.ndcg(k) for k in ks] for ranking in rankings], axis=0)
 
 
-def _usage(codes: np.ndarray, num_codewords: int) -> float:
-    """Share of all codewords that at least one item uses."""
-    used = sum(len(np.unique(column)) for column in codes.T)
-    return used / (codes.shape[1] * num_codewords)
+def count_codewords(codes: np.ndarray, num_codewords: int) -> np.ndarray:
+    """How many items choose each codeword: int64 `[code_length, num_codewords]`.
+
+    Args:
+        codes: Integers `[items, code_length]`.
+        num_codewords: Number of codewords of each position.
+    """
+    return np.array([np.bincount(column, minlength=num_codewords) for column in codes.T])

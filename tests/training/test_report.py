@@ -25,6 +25,7 @@ from tfpqn.layers import ProductQuantization, TemporalProductQuantization
 from tfpqn.metrics import rank_items
 from tfpqn.models import ProductQuantizationNetwork
 from tfpqn.training import Run, RunConfig, report_run
+from tfpqn.training.evaluation import count_codewords
 from tfpqn.training.reports import figures, gallery, measures, page
 from tfpqn.training.reports.findings import NUM_FOUND, RECALLS, Findings, find, precision_at_recalls
 
@@ -228,7 +229,7 @@ def test_without_labels_right_is_what_raw_embeddings_find():
 
 def test_figures_show_the_numbers_that_they_are_given(rng):
     codes = rng.integers(0, 5, (40, 3))
-    counts = measures.count_codewords(codes, 8)
+    counts = count_codewords(codes, 8)
     assert counts.tolist() == [[list(row).count(word) for word in range(8)] for row in codes.T]
     heat, bars, _ = figures.draw_codeword_usage(counts).axes
     widths = [bar.get_width() for bar in bars.patches]

@@ -1,4 +1,4 @@
-"""What the figures of a report show: counts, shares and projections, in NumPy."""
+"""What the figures of a report show: shares and projections, in NumPy."""
 
 from __future__ import annotations
 
@@ -10,16 +10,6 @@ import numpy as np
 from .findings import Findings
 
 NO_LABEL, SEVERAL = "no label", "several labels"
-
-
-def count_codewords(codes: np.ndarray, num_codewords: int) -> np.ndarray:
-    """How many items choose each codeword: int64 `[code_length, num_codewords]`.
-
-    Args:
-        codes: Integers `[items, code_length]`.
-        num_codewords: Number of codewords of each position.
-    """
-    return np.array([np.bincount(column, minlength=num_codewords) for column in codes.T])
 
 
 def project(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

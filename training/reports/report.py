@@ -13,6 +13,7 @@ from tfpqn.files.atomic import write_file_atomically
 from tfpqn.protocols import NetworkLike
 
 from ..encoding import spread
+from ..evaluation import count_codewords
 from ..runs.run import REPORT_FILE, Run
 from ..settings.settings_file import settings_to_json
 from . import figures, gallery, measures, page
@@ -176,7 +177,7 @@ def _draw_precision(findings: Findings) -> page.Part:
 
 
 def _draw_usage(network: NetworkLike, findings: Findings) -> page.Part:
-    counts = measures.count_codewords(findings.database.codes, network.quantizer.num_codewords)
+    counts = count_codewords(findings.database.codes, network.quantizer.num_codewords)
     text = (
         f"{findings.figures['codebook_usage']:.1%} of the codewords are chosen by at least one of "
         f"{len(findings.database.codes):,} items. Codes tell items apart best where all codewords "
