@@ -55,5 +55,6 @@ def test_a_preset_without_an_image_converter_and_an_unknown_one_are_refused(kera
 
 def test_without_keras_hub_a_sentence_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(ImportError, match=r"needs KerasHub. Install it by `pip install 'tfpqn\[hub\]'`"):
+    sentence = r"needs KerasHub. Install it by `pip install 'tfpqn\[hub\]'`"
+    with pytest.raises(ImportError, match=sentence):
         build_backbone("keras_hub", SHAPE, weights="resnet_50_imagenet")
