@@ -101,7 +101,9 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
     async for chunk in request.stream():
         data += chunk
         if len(data) > max_bytes:
-            raise HTTPException(413, f"The body must have at most {max_bytes} bytes")
+            raise HTTPException(
+                413, f"The body must have at most {max_bytes} bytes. Received: more of them"
+            )
     return bytes(data)
 
 
