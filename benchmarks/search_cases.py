@@ -61,7 +61,7 @@ def measure_case(name: str, num_items: int, folder: Path, settings: Settings) ->
         quality = measure_quality(bench, results, settings)
         curve = []
         if bench.faiss_lists and num_items == settings.curve_items:
-            curve = draw_curve(stack, bench, settings)
+            curve = draw_curve(bench, settings)
     for export in exports.values():
         export.figures["search_peak_mb"] = {
             str(size): figures.measure_memory(export.path, collection.queries[:size])
@@ -91,7 +91,7 @@ def export_folders(
     if name in WITH_LISTS:
         lists = settings.lists or "auto"
         export = engines.export_collection(collection, folder / "lists" / "1", lists, settings)
-        if export.partition is not None:
+        if export.searcher.num_lists is not None:
             exports[PARTITIONED] = export
     return exports
 
@@ -249,20 +249,17 @@ def measure_quality(
     return quality
 
 
-def draw_curve(stack: ExitStack, bench: Bench, settings: Settings) -> list[dict[str, Any]]:
+def draw_curve(bench: Bench, settings: Settings) -> list[dict[str, Any]]:
     """Time against agreement, for ours and for the index of FAISS with the most similar lists."""
-    partition = bench.exports[PARTITIONED].partition
-    if partition is None:
-        return []
-    own = engines.ProbedSession(stack, bench.collection, partition, settings.top_k)
+    searcher = bench.exports[PARTITIONED].searcher
     counts = list(bench.faiss_lists)
-    nearest = min(counts, key=lambda count: abs(np.log2(count / partition.num_lists)))
+    nearest = min(counts, key=lambda count: abs(np.log2(count / searcher.num_lists)))
     index = bench.faiss_lists[nearest]
     ways = {
-        PARTITIONED: own.with_probes,
+        PARTITIONED: functools.partial(engines.probe_lists, searcher),
         "faiss-ivfpq": lambda probes: engines.search_faiss(index, settings.top_k, probes),
     }
-    numbers = {PARTITIONED: partition.num_lists, "faiss-ivfpq": nearest}
+    numbers = {PARTITIONED: searcher.num_lists, "faiss-ivfpq": nearest}
     points = figures.measure_curve(
         bench.collection, bench.found["faiss-pq"], ways, settings.repeats
     )

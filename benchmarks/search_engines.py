@@ -27,8 +27,6 @@ from tfpqn.export import Searcher, save_searcher
 from tfpqn.export.loading.loaders import ServedModel, SessionLoader
 from tfpqn.export.loading.native_loader import DISABLE_XLA, LIBRARY_NAMES
 from tfpqn.export.model.version_folder import read_manifest
-from tfpqn.export.search.storages.partition import Partition
-from tfpqn.export.search.storages.partitioned_codes import PartitionedCodes
 from tfpqn.export.search.storages.storage import Queries
 
 # Embeddings and scores that brute force may hold.
@@ -51,12 +49,12 @@ class Export(NamedTuple):
     Attributes:
         path: The folder.
         figures: Its size, and what building it took.
-        partition: The lists, if there are some.
+        searcher: What was written.
     """
 
     path: Path
     figures: dict[str, Any]
-    partition: Partition | None
+    searcher: Searcher
 
 
 # Ours
@@ -91,18 +89,7 @@ def export_collection(
     manifest = read_manifest(path)
     storage = {name: value for name, value in manifest["storage"].items() if name != "curve"}
     figures |= {"storage": storage, "bytes_per_item": manifest["bytes_per_item"]}
-    return Export(path, figures, read_partition(searcher.storage))
-
-
-def read_partition(storage: Any) -> Partition | None:
-    if not isinstance(storage, PartitionedCodes):
-        return None
-    # Scores of inner products rank lists by their direction.
-    centroids = (storage.rank_vectors * storage.norms).numpy().T.copy()
-    positions, splits, radii = (
-        variable.numpy() for variable in (storage.positions, storage.splits, storage.radii)
-    )
-    return Partition(centroids, positions, splits, radii, storage.norm_bound)
+    return Export(path, figures, searcher)
 
 
 def serve(model: ServedModel) -> Engine:
@@ -121,31 +108,19 @@ def open_graph(stack: ExitStack) -> Any:
     return session
 
 
-class ProbedSession:
-    """Our search over lists in a TensorFlow 1 session, with the number of probes as an input."""
+def probe_lists(searcher: Searcher, num_probes: int) -> Engine:
+    """Our search over lists with another number of probes."""
 
-    def __init__(
-        self, stack: ExitStack, collection: Collection, partition: Partition, top_k: int
-    ) -> None:
-        codebooks = collection.codebooks
-        with tf.Graph().as_default():
-            storage = PartitionedCodes(collection.codes, partition, 1)
-            self._queries = tf.compat.v1.placeholder(tf.float32, [None, collection.embedding_dim])
-            self._num_probes = tf.compat.v1.placeholder(tf.int32, [])
-            subvectors = tf.reshape(self._queries, [-1, codebooks.shape[0], codebooks.shape[2]])
-            tables = tf.einsum("qmd,mkd->mqk", subvectors, tf.constant(codebooks))
-            queries = Queries(self._queries, tables, num_probes=self._num_probes)
-            self._found = storage.find(queries, top_k)
-            self._session = open_graph(stack)
-            self._session.run([variable.initializer for variable in storage.variables])
+    @tf.function(autograph=False)
+    def find(queries: tf.Tensor) -> Any:
+        tables = searcher.codebooks.make_tables(queries)
+        found = searcher.storage.find(Queries(queries, tables, None, num_probes), searcher.top_k)
+        return {"ids": found.positions, "scores": found.scores}
 
-    def with_probes(self, num_probes: int) -> Engine:
-        def search(queries: np.ndarray) -> Answer:
-            feeds = {self._queries: queries, self._num_probes: num_probes}
-            found = self._session.run(self._found, feeds)
-            return {"ids": found.positions, "scores": found.scores}
+    def search(queries: np.ndarray) -> Answer:
+        return {name: values.numpy() for name, values in find(tf.constant(queries)).items()}
 
-        return search
+    return search
 
 
 # FAISS

@@ -38,7 +38,7 @@ def profile_request(num_items: int, folder: Path, settings: Settings) -> dict[st
     collection = make_collection("clustered", num_items, settings)
     lists = settings.lists or "auto"
     export = export_collection(collection, folder / "1", lists, settings)
-    if export.partition is None:
+    if export.searcher.num_lists is None:
         raise ValueError(f"A profile needs lists; {num_items} items have none: give --lists")
     pixels = np.random.default_rng(settings.seed).integers(256, size=(32, 32, 3), dtype=np.uint8)
     image = np.array([tf.io.encode_jpeg(pixels).numpy()], object)

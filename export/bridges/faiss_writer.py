@@ -13,6 +13,7 @@ from tfpqn.index import CodeIndex, network_layout
 from tfpqn.similarities import SIMILARITIES, SUBSPACE
 
 from ..model.searcher import Searcher
+from ..search.storages.distinct_codes import DistinctCodes
 from ..search.storages.partitioned_codes import PartitionedCodes
 from .argument_types import require_types
 from .faiss_library import ROWS_PER_BLOCK, import_faiss, set_vector
@@ -243,10 +244,8 @@ def _make_linear(matrix: np.ndarray, offset: np.ndarray) -> Any:
 
 def _read_lists(searcher: Searcher, index: CodeIndex) -> _Lists:
     storage = searcher.storage
-    if (
-        not isinstance(storage, PartitionedCodes)
-        or searcher.code_length != index.layout.code_length
-    ):
+    lists = storage.rows if isinstance(storage, DistinctCodes) else storage
+    if not isinstance(lists, PartitionedCodes) or searcher.code_length != index.layout.code_length:
         raise ValueError(
             "searcher must have lists of whole codes: make it with partition, and without "
             f"num_levels and first_levels. Received: {storage.describe()}"
@@ -260,12 +259,15 @@ def _read_lists(searcher: Searcher, index: CodeIndex) -> _Lists:
             "searcher must hold the items of index. Received: "
             f"{searcher.num_items} items, and an index of {len(index)} other ones"
         )
-    return _Lists(
-        np.ascontiguousarray(storage.rank_vectors.numpy().T),
-        storage.positions.numpy(),
-        storage.splits.numpy(),
-        storage.num_probes,
-    )
+    positions, splits = lists.positions.numpy(), lists.splits.numpy()
+    if isinstance(storage, DistinctCodes):
+        # List after list, the items of each code.
+        items_of_code = np.split(storage.positions.numpy(), storage.splits.numpy()[1:-1])
+        ends = np.cumsum([0, *(len(items_of_code[code]) for code in positions)])
+        positions = np.concatenate([items_of_code[code] for code in positions])
+        splits = ends[splits]
+    rank_vectors = np.ascontiguousarray(lists.rank_vectors.numpy().T)
+    return _Lists(rank_vectors, positions, splits, lists.num_probes)
 
 
 def _require_power_of_two(num_codewords: int) -> None:

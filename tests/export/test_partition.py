@@ -1,6 +1,7 @@
 """Inverted lists: what is parted, how it is chosen, and what an exported model says of it."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from tfpqn.export.search.storages.partition import (
     build_partition,
 )
 from tfpqn.export.search.storages.partition_tuning import choose_list_counts
+from tfpqn.export.search.storages.timing import choose_fastest, time_searches
 from tfpqn.index import CodeIndex, network_layout
 
 
@@ -72,6 +74,7 @@ def test_numbers_of_lists_grow_with_the_root_of_the_collection():
     assert choose_list_counts(10**6) == [1024, 2048]
     assert choose_list_counts(4 * 10**6) == [2048, 4096]
     assert choose_list_counts(10**7) == [8192]
+    assert choose_list_counts(1000) == []
 
 
 def test_the_wanted_agreement_is_reached_with_the_fewest_probes(network):
@@ -82,7 +85,7 @@ def test_the_wanted_agreement_is_reached_with_the_fewest_probes(network):
     )
     report = searcher.storage.describe()
     assert report["tuned_with"] == "queries"
-    assert (report["curve"][-1]["agreement"], report["curve"][-1]["items"]) == (1, 500)
+    assert (report["curve"][-1]["agreement"], report["curve"][-1]["scored"]) == (1, 500)
     enough = [point for point in report["curve"] if point["agreement"] >= 0.9]
     assert report["num_probes"] == enough[0]["num_probes"]
     assert report["agreement"] == enough[0]["agreement"] >= 0.9
@@ -93,14 +96,54 @@ def test_the_wanted_agreement_is_reached_with_the_fewest_probes(network):
     assert np.mean(shares) == pytest.approx(report["agreement"], abs=0.01)
 
 
-def test_auto_parts_large_collections_alone(network, monkeypatch):
+@pytest.mark.parametrize("fastest", [0, 5])
+def test_auto_chooses_the_fastest_and_reports_what_was_measured(network, monkeypatch, fastest):
     index = make_index(network, num_items=500)
-    assert make_searcher(network, index, partition="auto").storage.describe()["kind"] == "flat"
-    monkeypatch.setattr("tfpqn.export.model.search_options.MIN_ITEMS", 100)
-    report = make_searcher(network, index, partition="auto").storage.describe()
-    assert report["kind"] == "partitioned"
-    assert report["tuned_with"] == "reconstructions"
-    assert {point["num_lists"] for point in report["curve"]} <= set(range(16, 100))
+    # Half as many codes as items are too few for lists: nothing is measured.
+    assert make_searcher(network, index, partition="auto").storage.describe() == {"kind": "flat"}
+    for module in ("model.search_options", "search.storages.partition_tuning"):
+        monkeypatch.setattr(f"tfpqn.export.{module}.MIN_ROWS", 100)
+    monkeypatch.setattr(
+        "tfpqn.export.search.storages.choice.time_searches",
+        lambda searches, queries: np.where(np.arange(len(searches)) == fastest, [[1], [2]], 3.0).T,
+    )
+    queries = make_embeddings(40)
+    options = {"partition": "auto", "agreement": 1.0, "tuning_queries": queries}
+    searcher = make_searcher(network, index, **options)
+    report = searcher.storage.describe()
+    kinds = ["flat", "distinct", *["partitioned"] * 2, *["partitioned distinct"] * 2]
+    assert [candidate["kind"] for candidate in report["candidates"]] == kinds
+    assert (
+        report["candidates"][fastest].items()
+        >= {
+            "kind": report["kind"],
+            "agreement": 1.0,
+            "milliseconds": {"1": 1.0, "32": 2.0},
+            "bytes_per_item": searcher.storage.num_bytes / 500,
+        }.items()
+    )
+    found, every = (
+        s.search_by_embedding(queries) for s in (searcher, make_searcher(network, index))
+    )
+    np.testing.assert_array_equal(found.ids, every.ids)
+
+
+def test_of_storages_that_are_about_as_fast_the_next_figure_chooses():
+    assert choose_fastest(np.array([[1.0, 9, 9], [1.2, 1, 1]])) == 0
+    assert choose_fastest(np.array([[1.05, 9, 1], [1.0, 8.5, 9], [1.2, 1, 1]])) == 0
+    assert choose_fastest(np.array([[1.05, 10, 1], [1.0, 9, 9]])) == 1
+
+
+def test_a_storage_answers_in_its_turn_for_each_number_of_queries():
+    calls: list[tuple[int, int]] = []
+
+    def search(number: int) -> Any:
+        return lambda queries: calls.append((number, len(queries)))
+
+    times = time_searches([search(0), search(1)], make_embeddings(5))
+    assert times.shape == (2, 2) and (times >= 0).all()
+    assert calls[:6] == [(0, 1), (1, 1), (0, 1), (0, 1), (1, 1), (1, 1)]
+    assert calls[-1] == (1, 32)
 
 
 def test_the_manifest_tells_the_lists_and_a_search_may_look_at_no_more(network, tmp_path):

@@ -36,13 +36,13 @@ def make_queries(rng: np.random.Generator, vectors: np.ndarray, num_queries: int
     return Queries(tf.constant(embeddings), tf.constant(tables))
 
 
-def make_storage(
-    kind: str, vectors: np.ndarray, codes: np.ndarray, num_lists: int, **options: Any
-) -> Any:
+def make_storage(kind: str, vectors: np.ndarray, codes: np.ndarray, num_lists: int) -> Any:
     if kind == "flat":
         return FlatCodes(codes)
-    if kind == "distinct":
-        return DistinctCodes(group_codes(codes))
+    if kind.startswith("distinct"):
+        groups = group_codes(codes)
+        inner = kind.removeprefix("distinct").strip() or "flat"
+        return DistinctCodes(groups, make_storage(inner, vectors, groups.codes, num_lists))
     partition = build_partition(vectors, codes, min(num_lists, len(codes)))
     if kind == "exact":
         return PartitionedCodes(codes, partition, num_probes=1, exact=True)
@@ -68,7 +68,7 @@ def score(queries: Queries, codes: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    kind=st.sampled_from(["flat", "distinct", "all lists", "exact"]),
+    kind=st.sampled_from(["flat", "distinct", "all lists", "exact", "distinct exact"]),
     seed=st.integers(0, 2**32 - 1),
     num_items=st.one_of(st.integers(1, 60), st.just(350)),
     # A flat search scores one query, some and many in three ways.
@@ -148,7 +148,7 @@ def test_the_better_of_near_ties_is_found_however_many_queries_come_together(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["distinct", "all lists"])
+@pytest.mark.parametrize("kind", ["distinct", "all lists", "distinct all lists"])
 def test_the_largest_request_finds_what_a_stable_sort_finds(kind):
     rng = np.random.default_rng(0)
     vectors = make_vectors(rng, 4, 100)
@@ -189,7 +189,7 @@ def test_every_storage_finds_the_best_of_those_that_are_admitted(
     np.testing.assert_array_equal(found.positions, rank(scores, top_k)[0])
 
 
-@pytest.mark.parametrize("kind", ["flat", "distinct", "all lists"])
+@pytest.mark.parametrize("kind", ["flat", "distinct all lists", "all lists"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("code_length", [1, 3, 8])
 def test_every_storage_keeps_the_codes(kind, dtype, code_length):

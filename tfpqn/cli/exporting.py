@@ -113,7 +113,7 @@ def export(
     path = save_searcher(searcher, output, **figures)
     console.print(f"Exported {counted(searcher.num_items, 'items')} to {path}")
     if partition == "auto" and searcher.num_lists is None:
-        console.print("The collection is small: a search looks at all items, without lists.")
+        console.print("A search looks at all items: lists would not be faster.")
     _describe_search(searcher, first_levels)
 
 

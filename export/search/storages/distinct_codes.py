@@ -10,7 +10,6 @@ import tensorflow as tf
 from ..item_ids import first_positions
 from ..lists import numbers_of_rows
 from ..neighbours import Neighbours, best_keys, make_keys, missing_keys, read_keys
-from ..scan import search_codes
 from .storage import Queries, Storage, constant
 
 
@@ -29,6 +28,13 @@ class CodeGroups(NamedTuple):
     positions: np.ndarray
     splits: np.ndarray
     tag_sets: np.ndarray | None
+
+    @property
+    def group_of_item(self) -> np.ndarray:
+        """int32 `[num_items]`, the group of each item."""
+        groups = np.empty(len(self.positions), np.int32)
+        groups[self.positions] = np.repeat(np.arange(len(self.codes)), np.diff(self.splits))
+        return groups
 
 
 def group_codes(codes: np.ndarray, tag_sets: np.ndarray | None = None) -> CodeGroups:
@@ -61,13 +67,14 @@ class DistinctCodes(Storage):
 
     Args:
         groups: The collection.
+        rows: The codes of the groups, whose items are the groups.
     """
 
-    def __init__(self, groups: CodeGroups) -> None:
+    def __init__(self, groups: CodeGroups, rows: Storage) -> None:
         super().__init__(name="distinct_codes")
         self.num_items = len(groups.positions)
-        self.num_groups = len(groups.codes)
-        self.codes = constant("codes", np.ascontiguousarray(groups.codes.T))
+        self.num_lists = rows.num_lists
+        self.rows = rows
         self.positions = constant("positions", groups.positions)
         self.splits = constant("splits", groups.splits)
 
@@ -77,7 +84,7 @@ class DistinctCodes(Storage):
         The best `top_k` groups hold the best items, because each has at least one; of groups with
         equal scores those come first whose first items do, so they hold the first of equal items.
         """
-        found = search_codes(queries.tables, self.codes, top_k, queries.admits)
+        found = self.rows.find(queries, top_k)
         groups = tf.maximum(found.positions, 0)
         starts = tf.gather(self.splits, groups)
         lengths = tf.gather(self.splits, groups + 1) - starts
@@ -104,7 +111,9 @@ class DistinctCodes(Storage):
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         rows = first_positions(self.positions, positions)
         groups = tf.searchsorted(self.splits, tf.cast(rows, tf.int64), side="right") - 1
-        return tf.cast(tf.transpose(tf.gather(self.codes, groups, axis=1)), tf.int32)
+        return self.rows.codes_at(groups)
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "distinct", "num_codes": self.num_groups}
+        rows = self.rows.describe()
+        kind = "distinct" if self.num_lists is None else f"{rows['kind']} distinct"
+        return {**rows, "kind": kind, "num_codes": self.rows.num_items, **self.report}

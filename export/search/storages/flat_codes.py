@@ -32,4 +32,4 @@ class FlatCodes(Storage):
         return tf.cast(tf.transpose(tf.gather(self.codes, positions, axis=1)), tf.int32)
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "flat"}
+        return {"kind": "flat", **self.report}

@@ -24,7 +24,7 @@ class PartitionedCodes(Storage):
         num_probes: Lists that a query looks at.
         exact: Whether the search goes on until no list that it has not looked at can hold an item
             that belongs into the result.
-        report: What is to be said of the choice of lists and probes in the manifest.
+        report: See `Storage`.
         distance: How scores go by distance, where the partition does.
         excess: By how much a score exceeds that of the exact distance, at most.
     """
@@ -43,7 +43,7 @@ class PartitionedCodes(Storage):
         self.num_items = len(codes)
         self.num_probes = num_probes
         self.exact = exact
-        self._report = dict(report or {})
+        self.report = dict(report or {})
         self.longest = int(partition.lengths.max())
         self.num_lists = partition.num_lists
         self.code_dtype = tf.as_dtype(codes.dtype)
@@ -103,5 +103,5 @@ class PartitionedCodes(Storage):
             "num_lists": self.num_lists,
             "num_probes": self.num_probes,
             "exact": self.exact,
-            **self._report,
+            **self.report,
         }

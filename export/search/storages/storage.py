@@ -37,10 +37,19 @@ class Storage(tf.Module, ABC):
     Attributes:
         num_items: Number of items.
         num_lists: Number of lists, of which a search looks at a few; None if there are none.
+        report: What was measured when the storage was chosen, for the manifest.
     """
 
     num_items: int
     num_lists: int | None = None
+    report: dict[str, Any] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        """What the collection takes in memory."""
+        return sum(
+            variable.shape.num_elements() * variable.dtype.size for variable in self.variables
+        )
 
     @abstractmethod
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
