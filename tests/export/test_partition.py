@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests.export.tiny import (
     NUM_ITEMS,
+    TOP_K,
     Reference,
     assert_found,
     make_codes,
@@ -19,11 +20,15 @@ from tests.export.tiny import (
     make_searcher,
 )
 from tfpqn.export import StatusError, load_searcher, save_searcher
+from tfpqn.export.model.search_options import SearchOptions
+from tfpqn.export.search.storages.choice import make_storage
+from tfpqn.export.search.storages.flat_codes import FlatCodes
 from tfpqn.export.search.storages.partition import (
     MAX_LENGTH_RATIO,
     build_partition,
 )
 from tfpqn.export.search.storages.partition_tuning import choose_list_counts
+from tfpqn.export.search.storages.storage import Queries
 from tfpqn.export.search.storages.timing import choose_fastest, time_searches
 from tfpqn.index import CodeIndex, network_layout
 
@@ -39,8 +44,13 @@ def codes(network):
 
 
 @pytest.fixture(scope="module")
-def vectors(network):
-    return make_searcher(network).codebooks.vectors()
+def searcher(network):
+    return make_searcher(network)
+
+
+@pytest.fixture(scope="module")
+def vectors(searcher):
+    return searcher.codebooks.vectors()
 
 
 def test_each_item_is_in_one_list_near_its_centroid(network, codes, vectors):
@@ -97,20 +107,25 @@ def test_the_wanted_agreement_is_reached_with_the_fewest_probes(network):
 
 
 @pytest.mark.parametrize("fastest", [0, 5])
-def test_auto_chooses_the_fastest_and_reports_what_was_measured(network, monkeypatch, fastest):
-    index = make_index(network, num_items=500)
-    # Half as many codes as items are too few for lists: nothing is measured.
-    assert make_searcher(network, index, partition="auto").storage.describe() == {"kind": "flat"}
+def test_auto_chooses_the_fastest_and_reports_what_was_measured(
+    network, searcher, codes, monkeypatch, fastest
+):
+    auto = SearchOptions(partition="auto", agreement=1.0, tuning_queries=make_embeddings(40))
+    # Each code stands twice: half as many are too few for lists.
+    assert auto.choose_partitioning(network.quantizer, codes) is None
     for module in ("model.search_options", "search.storages.partition_tuning"):
         monkeypatch.setattr(f"tfpqn.export.{module}.MIN_ROWS", 100)
     monkeypatch.setattr(
-        "tfpqn.export.search.storages.choice.time_searches",
-        lambda searches, queries: np.where(np.arange(len(searches)) == fastest, [[1], [2]], 3.0).T,
+        "tfpqn.export.search.storages.choice.time_storages",
+        lambda codebooks, storages, *_: (
+            np.where(np.arange(len(storages)) == fastest, [[1], [2]], 3.0).T
+        ),
     )
-    queries = make_embeddings(40)
-    options = {"partition": "auto", "agreement": 1.0, "tuning_queries": queries}
-    searcher = make_searcher(network, index, **options)
-    report = searcher.storage.describe()
+    partitioning = auto.choose_partitioning(network.quantizer, codes)
+    chosen, _ = make_storage(
+        searcher.codebooks, codes, None, top_k=TOP_K, partitioning=partitioning
+    )
+    report = chosen.describe()
     kinds = ["flat", "distinct", *["partitioned"] * 2, *["partitioned distinct"] * 2]
     assert [candidate["kind"] for candidate in report["candidates"]] == kinds
     assert (
@@ -119,13 +134,13 @@ def test_auto_chooses_the_fastest_and_reports_what_was_measured(network, monkeyp
             "kind": report["kind"],
             "agreement": 1.0,
             "milliseconds": {"1": 1.0, "32": 2.0},
-            "bytes_per_item": searcher.storage.num_bytes / 500,
+            "bytes_per_item": chosen.num_bytes / 500,
         }.items()
     )
-    found, every = (
-        s.search_by_embedding(queries) for s in (searcher, make_searcher(network, index))
-    )
-    np.testing.assert_array_equal(found.ids, every.ids)
+    embeddings = partitioning.queries
+    queries = Queries(embeddings, searcher.codebooks.make_tables(embeddings))
+    found, every = (storage.find(queries, TOP_K) for storage in (chosen, FlatCodes(codes)))
+    np.testing.assert_array_equal(found.positions, every.positions)
 
 
 def test_of_storages_that_are_about_as_fast_the_next_figure_chooses():
@@ -134,16 +149,15 @@ def test_of_storages_that_are_about_as_fast_the_next_figure_chooses():
     assert choose_fastest(np.array([[1.05, 10, 1], [1.0, 9, 9]])) == 1
 
 
-def test_a_storage_answers_in_its_turn_for_each_number_of_queries():
+def test_storages_answer_in_turn_and_the_second_answer_counts():
     calls: list[tuple[int, int]] = []
 
     def search(number: int) -> Any:
         return lambda queries: calls.append((number, len(queries)))
 
-    times = time_searches([search(0), search(1)], make_embeddings(5))
-    assert times.shape == (2, 2) and (times >= 0).all()
-    assert calls[:6] == [(0, 1), (1, 1), (0, 1), (0, 1), (1, 1), (1, 1)]
-    assert calls[-1] == (1, 32)
+    times = time_searches([search(0), search(1)], make_embeddings(5), 3)
+    assert times.shape == (2,) and (times >= 0).all()
+    assert calls[:6] == [(0, 3), (1, 3), (0, 3), (0, 3), (1, 3), (1, 3)]
 
 
 def test_the_manifest_tells_the_lists_and_a_search_may_look_at_no_more(network, tmp_path):

@@ -36,11 +36,17 @@ def make_queries(rng: np.random.Generator, vectors: np.ndarray, num_queries: int
     return Queries(tf.constant(embeddings), tf.constant(tables))
 
 
-def make_storage(kind: str, vectors: np.ndarray, codes: np.ndarray, num_lists: int) -> Any:
+def make_storage(
+    kind: str,
+    vectors: np.ndarray,
+    codes: np.ndarray,
+    num_lists: int,
+    tag_sets: np.ndarray | None = None,
+) -> Any:
     if kind == "flat":
         return FlatCodes(codes)
     if kind.startswith("distinct"):
-        groups = group_codes(codes)
+        groups = group_codes(codes, tag_sets)
         inner = kind.removeprefix("distinct").strip() or "flat"
         return DistinctCodes(groups, make_storage(inner, vectors, groups.codes, num_lists))
     partition = build_partition(vectors, codes, min(num_lists, len(codes)))
@@ -163,7 +169,7 @@ def test_the_largest_request_finds_what_a_stable_sort_finds(kind):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    kind=st.sampled_from(["flat", "all lists", "exact"]),
+    kind=st.sampled_from(["flat", "all lists", "exact", "distinct", "distinct exact"]),
     seed=st.integers(0, 2**32 - 1),
     num_items=st.integers(1, 60),
     num_queries=st.integers(1, 3),
@@ -177,15 +183,17 @@ def test_every_storage_finds_the_best_of_those_that_are_admitted(
     vectors = make_vectors(rng, 2, 1)
     codes = rng.integers(0, NUM_CODEWORDS, (num_items, 2)).astype(np.uint8)
     queries = make_queries(rng, vectors, num_queries)
-    is_admitted = rng.random((num_items, num_queries)) < share
-    storage = make_storage(kind, vectors, codes, 7)
+    sets = rng.integers(4, size=num_items)
+    is_admitted = rng.random((4, num_queries)) < share
+    storage = make_storage(kind, vectors, codes, 7, sets)
+    set_of_row = group_codes(codes, sets).tag_sets if kind.startswith("distinct") else sets
 
     def admits(rows: tf.Tensor, query: Any = None) -> tf.Tensor:
-        admitted = tf.gather(is_admitted, rows)
+        admitted = tf.gather(is_admitted, tf.gather(set_of_row, rows))
         return admitted if query is None else admitted[:, query : query + 1]
 
     found = storage.find(queries._replace(admits=admits), top_k)
-    scores = np.where(is_admitted.T, score(queries, codes), FLOOR_SCORE)
+    scores = np.where(is_admitted[sets].T, score(queries, codes), FLOOR_SCORE)
     np.testing.assert_array_equal(found.positions, rank(scores, top_k)[0])
 
 

@@ -13,7 +13,7 @@ from .flat_codes import FlatCodes
 from .partition_tuning import Partitioning, part_codes
 from .reranking import RerankedCodes
 from .storage import Storage
-from .timing import BATCH_SIZES, choose_fastest, make_search, time_searches
+from .timing import BATCH_SIZES, choose_fastest, make_search, time_storages
 
 # Each code is scored once where there are so many times more items. With fewer, but so many, a
 # measurement tells.
@@ -128,13 +128,8 @@ def _choose_fastest(
     """The fastest storage, which also reports what was measured of each."""
     storages = [storage for _, storage in candidates]
     options.progress("Measuring searches", 0, len(storages))
-    times = time_searches(
-        [
-            make_search(codebooks, storage, rows.codes.shape[1], num_wanted)
-            for rows, storage in candidates
-        ],
-        options.queries,
-    )
+    code_length = candidates[0][0].codes.shape[1]
+    times = time_storages(codebooks, storages, code_length, num_wanted, options.queries)
     options.progress("Measuring searches", len(storages), len(storages))
     sizes = [storage.num_bytes / storage.num_items for storage in storages]
     chosen = choose_fastest(np.column_stack([times, sizes]))

@@ -31,15 +31,24 @@ def make_search(codebooks: Codebooks, storage: Storage, code_length: int, top_k:
         tables = codebooks.make_tables(embeddings)[:code_length]
         return storage.find(Queries(embeddings, tables), top_k)
 
-    return search
+    # Traced at once: TensorFlow warns of many functions that are traced when they are called.
+    return search.get_concrete_function()
 
 
-def time_searches(searches: Sequence[Search], queries: np.ndarray) -> np.ndarray:
-    """Median milliseconds `[searches, batch sizes]` for `BATCH_SIZES` queries together."""
-    return np.stack([_time_batches(searches, queries, size) for size in BATCH_SIZES], axis=1)
+def time_storages(
+    codebooks: Codebooks,
+    storages: Sequence[Storage],
+    code_length: int,
+    top_k: int,
+    queries: np.ndarray,
+) -> np.ndarray:
+    """Median milliseconds `[storages, batch sizes]` of a search with `BATCH_SIZES` queries."""
+    searches = [make_search(codebooks, storage, code_length, top_k) for storage in storages]
+    return np.stack([time_searches(searches, queries, size) for size in BATCH_SIZES], axis=1)
 
 
-def _time_batches(searches: Sequence[Search], queries: np.ndarray, size: int) -> np.ndarray:
+def time_searches(searches: Sequence[Search], queries: np.ndarray, size: int) -> np.ndarray:
+    """Median milliseconds `[searches]` with so many of the queries together, taken in turn."""
     for search in searches:
         search(queries[:1].repeat(size, axis=0))
     seconds: list[list[float]] = []
