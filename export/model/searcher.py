@@ -46,8 +46,8 @@ class Searcher(tf.Module, SearchMethods):
             reach its score threshold.
         max_pixels: Largest width times height of an image; larger ones are refused undecoded.
         partition: Number of lists that the items are parted into, so that a search looks at a few
-            of them; "auto" to choose it, or to choose no lists for a small collection; None for a
-            search over all items.
+            of them; "auto" to measure which number is fastest on this machine, or no lists; None
+            for a search over all items.
         num_probes: Lists that a query looks at; chosen for `agreement` if None.
         exact: With lists, go on until no other list can hold one of the best items.
         agreement: Wanted share of a full search's items that a search over lists finds.
