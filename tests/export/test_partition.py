@@ -54,14 +54,15 @@ def vectors(searcher):
 
 
 def test_each_item_is_in_one_list_near_its_centroid(network, codes, vectors):
-    partition = build_partition(vectors, codes, 12)
+    weights = np.arange(len(codes)) % 5 + 1
+    partition = build_partition(vectors, codes, 12, weights=weights)
     assert sorted(partition.order) == list(range(len(codes)))
     decoded = Reference(network).decode(codes)
     for number in range(partition.num_lists):
         members = partition.order[slice(*partition.splits[number : number + 2])]
         assert 0 < len(members) <= MAX_LENGTH_RATIO * len(codes) / 12 + 1
         assert list(members) == sorted(members)
-        centroid = decoded[members].mean(axis=0)
+        centroid = np.average(decoded[members], axis=0, weights=weights[members])
         np.testing.assert_allclose(partition.centroids[number], centroid, rtol=0, atol=1e-5)
         radius = np.linalg.norm(decoded[members] - centroid, axis=1).max()
         assert abs(partition.radii[number] - radius) < 1e-5

@@ -117,7 +117,8 @@ def _part(
     parted = []
     for rows, _ in whole:
         own = None if best is None else rows.find_rows(best)
-        for lists in part_codes(codebooks, rows.codes, options, own, num_wanted):
+        weights = None if rows.groups is None else np.diff(rows.groups.splits)
+        for lists in part_codes(codebooks, rows.codes, weights, options, own, num_wanted):
             parted.append((rows, rows.store(lists)))
     return parted
 

@@ -92,6 +92,7 @@ def build_partition(
     progress: Progress | None = None,
     *,
     by_distance: bool = False,
+    weights: np.ndarray | None = None,
 ) -> Partition:
     """Part a collection by k-means.
 
@@ -104,10 +105,13 @@ def build_partition(
         num_lists: Lists to make, at most as many as items.
         progress: Is told how many of how many items have their list.
         by_distance: See `Partition`.
+        weights: How much each code counts in the means, `[num_items]`; as if it stood there so many
+            times. Each counts once if None.
     """
+    weights = np.ones(len(codes), np.float32) if weights is None else weights
     tell = progress or (lambda done, total: None)
     tell(0, len(codes))
-    centres, projected = _train(vectors, codes, num_lists)
+    centres, projected = _train(vectors, codes, weights, num_lists)
     # Of the squared distances what differs between centres.
     offsets = 0.5 * np.square(centres).sum(axis=1)
     list_of_item = np.empty(len(codes), np.int32)
@@ -116,7 +120,7 @@ def build_partition(
         scores -= offsets
         list_of_item[rows] = scores.argmax(axis=1)
         tell(rows.stop, len(codes))
-    return _group(vectors, codes, list_of_item)._replace(by_distance=by_distance)
+    return _group(vectors, codes, weights, list_of_item)._replace(by_distance=by_distance)
 
 
 def find_excess(
@@ -140,11 +144,14 @@ def find_excess(
     return excess
 
 
-def _train(vectors: np.ndarray, codes: np.ndarray, num_lists: int) -> tuple[np.ndarray, np.ndarray]:
+def _train(
+    vectors: np.ndarray, codes: np.ndarray, weights: np.ndarray, num_lists: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Centres of clusters, and what each codeword adds in the space of the centres."""
     rng = np.random.default_rng(SEED)
     num_points = min(POINTS_PER_LIST * num_lists, MAX_POINTS, len(codes))
-    sample = codes[np.sort(rng.choice(len(codes), num_points, replace=False))]
+    chosen = np.sort(rng.choice(len(codes), num_points, replace=False))
+    sample = codes[chosen]
     points = _sum_vectors(vectors, sample[:ROWS_PER_BLOCK])
     points -= points.mean(axis=0)
     _, directions = np.linalg.eigh(points.T @ points)
@@ -156,11 +163,13 @@ def _train(vectors: np.ndarray, codes: np.ndarray, num_lists: int) -> tuple[np.n
     with warnings.catch_warnings():
         # Of equal points there are fewer clusters, and so fewer lists.
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
-        kmeans.fit(points)
+        kmeans.fit(points, sample_weight=weights[chosen])
     return kmeans.cluster_centers_.astype(np.float32), projected
 
 
-def _group(vectors: np.ndarray, codes: np.ndarray, list_of_item: np.ndarray) -> Partition:
+def _group(
+    vectors: np.ndarray, codes: np.ndarray, weights: np.ndarray, list_of_item: np.ndarray
+) -> Partition:
     """Sort the items by list; leave out empty lists and cut long ones."""
     order = np.argsort(list_of_item, kind="stable").astype(np.int32)
     lengths = np.bincount(list_of_item)
@@ -171,7 +180,8 @@ def _group(vectors: np.ndarray, codes: np.ndarray, list_of_item: np.ndarray) -> 
     centroids = np.empty((len(splits) - 1, vectors.shape[2]), np.float32)
     radii = np.empty(len(splits) - 1, np.float32)
     for number, (start, end) in enumerate(zip(splits[:-1], splits[1:], strict=True)):
-        centroids[number], radii[number] = _describe(vectors, codes[order[start:end]])
+        own = order[start:end]
+        centroids[number], radii[number] = _describe(vectors, codes[own], weights[own])
     norm_bound = float(np.linalg.norm(vectors, axis=2).max(axis=1).sum())
     return Partition(centroids, order, splits, radii, norm_bound)
 
@@ -182,13 +192,18 @@ def _cut(length: int, longest: int) -> np.ndarray:
     return np.diff(np.arange(num_pieces + 1) * length // num_pieces)
 
 
-def _describe(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, float]:
+def _describe(
+    vectors: np.ndarray, codes: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, float]:
     """Mean of the reconstructions, and their largest distance from it."""
-    blocks = [codes[rows] for rows in _blocks(len(codes))]
-    total = sum(_sum_vectors(vectors, block).sum(axis=0, dtype=np.float64) for block in blocks)
-    mean = (total / len(codes)).astype(np.float32)
+    blocks = list(_blocks(len(codes)))
+    total = sum(
+        (_sum_vectors(vectors, codes[rows]) * weights[rows, np.newaxis]).sum(axis=0, dtype=float)
+        for rows in blocks
+    )
+    mean = (total / weights.sum(dtype=float)).astype(np.float32)
     distances = [
-        np.linalg.norm(_sum_vectors(vectors, block) - mean, axis=1).max() for block in blocks
+        np.linalg.norm(_sum_vectors(vectors, codes[rows]) - mean, axis=1).max() for rows in blocks
     ]
     return mean, float(max(distances))
 

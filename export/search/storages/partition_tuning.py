@@ -48,6 +48,7 @@ class Partitioning(NamedTuple):
 def part_codes(
     codebooks: Codebooks,
     codes: np.ndarray,
+    weights: np.ndarray | None,
     options: Partitioning,
     best_rows: np.ndarray | None,
     num_wanted: int,
@@ -57,6 +58,8 @@ def part_codes(
     Args:
         codebooks: What the codes stand for.
         codes: Integers `[num_rows, code_length]`.
+        weights: Number of items of each row; one if None. Codes that few items have are outliers,
+            which must not draw the lists away from where the items are.
         options: How to part them.
         best_rows: Integers `[queries, items]`, the rows of the items that a full search finds; -1
             where there is none. Not needed with a number of probes.
@@ -74,7 +77,9 @@ def part_codes(
     for count in counts:
         count = min(count, len(codes))
         progress = partial(options.progress, f"Parting into {count:,} lists")
-        partition = build_partition(vectors, codes, count, progress, by_distance=by_distance)
+        partition = build_partition(
+            vectors, codes, count, progress, by_distance=by_distance, weights=weights
+        )
         if best_rows is None:
             num_probes = min(options.num_probes or count, partition.num_lists)
             parted.append(store(partition, num_probes, options.exact))
