@@ -105,10 +105,10 @@ def build_partition(
         num_lists: Lists to make, at most as many as items.
         progress: Is told how many of how many items have their list.
         by_distance: See `Partition`.
-        weights: How much each code counts in the means, `[num_items]`; as if it stood there so many
-            times. Each counts once if None.
+        weights: Integers `[num_items]`: in k-means and in the means each code counts so many times.
+            Each counts once if None.
     """
-    weights = np.ones(len(codes), np.float32) if weights is None else weights
+    weights = np.ones(len(codes), np.int32) if weights is None else weights
     tell = progress or (lambda done, total: None)
     tell(0, len(codes))
     centres, projected = _train(vectors, codes, weights, num_lists)
@@ -149,9 +149,10 @@ def _train(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centres of clusters, and what each codeword adds in the space of the centres."""
     rng = np.random.default_rng(SEED)
-    num_points = min(POINTS_PER_LIST * num_lists, MAX_POINTS, len(codes))
-    chosen = np.sort(rng.choice(len(codes), num_points, replace=False))
-    sample = codes[chosen]
+    # Not weights in k-means: half as many lists find as much that begin where the items are.
+    repeated = np.repeat(np.arange(len(codes)), weights)
+    num_points = min(POINTS_PER_LIST * num_lists, MAX_POINTS, len(repeated))
+    sample = codes[repeated[np.sort(rng.choice(len(repeated), num_points, replace=False))]]
     points = _sum_vectors(vectors, sample[:ROWS_PER_BLOCK])
     points -= points.mean(axis=0)
     _, directions = np.linalg.eigh(points.T @ points)
@@ -163,7 +164,7 @@ def _train(
     with warnings.catch_warnings():
         # Of equal points there are fewer clusters, and so fewer lists.
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
-        kmeans.fit(points, sample_weight=weights[chosen])
+        kmeans.fit(points)
     return kmeans.cluster_centers_.astype(np.float32), projected
 
 
@@ -196,12 +197,12 @@ def _describe(
     vectors: np.ndarray, codes: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Mean of the reconstructions, and their largest distance from it."""
-    blocks = list(_blocks(len(codes)))
+    blocks, counts = list(_blocks(len(codes))), weights.astype(np.float32)
     total = sum(
-        (_sum_vectors(vectors, codes[rows]) * weights[rows, np.newaxis]).sum(axis=0, dtype=float)
+        (_sum_vectors(vectors, codes[rows]) * counts[rows, np.newaxis]).sum(axis=0, dtype=float)
         for rows in blocks
     )
-    mean = (total / weights.sum(dtype=float)).astype(np.float32)
+    mean = (total / weights.sum()).astype(np.float32)
     distances = [
         np.linalg.norm(_sum_vectors(vectors, codes[rows]) - mean, axis=1).max() for rows in blocks
     ]
