@@ -24,9 +24,9 @@ from ..interface.batching_parameters import BatchingParameters
 from ..interface.bounds import MAX_EXCLUSIONS
 from ..interface.delta import Delta
 from ..model.saved_model import save_searcher
+from ..model.search_options import list_columns
 from ..model.searcher import Searcher
 from ..model.shards import save_shards
-from ..search.filters import columns_to_read
 from .folders import KEPT_BASES, Base, CollectionFolders
 
 # Arguments of `Searcher` that a delta has not: it is small, and searched whole.
@@ -168,9 +168,7 @@ class GrowingModel:
             self.folders.tidy({base.number for base in kept})
 
     def _compare(self, bases: Sequence[Base]) -> Difference:
-        names = [*self._options.get("tag_columns", ()), self._options.get("label_column")]
-        known = describe_index(self._index).metadata_columns
-        columns = columns_to_read([name for name in names if name], known)
+        columns = list_columns(self._options, describe_index(self._index).metadata_columns)
         return compare_index(self._index, [base.state for base in bases], columns)
 
     def _is_usable(self, manifest: Mapping[str, Any]) -> bool:
@@ -186,6 +184,8 @@ class GrowingModel:
             and manifest["tag_columns"] == list(self._options.get("tag_columns", ()))
             and manifest["calibration"] == self._options.get("calibration")
             and has_labels == bool(self._options.get("label_column"))
+            and (manifest.get("storage", {}).get("reranked_by") == "embeddings")
+            == bool(self._options.get("rerank"))
         )
 
 

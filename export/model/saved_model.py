@@ -187,11 +187,14 @@ def _describe_delta(delta: Delta) -> dict[str, Any]:
 
 def _bytes_per_item(searcher: Searcher) -> dict[str, float]:
     """What the collection takes in memory, exactly; of string ids their characters alone."""
-    sizes = {"codes": searcher.storage.variables, "ids": searcher.ids.variables}
-    return {
-        name: sum(_num_bytes(variable) for variable in variables) / max(searcher.num_items, 1)
-        for name, variables in sizes.items()
+    sizes = {
+        name: sum(map(_num_bytes, module.variables)) / max(searcher.num_items, 1)
+        for name, module in (("codes", searcher.storage), ("ids", searcher.ids))
     }
+    if searcher.storage.embeddings is not None:
+        sizes["embeddings"] = 2 * searcher.embedding_dim
+        sizes["codes"] -= sizes["embeddings"]
+    return sizes
 
 
 def _num_bytes(variable: tf.Variable) -> int:

@@ -112,9 +112,11 @@ class SearchGraph:
         return self._answer(self._find_best(embeddings, self.top_k))
 
     def _by_id(self, item_ids: tf.Tensor) -> Outputs:
-        """More like this: the item's reconstruction is the query, itself no answer."""
+        """More like this: the item, as it is kept, is the query and no answer."""
         positions = check_known(self.ids.positions(item_ids), "item_ids")
-        embeddings = self.codebooks.decode(self.storage.codes_at(positions))
+        embeddings = self.storage.embeddings_at(positions)
+        if embeddings is None:
+            embeddings = self.codebooks.decode(self.storage.codes_at(positions))
         embeddings = self._normalize(embeddings)
         found = self._find_best(embeddings, self.top_k + 1)
         is_itself = tf.equal(found.positions, positions[:, tf.newaxis])

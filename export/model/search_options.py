@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from tfpqn.index import CodeIndex
+from tfpqn.index.number_rows import EMBEDDING_COLUMN
 from tfpqn.protocols import QuantizerLike
 
 from ..interface.bounds import MAX_K, MAX_PIXELS
 from ..interface.delta import Delta
 from ..interface.shard import Shard
+from ..search.filters import columns_to_read
 from ..search.storages.partition_tuning import MIN_ROWS, Partitioning, Progress
 
 # With as many items and as large a block at most, no position overflows int32.
@@ -42,6 +44,7 @@ class SearchOptions:
     tuning_queries: np.ndarray | None = None
     progress: Progress = lambda step, done, total: None
     first_levels: int | None = None
+    rerank: bool = False
     num_candidates: int | None = None
     shard: Shard | None = None
     delta: Delta | None = None
@@ -71,10 +74,21 @@ class SearchOptions:
                 "num_probes needs a number of lists, as 'auto' chooses both. "
                 f"Received: partition='auto', num_probes={self.num_probes}"
             )
-        if self.num_candidates is not None and self.first_levels is None:
+        if self.num_candidates is not None and self.first_levels is None and not self.rerank:
             raise ValueError(
-                "num_candidates needs a second stage: give first_levels. "
+                "num_candidates needs a second stage: give first_levels or rerank. "
                 f"Received: num_candidates={self.num_candidates} alone"
+            )
+        if self.rerank and self.first_levels is not None:
+            raise ValueError(
+                "rerank ranks by embeddings and first_levels by codes: give one of them; with "
+                "num_levels, fewer levels find the candidates. Received: rerank and "
+                f"first_levels={self.first_levels}"
+            )
+        if self.rerank and self.calibration is not None:
+            raise ValueError(
+                "A calibration holds for the scores of codes, and rerank gives those of "
+                "embeddings: leave one out. Received: rerank and a calibration"
             )
 
     def choose_partitioning(
@@ -143,6 +157,14 @@ class SearchOptions:
                     f"the calibration must be that of the network with {name}={value!r}. "
                     f"Received: {self.calibration.get(name)!r}; calibrate again"
                 )
+
+
+def list_columns(options: Mapping[str, Any], known: Collection[str]) -> list[str]:
+    """Those of the known metadata columns of an index that options of a searcher take."""
+    columns = [*options.get("tag_columns", ()), *filter(None, [options.get("label_column")])]
+    if options.get("rerank") and EMBEDDING_COLUMN in known:
+        columns.append(EMBEDDING_COLUMN)
+    return columns_to_read(columns, known)
 
 
 def _check_count(name: str, value: Any, largest: int = MAX_COUNT) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpqn.index import CodeIndex, network_layout
+from tfpqn.index.number_rows import read_embeddings
 from tfpqn.protocols import NetworkLike, QuantizerLike
 from tfpqn.similarities import SIMILARITIES
 
@@ -55,7 +56,10 @@ class Searcher(tf.Module, SearchMethods):
             held-out ones; reconstructions of items if None, which are found more easily.
         progress: Is told the step of parting, and how many of how many items it has done.
         first_levels: Residual levels that candidates are found with; all levels rank them then.
-        num_candidates: Candidates of each query with `first_levels`; ten times `top_k` if None.
+        rerank: Whether candidates, which codes find, are ranked by the items' embeddings, float16;
+            scores are then those of the embeddings. `build_index(keep_embeddings=True)` keeps them.
+        num_candidates: Candidates of each query with `first_levels` or `rerank`; ten times `top_k`
+            if None.
         shard: Which part of a collection the index is; `save_shards` gives it. None for a whole.
         delta: Which bases the index goes with, if it is what came since; `tfpqn ingest` gives it.
 
@@ -124,6 +128,9 @@ class Searcher(tf.Module, SearchMethods):
             top_k=self.top_k,
             partitioning=chosen.choose_partitioning(quantizer, codes),
             num_first=chosen.count_first_positions(quantizer),
+            embeddings=read_embeddings(index.metadata, self.embedding_dim)
+            if chosen.rerank
+            else None,
             num_candidates=chosen.num_candidates or CANDIDATES_PER_ITEM * self.top_k,
         )
         self.num_lists = self.storage.num_lists

@@ -20,6 +20,7 @@ from ..interface.batching_parameters import BatchingParameters
 from ..interface.shard import Shard
 from ..search.filters import columns_to_read, make_tag_sets
 from .saved_model import default_batching, require_new_version, write_version
+from .search_options import list_columns
 from .searcher import Searcher
 
 
@@ -99,9 +100,7 @@ def _load_items(
 ) -> CodeIndex:
     """A shard's items: those of neighbouring positions, so that ties keep their order."""
     ends = [manifest.num_items * n // shard.num_shards for n in (shard.number, shard.number + 1)]
-    labels = filter(None, [options.get("label_column")])
-    columns = [*options.get("tag_columns", ()), *labels]
-    columns = columns_to_read(columns, manifest.metadata_columns)
+    columns = list_columns(options, manifest.metadata_columns)
     items = CodeIndex.load(index, columns, range(*ends))
     if describe_index(index) != manifest:
         raise BlockingIOError(

@@ -109,6 +109,7 @@ EXPORT = ("export", "--run-dir", "{folder}/run", "--index", "{folder}/index", "-
         ([*EXPORT[:3], "--index", "{new}", "--output", "{new}/1"], "manifest"),
         ([*EXPORT, "{new}/1", "--partition", "many"], "number of lists, or auto. Received: 'many'"),
         ([*EXPORT, "{new}/1", "--exact"], "need lists: give partition"),
+        ([*EXPORT, "{new}/1", "--rerank"], "rerank needs the embeddings of the items"),
         ([*EXPORT, "{new}/1", "--shards", "0"], "num_shards must be at least 1"),
         (["search", "--model", "{folder}/models/2", "{folder}/digit.png"], "version folder"),
     ],
@@ -162,12 +163,14 @@ def test_a_folder_is_indexed_with_its_labels_as_tags_and_what_it_lacks_is_named(
     from tfpqn.export import load_searcher
 
     index, model, run = tmp_path / "index", tmp_path / "models" / "1", folder / "run"
-    result = succeed("index", "--run-dir", run, "--images", photos, "--output", index)
+    result = succeed(
+        "index", "--run-dir", run, "--images", photos, "--output", index, "--keep-embeddings"
+    )
     assert "80 items coded" in result.output
     assert "Passed over 1 file of other kinds: 1 .heic" in result.error
     assert "Skipped 1 file that" in result.error and "cat/broken.png" in result.error
     export = ("export", "--run-dir", run, "--index", index, "--output", model, "--tags", "label")
-    result = succeed(*export)
+    result = succeed(*export, "--rerank")
     assert "2 tags to filter by, such as label=cat, label=dog" in result.output
     image = load_protocol("digits").load().query.encoded_image(0)
     inputs = {"images": [image], "allow_tags": [["label=cat"]], "deny_tags": [[""]]}

@@ -198,6 +198,7 @@ def test_ids_that_count_from_0_take_no_memory(network):
         ({"partition": 3, "num_probes": 0}, "num_probes must be at least 1"),
         ({"num_candidates": 3}, "needs a second stage"),
         ({"first_levels": 1}, "needs codes with several levels"),
+        ({"first_levels": 1, "rerank": True}, "give one of them"),
         ({"partition": 3, "tuning_queries": np.zeros((4, 3))}, r"\[queries, 16\].*\(4, 3\)"),
         ({"partition": 3, "tuning_queries": np.full((4, 16), np.inf)}, "must be finite"),
         ({"partition": "many"}, "partition must be"),

@@ -1,6 +1,7 @@
 """Laws of exported vectors: what is found is what slow NumPy finds by the formula."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
@@ -50,8 +51,8 @@ def compare(network, queries, codes, similarity):
     return -distances if similarity == "l2" else 1 - distances / 2
 
 
-def index_of(network, path):
-    build_index(network, VectorSet(VECTORS, metadata={"colour": COLOURS}), path)
+def index_of(network, path, **options):
+    build_index(network, VectorSet(VECTORS, metadata={"colour": COLOURS}), path, **options)
     return CodeIndex.load(path)
 
 
@@ -99,13 +100,70 @@ def test_raw_vectors_and_embeddings_of_one_width_are_told_apart_by_the_signature
     assert not np.allclose(searcher.search_by_embedding(QUERIES).scores, found.scores, atol=1e-2)
 
 
+@pytest.mark.parametrize(("similarity", "lists"), [("cosine", LISTS), ("dot", {})])
+def test_embeddings_rank_the_candidates_of_the_codes(tmp_path, similarity, lists):
+    network = make_network(similarity)
+    index = index_of(network, tmp_path / "index", keep_embeddings=True)
+    embeddings = np.asarray(network.embed(VECTORS))
+    items = embeddings.astype(np.float16).astype(np.float64)
+    queries = np.asarray(network.embed(QUERIES), np.float64)
+    scores = queries @ items.T
+    if similarity != "dot":
+        scores = -np.square(queries[:, None] - items).sum(axis=2)
+    if similarity == "cosine":
+        scores = 1 + scores / 2
+    options = {"top_k": TOP_K, "rerank": True, "tag_columns": ["colour"], **lists}
+    searcher = Searcher(network, index, num_candidates=300, **options)
+    assert_best(searcher(QUERIES), scores)
+    search, rows = searcher.search_by_embedding, queries.astype(np.float32)
+    alone = [search(row[np.newaxis]).scores[0] for row in rows]
+    np.testing.assert_array_equal(search(rows).scores, alone)
+    inputs = {
+        "embeddings": QUERIES,
+        "allow_tags": np.full((9, 1), b"colour=2", object),
+        "deny_tags": np.full((9, 1), b"", object),
+    }
+    filtered = searcher.run("search_with_filters", inputs)
+    best = np.sort(scores[:, 2::3], axis=1)[:, ::-1][:, :TOP_K]
+    np.testing.assert_allclose(filtered["scores"], best, rtol=1e-4, atol=1e-4)
+    # The item's own embedding is the query; all that is near by codes is looked at.
+    by_id, by_vector = searcher.search_by_id([4]), searcher(VECTORS[4:5])
+    others = [id_ for id_ in by_vector.ids[0] if id_ != 4]
+    np.testing.assert_array_equal(by_id.ids[0][: len(others)], others)
+    # What the codes do not find stays unfound.
+    few = Searcher(network, index, num_candidates=8, **{**options, "top_k": 8})(QUERIES)
+    by_codes = Searcher(network, index, top_k=8, **lists)(QUERIES)
+    np.testing.assert_array_equal(np.sort(few.ids), np.sort(by_codes.ids))
+    np.testing.assert_allclose(few.scores, np.take_along_axis(scores, few.ids, 1), atol=1e-4)
+
+
 def test_a_saved_model_of_vectors_answers_as_the_searcher_does(tmp_path):
     network = make_network("l2")
-    searcher = Searcher(network, index_of(network, tmp_path / "index"), top_k=TOP_K)
+    index = index_of(network, tmp_path / "index", keep_embeddings=True)
+    searcher = Searcher(network, index, top_k=TOP_K, rerank=True)
     save_searcher(searcher, tmp_path / "model" / "1")
     loaded = load_searcher(tmp_path / "model" / "1")
     assert loaded.items.kind == "vectors"
     np.testing.assert_array_equal(loaded(QUERIES).ids, searcher(QUERIES).ids)
+    assert loaded.manifest["storage"]["reranked_by"] == "embeddings"
+    assert loaded.manifest["bytes_per_item"] == {"codes": 2, "embeddings": 16, "ids": 0}
+
+
+def test_embeddings_that_are_missing_or_do_not_fit_are_refused(tmp_path):
+    network = make_network("dot")
+    index = index_of(network, tmp_path / "index", keep_embeddings=True)
+    column = index.metadata["embedding"]
+    for metadata, message in (
+        ({}, "rerank needs the embeddings of the items"),
+        ({"embedding": pa.array([None, *column.to_pylist()[1:]], column.type)}, "1 items without"),
+        ({"embedding": VECTORS[:, :4]}, "8 numbers of float16.*fixed_size_binary.8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Searcher(
+                network, CodeIndex(index.layout, index.codes, index.ids, metadata), rerank=True
+            )
+    with pytest.raises(ValueError, match=r"fit float16, at most 65,504. Received: 70000"):
+        CodeIndex(index.layout, index.codes[:1], [1], {"embedding": np.full((1, 8), 7e4)})
 
 
 def test_vectors_that_cannot_be_compared_are_refused_by_name(tmp_path):

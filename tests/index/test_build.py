@@ -10,7 +10,16 @@ from tests.index.small_index import contents_of, names_in
 from tests.training.tiny import LABEL_NAMES, fill_weights_with_nan, make_images, make_network
 from tfpqn.datasets import ImageArrays, ImageFolder
 from tfpqn.export import Searcher
-from tfpqn.index import CodeIndex, Growth, add_to_index, build_index, network_layout
+from tfpqn.index import (
+    CodeIndex,
+    Growth,
+    add_to_index,
+    build_index,
+    compare_index,
+    network_layout,
+    remove_from_index,
+)
+from tfpqn.index.number_rows import read_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -116,18 +125,28 @@ def test_what_fails_while_it_codes_leaves_the_index_as_it_was(
     assert names_in(tmp_path) == ["empty", "index"]
 
 
+@pytest.mark.parametrize("keep_embeddings", [False, True])
 def test_grown_index_equals_that_of_all_items(
-    network: Any, images: ImageArrays, path: Path, tmp_path: Path
+    network: Any, images: ImageArrays, path: Path, tmp_path: Path, keep_embeddings: bool
 ) -> None:
     done: list[int] = []
+    build_index(
+        network, images.subset(np.arange(20)), path, overwrite=True, keep_embeddings=keep_embeddings
+    )
     newer = images.subset(np.arange(15, 30))
     growth = add_to_index(network, newer, path, batch_size=7, progress=done.append)
     assert growth == Growth(num_added=10, num_updated=5)
     assert done == [7, 14, 15]
-    build_index(network, images, tmp_path / "all")
+    build_index(network, images, tmp_path / "all", keep_embeddings=keep_embeddings)
     grown, together = CodeIndex.load(path), CodeIndex.load(tmp_path / "all")
     assert grown.table.equals(together.table)
     CodeIndex.verify(path)
+    if keep_embeddings:
+        expected = np.asarray(network.embed(images.images)).astype(np.float16)
+        embeddings = read_embeddings(grown.metadata, expected.shape[1])
+        np.testing.assert_allclose(embeddings, expected, rtol=1e-3, atol=1e-4)
+        assert remove_from_index(path, [3]).metadata_columns["embedding"] == "float16[16]"
+        assert compare_index(path, [tmp_path / "all"], ["embedding"]).hidden.to_pylist() == [3]
 
 
 def test_folder_is_coded_without_broken_files_and_labels_keep_the_numbers_of_the_index(

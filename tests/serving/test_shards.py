@@ -31,7 +31,8 @@ def write_index(network, folder):
     codes, ids = make_codes(network, NUM_ITEMS), make_ids("string", NUM_ITEMS)
     colours = [["red", "blue"][n % 2] if n < 45 else "green" for n in range(NUM_ITEMS)]
     with CodeIndexWriter(folder, network_layout(network), rows_per_part=12) as writer:
-        writer.append(codes, ids, {"colour": colours})
+        embeddings = np.asarray(network.quantizer.normalize(network.quantizer.decode(codes)))
+        writer.append(codes, ids, {"colour": colours, "embedding": embeddings})
     return folder
 
 
@@ -84,7 +85,8 @@ def assert_all_searches_are_the_same(client, searcher, items):
 
 @pytest.mark.slow
 def test_shards_of_vectors_answer_as_one_index(tmp_path):
-    paths, searcher = export(make_vector_network("cosine"), tmp_path, top_k=TOP_K)
+    options = {"top_k": TOP_K, "rerank": True, "num_candidates": NUM_ITEMS}
+    paths, searcher = export(make_vector_network("cosine"), tmp_path, **options)
     names = [f"birds-shard-{number}-of-{NUM_SHARDS}" for number in range(NUM_SHARDS)]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [f"{n}/1" for n in names]
     manifests = [json.loads((path / "manifest.json").read_text()) for path in paths]

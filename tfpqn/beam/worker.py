@@ -153,7 +153,7 @@ class Worker:
     def _write_part(self, number: int, columns: pa.Table, batches: list[Any]) -> Part:
         layout = self.job.layout
         none = np.empty((0, layout.code_length), layout.code_dtype), np.empty(0, np.int64)
-        codes, rows = map(np.concatenate, zip(none, *batches, strict=True))
+        codes, rows = map(np.concatenate, zip(none, *(batch[:2] for batch in batches), strict=True))
         columns = columns.take(rows)
         ids, metadata = columns[ID_COLUMN], columns.drop_columns([ID_COLUMN])
         table = to_table(layout, codes, ids, metadata, self.job.schema)

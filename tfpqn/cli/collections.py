@@ -118,6 +118,10 @@ def index(
     data_dir: DataDir = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images coded at once.")] = 256,
     overwrite: Annotated[bool, typer.Option(help="Replace an index at --output.")] = False,
+    keep_embeddings: Annotated[
+        bool,
+        typer.Option("--keep-embeddings", help="Keep float16 embeddings, for export --rerank."),
+    ] = False,
     add: Annotated[
         bool, typer.Option(help="Add to the index at --output; items it has are coded anew.")
     ] = False,
@@ -128,6 +132,11 @@ def index(
 
     if add and overwrite:
         raise ValueError("Either add to the index or replace it. Received: --add and --overwrite")
+    if add and keep_embeddings:
+        raise ValueError(
+            "An index keeps embeddings from its beginning: --add does as it does. Received: --add "
+            "and --keep-embeddings"
+        )
     if output.exists() and not (overwrite or add):
         raise FileExistsError(
             "The output folder must not exist yet, unless --overwrite or --add is given. "
@@ -158,7 +167,8 @@ def index(
             added = counted(growth.num_added, "items")
             summary = f"{added} added, {growth.num_updated:,} coded anew"
         else:
-            num_items = build_index(network, collection, output, overwrite=overwrite, **options)
+            options |= {"overwrite": overwrite, "keep_embeddings": keep_embeddings}
+            num_items = build_index(network, collection, output, **options)
             summary = f"{counted(num_items, 'items')} coded"
         show("Coding", len(collection), len(collection))
     _report_left_out(collection)

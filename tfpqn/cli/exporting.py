@@ -70,15 +70,18 @@ def export(
         int | None,
         typer.Option(min=1, help="Levels that find candidates, to be ranked by all levels."),
     ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Rank candidates by the index's kept embeddings.")
+    ] = False,
     num_candidates: Annotated[
-        int | None, typer.Option(min=1, help="Candidates of --first-levels: 10 x --top-k.")
+        int | None, typer.Option(min=1, help="Candidates of these: 10 x --top-k.")
     ] = None,
     data_dir: DataDir = None,
     max_pixels: MaxPixels = None,
     max_batch_size: MaxBatchSize = None,
 ) -> None:
     from tfpqn.export import Searcher, require_new_version, save_searcher, save_shards
-    from tfpqn.export.search.filters import columns_to_read
+    from tfpqn.export.model.search_options import list_columns
     from tfpqn.index import CodeIndex, describe_index
     from tfpqn.training import Run
     from tfpqn.training.loops.progress import shown_steps
@@ -94,8 +97,11 @@ def export(
         **choose_answers(run, index, top_k, num_levels, tags, max_pixels),
         **choose_lists(run, network, data_dir, partition, num_probes, agreement, exact),
         "first_levels": first_levels,
+        "rerank": rerank,
         "num_candidates": num_candidates,
     }
+    if rerank:
+        options["calibration"] = None  # It holds for the scores of codes.
     figures = choose_figures(run, network, max_batch_size)
     if shards is not None:
         with shown_steps() as progress:
@@ -106,15 +112,14 @@ def export(
         text = f"Exported {items} in {counted(shards, 'shards')}:"
         console.print(text, *paths, sep="\n", soft_wrap=True, highlight=False)
         return
-    columns = [*(tags or []), *filter(None, [options["label_column"]])]
-    collection = CodeIndex.load(index, columns=columns_to_read(columns, known))
+    collection = CodeIndex.load(index, columns=list_columns(options, known))
     with shown_steps() as progress:
         searcher = Searcher(network, collection, progress=progress, **options)
     path = save_searcher(searcher, output, **figures)
     console.print(f"Exported {counted(searcher.num_items, 'items')} to {path}")
     if partition == "auto" and searcher.num_lists is None:
         console.print("A search looks at all items: lists would not be faster.")
-    _describe_search(searcher, first_levels)
+    _describe_search(searcher, "by the first levels " if first_levels else "by codes " * rerank)
 
 
 def require_lists_for(
@@ -202,7 +207,7 @@ def choose_figures(run: Run, network: Any, max_batch_size: int | None) -> dict[s
     return {"metrics": run.read_metrics(), "batching": batching}
 
 
-def _describe_search(searcher: Searcher, first_levels: int | None) -> None:
+def _describe_search(searcher: Searcher, first_stage: str) -> None:
     """Print what filters and lists the searches of an export have."""
     if searcher.tag_filter is not None:
         such = ", ".join(searcher.tag_filter.examples)
@@ -215,8 +220,7 @@ def _describe_search(searcher: Searcher, first_levels: int | None) -> None:
         console.print(
             f"A search looks at {storage['num_probes']} of {lists} and finds "
             f"{storage['agreement']:.1%} of what a full search "
-            f"{'by the first levels ' if first_levels else ''}finds, measured on "
-            f"{storage['tuned_with']}.",
+            f"{first_stage}finds, measured on {storage['tuned_with']}.",
             highlight=False,
         )
 

@@ -15,6 +15,7 @@ from tfpqn.index.code_index import CodeIndex
 from tfpqn.index.code_index_writer import CodeIndexWriter
 from tfpqn.index.code_layout import CodeLayout
 from tfpqn.index.manifest import Manifest
+from tfpqn.index.number_rows import EMBEDDING_COLUMN, to_half
 from tfpqn.index.parts import read_tables
 from tfpqn.index.rewriting import Growth, rewriting, write_update
 from tfpqn.index.schema import require_unique, to_ids
@@ -41,6 +42,7 @@ def build_index(
     *,
     batch_size: int = 256,
     overwrite: bool = False,
+    keep_embeddings: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> int:
     """Code a set of images and write the index; memory does not grow with the set.
@@ -55,6 +57,8 @@ def build_index(
         path: The index folder.
         batch_size: Images, or frames of clips, coded at once.
         overwrite: Whether an index at `path` is replaced.
+        keep_embeddings: Whether the items' embeddings are kept too, float16, as the metadata column
+            `embedding`: `Searcher(rerank=True)` ranks by them.
         progress: Called after each batch with the number of images done.
 
     Returns:
@@ -68,8 +72,9 @@ def build_index(
     network.require_item_shape(images.item_shape)
     require_unique(to_ids(images.ids))
     with CodeIndexWriter(path, network_layout(network), overwrite=overwrite) as writer:
-        for codes, rows in code_batches(network, images, batch_size, progress):
-            writer.append(codes, images.ids[rows], metadata_of(images, rows))
+        options = {"keep_embeddings": keep_embeddings}
+        for codes, rows, halves in code_batches(network, images, batch_size, progress, **options):
+            writer.append(codes, images.ids[rows], metadata_of(images, rows, halves))
     return writer.num_items
 
 
@@ -84,9 +89,9 @@ def add_to_index(
     """Code a set of items and write them into an index that is there, in one step.
 
     Items whose ids are in the index get new codes and metadata and keep their positions; the others
-    come last. The index keeps its metadata columns, see `update_index`. Where it has labels with
-    names, the items' labels get the numbers that their names have there; new names get new numbers.
-    Memory grows with the codes of `items` alone.
+    come last. The index keeps its metadata columns, see `update_index`; one that keeps embeddings
+    gets those of the items. Where it has labels with names, the items' labels get the numbers that
+    their names have there; new names get new numbers. Memory grows with what is kept of `items`.
 
     The arguments are those of `build_index`.
 
@@ -105,9 +110,10 @@ def add_to_index(
         manifest.layout.require(layout)
         network.require_item_shape(items.item_shape)
         require_unique(to_ids(items.ids, manifest.id_type))
-        batches = list(code_batches(network, items, batch_size, progress))
-        codes, rows = map(np.concatenate, zip(*batches, strict=True))
-        metadata = metadata_of(items, rows)
+        keep = EMBEDDING_COLUMN in manifest.metadata_columns
+        batches = code_batches(network, items, batch_size, progress, keep_embeddings=keep)
+        codes, rows, halves = map(np.concatenate, zip(*batches, strict=True))
+        metadata = metadata_of(items, rows, halves)
         numbered = {"label": "int64", "label_name": "string"}
         if numbered.items() <= manifest.metadata_columns.items() and "label_name" in metadata:
             metadata["label"] = _known_labels(Path(path), manifest, metadata)
@@ -122,11 +128,14 @@ def code_batches(
     progress: Callable[[int], None] | None = None,
     *,
     may_be_none: bool = False,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the codes of each batch, and the rows of the set that they are of.
+    keep_embeddings: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields the codes of each batch, the rows of the set that they are of, and embeddings.
 
-    A ValueError says that no item could be read, unless there may be none.
+    The embeddings are float16, of length 0 unless they are kept. A ValueError says that no item
+    could be read, unless there may be none.
     """
+    num_kept = None if keep_embeddings else 0
     num_done = 0
     for batch in images.batches(images.items_per_batch(batch_size)):
         outputs = network.predict_on_batch(batch.images)
@@ -134,7 +143,7 @@ def code_batches(
         _require_finite(outputs["embeddings"], ids)
         if network.quantizer.similarity == "cosine":
             _require_directions(outputs["embeddings"], ids)
-        yield outputs["codes"], batch.positions
+        yield outputs["codes"], batch.positions, to_half(outputs["embeddings"][:, :num_kept])
         num_done += len(batch.positions)
         if progress is not None:
             progress(num_done)
@@ -145,10 +154,12 @@ def code_batches(
         )
 
 
-def metadata_of(images: Any, rows: np.ndarray) -> dict[str, Any]:
-    """The metadata columns that an index keeps of these rows of a set."""
+def metadata_of(images: Any, rows: np.ndarray, halves: np.ndarray | None = None) -> dict[str, Any]:
+    """The metadata columns that an index keeps of these rows of a set, and embeddings of them."""
     labels = images.labels[rows]
     others = {name: values[rows] for name, values in images.metadata.items()}
+    if halves is not None and halves.shape[1]:
+        others[EMBEDDING_COLUMN] = halves
     if labels.ndim != 1:
         return {**_name_all(labels, images.label_names), **others}
     if not images.label_names:

@@ -172,10 +172,11 @@ class CodeIndexWriter:
 
 def write_part(table: pa.Table, path: Path) -> Part:
     """Write a table of an index's schema as one Parquet file; the same rows give the same bytes."""
-    # Ids and codes differ from item to item: a dictionary of them would be lost work.
+    # Ids, codes and embeddings differ from item to item: a dictionary of them would be lost work.
     leaves = [
         f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
         for field in list(table.schema)[2:]
+        if not pa.types.is_fixed_size_binary(field.type)
     ]
     options = {"compression": "zstd", "use_dictionary": leaves}
     pq.write_table(table, path, row_group_size=_ROWS_PER_GROUP, **options)

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tfpqn.index import number_rows
+
 
 @dataclass(frozen=True)
 class CodeLayout:
@@ -61,20 +63,11 @@ class CodeLayout:
 
     def to_arrow(self, codes: np.ndarray) -> pa.Array:
         """Codes `[rows, code_length]` as a column, little-endian, which shares their memory."""
-        stored = np.ascontiguousarray(codes, dtype=self.code_dtype.newbyteorder("<"))
-        return pa.Array.from_buffers(self.arrow_type, len(stored), [None, pa.py_buffer(stored)])
+        return number_rows.to_arrow(codes.astype(self.code_dtype, copy=False))
 
     def from_arrow(self, column: pa.ChunkedArray) -> np.ndarray:
         """The codes `[rows, code_length]` of a column; a ValueError if a codeword is unknown."""
-        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-        # An array may be a slice: its rows begin `offset` codes into the buffer.
-        codes = np.frombuffer(
-            array.buffers()[1] or b"",
-            dtype=self.code_dtype.newbyteorder("<"),
-            count=len(array) * self.code_length,
-            offset=array.offset * self.bytes_per_code,
-        )
-        return self.cast_codes(codes.reshape(len(array), self.code_length))
+        return self.cast_codes(number_rows.from_arrow(column, self.code_dtype))
 
     def cast_codes(self, codes: npt.ArrayLike) -> np.ndarray:
         """Checked codes `[rows, code_length]` of `code_dtype`, copied only if need be.

@@ -93,7 +93,7 @@ def _open_parquet(path: Path, file: BinaryIO, part: Part, manifest: Manifest) ->
     # Only row groups are asked: of a forged column pyarrow's objects end the process.
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     require_as_written(path, "rows", part.rows, sum(group.num_rows for group in groups))
-    bytes_per_row = manifest.layout.bytes_per_code + _BYTES_PER_VALUE * (footer.num_columns - 1)
+    bytes_per_row = sum(map(_bytes_per_value, manifest.schema.types))
     sizes = (
         part.rows * bytes_per_row,
         sum(max(0, group.total_byte_size) for group in groups),
@@ -114,6 +114,10 @@ def _require_bounded(path: Path, part: Part, size: int) -> None:
             f"{path} must not take more than {_LARGEST_EXPANSION} times its {part.bytes} bytes "
             f"(and {_ALWAYS_BOUNDED}) in memory. Received: a file that would take {size} bytes"
         )
+
+
+def _bytes_per_value(kind: pa.DataType) -> int:
+    return kind.byte_width if pa.types.is_fixed_size_binary(kind) else _BYTES_PER_VALUE
 
 
 def _decoded_size(column: pa.ChunkedArray) -> int:

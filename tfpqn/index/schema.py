@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -9,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfpqn.index import number_rows
 from tfpqn.index.code_layout import CodeLayout
+from tfpqn.index.number_rows import EMBEDDING_COLUMN, EMBEDDING_DTYPE
 
 Column: TypeAlias = "Sequence[Any] | np.ndarray | pa.Array | pa.ChunkedArray"
 Metadata: TypeAlias = "Mapping[str, Column] | pa.Table"
@@ -142,7 +145,11 @@ def require_unique(column: pa.ChunkedArray) -> None:
 
 def to_column(values: Any, name: str, kind: pa.DataType | None = None) -> pa.ChunkedArray:
     """Values as an Arrow column of a type; without it, of that in which metadata are kept."""
+    if name == EMBEDDING_COLUMN and isinstance(values, np.ndarray) and values.ndim == 2:
+        values = number_rows.to_arrow(number_rows.to_half(values))
     column = _infer(values, name)
+    if kind is None and name == EMBEDDING_COLUMN and pa.types.is_fixed_size_binary(column.type):
+        kind = column.type
     if kind is None:
         # Of a text column nothing may be known yet: all of a first batch can be missing.
         kind = pa.string() if pa.types.is_null(column.type) else _kept_type(column.type)
@@ -176,11 +183,18 @@ def _infer(values: Any, name: str) -> pa.ChunkedArray:
 def metadata_types(schema: pa.Schema) -> dict[str, str]:
     """Name of each metadata column -> name of its type."""
     names = {kind: name for name, kind in _METADATA_TYPES.items()}
-    return {field.name: names[field.type] for field in list(schema)[2:]}
+    return {
+        field.name: f"float16[{field.type.byte_width // EMBEDDING_DTYPE.itemsize}]"
+        if pa.types.is_fixed_size_binary(field.type)
+        else names[field.type]
+        for field in list(schema)[2:]
+    }
 
 
 def metadata_type(name: str) -> pa.DataType:
     """The type in which metadata are kept whose type a manifest gives by name."""
+    if width := re.fullmatch(r"float16\[([1-9][0-9]{0,6})\]", name):
+        return pa.binary(int(width[1]) * EMBEDDING_DTYPE.itemsize)
     kind = _METADATA_TYPES.get(name) or _kept_type(pa.type_for_alias(name))
     if kind is None:
         raise ValueError(f"expected metadata of a type among {[*_METADATA_TYPES]}, not {name!r}")

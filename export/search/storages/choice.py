@@ -11,7 +11,7 @@ from ..filters import TagSets
 from .distinct_codes import CodeGroups, DistinctCodes, group_codes
 from .flat_codes import FlatCodes
 from .partition_tuning import Partitioning, part_codes
-from .reranking import RerankedCodes
+from .reranking import RerankedCodes, RerankedEmbeddings
 from .storage import Storage
 from .timing import BATCH_SIZES, choose_fastest, make_search, time_storages
 
@@ -60,13 +60,16 @@ def make_storage(
     top_k: int,
     partitioning: Partitioning | None = None,
     num_first: int | None = None,
+    embeddings: np.ndarray | None = None,
     num_candidates: int = 0,
 ) -> tuple[Storage, TagSets | None]:
     """The storage of a collection, and the tag sets of its rows.
 
-    With `num_first` so many code positions find candidates, and all positions rank these.
+    With `num_first` so many code positions find candidates, and all positions rank these. With
+    `embeddings` `[num_items, embedding_dim]` these rank the candidates of the codes.
     """
-    num_wanted = top_k if num_first is None else max(top_k, num_candidates)
+    has_stages = num_first is not None or embeddings is not None
+    num_wanted = max(top_k, num_candidates) if has_stages else top_k
     is_auto = partitioning is not None and partitioning.num_lists is None
     kinds = _list_kinds(_Rows(codes[:, :num_first], tag_sets), is_auto)
     candidates = [(rows, rows.store(FlatCodes(rows.codes))) for rows in kinds]
@@ -79,6 +82,9 @@ def make_storage(
     # Where there are no items, there are none to rank.
     if num_first is not None and len(codes):
         storage = RerankedCodes(storage, codes, num_first, num_candidates)
+    if embeddings is not None and len(codes):
+        distance = codebooks.distance
+        storage = RerankedEmbeddings(storage, embeddings, distance, num_candidates)
     return storage, rows.tag_sets
 
 

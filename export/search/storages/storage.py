@@ -38,11 +38,13 @@ class Storage(tf.Module, ABC):
         num_items: Number of items.
         num_lists: Number of lists, of which a search looks at a few; None if there are none.
         report: What was measured when the storage was chosen, for the manifest.
+        embeddings: float16 `[num_items, embedding_dim]`, where they are kept; else None.
     """
 
     num_items: int
     num_lists: int | None = None
     report: dict[str, Any] = {}
+    embeddings: tf.Variable | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -58,6 +60,12 @@ class Storage(tf.Module, ABC):
     @abstractmethod
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         """int32 codes `[batch, code_length]` of the items at positions int32 `[batch]`."""
+
+    def embeddings_at(self, positions: tf.Tensor) -> tf.Tensor | None:
+        """float32 embeddings `[batch, embedding_dim]` of the items, where they are kept."""
+        if self.embeddings is None:
+            return None
+        return tf.cast(tf.gather(self.embeddings, positions), tf.float32)
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
