@@ -124,7 +124,8 @@ def test_search(birds):
         'searcher = tfpqn.export.Searcher(network, index, partition="auto", '
         "tuning_queries=embeddings)"
     )
-    run_page(DOCS / "search.md", birds, {}, {line: (before, "")})
+    second = 'index = tfpqn.index.CodeIndex.load("indexes/birds")'
+    run_page(DOCS / "search.md", birds, {}, {line: (before, ""), second: (before, "")})
 
 
 @pytest.mark.slow
