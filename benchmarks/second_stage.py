@@ -43,9 +43,9 @@ from tfpqn.training import fit_vectors
 
 OUTPUT = Path(__file__).parent / "results" / "second_stage.json"
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "second-stage.png"
-THREADS = 2
+# A single one: on a busy machine several would wait for one another.
+THREADS = 1
 NEIGHBOURS = 10
-BYTES = (8, 16)
 # 0: no second stage.
 CANDIDATES = (0, 50, 100, 200, 400)
 BATCHES = (1, 32)
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, help="of tensorflow-datasets")
     parser.add_argument("--scann-python", type=Path, help="of an environment with scann")
     parser.add_argument("--collections", nargs="+", help="fashion-mnist, clustered")
+    parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16], help="of a code")
     parser.add_argument("--items", type=int, default=1_000_000, help="of the random vectors")
     parser.add_argument("--small", action="store_true", help="a few random vectors, in seconds")
     parser.add_argument("--output", type=Path, default=OUTPUT)
@@ -98,8 +99,10 @@ def main() -> None:
         return
     faiss.omp_set_num_threads(THREADS)
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     content = {
-        "command": "python benchmarks/second_stage.py --data-dir DIR --scann-python PYTHON",
+        "command": "python benchmarks/second_stage.py --data-dir DIR --scann-python PYTHON --bytes "
+        f"{' '.join(map(str, arguments.bytes))} --items {arguments.items}",
         "threads": THREADS,
         **describe_machine(("tensorflow", "keras", "numpy", "faiss-cpu")),
     }
@@ -144,13 +147,13 @@ def draw_vectors(num_items: int, num_queries: int) -> tuple[np.ndarray, np.ndarr
 def make_engines(
     collection: Collection, folder: Path, arguments: argparse.Namespace, stack: ExitStack
 ) -> Iterator[Engine]:
-    for size in BYTES:
+    for size in arguments.bytes:
         yield make_ours(collection, folder, size)
-    for size in BYTES:
+    for size in arguments.bytes:
         yield make_faiss(collection, size)
     if arguments.scann_python:
         np.save(folder / "base.npy", collection.base)
-        for size in BYTES:
+        for size in arguments.bytes:
             yield make_scann(collection, folder, size, arguments.scann_python, stack)
 
 
@@ -199,7 +202,8 @@ def make_faiss(collection: Collection, size: int) -> Engine:
     base, dim = collection.base, collection.base.shape[1]
     # Unit vectors have one order by cosine and by distance.
     index = faiss.index_factory(dim, f"OPQ{size},IVF{collection.num_lists},PQ{size}")
-    faiss.downcast_VectorTransform(index.chain.at(0)).niter = FIT_ROUNDS
+    rotation = faiss.downcast_VectorTransform(index.chain.at(0))
+    rotation.niter, rotation.niter_pq_0 = FIT_ROUNDS, 2 * FIT_ROUNDS
     index.train(base[:FITTED_ROWS])
     halves = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16)
     refined = faiss.IndexRefine(index, halves)
@@ -306,16 +310,14 @@ def draw(content: dict[str, Any], path: Path) -> None:
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         own = [row for row in rows if row["collection"] == name]
         for engine, colour in COLOURS.items():
-            for size, style in zip(BYTES, ("--", "-"), strict=True):
+            for stage in dict.fromkeys(
+                row["first_stage"] for row in own if row["engine"] == engine
+            ):
                 points = [
-                    (row["ms_1"][1], row["recall"])
-                    for row in own
-                    if row["engine"] == engine and row["first_bytes"] in (size + 4, size + 8)
+                    (row["ms_1"][1], row["recall"]) for row in own if row["first_stage"] == stage
                 ]
-                if points:
-                    label = f"{engine}, {size} bytes"
-                    axes.plot(*zip(*points, strict=True), style, marker="o", ms=3, color=colour)
-                    axes.lines[-1].set_label(label)
+                axes.plot(*zip(*points, strict=True), marker="o", ms=3, color=colour)
+                axes.lines[-1].set_label(f"{engine}: {stage}")
         axes.set(xlabel="ms for one query", ylabel="recall 10@10", xscale="log", title=name)
         axes.legend(fontsize=7)
     figure.savefig(path)

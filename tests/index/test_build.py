@@ -18,6 +18,7 @@ from tfpqn.index import (
     compare_index,
     network_layout,
     remove_from_index,
+    update_index,
 )
 from tfpqn.index.number_rows import read_embeddings
 
@@ -145,6 +146,9 @@ def test_grown_index_equals_that_of_all_items(
         expected = np.asarray(network.embed(images.images)).astype(np.float16)
         embeddings = read_embeddings(grown.metadata, expected.shape[1])
         np.testing.assert_allclose(embeddings, expected, rtol=1e-3, atol=1e-4)
+        bare = CodeIndex(grown.layout, grown.codes[:1], [0])
+        with pytest.raises(ValueError, match="must have embeddings, as those of the index"):
+            update_index(path, bare)
         assert remove_from_index(path, [3]).metadata_columns["embedding"] == "float16[16]"
         assert compare_index(path, [tmp_path / "all"], ["embedding"]).hidden.to_pylist() == [3]
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from tfpqn.index.code_index import CodeIndex
 from tfpqn.index.code_index_writer import ROWS_PER_PART, CodeIndexWriter
 from tfpqn.index.manifest import Manifest, describe_index
+from tfpqn.index.number_rows import EMBEDDING_COLUMN
 from tfpqn.index.parts import find_ids, read_tables
 from tfpqn.index.schema import ID_COLUMN, to_column, to_ids
 
@@ -113,7 +114,7 @@ def update_index(path: _Path, items: CodeIndex, *, rows_per_part: int = ROWS_PER
 
     Raises:
         TypeError: Ids or metadata are not of the index's types.
-        ValueError: The items are of another layout.
+        ValueError: The items are of another layout, or lack embeddings that the index has.
     """
     with rewriting(path, rows_per_part) as (manifest, writer):
         return write_update(manifest, writer, items)
@@ -123,6 +124,11 @@ def write_update(manifest: Manifest, writer: CodeIndexWriter, items: CodeIndex) 
     """Do what `update_index` does, inside the block of a `rewriting`."""
     items.require_layout(manifest.layout)
     table, schema = items.table, manifest.schema
+    if EMBEDDING_COLUMN in schema.names and EMBEDDING_COLUMN not in table.column_names:
+        raise ValueError(
+            "The items must have embeddings, as those of the index: old ones would stand beside "
+            f"new codes. Received: items with the columns {table.column_names}"
+        )
     newer = pa.table(
         {
             field.name: to_column(table[field.name], field.name, field.type)
