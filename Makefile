@@ -1,6 +1,6 @@
 # Everything a developer runs. Needs make and Python >= 3.10; the rest is installed into .venv.
 #   make demo   make test   make test-all   make lint   make types   make package   make docs
-#   make clean. make test-torch installs torch, which may be large.
+#   make bench   make clean. make test-torch installs torch, which may be large.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all test-jax test-torch lint format types package docs clean
+.PHONY: demo test test-all test-jax test-torch lint format types package docs bench clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/tfpqn demo
@@ -62,6 +62,11 @@ package: $(VENV)/installed-dev
 # The site, in build/docs: a warning or a dead link is an error. Its tools need Python 3.11.
 docs: $(VENV)/installed-dev
 	[ ! -x $(VENV)/bin/mkdocs ] || NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+
+# Speed and recall beside other engines, some 20 minutes; writes docs/benchmarks.md, which says more.
+#   make bench BENCH="--data-dir DIR --scann-python ENV/bin/python"
+bench: $(VENV)/installed-dev
+	$(VENV)/bin/python benchmarks/bench.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -3,11 +3,11 @@
     python benchmarks/search.py                          # all but CIFAR-10; writes the JSON
     python benchmarks/search.py --scenarios clustered --sizes 100000
     python benchmarks/search.py --run-dir RUN --data-dir DIR   # the collections of CIFAR-10 too
-    python benchmarks/search.py --scann-python PYTHON    # ScaNN too: see scann_server.py
+    python benchmarks/search.py --scann-python PYTHON    # peers too: see peer_server.py
     python benchmarks/search.py --profile                # the stages of one request
-    python benchmarks/search.py --docs                   # page and pictures from the JSON
 
 Each scenario and size is written into the JSON when it is done; what is there of others stays.
+`bench.py` measures all that the docs show and writes the pages.
 """
 
 from __future__ import annotations
@@ -29,22 +29,19 @@ from search_collections import CODES, Settings
 from search_engines import disable_xla
 from search_figures import watch_memory
 from search_profile import profile_request
-from search_report import write_docs
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "search.json"
-DOCS = ROOT / "docs"
 LIBRARIES = ("tensorflow", "keras", "numpy", "faiss-cpu", "scikit-learn")
 SIZES = {"clustered": (100_000, 1_000_000)}
 DEFAULT_SIZES = (1_000_000,)
-COUNTS = ("top_k", "repeats", "threads", "seed", "curve_items")
+PEERS = ("scann", "usearch", "turbovec")
+COUNTS = ("top_k", "repeats", "threads", "seed", "curve_items", "seconds")
 
 
 def main() -> None:
     arguments = parse_arguments()
-    if arguments.docs is not None:
-        write_docs(json.loads(arguments.output.read_text()), arguments.docs)
-    elif arguments.measure_memory is not None:
+    if arguments.measure_memory is not None:
         print(json.dumps(watch_memory(*arguments.measure_memory)))
     else:
         run(arguments)
@@ -62,11 +59,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--lists", type=int, help="lists of ours, in place of a choice")
     parser.add_argument("--run-dir", type=Path, help="a run trained on CIFAR-10")
     parser.add_argument("--data-dir", type=Path, help="where the data of the run lies")
-    parser.add_argument("--scann-python", type=Path, help="of an environment with scann[tf]")
+    parser.add_argument("--scann-python", type=Path, help="of an environment with the peers")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="there")
     parser.add_argument("--profile", action="store_true", help="only the stages of one request")
     parser.add_argument("--work-dir", type=Path, help="where folders are exported to; not kept")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="the JSON file")
-    parser.add_argument("--docs", type=Path, nargs="?", const=DOCS, help="only write this folder")
     parser.add_argument("--measure-memory", type=Path, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if not sys.platform.startswith("linux"):
@@ -95,6 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
         run_dir=arguments.run_dir,
         data_dir=arguments.data_dir,
         scann_python=arguments.scann_python,
+        peers=tuple(arguments.peers),
     )
     about = {
         "command": describe_command(arguments),
@@ -135,7 +133,8 @@ def describe_command(arguments: argparse.Namespace) -> str:
     words += ["--profile"] * arguments.profile
     words += ["--run-dir RUN"] * (arguments.run_dir is not None)
     words += ["--data-dir DIR"] * (arguments.data_dir is not None)
-    words += ["--scann-python PYTHON"] * (arguments.scann_python is not None)
+    if arguments.scann_python is not None:
+        words += ["--scann-python PYTHON --peers", *arguments.peers]
     return " ".join(words)
 
 

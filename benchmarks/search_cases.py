@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 import search_engines as engines
 import search_figures as figures
+from peers import Peer
 from search_collections import Collection, Settings, make_collection
 from search_engines import Answer, Engine, Export
+from search_paired import count_kernels
 
+from tfpqn.export.loading.loaders import SessionLoader
 from tfpqn.export.loading.native_loader import NativeLoader
 
 EXHAUSTIVE, PARTITIONED = "ours-exhaustive", "ours-partitioned"
-# Whose time an engine's is divided by.
-PEERS = {EXHAUSTIVE: "faiss-pq", "ours-c-api": "faiss-pq", PARTITIONED: "faiss-ivfpq"}
-# Parted by the package as well; short codes are searched by distinct code.
+# Also in the form that the package chooses by itself; short codes are searched by distinct code.
 WITH_LISTS = ("clustered", "cifar10-64")
+# The longest list that a graph of usearch may keep.
+MOST_EFFORT = 4096
 
 
 @dataclasses.dataclass
@@ -34,6 +37,7 @@ class Bench:
         engines: Those whose way does not depend on the batch size.
         settings: What was chosen for some of them.
         found: Their answers to all queries.
+        nearest: Ids of the items with the nearest embeddings, `[queries, top_k]`, if these exist.
         faiss_lists: Indexes of FAISS by number of lists.
         faiss_choices: Lists and probes with which these agree as well as ours.
         brute_force: Search of the raw embeddings, if they fit.
@@ -45,6 +49,7 @@ class Bench:
     engines: dict[str, Engine]
     settings: dict[str, dict[str, Any]]
     found: dict[str, Answer]
+    nearest: np.ndarray | None
     faiss_lists: dict[int, Any]
     faiss_choices: list[dict[str, Any]]
     brute_force: Engine | None
@@ -63,6 +68,8 @@ def measure_case(name: str, num_items: int, folder: Path, settings: Settings) ->
         if bench.faiss_lists and num_items == settings.curve_items:
             curve = draw_curve(bench, settings)
     for export in exports.values():
+        with SessionLoader(export.path) as model:
+            export.figures["kernels"] = count_kernels(model, collection.queries[:1])["all"]
         export.figures["search_peak_mb"] = {
             str(size): figures.measure_memory(export.path, collection.queries[:size])
             for size in sorted({min(settings.queries), max(settings.queries)})
@@ -84,16 +91,14 @@ def measure_case(name: str, num_items: int, folder: Path, settings: Settings) ->
 def export_folders(
     name: str, collection: Collection, folder: Path, settings: Settings
 ) -> dict[str, Export]:
-    """Our folders: with all items scored, and with lists where the package makes some."""
-    exports = {
-        EXHAUSTIVE: engines.export_collection(collection, folder / "full" / "1", None, settings)
-    }
+    """Our folders: with all items scored, and in the form that the package chooses."""
+    ways = {EXHAUSTIVE: None}
     if name in WITH_LISTS:
-        lists = settings.lists or "auto"
-        export = engines.export_collection(collection, folder / "lists" / "1", lists, settings)
-        if export.searcher.num_lists is not None:
-            exports[PARTITIONED] = export
-    return exports
+        ways[PARTITIONED] = settings.lists or "auto"
+    return {
+        way: engines.export_collection(collection, folder / way / "1", partition, settings)
+        for way, partition in ways.items()
+    }
 
 
 def open_bench(
@@ -110,12 +115,6 @@ def open_bench(
         opened["ours-c-api"] = engines.serve(stack.enter_context(native))
     opened["faiss-pq"] = engines.make_faiss_pq(collection, settings.top_k)
     not_measured: dict[str, str] = {}
-    scann = open_scann(stack, collection, exports, settings)
-    settings_of: dict[str, dict[str, Any]] = {}
-    if isinstance(scann, str):
-        not_measured["scann"] = scann
-    else:
-        opened["scann"], settings_of["scann"] = scann
     if name in WITH_LISTS:
         opened["faiss-fastscan"] = engines.make_faiss_fastscan(collection, settings.top_k)
     else:
@@ -123,6 +122,9 @@ def open_bench(
     if PARTITIONED not in exports:
         not_measured["faiss-ivfpq"] = "not measured: no search over lists of ours beside it"
     found = {way: figures.search_all(engine, collection.queries) for way, engine in opened.items()}
+    nearest = None
+    if collection.draw is not None:
+        nearest = figures.find_by_embeddings(collection, settings.top_k)
     brute_force = None
     if collection.draw is None:
         not_measured["brute-force"] = "not measured: random codes have no embeddings"
@@ -132,8 +134,9 @@ def open_bench(
         not_measured["brute-force"] = "not measured: embeddings and scores take more than 6 GB"
     lists = open_faiss_lists(collection, exports, settings)
     bench = Bench(
-        collection, exports, opened, settings_of, found, lists, [], brute_force, not_measured
+        collection, exports, opened, {}, found, nearest, lists, [], brute_force, not_measured
     )
+    open_peers(stack, bench, settings)
     bench.faiss_choices = choose_probes(bench, settings)
     if lists and not bench.faiss_choices:
         not_measured["faiss-ivfpq"] = "not measured: no number of probes agrees as well as ours"
@@ -146,8 +149,9 @@ def open_faiss_lists(
     """Indexes of FAISS over lists, beside a search over lists of ours."""
     if PARTITIONED not in exports:
         return {}
-    num_own = exports[PARTITIONED].figures["storage"]["num_lists"]
-    counts = engines.choose_faiss_list_counts(len(collection.codes), num_own)
+    counts = engines.choose_faiss_list_counts(
+        len(collection.codes), count_lists(exports, collection)
+    )
     return {count: engines.make_faiss_ivf(collection, count, settings.seed) for count in counts}
 
 
@@ -170,38 +174,65 @@ def choose_probes(bench: Bench, settings: Settings) -> list[dict[str, Any]]:
     return [choice for choice in choices if choice is not None]
 
 
-def open_scann(
-    stack: ExitStack, collection: Collection, exports: Mapping[str, Export], settings: Settings
-) -> tuple[Engine, dict[str, Any]] | str:
-    """ScaNN with as many lists as ours has, and what was chosen; or why not.
+def open_peers(stack: ExitStack, bench: Bench, settings: Settings) -> None:
+    """Add the engines of another environment, or the reasons why they are not there."""
+    file = None
+    for name in settings.peers:
+        if settings.scann_python is None or PARTITIONED not in bench.exports:
+            reason = "no --scann-python" if settings.scann_python is None else "no lists of ours"
+            bench.not_measured[name] = f"not measured: {reason}"
+            continue
+        file = file or engines.write_embeddings(bench.collection, bench.exports)
+        try:
+            peer = Peer(
+                settings.scann_python,
+                name,
+                file,
+                settings.top_k,
+                settings.threads,
+                metric="dot_product",
+                bytes=bench.collection.codes.shape[1],
+                lists=count_lists(bench.exports, bench.collection),
+            )
+        except RuntimeError as error:
+            bench.not_measured[name] = f"not measured: {error}"
+            continue
+        stack.callback(peer.close)
+        setting = choose_effort(bench, name, peer)
+        engine = functools.partial(peer.search, effort=setting.get("num_probes", 1))
+        bench.engines[name], bench.settings[name] = engine, setting | peer.about
+        bench.found[name] = figures.search_all(engine, bench.collection.queries)
 
-    Its codes are others than ours, so it agrees with its own search of all lists.
+
+def choose_effort(bench: Bench, name: str, peer: Peer) -> dict[str, Any]:
+    """The least effort with which a peer serves as well as ours, or else the greatest.
+
+    Codes of ScaNN are its own: it agrees with its own search of all lists. The graph of usearch
+    finds as many of the nearest embeddings. Turbovec always scores all items.
     """
-    if PARTITIONED not in exports:
-        return "not measured: no search over lists of ours beside it"
-    if settings.scann_python is None:
-        return "not measured: no --scann-python"
-    if len(collection.codes) >= engines.MANY_ITEMS:
-        return "not measured: no room for its copies of the embeddings"
-    export = exports[PARTITIONED]
-    num_lists = export.figures["storage"]["num_lists"]
-    server = engines.ScannServer(
-        settings.scann_python, collection, export.path.parent, num_lists, settings
-    )
-    stack.enter_context(server)
-    queries = collection.queries
-    full = figures.search_all(server.with_probes(num_lists), queries)
+    if name == "turbovec":
+        return {}
+    own, full = bench.found[PARTITIONED], bench.found["faiss-pq"]
+    queries, nearest = bench.collection.queries, bench.nearest
+    if name == "scann":
+        most = count_lists(bench.exports, bench.collection)
+        wanted = figures.measure_agreement(bench.collection, full, own)
+        nearest = figures.search_all(functools.partial(peer.search, effort=most), queries)["ids"]
+    else:
+        most, wanted = MOST_EFFORT, figures.measure_recall(nearest, own)
 
-    def measure(num_probes: int) -> float:
-        return figures.measure_recall(
-            full["ids"], figures.search_all(server.with_probes(num_probes), queries)
-        )
+    def measure(effort: int) -> float:
+        engine = functools.partial(peer.search, effort=effort)
+        return figures.measure_recall(nearest, figures.search_all(engine, queries))
 
-    wanted = export.figures["storage"]["agreement"]
-    choice = figures.find_probes(measure, num_lists, wanted)
-    if choice is None:
-        return "not measured: no number of probes agrees as well as ours"
-    return server.with_probes(choice["num_probes"]), choice | server.about
+    choice = figures.find_probes(measure, most, wanted) or {"num_probes": most}
+    return choice if name == "scann" else {"num_probes": choice["num_probes"]}
+
+
+def count_lists(exports: Mapping[str, Export], collection: Collection) -> int:
+    """Lists of ours; about the square root of the items where the package chose another form."""
+    storage = exports[PARTITIONED].figures["storage"]
+    return int(storage.get("num_lists") or len(collection.codes) ** 0.5)
 
 
 def compare(bench: Bench, batch_size: int, settings: Settings) -> dict[str, Any]:
@@ -215,11 +246,7 @@ def compare(bench: Bench, batch_size: int, settings: Settings) -> dict[str, Any]
     fits = engines.fits_brute_force(bench.collection, batch_size)
     if bench.brute_force is not None and fits:
         timed["brute-force"] = bench.brute_force
-    times = figures.time_engines(timed, queries, batch_size, settings.repeats)
-    for way, peer in PEERS.items():
-        if way in times and peer in times:
-            ratio = figures.median_ms(times[way]) / figures.median_ms(times[peer])
-            times[way] |= {"peer": peer, "ratio": ratio}
+    times = figures.time_engines(timed, queries, batch_size, settings.repeats, settings.seconds)
     chosen_ones = bench.settings | ({} if chosen is None else {"faiss-ivfpq": chosen})
     for way, setting in chosen_ones.items():
         times[way]["setting"] = setting
@@ -239,13 +266,11 @@ def measure_quality(
     full = found["faiss-pq"]
     quality: dict[str, dict[str, float]] = {way: {} for way in found}
     for way, answer in found.items():
-        # The scores of ScaNN's own codes are others.
-        if way != "scann":
+        # Those of a peer are not ours, nor are the codes.
+        if way not in bench.settings:
             quality[way]["agreement"] = figures.measure_agreement(collection, full, answer)
-    if collection.draw is not None:
-        nearest = figures.find_by_embeddings(collection, settings.top_k)
-        for way, answer in found.items():
-            quality[way]["recall"] = figures.measure_recall(nearest, answer)
+        if bench.nearest is not None:
+            quality[way]["recall"] = figures.measure_recall(bench.nearest, answer)
     return quality
 
 
@@ -261,6 +286,6 @@ def draw_curve(bench: Bench, settings: Settings) -> list[dict[str, Any]]:
     }
     numbers = {PARTITIONED: searcher.num_lists, "faiss-ivfpq": nearest}
     points = figures.measure_curve(
-        bench.collection, bench.found["faiss-pq"], ways, settings.repeats
+        bench.collection, bench.found["faiss-pq"], bench.nearest, ways, settings.repeats
     )
     return [{**point, "num_lists": numbers[point["engine"]]} for point in points]

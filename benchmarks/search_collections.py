@@ -63,9 +63,11 @@ class Settings(NamedTuple):
     lists: int | None = None
     queries: tuple[int, ...] = (1, 8, 32, 128)
     curve_items: int = 1_000_000
+    seconds: int = 90
     run_dir: Path | None = None
     data_dir: Path | None = None
     scann_python: Path | None = None
+    peers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import json
-import os
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -232,75 +229,18 @@ def make_brute_force(stack: ExitStack, collection: Collection, top_k: int) -> En
     return search
 
 
-# ScaNN
+# Peers
 
 
-class ScannServer:
-    """ScaNN in a process of its own, with lists of its own.
-
-    Attributes:
-        about: Its versions, and what building it took.
-
-    Args:
-        python: The interpreter of an environment that holds `scann[tf]`.
-        collection: What is searched.
-        folder: Where the embeddings are written to.
-        num_leaves: Number of lists.
-        settings: Those of the run.
-    """
-
-    def __init__(
-        self,
-        python: Path,
-        collection: Collection,
-        folder: Path,
-        num_leaves: int,
-        settings: Settings,
-    ) -> None:
-        self._top_k = settings.top_k
-        shape = (len(collection.codes), collection.embedding_dim)
-        file = np.lib.format.open_memmap(folder / "embeddings.npy", "w+", np.float32, shape)
-        for rows, block in collection.embedding_blocks():
-            file[rows] = block
-        file.flush()
-        script = Path(__file__).with_name("scann_server.py")
-        numbers = (settings.top_k, num_leaves, settings.threads)
-        command = [str(part) for part in (python, script, folder, *numbers)]
-        # Its TensorFlow is not to meet this one's packages.
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
-        if self._process.stdout is None:
-            raise RuntimeError("ScaNN's process must have pipes")
-        self.about: dict[str, Any] = json.loads(self._process.stdout.readline())
-
-    def __enter__(self) -> ScannServer:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        # The end of its input ends it.
-        self._process.communicate()
-
-    def with_probes(self, num_probes: int) -> Engine:
-        def search(queries: np.ndarray) -> Answer:
-            requests, answers = self._process.stdin, self._process.stdout
-            if requests is None or answers is None:
-                raise RuntimeError("ScaNN's process must have pipes")
-            header = np.array([num_probes, len(queries)], np.int32)
-            requests.write(header.tobytes() + queries.astype(np.float32).tobytes())
-            requests.flush()
-            shape = (len(queries), self._top_k)
-            size = 4 * shape[0] * shape[1]
-            ids, scores = answers.read(size), answers.read(size)
-            if len(scores) < size:
-                raise RuntimeError("ScaNN's process must answer; it ended instead")
-            return {
-                "ids": np.frombuffer(ids, np.int32).reshape(shape),
-                "scores": np.frombuffer(scores, np.float32).reshape(shape),
-            }
-
-        return search
+def write_embeddings(collection: Collection, exports: Mapping[str, Export]) -> Path:
+    """A file of all embeddings beside the folders, float32 `[num_items, embedding_dim]`."""
+    path = next(iter(exports.values())).path.parent / "embeddings.npy"
+    shape = (len(collection.codes), collection.embedding_dim)
+    file = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    for rows, block in collection.embedding_blocks():
+        file[rows] = block
+    file.flush()
+    return path
 
 
 # Memory

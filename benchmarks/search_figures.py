@@ -26,7 +26,7 @@ from tfpqn.export.loading.native_loader import NativeLoader
 WARM_UPS = 2
 # A slow batch size has fewer turns, but not fewer than these.
 MIN_TURNS = 5
-SECONDS_PER_BATCH_SIZE = 90
+SECONDS_PER_BATCH_SIZE = 90.0
 QUERIES_AT_ONCE = 32
 # Items whose scores are as near as this may stand for one another.
 TIE = 1e-4
@@ -43,7 +43,11 @@ MEMORY_TURNS = 5
 
 
 def time_engines(
-    engines: Mapping[str, Engine], queries: np.ndarray, batch_size: int, repeats: int
+    engines: Mapping[str, Engine],
+    queries: np.ndarray,
+    batch_size: int,
+    repeats: int,
+    seconds_in_all: float = SECONDS_PER_BATCH_SIZE,
 ) -> dict[str, dict[str, Any]]:
     """Quartiles of the times of all engines for one batch size, taken in turn.
 
@@ -55,7 +59,7 @@ def time_engines(
         rows = (np.arange(2 * batch_size) + 2 * turn * batch_size) % len(queries)
         batches = queries[rows[:batch_size]], queries[rows[batch_size:]]
         rounds.append(take_turns(engines, batches, turn))
-        is_late = time.perf_counter() - started > SECONDS_PER_BATCH_SIZE
+        is_late = time.perf_counter() - started > seconds_in_all
         if is_late and turn + 1 >= WARM_UPS + MIN_TURNS:
             break
     counted = rounds[WARM_UPS:]
@@ -190,10 +194,11 @@ def choose_faiss(
 def measure_curve(
     collection: Collection,
     full: Answer,
+    nearest: np.ndarray | None,
     ways: Mapping[str, Callable[[int], Engine]],
     repeats: int,
 ) -> list[dict[str, Any]]:
-    """Time and agreement of engines that are given a number of probes."""
+    """Time, agreement and recall of engines that are given a number of probes."""
     points = []
     for num_probes in NUM_PROBES:
         engines = {name: with_probes(num_probes) for name, with_probes in ways.items()}
@@ -208,6 +213,7 @@ def measure_curve(
                     "engine": name,
                     "num_probes": num_probes,
                     "agreement": measure_agreement(collection, full, found),
+                    "recall": None if nearest is None else measure_recall(nearest, found),
                     "quartiles_ms": {
                         str(batch): own[name]["quartiles_ms"] for batch, own in times.items()
                     },

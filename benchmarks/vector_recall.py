@@ -1,15 +1,20 @@
-"""Neighbours found by codes of a few bytes, without training, beside FAISS.
+"""Neighbours found by codes of a few bytes, without training, beside FAISS and ScaNN.
 
     python benchmarks/vector_recall.py --data-dir DIR
+    python benchmarks/vector_recall.py --vectors cifar10-features --data-dir DIR --weights FILE
+    python benchmarks/vector_recall.py --vectors FILE.npz       # arrays `vectors` and `queries`
 
-Base: the 60,000 training images of Fashion-MNIST as 784 raw floats; queries: 1,000 test images. The
-measures are recall 10@10, the share of the 10 nearest by distance that are among the 10 found, and
-recall@1, the share of the queries whose nearest is found first. All methods of a size spend the
+fashion-mnist: the 60,000 training images as 784 raw floats, and 1,000 test images as queries.
+cifar10-features: 20,000 training images and 1,000 test images as a frozen EfficientNet-Lite0 has
+them, 1,280 floats of length 1. We have no vectors of sentences.
+
+The measures are recall 10@10, the share of the 10 nearest by distance that are among the 10 found,
+and recall@1, the share of the queries whose nearest is found first. All methods of a size spend the
 same bytes: our levels have one level less than FAISS's residual quantizer, whose byte holds the
-norm. FAISS decodes its additive codes and so knows the norms exactly. Writes
-benchmarks/results/vector_recall.json; rows of it that `--methods` leaves out stay.
-
-FAISS LSQ is trained on fewer vectors, in fewer rounds, to bound its time.
+norm. FAISS decodes its additive codes and so knows the norms exactly. ScaNN's codes have 4 bits a
+position; it scores all items, and re-ranks none. FAISS LSQ is trained on fewer vectors, in fewer
+rounds, to bound its time. Writes benchmarks/results/vector_recall.json; rows of it that are not
+measured stay.
 
 Tried for levels in trials of which no record was kept, and worse: the norm of the reconstruction
 alone in the last byte, or a part of the norm in each position; the inner product with the item's
@@ -23,6 +28,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +40,7 @@ import faiss
 import keras
 import numpy as np
 from environment import describe_machine
+from peers import Peer
 
 from tfpqn.codebooks import ranking
 from tfpqn.codebooks.fitting import fit_vectors
@@ -45,13 +52,18 @@ NEIGHBOURS = 10
 ROWS_AT_ONCE = 1000
 LSQ_VECTORS = 20_000
 LSQ_ROUNDS = 8
+NUM_FEATURES = 20_000
+IMAGE_SIZE = 128
 
 Search = Callable[[np.ndarray], np.ndarray]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vectors", default="fashion-mnist", help="or cifar10-features, or a file")
     parser.add_argument("--data-dir", type=Path, help="of tensorflow-datasets")
+    parser.add_argument("--weights", type=Path, help="of EfficientNet-Lite0, for cifar10-features")
+    parser.add_argument("--scann-python", type=Path, help="of an environment with scann[tf]")
     parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--methods", nargs="+", help="names of rows; all if not given")
     parser.add_argument("--small", action="store_true", help="random vectors, in seconds")
@@ -59,43 +71,63 @@ def main() -> None:
     arguments = parser.parse_args()
     faiss.omp_set_num_threads(THREADS)
     machine = describe_machine(("tensorflow", "keras", "numpy", "scikit-learn", "faiss-cpu"))
-    base, queries = draw_vectors() if arguments.small else load_images(arguments.data_dir)
+    base, queries = draw_vectors() if arguments.small else load_vectors(arguments)
     _, nearest = faiss.knn(queries, base, NEIGHBOURS)
     for size in arguments.bytes:
-        for name, fit in make_methods(size):
+        for name, fit in make_methods(size, arguments.scann_python):
             if arguments.methods and name not in arguments.methods:
                 continue
-            row = {"bytes": size, "method": name, **measure(fit, base, queries, nearest)}
+            figures = measure(fit, base, queries, nearest)
+            row = {"vectors": Path(arguments.vectors).stem, "bytes": size, "method": name}
+            row |= {"items": len(base), "queries": len(queries), **figures, **machine}
             print(json.dumps(row), flush=True)
-            write(arguments, machine, row)
+            write(arguments.output, row)
 
 
-def write(arguments: argparse.Namespace, machine: dict[str, Any], row: dict[str, Any]) -> None:
+def write(path: Path, row: dict[str, Any]) -> None:
     """Put a row into the file, in the place of the one that is there."""
-    written = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-    rows = {(other["bytes"], other["method"]): other for other in written.get("rows", [])}
-    rows[row["bytes"], row["method"]] = row
-    content = {
-        "command": "python benchmarks/vector_recall.py --data-dir DIR"
-        + (" --small" if arguments.small else ""),
-        "threads": THREADS,
-        **machine,
-        "rows": [rows[key] for key in sorted(rows, key=lambda key: key[0])],
-    }
-    arguments.output.write_text(json.dumps({**written, **content}, indent=1) + "\n")
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    keyed = {(own["vectors"], own["bytes"], own["method"]): own for own in [*rows, row]}
+    content = {"command": "python benchmarks/vector_recall.py --data-dir DIR", "threads": THREADS}
+    content["rows"] = [keyed[key] for key in sorted(keyed, key=lambda key: key[:2])]
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def load_images(data_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
+def load_vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Base and queries, float32 `[rows, dim]`."""
+    if arguments.vectors == "fashion-mnist":
+        images = (load_images("fashion_mnist", arguments.data_dir, s) for s in ("train", "test"))
+        base, queries = (np.asarray(own.reshape(len(own), -1), np.float32) for own in images)
+        return base, queries[:1000]
+    if arguments.vectors == "cifar10-features":
+        splits = f"train[:{NUM_FEATURES}]", "test[:1000]"
+        images = (load_images("cifar10", arguments.data_dir, split) for split in splits)
+        base, queries = (embed(own, arguments.weights) for own in images)
+        return base, queries
+    with np.load(arguments.vectors) as file:
+        return tuple(np.asarray(file[name], np.float32) for name in ("vectors", "queries"))
+
+
+def load_images(name: str, data_dir: Path | None, split: str) -> np.ndarray:
     import tensorflow_datasets as tfds
 
-    def load(split: str) -> np.ndarray:
-        items = tfds.load(
-            "fashion_mnist", data_dir=data_dir, download=False, split=split, batch_size=-1
-        )
-        images = items["image"].numpy()
-        return np.asarray(images.reshape(len(images), -1), np.float32)
+    items = tfds.load(name, data_dir=data_dir, download=False, split=split, batch_size=-1)
+    return np.asarray(items["image"].numpy())
 
-    return load("train"), load("test[:1000]")
+
+def embed(images: np.ndarray, weights: Path) -> np.ndarray:
+    """Unit features of images by a frozen network."""
+    from tfpqn.models import build_backbone
+
+    shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
+    backbone = build_backbone("efficientnet_lite0", shape, weights=str(weights))
+
+    def run(rows: np.ndarray) -> np.ndarray:
+        resized = keras.ops.image.resize(rows.astype(np.float32), shape[:2])
+        return np.asarray(backbone.predict_on_batch(resized), np.float32)
+
+    features = in_chunks(run, images, 100)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def draw_vectors() -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +137,9 @@ def draw_vectors() -> tuple[np.ndarray, np.ndarray]:
     return vectors[:1000], vectors[1000:]
 
 
-def make_methods(size: int) -> Iterator[tuple[str, Callable[[np.ndarray], Search]]]:
+def make_methods(
+    size: int, scann_python: Path | None
+) -> Iterator[tuple[str, Callable[[np.ndarray], Search]]]:
     """Names, and what fits a method to a base and gives its search."""
     own = {"unit_codewords": False, "similarity": "l2"}
     yield "tfpqn PQ", lambda base: fit_ours(ProductQuantization(size, **own), base)
@@ -117,6 +151,8 @@ def make_methods(size: int) -> Iterator[tuple[str, Callable[[np.ndarray], Search
     yield "FAISS RQ", lambda base: fit_faiss(f"RQ{size}x8", base)
     yield "FAISS PRQ, 2 subspaces", lambda base: fit_faiss(f"PRQ2x{size // 2}x8", base)
     yield "FAISS LSQ, bounded", lambda base: fit_lsq(size, base)
+    if scann_python is not None:
+        yield "ScaNN", lambda base: fit_scann(size, base, scann_python)
 
 
 def fit_ours(quantizer: Any, base: np.ndarray, has_rotation: bool = False) -> Search:
@@ -169,6 +205,16 @@ def fit_lsq(size: int, base: np.ndarray) -> Search:
     index.train(base[rows])
     index.add(base)
     return lambda queries: index.search(queries, NEIGHBOURS)[1]
+
+
+def fit_scann(size: int, base: np.ndarray, python: Path) -> Search:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "embeddings.npy"
+        np.save(path, base)
+        peer = Peer(
+            python, "scann", path, NEIGHBOURS, THREADS, metric="squared_l2", bytes=size, lists=0
+        )
+    return lambda queries: peer.search(queries)["ids"]
 
 
 def measure(

@@ -1,0 +1,234 @@
+"""The page docs/benchmarks.md and its pictures, from the JSON files of the benchmarks alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search_report import TITLES, divide, format_ms, name_batch, write_details
+
+PAGE_NAME = "benchmarks.md"
+TIME_PICTURE, BYTES_PICTURE = "benchmark-time.png", "benchmark-bytes.png"
+LISTS = ("faiss-ivfpq", "scann", "usearch", "turbovec", "brute-force")
+ALL_ITEMS = ("faiss-pq", "faiss-fastscan", "turbovec", "brute-force")
+# Name, scenario, items, our engine, the others beside it, and numbers of queries.
+SEARCHES = (
+    ("lists", "clustered", "1000000", "ours-partitioned", LISTS, (1, 8, 32, 128)),
+    ("trained codes", "cifar10-64", "1000000", "ours-partitioned", LISTS, (1, 32)),
+    ("all items", "clustered", "100000", "ours-exhaustive", ALL_ITEMS, (1, 32)),
+    ("all random codes", "random", "1000000", "ours-exhaustive", ALL_ITEMS, (1, 32, 128)),
+)
+COLOURS = {
+    "ours-partitioned": "#2a9d5c",
+    "ours-exhaustive": "#8ac926",
+    "faiss-ivfpq": "#3b6fb5",
+    "faiss-pq": "#d1495b",
+    "faiss-fastscan": "#e9a03b",
+    "scann": "#7b4fa6",
+    "usearch": "#5a5a5a",
+    "turbovec": "#00a6a6",
+    "brute-force": "#000000",
+}
+VECTORS = {
+    "fashion-mnist": "Fashion-MNIST, 784 pixels",
+    "cifar10-features": "CIFAR-10, 1,280 features",
+    "sift-5k": "SIFT, 128 dimensions",
+}
+METHODS = {
+    "tfpqn PQ": "#b7d968",
+    "tfpqn rotation + PQ": "#8ac926",
+    "tfpqn levels": "#2a9d5c",
+    "FAISS PQ": "#a9c3e6",
+    "FAISS OPQ": "#6f9bd1",
+    "FAISS RQ": "#3b6fb5",
+    "FAISS PRQ, 2 subspaces": "#1f3f6b",
+    "FAISS LSQ, bounded": "#d1495b",
+    "ScaNN": "#7b4fa6",
+}
+
+HEAD = """\
+# Benchmarks
+
+How fast the exported search is beside other engines, and how many true neighbours its codes find.
+`make bench` makes this page; do not edit it. [More figures](benchmarks-details.md) has quartiles,
+memory, recall and settings of every row.
+"""
+TIME = """\
+## Time of a search
+
+The 100 nearest items; median milliseconds. Other columns: our time over that of the engine, whose
+own time follows. Below 1 we are faster.
+
+"""
+ENGINES = """
+FAISS IVFPQ and PQ have the same codes as ours. IVFPQ looks at as many lists as it needs to agree
+with a full search as well as ours. ScaNN has as many lists and bits as ours. usearch keeps a graph
+over 8 bits a dimension, and finds as many of the nearest embeddings. Turbovec (2 bits a dimension),
+fast scan (4 bits a position) and brute force (float32) score all items. All use 2 threads, in turn.
+Ours is the SavedModel in a TensorFlow 1 session, XLA off, as the stock server runs it.
+"""
+BYTES = """\
+## Recall per byte
+
+Codes fitted without labels: the share of the 10 exact nearest that are among the 10 found. Each
+row spends the same bytes an item and scores all items.
+
+"""
+BYTES_NOTES = """
+"levels" is `--model rpqn`, the default of `tfpqn train --vectors` without labels. Empty cells were
+not measured. Fashion-MNIST: 60,000 images of pixels, 1,000 queries. CIFAR-10: 20,000 images as a
+frozen EfficientNet-Lite0 has them, 1,000 queries. SIFT: a small set of 5,000 vectors, 100 queries,
+so differences of .02 there mean little. ScaNN is its anisotropic quantizer, FAISS LSQ with fewer
+training vectors and rounds to bound its time. One seed each. The constants of levels were chosen
+on Fashion-MNIST with other queries. `python benchmarks/vector_recall.py` measures these; it takes
+hours.
+"""
+AGAIN = """\
+## Measure again
+
+    make bench BENCH="--data-dir DIR --scann-python ENV/bin/python"
+
+It takes some 20 minutes on 2 cores that do nothing else. DIR is a folder of tensorflow-datasets
+with CIFAR-10 and Fashion-MNIST. ENV is an environment with the engines that need one of their own:
+
+    python -m venv ENV && ENV/bin/pip install 'scann[tf]' usearch turbovec
+
+Without DIR or ENV their rows are left out, with a line that says so. When one part fails, the
+others go on. `python benchmarks/bench.py --parts lists filters` measures some parts,
+`--docs` only writes the pages, `--small` tries all in a minute or two.
+"""
+
+
+def write_pages(results: Path, docs: Path) -> None:
+    """Write both pages, and the pictures that there are figures for."""
+    search = read(results / "search.json") or {"scenarios": {}}
+    recall = (read(results / "vector_recall.json") or {"rows": []})["rows"]
+    parts = [HEAD, TIME + format_searches(search["scenarios"]) + ENGINES]
+    parts += draw_times(search["scenarios"], docs)
+    parts += [BYTES + format_recall(recall) + BYTES_NOTES, *draw_recall(recall, docs)]
+    parts += [AGAIN, format_machines(search["scenarios"])]
+    (docs / PAGE_NAME).write_text("\n".join(parts))
+    write_details(search, docs)
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+# Times
+
+
+def format_searches(scenarios: Mapping[str, Any]) -> str:
+    """Our times, and what they are in parts of those of the others."""
+    rows, columns = [], list(dict.fromkeys([*LISTS[:-2], *ALL_ITEMS]))
+    for name, scenario, items, own, peers, batches in SEARCHES:
+        case = scenarios.get(scenario, {}).get(items, {"results": []})
+        for result in case["results"]:
+            times = result["engines"]
+            if result["queries"] not in batches or own not in times:
+                continue
+            cells = [format_ratio(times, own, peer) if peer in peers else "" for peer in columns]
+            time = format_ms(times[own]["quartiles_ms"][1])
+            rows.append([f"{name}, {int(items):,}", str(result["queries"]), time, *cells])
+    titles = [TITLES[peer].split(",")[0] for peer in columns]
+    return format_table(("search, items", "queries", "tfpqn ms", *titles), rows)
+
+
+def format_ratio(times: Mapping[str, Any], own: str, peer: str) -> str:
+    if peer not in times:
+        return ""
+    ratio = divide(times, own, peer)
+    return f"**{ratio:.2g}** ({format_ms(times[peer]['quartiles_ms'][1])})"
+
+
+def format_machines(scenarios: Mapping[str, Any]) -> str:
+    """Where and when the times were taken."""
+    machines = [case["machine"] for sizes in scenarios.values() for case in sizes.values()]
+    if not machines:
+        return ""
+    loads = [machine["load_before"] for machine in machines]
+    dates = sorted({machine["date"] for machine in machines})
+    days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return (
+        f"{machines[0]['cpu']}, {machines[0]['cores']} cores, {days}; load {min(loads):.1f} to "
+        f"{max(loads):.1f} before the cases.\n"
+    )
+
+
+def draw_times(scenarios: Mapping[str, Any], folder: Path) -> list[str]:
+    """Recall against time, by lists looked at and of each other engine."""
+    cases = scenarios.get("clustered", {}).values()
+    case = next((own for own in cases if own["curve"] and "recall" in own["curve"][0]), None)
+    if case is None:
+        return []
+    batches = list(case["curve"][0]["quartiles_ms"])
+    figure, panels = make_panels(len(batches))
+    for batch, axes in zip(batches, panels, strict=True):
+        for way in sorted({point["engine"] for point in case["curve"]}):
+            points = [point for point in case["curve"] if point["engine"] == way]
+            times = [point["quartiles_ms"][batch][1] for point in points]
+            recalls = [point["recall"] for point in points]
+            axes.plot(times, recalls, marker="o", color=COLOURS[way], label=TITLES[way])
+        (result,) = (own for own in case["results"] if own["queries"] == int(batch))
+        quality = {**case["quality"], "brute-force": {"recall": 1.0}}
+        for way, own in result["engines"].items():
+            if way not in ("ours-partitioned", "faiss-ivfpq"):
+                x, y = own["quartiles_ms"][1], quality[way]["recall"]
+                axes.plot(x, y, "s", color=COLOURS[way], label=TITLES[way])
+        axes.set(xlabel="ms", ylabel="recall of the 100 nearest", xscale="log", ylim=(0, 1.05))
+        axes.set_title(name_batch(batch))
+    panels[0].legend(fontsize=7)
+    figure.savefig(folder / TIME_PICTURE)
+    text = f"Recall against time, {case['items']:,} clustered items; lines: by lists looked at"
+    return [f"![{text}]({TIME_PICTURE})", ""]
+
+
+# Recall
+
+
+def format_recall(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each method, a column for each set of vectors and number of bytes."""
+    found = {(row["vectors"], row["bytes"], row["method"]): row["recall"] for row in rows}
+    columns = sorted({key[:2] for key in found}, key=lambda key: (list(VECTORS).index(key[0]), key))
+    lines = []
+    for method in METHODS:
+        values = [found.get((*column, method)) for column in columns]
+        cells = ["" if value is None else f"{value:.3f}" for value in values]
+        if any(cells):
+            lines.append([method, *cells])
+    titles = [f"{VECTORS[vectors].split(',')[0]}, {size} bytes" for vectors, size in columns]
+    return format_table(("recall 10@10", *titles), lines)
+
+
+def draw_recall(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
+    """Recall against bytes."""
+    sets = [name for name in VECTORS if any(row["vectors"] == name for row in rows)]
+    if not sets:
+        return []
+    figure, panels = make_panels(len(sets))
+    for name, axes in zip(sets, panels, strict=True):
+        for method, colour in METHODS.items():
+            own = [row for row in rows if (row["vectors"], row["method"]) == (name, method)]
+            points = sorted((row["bytes"], row["recall"]) for row in own)
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", color=colour, label=method)
+        axes.set(title=VECTORS[name], xlabel="bytes an item", ylabel="recall 10@10")
+        axes.set_xticks(sorted({row["bytes"] for row in rows}))
+    panels[0].legend(fontsize=7)
+    figure.savefig(folder / BYTES_PICTURE)
+    return [f"![Recall against bytes]({BYTES_PICTURE})", ""]
+
+
+def make_panels(count: int) -> tuple[Any, list[Any]]:
+    """A figure with panels side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * count, 3.8), dpi=110, layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
