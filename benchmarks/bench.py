@@ -72,10 +72,14 @@ PARTS = {
         "--sizes 20000 --lists 64",
         has_peers=True,
     ),
-    "filters": Part(6, "benchmarks/filters.py", "--small"),
+    "filters": Part(6, "benchmarks/filters.py --output {results}/filters.json", "--small"),
     "second-stage": Part(
-        8, "benchmarks/second_stage.py --data-dir {data}", "--small", has_peers=True
+        8,
+        "benchmarks/second_stage.py --data-dir {data} --output {results}/second_stage.json",
+        "--small",
+        has_peers=True,
     ),
+    "picture": Part(1, "benchmarks/second_stage.py --docs --output {results}/second_stage.json"),
 }
 
 

@@ -11,6 +11,8 @@ from search_report import TITLES, divide, format_ms, name_batch, write_details
 
 PAGE_NAME = "benchmarks.md"
 TIME_PICTURE, BYTES_PICTURE = "benchmark-time.png", "benchmark-bytes.png"
+STAGE_PICTURE = "pictures/second-stage.png"
+SHOWN_CANDIDATES = (0, 100, 400)
 LISTS = ("faiss-ivfpq", "scann", "usearch", "turbovec", "brute-force")
 ALL_ITEMS = ("faiss-pq", "faiss-fastscan", "turbovec", "brute-force")
 # Name, scenario, items, our engine, the others beside it, and numbers of queries.
@@ -85,6 +87,20 @@ training vectors and rounds to bound its time. One seed each. The constants of l
 on Fashion-MNIST with other queries. `python benchmarks/vector_recall.py` measures these; it takes
 hours.
 """
+FILTERS = """\
+## Filters
+
+Milliseconds of a search whose filter admits a share of the items, and in brackets that over the
+time of the same engine without a filter.
+
+"""
+SECOND_STAGE = """\
+## Second stage
+
+`tfpqn export --rerank`: codes find candidates in lists, and embeddings of half precision rank the
+best of them again. Cells: recall 10@10, and milliseconds of one query, by the number of candidates.
+
+"""
 AGAIN = """\
 ## Measure again
 
@@ -108,6 +124,12 @@ def write_pages(results: Path, docs: Path) -> None:
     parts = [HEAD, TIME + format_searches(search["scenarios"]) + ENGINES]
     parts += draw_times(search["scenarios"], docs)
     parts += [BYTES + format_recall(recall) + BYTES_NOTES, *draw_recall(recall, docs)]
+    if filters := read(results / "filters.json"):
+        parts.append(FILTERS + format_filters(filters))
+    if second := read(results / "second_stage.json"):
+        parts.append(SECOND_STAGE + format_second_stage(second["rows"]))
+    if (docs / STAGE_PICTURE).is_file():
+        parts += [f"![Recall against time with a second stage]({STAGE_PICTURE})", ""]
     parts += [AGAIN, format_machines(search["scenarios"])]
     (docs / PAGE_NAME).write_text("\n".join(parts))
     write_details(search, docs)
@@ -224,6 +246,44 @@ def draw_recall(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     panels[0].legend(fontsize=7)
     figure.savefig(folder / BYTES_PICTURE)
     return [f"![Recall against bytes]({BYTES_PICTURE})", ""]
+
+
+# Filters and second stage
+
+
+def format_filters(content: Mapping[str, Any]) -> str:
+    """A line for each engine and number of queries, a column for each share admitted."""
+    rows = content["filters"]
+    shares = list(dict.fromkeys(row["share"] for row in rows))
+    cells = {
+        (row["engine"], row["queries"], row["share"]): "{} ({:.1f})".format(
+            format_ms(row["quartiles_ms"][1]), row["to_no_filter"]
+        )
+        for row in rows
+    }
+    lines = [
+        [engine, str(queries), *(cells.get((engine, queries, share), "") for share in shares)]
+        for engine, queries in dict.fromkeys((row["engine"], row["queries"]) for row in rows)
+    ]
+    table = format_table(("engine", "queries", *(f"{share} admitted" for share in shares)), lines)
+    return f"{table}\n{content['items']:,} items in lists.\n"
+
+
+def format_second_stage(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each engine and first stage, with the most lists that were looked at."""
+    lines = {}
+    for row in rows:
+        most = max(own["num_probes"] for own in rows if own["collection"] == row["collection"])
+        if row["num_probes"] != most or row["num_candidates"] not in SHOWN_CANDIDATES:
+            continue
+        key = (f"{row['collection']}, {row['items']:,}", f"{row['engine']}, {row['first_stage']}")
+        cells = lines.setdefault(key, {})
+        cells[row["num_candidates"]] = f"{row['recall']:.3f} ({format_ms(row['ms_1'])})"
+        cells["bytes"] = str(row["code_bytes"] + row["second_bytes"])
+    columns = ("bytes", *SHOWN_CANDIDATES)
+    table = [[*key, *(cells.get(c, "") for c in columns)] for key, cells in lines.items()]
+    titles = ("no second stage", *(f"{count} candidates" for count in SHOWN_CANDIDATES[1:]))
+    return format_table(("vectors", "engine, first stage", "bytes an item", *titles), table)
 
 
 def make_panels(count: int) -> tuple[Any, list[Any]]:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-# As the guide of ScaNN has it.
+# As the guide of ScaNN has it, for inner products.
 ANISOTROPIC_THRESHOLD = 0.2
 TRAINING_ROWS = 2**18
 
@@ -64,7 +64,9 @@ def build_scann(embeddings: np.ndarray, settings: Settings) -> tuple[Search, flo
     if num_lists:
         builder = builder.tree(num_lists, num_lists, training_sample_size=TRAINING_ROWS)
     width = -(-embeddings.shape[1] // positions)
-    searcher = builder.score_ah(width, ANISOTROPIC_THRESHOLD).build()
+    is_product = settings["metric"] == "dot_product"
+    threshold = ANISOTROPIC_THRESHOLD if is_product else float("nan")
+    searcher = builder.score_ah(width, threshold).build()
 
     @tf.function(
         input_signature=[

@@ -47,7 +47,6 @@ from tfpqn.codebooks.fitting import fit_vectors
 from tfpqn.layers import ProductQuantization, ResidualProductQuantization
 
 OUTPUT = Path(__file__).parent / "results" / "vector_recall.json"
-THREADS = 2
 NEIGHBOURS = 10
 ROWS_AT_ONCE = 1000
 LSQ_VECTORS = 20_000
@@ -66,10 +65,11 @@ def main() -> None:
     parser.add_argument("--scann-python", type=Path, help="of an environment with scann[tf]")
     parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--methods", nargs="+", help="names of rows; all if not given")
+    parser.add_argument("--threads", type=int, default=2, help="of FAISS")
     parser.add_argument("--small", action="store_true", help="random vectors, in seconds")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
-    faiss.omp_set_num_threads(THREADS)
+    faiss.omp_set_num_threads(arguments.threads)
     machine = describe_machine(("tensorflow", "keras", "numpy", "scikit-learn", "faiss-cpu"))
     base, queries = draw_vectors() if arguments.small else load_vectors(arguments)
     _, nearest = faiss.knn(queries, base, NEIGHBOURS)
@@ -79,7 +79,8 @@ def main() -> None:
                 continue
             figures = measure(fit, base, queries, nearest)
             row = {"vectors": Path(arguments.vectors).stem, "bytes": size, "method": name}
-            row |= {"items": len(base), "queries": len(queries), **figures, **machine}
+            row |= {"items": len(base), "queries": len(queries), **figures}
+            row |= {"threads": arguments.threads, **machine}
             print(json.dumps(row), flush=True)
             write(arguments.output, row)
 
@@ -88,27 +89,32 @@ def write(path: Path, row: dict[str, Any]) -> None:
     """Put a row into the file, in the place of the one that is there."""
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     keyed = {(own["vectors"], own["bytes"], own["method"]): own for own in [*rows, row]}
-    content = {"command": "python benchmarks/vector_recall.py --data-dir DIR", "threads": THREADS}
-    content["rows"] = [keyed[key] for key in sorted(keyed, key=lambda key: key[:2])]
+    ordered = [keyed[key] for key in sorted(keyed, key=lambda key: key[:2])]
+    content = {"command": "python benchmarks/vector_recall.py --data-dir DIR", "rows": ordered}
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def load_vectors(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Base and queries, float32 `[rows, dim]`."""
     if arguments.vectors == "fashion-mnist":
-        images = (load_images("fashion_mnist", arguments.data_dir, s) for s in ("train", "test"))
-        base, queries = (np.asarray(own.reshape(len(own), -1), np.float32) for own in images)
-        return base, queries[:1000]
+        return load_images(arguments.data_dir)
     if arguments.vectors == "cifar10-features":
         splits = f"train[:{NUM_FEATURES}]", "test[:1000]"
-        images = (load_images("cifar10", arguments.data_dir, split) for split in splits)
+        images = (load_split("cifar10", arguments.data_dir, split) for split in splits)
         base, queries = (embed(own, arguments.weights) for own in images)
         return base, queries
     with np.load(arguments.vectors) as file:
         return tuple(np.asarray(file[name], np.float32) for name in ("vectors", "queries"))
 
 
-def load_images(name: str, data_dir: Path | None, split: str) -> np.ndarray:
+def load_images(data_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Fashion-MNIST, its pixels as floats."""
+    splits = (load_split("fashion_mnist", data_dir, own) for own in ("train", "test[:1000]"))
+    base, queries = (np.asarray(own.reshape(len(own), -1), np.float32) for own in splits)
+    return base, queries
+
+
+def load_split(name: str, data_dir: Path | None, split: str) -> np.ndarray:
     import tensorflow_datasets as tfds
 
     items = tfds.load(name, data_dir=data_dir, download=False, split=split, batch_size=-1)
@@ -211,9 +217,11 @@ def fit_scann(size: int, base: np.ndarray, python: Path) -> Search:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "embeddings.npy"
         np.save(path, base)
-        peer = Peer(
-            python, "scann", path, NEIGHBOURS, THREADS, metric="squared_l2", bytes=size, lists=0
-        )
+        # Both rank vectors of one length alike; the anisotropic codes are for inner products.
+        lengths = np.linalg.norm(base, axis=1)
+        metric = "dot_product" if np.allclose(lengths, 1, atol=1e-3) else "squared_l2"
+        settings = {"metric": metric, "bytes": size, "lists": 0}
+        peer = Peer(python, "scann", path, NEIGHBOURS, threads=1, **settings)
     return lambda queries: peer.search(queries)["ids"]
 
 

@@ -11,6 +11,7 @@ from tfpqn._text import counted
 from tfpqn.similarities import SUBSPACE
 
 from .data_settings import UNAUGMENTED
+from .model_settings import DEFAULT_MODEL
 from .optimization_settings import FEWEST_EPOCHS, IMAGES_SEEN, MOST_EPOCHS
 from .setting import name_of
 
@@ -44,12 +45,15 @@ def choose_settings(config: Any, items: ImageSet) -> dict[str, Any]:
     images = len(items) * math.prod(items.item_shape) // math.prod(items.image_shape)
     has_classes = config.data.goes_by_labels(items) and items.labels.ndim == 1
     epochs = min(max(round(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS)
+    has_levels = is_fitted and not items.items.has_pixels and config.model.can_have_levels
     chosen = {
         "batch_size": config.data.fitting_batch(len(items)),
         "epochs": 0 if is_fitted else epochs,
         "classification_weight": float(has_classes),
         "max_shift": min(2, min(items.image_shape[:2]) // 16) if items.items.has_pixels else 0,
         "similarity": similarity,
+        # Levels find the most neighbours of vectors as they are: see docs/benchmarks.md.
+        "model": "rpqn" if has_levels else DEFAULT_MODEL,
     }
     _require_used(config, chosen, items.items.has_pixels, is_fitted)
     return chosen

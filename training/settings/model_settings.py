@@ -23,6 +23,9 @@ MODELS: dict[str, tuple[ItemSpec, ...]] = {
 # Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
 CODE_LENGTH = 4
 TRAINED_BITS, FITTED_BITS = 24, 64
+DEFAULT_MODEL = "pqn"
+# Two levels of a byte, and a byte for the norm.
+FEWEST_BITS_OF_LEVELS = 24
 FITTED_BEAM = 16
 # Of half precision the one that needs no scaled loss.
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -42,10 +45,11 @@ class ModelSettings:
         ValueError: A setting is out of range or does not fit the others.
     """
 
-    kind: str = setting(
-        "pqn",
+    kind: str | None = setting(
+        None,
         "Kind of network: pqn, rpqn (residual) or tpqn (of clips).",
         name="model",
+        default_text="pqn; of vectors without labels rpqn, where it fits the other settings",
         choices=tuple(MODELS),
     )
     bits: int | None = setting(
@@ -156,20 +160,32 @@ class ModelSettings:
             is_frozen = is_start and self.kind != "tpqn" and self.fine_tune is None
             self._fill("freeze_backbone", is_frozen)
         self._check_similarity()
+        self._check_bytes()
         if self.similarity is not None:
-            self._fill_sizes()
+            if self.kind is None and not self.can_have_levels:
+                self._fill("kind", DEFAULT_MODEL)
+            if self.kind is not None:
+                self._fill_sizes()
         self._check_sizes()
         self._check_network()
 
     @property
     def items(self) -> tuple[ItemSpec, ...]:
         """What the network takes."""
-        return MODELS[self.kind]
+        return MODELS[self.kind or DEFAULT_MODEL]
 
     @property
     def is_fitted(self) -> bool:
         """Whether codebooks are fitted to whole vectors, and nothing is trained."""
         return self.similarity not in (None, SUBSPACE)
+
+    @property
+    def can_have_levels(self) -> bool:
+        """Whether codes of whole vectors may be those of levels, if the kind is left open."""
+        goes_by_distance = self.similarity in (None, "l2", "cosine")
+        has_bytes = self._bits % 8 == 0 and self._bits >= FEWEST_BITS_OF_LEVELS
+        is_open = self.num_subspaces is None and self.rotation is None
+        return goes_by_distance and has_bytes and is_open
 
     @property
     def code_length(self) -> int:
@@ -197,8 +213,12 @@ class ModelSettings:
             return self.num_levels or 1
         if not self.is_fitted:
             return 2
-        # Of squared distances the norm has a position of its own.
-        return max(1, self._bits // 8 // (self.num_subspaces or 1) - (self.similarity != "dot"))
+        return max(1, (self._bits // 8 - self._norms) // (self.num_subspaces or 1))
+
+    @property
+    def _norms(self) -> int:
+        """Positions of the norm: of squared distances it has one of its own."""
+        return int(self.similarity != "dot")
 
     @property
     def _beam(self) -> int:
@@ -211,7 +231,7 @@ class ModelSettings:
         if self.num_subspaces is not None:
             return self.num_subspaces
         if self.is_fitted:
-            return max(1, self._bits // 8) if self.kind == "pqn" else 1
+            return 1 if self.kind == "rpqn" else max(1, self._bits // 8)
         return max(1, CODE_LENGTH // max(1, self._groups * self._levels))
 
     def build_quantizer(self, num_codewords: int | None = None) -> Quantizer:
@@ -223,7 +243,7 @@ class ModelSettings:
         rest: dict[str, Any] = {"alpha": self.alpha, "unit_codewords": self.unit_codewords}
         if self.is_fitted:
             rest["similarity"] = self.similarity
-        if self.kind == "pqn":
+        if self.kind in ("pqn", None):
             return layers.ProductQuantization(subspaces, size, **rest)
         if self.kind == "rpqn":
             rest["beam_size"] = self._beam
@@ -259,11 +279,27 @@ class ModelSettings:
         """Settings of another model would be silently without effect."""
         for name, (models, other) in ONLY_FOR.items():
             value = getattr(self, name)
-            if self.kind not in models and value is not None and value != other:
+            kind = self.kind or DEFAULT_MODEL
+            if kind not in models and value is not None and value != other:
                 raise ValueError(
                     f"{name} is for model {' and '.join(models)}. "
-                    f"Received: {name}={value!r}, model={self.kind!r}"
+                    f"Received: {name}={value!r}, model={kind!r}"
                 )
+
+    def _check_bytes(self) -> None:
+        """Where bits decide the number of levels, only some numbers of them do."""
+        if not self.is_fitted or self.kind != "rpqn" or self.num_levels is not None:
+            return
+        levels, subspaces = self._levels, self._subspaces
+        sizes = [8 * (n * subspaces + self._norms * (n > 1)) for n in (levels, levels + 1)]
+        if self._bits % self.code_length or self._bits // self.code_length > 8:
+            norm = " and one for the norm of several levels" if self._norms else ""
+            raise ValueError(
+                "A code of levels takes a byte for each of its num_levels x num_subspaces "
+                f"codebooks{norm}: bits must be {sizes[0]} or {sizes[1]} here, or give num_levels. "
+                f"Received: bits={self._bits}, num_subspaces={subspaces}, "
+                f"similarity={self.similarity!r}"
+            )
 
     def _check_sizes(self) -> None:
         # Built with the smallest codebooks, to have its say on the other sizes first.

@@ -13,7 +13,7 @@ from tfpqn.items import CLIPS, VECTORS, ItemSpec
 from .chosen_settings import choose_settings
 from .data_settings import IMAGE_SIZE, SOURCES, UNAUGMENTED, DataSettings
 from .loss_settings import LossSettings
-from .model_settings import MODELS, ModelSettings
+from .model_settings import DEFAULT_MODEL, MODELS, ModelSettings
 from .optimization_settings import (
     LEARNING_RATES,
     OptimizationSettings,
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 # Settings that `RunConfig.for_items` chooses where they are None.
 LEFT_TO_DATA = (
     *("epochs", "batch_size", "classification_weight", "max_shift"),
-    *("bits", "similarity", "num_levels", "num_subspaces", "beam_size"),
+    *("model", "bits", "similarity", "num_levels", "num_subspaces", "beam_size"),
 )
 # Of features that others have made, which training would learn by heart.
 FEATURE_DROPOUT = 0.2
 # The method by itself: what recipes build on, and what settings of older versions mean where they
 # say nothing. A change of the defaults must reach neither.
 PLAIN: dict[str, Any] = {
+    "model": "pqn",
     "image_size": IMAGE_SIZE,
     "backbone": "conv3",
     "freeze_backbone": False,
@@ -249,7 +250,7 @@ class RunConfig:
             source = self.data.protocol or items.source
             raise ValueError(
                 f"model must be one of {models} for {source!r}, whose items are {items.kind}. "
-                f"Received: {self.model.kind!r}"
+                f"Received: {self.model.kind or DEFAULT_MODEL!r}"
             )
         if items is VECTORS and self.model.weights:
             raise ValueError(
@@ -266,7 +267,8 @@ class RunConfig:
         if self.data.num_frames is not None and items is not CLIPS:
             raise ValueError(
                 "num_frames is for clips alone. "
-                f"Received: num_frames={self.data.num_frames}, model={self.model.kind!r}"
+                f"Received: num_frames={self.data.num_frames}, "
+                f"model={self.model.kind or DEFAULT_MODEL!r}"
             )
 
 
