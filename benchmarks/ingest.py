@@ -70,7 +70,7 @@ class Collection:
         self.arriving, self._run = folder / "arriving.npz", folder / "run"
         training = write_vectors(folder / "training.npy", TRAINING_ITEMS)
         options = ["--similarity", "cosine", "--bits", BITS, "--run-dir", self._run]
-        run_command(["train", "--vectors", training, *options])
+        run_command(["train", "--model", "pqn", "--vectors", training, *options])
         vectors = write_vectors(folder / "all.npy", num_items)
         run_command(["index", "--run-dir", self._run, "--output", self.index, "--vectors", vectors])
         self.vectors = np.zeros((0, DIM), np.float32)

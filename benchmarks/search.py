@@ -64,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--profile", action="store_true", help="only the stages of one request")
     parser.add_argument("--work-dir", type=Path, help="where folders are exported to; not kept")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="the JSON file")
-    parser.add_argument("--measure-memory", type=Path, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--measure-memory", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if not sys.platform.startswith("linux"):
         parser.error("The figures of memory and machine take Linux")

@@ -70,10 +70,9 @@ def measure_case(name: str, num_items: int, folder: Path, settings: Settings) ->
     for export in exports.values():
         with SessionLoader(export.path) as model:
             export.figures["kernels"] = count_kernels(model, collection.queries[:1])["all"]
-        export.figures["search_peak_mb"] = {
-            str(size): figures.measure_memory(export.path, collection.queries[:size])
-            for size in sorted({min(settings.queries), max(settings.queries)})
-        }
+        export.figures["search_peak_mb"] = figures.measure_memory(
+            export.path, collection.queries, sorted({min(settings.queries), max(settings.queries)})
+        )
     return {
         "description": collection.description,
         "items": num_items,

@@ -31,7 +31,7 @@ BRUTE_FORCE_BYTES = 6e9
 # What k-means of FAISS learns from, as in `tfpqn.export.search.storages.partition`.
 POINTS_PER_LIST = 64
 MAX_POINTS = 2**18
-LISTS_PER_ROOT = (1, 2, 4)
+LISTS_PER_ROOT = (1, 2)
 # From so many items on a single number of lists is tried with FAISS.
 MANY_ITEMS = 5_000_000
 

@@ -225,22 +225,28 @@ def measure_curve(
 # Memory
 
 
-def measure_memory(path: Path, queries: np.ndarray) -> float:
-    """Peak memory in MB of a search above the loaded folder, in a process of its own."""
+def measure_memory(path: Path, queries: np.ndarray, sizes: Sequence[int]) -> dict[str, float]:
+    """Peak memory in MB of a search above the loaded folder, by number of queries.
+
+    Measured in a process of its own, from the fewest queries to the most.
+    """
     file = path.parent / "queries.npy"
     np.save(file, queries)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     script = Path(__file__).with_name("search.py")
-    command = [sys.executable, *map(str, (script, "--measure-memory", path, file))]
+    words = (script, "--measure-memory", path, file, *sizes)
+    command = [sys.executable, *map(str, words)]
     output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
     return json.loads(output.splitlines()[-1])
 
 
-def watch_memory(path: Path, file: Path) -> float:
+def watch_memory(path: str, file: str, *sizes: str) -> dict[str, float]:
     """What that process does."""
-    queries = np.load(file)
-    with NativeLoader(path) as model:
+    queries, peaks = np.load(file), {}
+    with NativeLoader(Path(path)) as model:
         before = reset_peak()
-        for _ in range(MEMORY_TURNS):
-            model.run("search_by_embedding", {"embeddings": queries})
-        return read_memory("VmHWM") - before
+        for size in sizes:
+            for _ in range(MEMORY_TURNS):
+                model.run("search_by_embedding", {"embeddings": queries[: int(size)]})
+            peaks[size] = read_memory("VmHWM") - before
+    return peaks

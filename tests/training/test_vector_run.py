@@ -91,6 +91,7 @@ def test_vectors_with_labels_in_a_table_are_trained_on(tmp_path: Path) -> None:
         **{"bits": 8, "embedding_dim": 16, "epochs": 15, "batch_size": 30, "learning_rate": 0.01},
     )
     assert network.items.kind == "vectors" and network.quantizer.similarity == "subspace"
+    assert run.for_items(splits.train).config.model.kind == "pqn"
     assert splits.train.label_names == ("a", "b", "c")
     assert evaluate_run(run, network, splits)["mAP"] > 0.9
 
@@ -129,6 +130,14 @@ def test_classes_are_numbered_in_the_order_of_labels_without_names() -> None:
         ({"label_column": ("kind",)}, r"give labels. Received: label_column=\['kind'\]"),
         ({"image_size": 32, "backbone": "resnet9"}, "image_size=32, backbone='resnet9'$"),
         ({"bits": 24, "num_subspaces": 3}, "multiple of num_subspaces.*embedding_dim=8"),
+        (
+            {"model": "rpqn", "similarity": "l2", "bits": 64, "num_subspaces": 2},
+            "and one for the norm.*bits must be 56 or 72 here.*Received: bits=64, num_subspaces=2",
+        ),
+        (
+            {"model": "rpqn", "similarity": "dot", "bits": 100},
+            "codebooks: bits must be 96 or 104 here",
+        ),
     ],
 )
 def test_settings_that_vectors_without_labels_cannot_have_are_refused(
@@ -136,6 +145,26 @@ def test_settings_that_vectors_without_labels_cannot_have_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         run_on(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "levels"),
+    [
+        ({}, "rpqn", 7),
+        ({"similarity": "cosine", "bits": 24}, "rpqn", 2),
+        ({"similarity": "l2", "bits": 16}, "pqn", 1),
+        ({"similarity": "dot"}, "pqn", 1),
+        ({"rotation": "opq"}, "pqn", 1),
+        ({"num_subspaces": 4}, "pqn", 1),
+        ({"model": "pqn"}, "pqn", 1),
+    ],
+    ids=str,
+)
+def test_vectors_without_labels_have_levels_where_these_fit_the_other_settings(
+    settings: dict[str, Any], model: str, levels: int
+) -> None:
+    config = RunConfig.of(vectors="all.npy", **settings).for_items(VectorSet(VECTORS)).model
+    assert (config.kind, config.num_levels) == (model, levels)
 
 
 @pytest.mark.parametrize("change", [(1.0, 1e4), (1e18, 0.0), (1e-30, 0.0)])
