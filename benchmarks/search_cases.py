@@ -230,8 +230,7 @@ def choose_effort(bench: Bench, name: str, peer: Peer) -> dict[str, Any]:
 
 def count_lists(exports: Mapping[str, Export], collection: Collection) -> int:
     """Lists of ours; about the square root of the items where the package chose another form."""
-    storage = exports[PARTITIONED].figures["storage"]
-    return int(storage.get("num_lists") or len(collection.codes) ** 0.5)
+    return exports[PARTITIONED].searcher.num_lists or int(len(collection.codes) ** 0.5)
 
 
 def compare(bench: Bench, batch_size: int, settings: Settings) -> dict[str, Any]:
@@ -276,6 +275,8 @@ def measure_quality(
 def draw_curve(bench: Bench, settings: Settings) -> list[dict[str, Any]]:
     """Time against agreement, for ours and for the index of FAISS with the most similar lists."""
     searcher = bench.exports[PARTITIONED].searcher
+    if searcher.num_lists is None:
+        return []
     counts = list(bench.faiss_lists)
     nearest = min(counts, key=lambda count: abs(np.log2(count / searcher.num_lists)))
     index = bench.faiss_lists[nearest]
