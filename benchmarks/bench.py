@@ -62,7 +62,7 @@ PARTS = {
     "random": Part(4, f"{SEARCH} random --queries 1 32 128", "--sizes 20000"),
     "network": Part(
         6,
-        "-m tfpqn train --protocol cifar10-test --bits 64 --num-subspaces 8 --epochs 2 "
+        "-m tfpqn train --protocol cifar10-test --bits 64 --epochs 2 "
         "--data-dir {data} --run-dir {build}/cifar10",
         "--protocol digits",
     ),

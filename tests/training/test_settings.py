@@ -94,6 +94,8 @@ def test_setting_that_does_not_exist_is_refused_with_those_that_do():
     [
         ({}, 1, 4, 4),
         ({"num_subspaces": 2}, 1, 2, 2),
+        ({"bits": 48}, 1, 4, 4),
+        ({"bits": 64}, 1, 8, 8),
         ({**LEVELS}, 2, 2, 4),
         ({**LEVELS, "num_levels": 8}, 8, 1, 8),
         (CLIPS, 1, 2, 4),
@@ -103,7 +105,7 @@ def test_setting_that_does_not_exist_is_refused_with_those_that_do():
     ],
     ids=str,
 )
-def test_sizes_left_open_give_codes_of_four_positions_or_the_fewest_there_can_be(
+def test_sizes_left_open_give_codes_of_four_positions_or_so_many_that_codebooks_stay_small(
     settings, levels, subspaces, length
 ):
     settings = {"bits": 8, "embedding_dim": 16, "similarity": "subspace", **settings}

@@ -22,6 +22,8 @@ MODELS: dict[str, tuple[ItemSpec, ...]] = {
 }
 # Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
 CODE_LENGTH = 4
+# With more bits a position, 4,096 codewords in the paper, codes get more positions.
+MOST_BITS_OF_POSITION = 12
 TRAINED_BITS, FITTED_BITS = 24, 64
 DEFAULT_MODEL = "pqn"
 # Two levels of a byte, and a byte for the norm.
@@ -75,7 +77,7 @@ class ModelSettings:
     num_subspaces: int | None = setting(
         None,
         "Codebooks in a level, of a segment.",
-        default_text="4 positions in all; of whole vectors one a byte",
+        default_text="4 positions in all, 8 from 49 bits on; of whole vectors one a byte",
         at_least=1,
     )
     num_segments: tuple[int, ...] = setting(
@@ -232,7 +234,10 @@ class ModelSettings:
             return self.num_subspaces
         if self.is_fitted:
             return 1 if self.kind == "rpqn" else max(1, self._bits // 8)
-        return max(1, CODE_LENGTH // max(1, self._groups * self._levels))
+        positions = CODE_LENGTH
+        while self._bits > positions * MOST_BITS_OF_POSITION:
+            positions *= 2
+        return max(1, positions // max(1, self._groups * self._levels))
 
     def build_quantizer(self, num_codewords: int | None = None) -> Quantizer:
         """The quantizer; its codebooks have `2 ** (bits / positions)` codewords unless told."""
