@@ -25,6 +25,7 @@ import tensorflow as tf
 
 from tfpqn.datasets import ClipSet, ImageArrays, Splits
 from tfpqn.export.search.scan import search_codes
+from tfpqn.export.search.scoring import pack_planes
 from tfpqn.metrics import rank_items
 from tfpqn.ops import adc_scores, label_relevance
 from tfpqn.training import Run, RunConfig, evaluate_run, train
@@ -166,10 +167,11 @@ def time_query(codes_per_clip: int, repeats: int = 15) -> float:
     """Median milliseconds of a query clip over so many codes, each of its frames searching all."""
     rng = np.random.default_rng(0)
     tables = tf.constant(rng.normal(size=(4, codes_per_clip, NUM_CODEWORDS)), tf.float32)
-    codes = tf.constant(
-        rng.integers(0, NUM_CODEWORDS, (4, CLIPS_TIMED * codes_per_clip), dtype=np.uint8)
+    num_codes = CLIPS_TIMED * codes_per_clip
+    planes = tf.constant(
+        pack_planes(rng.integers(0, NUM_CODEWORDS, (num_codes, 4), dtype=np.uint8))
     )
-    search = tf.function(lambda tables: search_codes(tables, codes, TOP_K).scores)
+    search = tf.function(lambda tables: search_codes(tables, planes, num_codes, TOP_K).scores)
     times = []
     for _ in range(repeats):
         started = time.perf_counter()

@@ -19,7 +19,8 @@ from .neighbours import (
     missing_keys,
     read_keys,
 )
-from .scan import apart, score_positions
+from .scan import apart
+from .scoring import score_positions
 
 # Items scored at once, at most, unless a single list is larger.
 ROWS_PER_CHUNK = 2**19

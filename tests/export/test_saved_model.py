@@ -94,7 +94,7 @@ def test_weights_codes_and_ids_are_variables_and_not_constants(tmp_path):
     path = save_searcher(searcher, tmp_path / "1")
     assert (path / "saved_model.pb").stat().st_size < 2**20
     names = {name for name, _ in tf.train.list_variables(str(path / "variables/variables"))}
-    assert sum("codes" in name or "ids" in name for name in names) == 2
+    assert sum("planes" in name or "ids" in name for name in names) == 2
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     assert size < num_items * (layout.bytes_per_code + 8) + 2**20
 

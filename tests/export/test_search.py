@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfpqn.export.search import scan
+from tfpqn.export.search.scoring import pack_planes
 from tfpqn.ops import adc_scores, code_dtype
 
 CODE_DTYPES = {2: "uint8", 256: "uint8", 257: "uint16", 2**16: "uint16", 2**16 + 1: "int32"}
@@ -17,7 +18,7 @@ def test_codes_of_every_dtype_are_found_to_their_last_value(rng, num_codewords):
     codes[7] = num_codewords - 1
     tables = rng.random((2, 2, num_codewords)).astype(np.float32)
     tables[:, :, -1] = 2
-    found = scan.search_codes(tf.constant(tables), tf.constant(codes.T), 3)
+    found = scan.search_codes(tf.constant(tables), tf.constant(pack_planes(codes)), len(codes), 3)
     scores = tables[0][:, codes[:, 0]] + tables[1][:, codes[:, 1]]
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :3]
     np.testing.assert_array_equal(found.positions, expected)
@@ -29,7 +30,7 @@ def test_scores_are_those_that_evaluation_ranks_by(rng):
     codes = rng.integers(0, 8, (90, 3)).astype(np.uint8)
     tables = rng.normal(size=(4, 3, 8)).astype(np.float32)
     scores, positions = scan.search_codes(
-        tf.constant(tables.transpose(1, 0, 2)), tf.constant(codes.T), 3
+        tf.constant(tables.transpose(1, 0, 2)), tf.constant(pack_planes(codes)), len(codes), 3
     )
     expected = np.take_along_axis(np.asarray(adc_scores(tables, codes)), positions.numpy(), axis=1)
     np.testing.assert_array_equal(scores, expected)
@@ -39,10 +40,10 @@ def largest_temporary(num_items: int) -> int:
     """Most elements of any tensor that a search makes, the collection itself left aside."""
     metadata = tf.compat.v1.RunMetadata()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        codes = tf.Variable(tf.zeros([3, num_items], tf.uint8))
+        planes = tf.Variable(pack_planes(np.zeros([num_items, 3], np.uint8)))
         # Fed, so that nothing can be computed before the search.
         tables = tf.compat.v1.placeholder(tf.float32, [3, 2, 8])
-        found = scan.search_codes(tables, codes, 3)
+        found = scan.search_codes(tables, planes, num_items, 3)
         session.run(tf.compat.v1.global_variables_initializer())
         options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
         feeds = {tables: np.ones([3, 2, 8])}
@@ -53,13 +54,14 @@ def largest_temporary(num_items: int) -> int:
             for output in node.output:
                 shape = tuple(dim.size for dim in output.tensor_description.shape.dim)
                 sizes[shape] = int(np.prod(shape))
-    assert sizes.pop((3, num_items)), "the trace does not show what the search reads"
+    rows = planes.shape[1]
+    assert sizes.pop((3, rows)) and sizes.pop((3, rows // 32, 32)), "what the search reads"
     return max(sizes.values())
 
 
 def test_temporary_memory_grows_with_the_block_but_not_with_the_collection(monkeypatch):
     monkeypatch.setattr(scan, "ROWS_PER_BLOCK", 100)
-    # Three code positions of the 3 groups of 32 items that are scored again.
-    assert largest_temporary(50_000) == largest_temporary(1_000) == 3 * 3 * 32
-    monkeypatch.setattr(scan, "ROWS_PER_BLOCK", 1000)
+    # Three code positions of the 4 groups of 32 items that are scored again, the last not full.
+    assert largest_temporary(50_000) == largest_temporary(1_000) == 3 * 4 * 32
+    monkeypatch.setattr(scan, "ROWS_PER_BLOCK", 2000)
     assert largest_temporary(50_000) >= 2_000

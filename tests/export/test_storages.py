@@ -108,6 +108,7 @@ def test_every_storage_finds_what_a_stable_sort_finds(
         patch.setattr(list_search, "LISTS_PER_GROUP", 4)
         patch.setattr(scan, "ROWS_PER_BLOCK", rows_at_once)
         patch.setattr(scan, "ROWS_IN_ONE_GO", rows_at_once)
+        patch.setattr(scan, "MANY_ITEMS", many_lists)
         found = make_storage(kind, vectors, codes, num_lists).find(queries, top_k)
     positions, scores = rank(score(queries, codes), top_k)
     np.testing.assert_array_equal(found.positions, positions)
@@ -140,12 +141,13 @@ def test_the_better_of_near_ties_is_found_however_many_queries_come_together(
         storage = make_storage(kind, vectors, codes, 5)
     positions, scores = rank(score(Queries(embeddings, tf.constant(tables)), codes), top_k)
     with pytest.MonkeyPatch.context() as patch:
-        # Small groups, of which few are left over, in several blocks, and sums of pairs.
+        # Small groups, of which few are left over, in several blocks.
         patch.setattr(scan, "ROWS_PER_GROUP", 2)
         patch.setattr(scan, "ROWS_PER_BLOCK", 128)
         patch.setattr(scan, "ROWS_IN_ONE_GO", rows_in_one_go)
+        patch.setattr(scan, "MANY_ITEMS", 1)
+        patch.setattr(scan, "GROUPS_PER_PROMISING", 1)
         patch.setattr(scan, "SPARE_GROUPS", 4)
-        patch.setattr(scan, "MAX_FUSED_ENTRIES", NUM_CODEWORDS**2)
         for size in (1, 2, 33):
             queries = Queries(tf.constant(embeddings[:size]), tf.constant(tables[:, :size]))
             found = storage.find(queries, top_k)

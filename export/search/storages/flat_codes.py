@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ..neighbours import Neighbours
 from ..scan import search_codes
+from ..scoring import pack_planes, unpack_planes
 from .storage import Queries, Storage, constant
 
 
@@ -22,14 +23,15 @@ class FlatCodes(Storage):
     def __init__(self, codes: np.ndarray) -> None:
         super().__init__(name="flat_codes")
         self.num_items = len(codes)
-        # Position by position, the order in which the search reads them.
-        self.codes = constant("codes", np.ascontiguousarray(codes.T))
+        self.code_length = codes.shape[1]
+        self.planes = constant("planes", pack_planes(codes))
 
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
-        return search_codes(queries.tables, self.codes, top_k, queries.admits)
+        return search_codes(queries.tables, self.planes, self.num_items, top_k, queries.admits)
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.transpose(tf.gather(self.codes, positions, axis=1)), tf.int32)
+        planes = tf.gather(self.planes, positions, axis=1)
+        return tf.stack(unpack_planes(planes, self.code_length), axis=1)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "flat", **self.report}

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ..codebooks import Distance
 from ..lists import pack_codes, unpack_codes
 from ..neighbours import Neighbours, best_keys, make_keys, missing_keys, read_keys
-from ..scan import score_positions
+from ..scoring import score_positions
 from .storage import Queries, Storage, constant
 
 

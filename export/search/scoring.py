@@ -1,0 +1,137 @@
+"""Scores of codes: sums of table entries, for blocks of codes that lie position by position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+# So many rows TensorFlow's sum of segments adds from the first to the last.
+MAX_ORDERED_ROWS = 9
+NUM_BYTES = 256
+ROWS_PER_GROUP = 32
+
+
+class BlockScores(NamedTuple):
+    """A way to score a block of planes, see `pack_planes`.
+
+    Attributes:
+        call: From `[num_planes, rows]` to scores `[rows, queries]`.
+        is_ordered: Whether they are summed in the order of the positions.
+    """
+
+    call: Callable[[tf.Tensor], tf.Tensor]
+    is_ordered: bool = True
+
+
+def pack_planes(codes: np.ndarray) -> np.ndarray:
+    """Codes `[num_items, code_length]` as `[num_planes, num_items]`, in the order of a search.
+
+    A plane holds one position of all items, or two: bytes of an even number of positions are the
+    halves of uint16, the first the low one. So one query looks up two positions at once. Items of
+    zeros follow until the last group is full.
+    """
+    if codes.dtype == np.uint8 and codes.shape[1] % 2 == 0:
+        codes = np.ascontiguousarray(codes).view("<u2").astype(np.uint16)
+    return np.ascontiguousarray(np.pad(codes.T, [(0, 0), (0, -len(codes) % ROWS_PER_GROUP)]))
+
+
+def unpack_planes(planes: tf.Tensor, code_length: int) -> list[tf.Tensor]:
+    """int32 codes `[rows]` of each position, of planes `[num_planes, rows]` or with more axes."""
+    numbers = tf.cast(planes, tf.int32)
+    if planes.shape[0] == code_length:
+        return tf.unstack(numbers)
+    lows = tf.unstack(tf.bitwise.bitwise_and(numbers, NUM_BYTES - 1))
+    highs = tf.unstack(tf.bitwise.right_shift(numbers, 8))
+    return [own for pair in zip(lows, highs, strict=True) for own in pair]
+
+
+def score_positions(
+    tables: tf.Tensor, codes: Sequence[tf.Tensor], start: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Sums `[rows, ...]` of the entries of `[code_length, num_codewords, ...]` that codes name.
+
+    The codes are int32 `[rows]` of each position, or `[rows, 1]`, which is faster where entries are
+    single numbers. The sums go in the order of the positions, and begin with `start` if given.
+    """
+    entries = [] if start is None else [start]
+    for table, own in zip(tf.unstack(tables), codes, strict=True):
+        look_up = tf.gather if len(own.shape) == 1 else tf.gather_nd
+        entries.append(look_up(table, own))
+    scores = entries[0]
+    # Eight at a time are added in one pass, from the first to the last.
+    for first in range(1, len(entries), 7):
+        scores = tf.add_n([scores, *entries[first : first + 7]])
+    return scores
+
+
+def score_one(tables: tf.Tensor, planes: tf.Tensor) -> tf.Tensor:
+    """Scores `[rows]` by the tables `[code_length, num_codewords]` of one query, in order."""
+    return score_positions(tables, unpack_planes(tf.expand_dims(planes, 2), tables.shape[0]))
+
+
+def score_alone(tables: tf.Tensor, has_pairs: bool) -> BlockScores:
+    """Scores of one query.
+
+    Args:
+        tables: float32 `[code_length, num_codewords]`.
+        has_pairs: Whether the planes hold two positions each.
+    """
+    if has_pairs:
+        return score_pairs(tables)
+    return BlockScores(lambda planes: tf.expand_dims(score_one(tables, planes), 1))
+
+
+def score_pairs(tables: tf.Tensor) -> BlockScores:
+    """Scores of one query, of planes that hold pairs, by tables of all sums of two positions.
+
+    Args:
+        tables: float32 `[code_length, num_codewords]`.
+    """
+    lows = tf.pad(tables[0::2], [[0, 0], [0, NUM_BYTES - tables.shape[1]]])
+    sums = tf.reshape(tables[1::2, :, tf.newaxis] + lows[:, tf.newaxis], [lows.shape[0], -1])
+
+    def score_block(planes: tf.Tensor) -> tf.Tensor:
+        numbers = tf.expand_dims(tf.cast(planes, tf.int32), 2)
+        return tf.expand_dims(score_positions(sums, tf.unstack(numbers)), 1)
+
+    return BlockScores(score_block, is_ordered=False)
+
+
+def score_together(tables: tf.Tensor) -> BlockScores:
+    """Scores of any number of queries, whose entries lie together.
+
+    Args:
+        tables: float32 `[code_length, queries, num_codewords]`.
+    """
+    entries = tf.transpose(tables, [0, 2, 1])
+    return BlockScores(
+        lambda planes: score_positions(entries, unpack_planes(planes, tables.shape[0]))
+    )
+
+
+def score_by_rows(tables: tf.Tensor, most_rows: tf.Tensor) -> BlockScores:
+    """As `score_together`, without temporary tensors of that size; each block on one core.
+
+    Args:
+        tables: float32 `[code_length, queries, num_codewords]`.
+        most_rows: No block has more.
+    """
+    code_length, _, num_codewords = tables.shape
+    entries = tf.transpose(tables, [0, 2, 1])
+    entries = tf.reshape(entries, [code_length * num_codewords, -1])
+    firsts = np.arange(code_length, dtype=np.int32) * num_codewords
+    rows = tf.repeat(tf.range(most_rows), code_length)
+
+    def score_block(planes: tf.Tensor) -> tf.Tensor:
+        codes = tf.transpose(planes)
+        if planes.shape[0] < code_length:
+            codes = tf.reshape(tf.bitcast(codes, tf.uint8), [-1, code_length])
+        numbers = tf.reshape(tf.cast(codes, tf.int32) + firsts, [-1])
+        return tf.raw_ops.SparseSegmentSum(
+            data=entries, indices=numbers, segment_ids=rows[: tf.size(numbers)]
+        )
+
+    return BlockScores(score_block, is_ordered=code_length <= MAX_ORDERED_ROWS)
