@@ -27,7 +27,7 @@ from ..search.input_checks import (
 )
 from ..search.item_ids import ItemIds, are_among
 from ..search.item_labels import ItemLabels
-from ..search.neighbours import FLOOR_SCORE, NO_POSITION, Admits, Neighbours
+from ..search.neighbours import FLOOR_SCORE, NO_POSITION, Neighbours
 from ..search.storages.storage import Queries, Storage
 from .item_embedding import embed_items, items_spec
 
@@ -153,7 +153,11 @@ class SearchGraph:
         tags = {"allow_tags": allow_tags, "deny_tags": deny_tags}
         excluded = {} if exclude_ids is None else {"exclude_ids": exclude_ids}
         items, *_ = self._check_rows(items, **tags, **excluded)
-        search = partial(self._search, admits=_make_filter(tag_filter, **tags))
+        allowed, denied = (
+            tag_filter.check_tags(check_width(values, name, MAX_TAGS_PER_QUERY), name)
+            for name, values in tags.items()
+        )
+        search = partial(self._search, admits=tag_filter.admit(allowed, denied))
         if exclude_ids is None:
             return self._answer(search(self._embed(items), self.top_k))
         return self._answer(self._find_others(self._embed(items), exclude_ids, search))
@@ -219,22 +223,6 @@ class SearchGraph:
         if self.score_threshold is not None and has_matches:
             outputs["matches"] = found.scores >= np.float32(self.score_threshold)
         return outputs
-
-
-def _make_filter(tag_filter: TagFilter, **tags: tf.Tensor) -> Admits:
-    """Says which items the allowed and the denied tags admit."""
-    admitted = tag_filter.admitted_sets(
-        *(
-            tag_filter.check_tags(check_width(values, name, MAX_TAGS_PER_QUERY), name)
-            for name, values in tags.items()
-        )
-    )
-
-    def admits(positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
-        own = admitted if query is None else admitted[:, query : query + 1]
-        return tag_filter.admits_items(own, positions)
-
-    return admits
 
 
 def _repeat(shard: Shard, rows: tf.Tensor) -> Outputs:

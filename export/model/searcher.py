@@ -136,7 +136,9 @@ class Searcher(tf.Module, SearchMethods):
         self.num_lists = self.storage.num_lists
         self.tag_filter = None
         if tag_sets is not None:
-            self.tag_filter = TagFilter(tag_sets, takes_any=chosen.known_tags is None)
+            self.tag_filter = TagFilter(
+                tag_sets, takes_any=chosen.known_tags is None, order=self.storage.order
+            )
 
     @property
     def signatures(self) -> dict[str, Function]:

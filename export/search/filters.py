@@ -1,7 +1,8 @@
 """Tags of items, made from metadata columns, and the filter by tags in the graph.
 
 Items with the same tags form one tag set. A request becomes a table that says which sets it admits;
-an item is admitted by one look at that table, however many tags it has.
+an item is admitted by one look at that table, however many tags it has. The items lie set after set
+as well, so that those of few sets are found without a look at the others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
+from .groups import Groups, narrow
 from .input_checks import require
+from .lists import numbers_of_rows
 
 _NUM_HASHES = 2**63 - 1
 # An index of labelled images counts labels in one column and has their names in the other.
@@ -133,12 +136,11 @@ def _group(pairs: np.ndarray, num_items: int, names: np.ndarray) -> TagSets:
     tags_of_set = [text.split() for text in encoded.dictionary.to_pylist()]
     sizes = np.array(list(map(len, tags_of_set)), np.int64)
     num_sets = len(tags_of_set)
-    smallest = np.min_scalar_type(max(num_sets - 1, 0)) if num_sets <= 2**16 else np.int32
     return TagSets(
         names,
         np.array([tag for own in tags_of_set for tag in own]).astype(np.int32),
         np.repeat(np.arange(num_sets, dtype=np.int32), sizes),
-        encoded.indices.to_numpy().astype(smallest),
+        narrow(encoded.indices.to_numpy(), num_sets),
         num_sets,
     )
 
@@ -149,25 +151,31 @@ class TagFilter(tf.Module):
     Args:
         tag_sets: The tags of the collection.
         takes_any: Whether a tag that no item has is no error.
+        order: Where the storage has its rows in another order than `tag_sets` has its items, the
+            item of each row, `[num_items]`.
     """
 
-    def __init__(self, tag_sets: TagSets, takes_any: bool = False) -> None:
+    def __init__(
+        self, tag_sets: TagSets, takes_any: bool = False, order: np.ndarray | None = None
+    ) -> None:
         super().__init__(name="tag_filter")
         self._takes_any = takes_any
         hashes = _hash(tf.constant(tag_sets.names.tolist(), tf.string)).numpy()
-        order = np.argsort(hashes, kind="stable")
+        by_hash = np.argsort(hashes, kind="stable")
         # Sorted by hash, so that a name is found by bisection.
-        names = tag_sets.names[order].tolist()
-        rank = np.argsort(order).astype(np.int32)
+        names = tag_sets.names[by_hash].tolist()
+        tags = np.argsort(by_hash)[tag_sets.tags]
         self.num_tags = len(names)
         # None that is too long for a sentence.
         short = [name for name in names if len(name) <= _LONGEST_EXAMPLE and name.isprintable()]
         self.examples = sorted(short)[:_MOST_EXAMPLES]
         self.num_sets = tag_sets.num_sets
+        set_of_row = tag_sets.set_of_item if order is None else tag_sets.set_of_item[order]
         self.names = tf.Variable(tf.constant(names, tf.string), trainable=False, name="tag_names")
-        self.hashes = tf.Variable(hashes[order], trainable=False, name="tag_hashes")
-        self.tags = tf.Variable(rank[tag_sets.tags], trainable=False, name="set_tags")
-        self.sets = tf.Variable(tag_sets.sets, trainable=False, name="sets")
+        self.hashes = tf.Variable(hashes[by_hash], trainable=False, name="tag_hashes")
+        # The sets of each tag, and the rows of each set.
+        self.sets = Groups(tags, self.num_tags, "sets", tag_sets.sets)
+        self.rows = Groups(set_of_row, self.num_sets, "rows")
         self.set_of_item = tf.Variable(tag_sets.set_of_item, trainable=False, name="set_of_item")
 
     def check_tags(self, tags: tf.Tensor, name: str) -> tf.Tensor:
@@ -187,45 +195,71 @@ class TagFilter(tf.Module):
             tf.boolean_mask(tags, is_unknown),
         )
 
-    def admitted_sets(self, allow_tags: tf.Tensor, deny_tags: tf.Tensor) -> tf.Tensor:
-        """Which tag sets each query admits, bool `[num_sets, queries]`.
+    def admit(self, allow_tags: tf.Tensor, deny_tags: tf.Tensor) -> Admission:
+        """What each query admits.
 
         An item needs one of the allowed tags string `[queries, n]`, unless there is none, and may
         have none of the denied ones `[queries, m]`. The empty string is no tag.
         """
         allows_some = tf.reduce_any(tf.not_equal(allow_tags, ""), axis=1)
         is_allowed = self._sets_with(allow_tags) | ~allows_some
-        return is_allowed & ~self._sets_with(deny_tags)
-
-    def admits_items(self, admitted: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        """Which of the items at `positions` `[rows]` each query admits: bool `[rows, queries]`."""
-        sets = tf.cast(tf.gather(self.set_of_item, positions), tf.int32)
-        return tf.gather(admitted, sets)
+        return Admission(self, is_allowed & ~self._sets_with(deny_tags))
 
     def _sets_with(self, wanted: tf.Tensor) -> tf.Tensor:
         """Which sets hold one of each query's tags: bool `[num_sets, queries]`."""
-        if not self.num_tags:
-            return tf.zeros([self.num_sets, tf.shape(wanted)[0]], tf.bool)
         places, is_known = self._find(wanted)
         queries = tf.where(is_known)[:, 0]
-        marks = tf.scatter_nd(
-            tf.stack([tf.cast(tf.boolean_mask(places, is_known), tf.int64), queries], axis=1),
-            tf.ones_like(queries),
-            tf.cast([self.num_tags, tf.shape(wanted)[0]], tf.int64),
+        sets, splits = self.sets.of(tf.boolean_mask(places, is_known))
+        queries = tf.gather(queries, numbers_of_rows(splits[1:] - splits[:-1]))
+        return tf.tensor_scatter_nd_update(
+            tf.zeros([self.num_sets, tf.shape(wanted)[0]], tf.bool),
+            tf.stack([tf.cast(sets, tf.int64), queries], axis=1),
+            tf.ones_like(queries, tf.bool),
         )
-        hits = tf.math.unsorted_segment_max(
-            tf.gather(marks, self.tags), self.sets, num_segments=self.num_sets
-        )
-        return hits > 0
 
     def _find(self, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Places in `names` of tags of any shape, and whether they are there at all."""
         if not self.num_tags:
             return tf.zeros_like(wanted, tf.int32), tf.zeros_like(wanted, tf.bool)
-        places = tf.searchsorted(self.hashes, tf.reshape(_hash(wanted), [-1]))
+        # Not `tf.searchsorted`, which does not take no values.
+        places = tf.raw_ops.LowerBound(
+            sorted_inputs=tf.expand_dims(self.hashes, 0),
+            values=tf.reshape(_hash(wanted), [1, -1]),
+        )
         places = tf.minimum(tf.reshape(places, tf.shape(wanted)), self.num_tags - 1)
         return places, tf.equal(tf.gather(self.names, places), wanted)
 
 
 def _hash(tags: tf.Tensor) -> tf.Tensor:
     return tf.strings.to_hash_bucket_fast(tags, _NUM_HASHES)
+
+
+class Admission(NamedTuple):
+    """What queries admit; see `Admits`.
+
+    Attributes:
+        tag_filter: The filter.
+        sets: Which tag sets each query admits, bool `[num_sets, queries]`.
+    """
+
+    tag_filter: TagFilter
+    sets: tf.Tensor
+
+    def __call__(self, positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
+        """Which of the items at `positions` `[rows]` each query admits: bool `[rows, queries]`."""
+        sets = self.sets if query is None else self.sets[:, query : query + 1]
+        own = tf.cast(tf.gather(self.tag_filter.set_of_item, positions), tf.int32)
+        return tf.gather(sets, own)
+
+    def count_items(self) -> tf.Tensor:
+        """Number of items that each query admits, int32 `[queries]`."""
+        lengths = self.tag_filter.rows.lengths
+        return tf.reduce_sum(tf.where(self.sets, lengths[:, tf.newaxis], 0), axis=0)
+
+    def of(self, queries: tf.Tensor) -> Admission:
+        """What queries `[count]` admit."""
+        return self._replace(sets=tf.gather(self.sets, queries, axis=1))
+
+    def rows(self, query: tf.Tensor) -> tf.Tensor:
+        """The rows, int32, of the items that one query admits."""
+        return self.tag_filter.rows.of(tf.where(self.sets[:, query])[:, 0])[0]

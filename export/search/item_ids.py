@@ -5,14 +5,22 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from .groups import Groups
+from .lists import numbers_of_rows
 from .neighbours import NO_POSITION
+
+# Ids that are compared with each one that is looked for, about: fewer take more memory.
+IDS_PER_BUCKET = 8
 
 
 class ItemIds(tf.Module):
     """Translates positions into ids and back; ids that count from 0 take no memory.
 
+    Integers that ascend are found by bisection. Others lie in buckets by their hash, and all of a
+    bucket are compared.
+
     Args:
-        ids: `[num_items]`, integers or strings.
+        ids: `[num_items]`, integers or strings, each once.
         id_type: "int64" or "string".
 
     Attributes:
@@ -24,8 +32,14 @@ class ItemIds(tf.Module):
         self.dtype = tf.string if id_type == "string" else tf.int64
         self.num_items = len(ids)
         self.are_positions = id_type == "int64" and bool(np.array_equal(ids, np.arange(len(ids))))
-        if not self.are_positions:
-            self.ids = tf.Variable(tf.constant(ids, self.dtype), trainable=False, name="ids")
+        if self.are_positions:
+            return
+        self.ids = tf.Variable(tf.constant(ids, self.dtype), trainable=False, name="ids")
+        self.buckets = None
+        if id_type == "string" or not (ids[1:] > ids[:-1]).all():
+            self._num_buckets = max(len(ids) // IDS_PER_BUCKET, 1)
+            buckets = self._bucket_of(self.ids).numpy()
+            self.buckets = Groups(buckets, self._num_buckets, "buckets")
 
     def at(self, positions: tf.Tensor) -> tf.Tensor:
         """Ids of any shape; -1 or the empty string where there is no position."""
@@ -40,20 +54,18 @@ class ItemIds(tf.Module):
         if self.are_positions:
             is_known = (ids >= 0) & (ids < self.num_items)
             return tf.cast(tf.where(is_known, ids, NO_POSITION), tf.int32)
-        return first_positions(self.ids, ids)
+        if self.buckets is None:
+            places = tf.minimum(tf.searchsorted(self.ids, ids), self.num_items - 1)
+            return tf.where(tf.equal(tf.gather(self.ids, places), ids), places, NO_POSITION)
+        places, splits = self.buckets.of(self._bucket_of(ids))
+        rows = numbers_of_rows(splits[1:] - splits[:-1])
+        is_it = tf.equal(tf.gather(self.ids, places), tf.gather(ids, rows))
+        places = tf.where(is_it, places, NO_POSITION)
+        return tf.maximum(tf.math.unsorted_segment_max(places, rows, tf.size(ids)), NO_POSITION)
 
-
-def first_positions(values: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-    """int32 `[batch]`: the first position of each of `wanted` in `values`, -1 where there is none.
-
-    A scan: it takes no memory beyond the values, and less time than the search that follows.
-    """
-    positions = tf.map_fn(
-        lambda one: tf.concat([tf.where(tf.equal(values, one))[:, 0], [NO_POSITION]], 0)[0],
-        wanted,
-        fn_output_signature=tf.TensorSpec([], tf.int64),
-    )
-    return tf.cast(positions, tf.int32)
+    def _bucket_of(self, ids: tf.Tensor) -> tf.Tensor:
+        texts = ids if self.dtype == tf.string else tf.as_string(ids)
+        return tf.strings.to_hash_bucket_fast(texts, self._num_buckets)
 
 
 def are_among(ids: tf.Tensor, lists: tf.Tensor) -> tf.Tensor:

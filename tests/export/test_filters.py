@@ -61,9 +61,10 @@ def test_a_query_admits_items_with_an_allowed_and_without_a_denied_tag(rows, dat
         st.lists(st.sampled_from(known), min_size=3, max_size=3), min_size=2, max_size=2
     )
     allow, deny = data.draw(lists), data.draw(lists)
-    tag_filter = TagFilter(make_tag_sets(make_table(rows), ["label", "tags"]))
-    admitted = tag_filter.admitted_sets(tf.constant(allow), tf.constant(deny))
-    received = tf.transpose(tag_filter.admits_items(admitted, tf.range(len(rows))))
+    order = np.random.default_rng(len(rows)).permutation(len(rows))
+    tag_filter = TagFilter(make_tag_sets(make_table(rows), ["label", "tags"]), order=order)
+    admission = tag_filter.admit(tf.constant(allow), tf.constant(deny))
+    received = tf.transpose(admission(tf.range(len(rows))))
     for query in range(2):
         wanted, unwanted = set(allow[query]) - {""}, set(deny[query]) - {""}
         expected = [
@@ -71,6 +72,9 @@ def test_a_query_admits_items_with_an_allowed_and_without_a_denied_tag(rows, dat
             for row in rows
         ]
         assert received[query].numpy().tolist() == expected
+        own = admission.rows(tf.constant(query)).numpy()
+        assert sorted(order[own]) == np.flatnonzero(expected).tolist()
+        assert admission.count_items()[query] == len(own)
 
 
 @pytest.mark.parametrize("number", [200, 300, 70_000])

@@ -64,8 +64,7 @@ def test_each_item_is_in_one_list_near_its_centroid(network, codes, vectors):
         assert list(members) == sorted(members)
         centroid = np.average(decoded[members], axis=0, weights=weights[members])
         np.testing.assert_allclose(partition.centroids[number], centroid, rtol=0, atol=1e-5)
-        radius = np.linalg.norm(decoded[members] - centroid, axis=1).max()
-        assert abs(partition.radii[number] - radius) < 1e-5
+        assert (partition.list_of_item[members] == number).all()
 
 
 def test_the_same_codes_give_the_same_lists(codes, vectors):
@@ -162,12 +161,20 @@ def test_storages_answer_in_turn_and_the_second_answer_counts():
 
 
 def test_the_manifest_tells_the_lists_and_a_search_may_look_at_no_more(network, tmp_path):
-    path = save_searcher(make_searcher(network, partition=8, num_probes=2), tmp_path / "1")
+    searcher = make_searcher(network, partition=8, num_probes=2)
+    path = save_searcher(searcher, tmp_path / "1")
     manifest, loaded = json.loads((path / "manifest.json").read_text()), load_searcher(path)
     lists = {"num_lists": 8, "num_probes": 2, "exact": False}
     assert manifest["storage"] == {"kind": "partitioned", **lists}
-    # Codes and positions, and of each list its direction, length, radius and begin.
-    size = NUM_ITEMS * (4 + 4) + 8 * (16 * 4 + 4 + 4 + 8) + 8
+    # Code, position and list of each item; of each list its direction, its begin, its numbers of
+    # codewords at 4 positions, and these.
+    rows, splits = searcher.storage.words.numpy(), searcher.storage.splits.numpy()
+    num_codewords = sum(
+        len(np.unique(column))
+        for own in np.split(rows.view("u1").reshape(-1, 4), splits[1:-1])
+        for column in own.T
+    )
+    size = NUM_ITEMS * (4 + 4 + 1) + 8 * (16 * 4 + 8 + 4 * 4) + 8 + num_codewords
     assert manifest["bytes_per_item"] == {"codes": size / NUM_ITEMS, "ids": 8}
     for num_probes in (0, 9):
         inputs = {"images": make_images(3), "num_probes": np.int32(num_probes)}

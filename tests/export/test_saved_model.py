@@ -96,7 +96,8 @@ def test_weights_codes_and_ids_are_variables_and_not_constants(tmp_path):
     names = {name for name, _ in tf.train.list_variables(str(path / "variables/variables"))}
     assert sum("planes" in name or "ids" in name for name in names) == 2
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    assert size < num_items * (layout.bytes_per_code + 8) + 2**20
+    # Of equal codes a position and the number of the code, which takes a byte.
+    assert size < num_items * (4 + 1 + 8) + 2**20
 
 
 def test_the_served_graph_normalises_an_embedding_once_and_no_codebook(exported):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from tfpqn.export.interface.bounds import MAX_K
 from tfpqn.export.search import lists as list_search
 from tfpqn.export.search import scan
+from tfpqn.export.search.filters import TagFilter, make_tag_sets
 from tfpqn.export.search.neighbours import FLOOR_SCORE, NO_POSITION
+from tfpqn.export.search.storages import coded_rows
 from tfpqn.export.search.storages.distinct_codes import DistinctCodes, group_codes
 from tfpqn.export.search.storages.flat_codes import FlatCodes
 from tfpqn.export.search.storages.partition import build_partition
@@ -174,29 +177,39 @@ def test_the_largest_request_finds_what_a_stable_sort_finds(kind):
     kind=st.sampled_from(["flat", "all lists", "exact", "distinct", "distinct exact"]),
     seed=st.integers(0, 2**32 - 1),
     num_items=st.integers(1, 60),
-    num_queries=st.integers(1, 3),
+    num_queries=st.integers(0, 3),
     share=st.sampled_from([0.0, 0.1, 0.9]),
     top_k=st.sampled_from([1, 5]),
+    largest_share=st.sampled_from([0.0, 0.3, 1.0]),
+    rows_at_once=st.sampled_from([10, 1000]),
 )
 def test_every_storage_finds_the_best_of_those_that_are_admitted(
-    kind, seed, num_items, num_queries, share, top_k
+    kind, seed, num_items, num_queries, share, top_k, largest_share, rows_at_once
 ):
     rng = np.random.default_rng(seed)
     vectors = make_vectors(rng, 2, 1)
     codes = rng.integers(0, NUM_CODEWORDS, (num_items, 2)).astype(np.uint8)
-    queries = make_queries(rng, vectors, num_queries)
-    sets = rng.integers(4, size=num_items)
-    is_admitted = rng.random((4, num_queries)) < share
+    is_admitted = rng.random((num_items, num_queries)) < share
+    # An item has the numbers of the queries that admit it.
+    table = pa.table({"q": [np.flatnonzero(row).tolist() for row in is_admitted]})
+    table = table.cast(pa.schema({"q": pa.list_(pa.int64())}))
+    tag_sets = make_tag_sets(table, ["q"], [f"q={query}" for query in range(num_queries)])
+    sets = tag_sets.set_of_item
     storage = make_storage(kind, vectors, codes, 7, sets)
-    set_of_row = group_codes(codes, sets).tag_sets if kind.startswith("distinct") else sets
-
-    def admits(rows: tf.Tensor, query: Any = None) -> tf.Tensor:
-        admitted = tf.gather(is_admitted, tf.gather(set_of_row, rows))
-        return admitted if query is None else admitted[:, query : query + 1]
-
-    found = storage.find(queries._replace(admits=admits), top_k)
-    scores = np.where(is_admitted[sets].T, score(queries, codes), FLOOR_SCORE)
-    np.testing.assert_array_equal(found.positions, rank(scores, top_k)[0])
+    if kind.startswith("distinct"):
+        tag_sets = tag_sets._replace(set_of_item=group_codes(codes, sets).tag_sets)
+    tags = tf.constant(
+        [[f"q={query}"] for query in range(num_queries)], tf.string, [num_queries, 1]
+    )
+    admits = TagFilter(tag_sets, order=storage.order).admit(tags, tf.zeros_like(tags)[:, :0])
+    queries = make_queries(rng, vectors, num_queries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coded_rows, "LARGEST_SHARE", largest_share)
+        patch.setattr(coded_rows, "ROWS_PER_CHUNK", rows_at_once)
+        found = storage.find(queries._replace(admits=admits), top_k)
+    expected = rank(np.where(is_admitted.T, score(queries, codes), FLOOR_SCORE), top_k)
+    np.testing.assert_array_equal(found.positions, expected[0])
+    np.testing.assert_array_equal(found.scores, expected[1])
 
 
 @pytest.mark.parametrize("kind", ["flat", "distinct all lists", "all lists"])

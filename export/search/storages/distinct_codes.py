@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ..item_ids import first_positions
+from ..groups import narrow
 from ..lists import numbers_of_rows
 from ..neighbours import Neighbours, best_keys, make_keys, missing_keys, read_keys
 from .storage import Queries, Storage, constant
@@ -75,8 +75,10 @@ class DistinctCodes(Storage):
         self.num_items = len(groups.positions)
         self.num_lists = rows.num_lists
         self.rows = rows
+        self.order = rows.order
         self.positions = constant("positions", groups.positions)
         self.splits = constant("splits", groups.splits)
+        self.group_of_item = constant("group_of_item", narrow(groups.group_of_item, rows.num_items))
 
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         """As `Storage` says.
@@ -109,8 +111,7 @@ class DistinctCodes(Storage):
         return read_keys(best_keys(keys, top_k))
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
-        rows = first_positions(self.positions, positions)
-        groups = tf.searchsorted(self.splits, tf.cast(rows, tf.int64), side="right") - 1
+        groups = tf.cast(tf.gather(self.group_of_item, positions), tf.int32)
         return self.rows.codes_at(groups)
 
     def describe(self) -> dict[str, Any]:

@@ -10,10 +10,11 @@ import tensorflow as tf
 from ..neighbours import Neighbours
 from ..scan import search_codes
 from ..scoring import pack_planes, unpack_planes
-from .storage import Queries, Storage, constant
+from .coded_rows import CodedRows
+from .storage import Queries, constant
 
 
-class FlatCodes(Storage):
+class FlatCodes(CodedRows):
     """The codes as they are.
 
     Args:
@@ -23,11 +24,17 @@ class FlatCodes(Storage):
     def __init__(self, codes: np.ndarray) -> None:
         super().__init__(name="flat_codes")
         self.num_items = len(codes)
+        self.order = None
         self.code_length = codes.shape[1]
+        # Position by position, the order in which the search reads them.
         self.planes = constant("planes", pack_planes(codes))
 
-    def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
+    def _search(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         return search_codes(queries.tables, self.planes, self.num_items, top_k, queries.admits)
+
+    def _look_up(self, rows: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        planes = tf.expand_dims(tf.gather(self.planes, rows, axis=1), 2)
+        return unpack_planes(planes, self.code_length), rows
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         planes = tf.gather(self.planes, positions, axis=1)

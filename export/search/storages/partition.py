@@ -38,8 +38,6 @@ class Partition(NamedTuple):
         centroids: float32 `[num_lists, embedding_dim]`, the mean reconstructions of the lists.
         order: int32 `[num_items]`, positions, list after list, ascending within a list.
         splits: int64 `[num_lists + 1]`, where each list begins and ends in `order`.
-        radii: float32 `[num_lists]`, the largest distance of an item from the centroid.
-        norm_bound: No item is longer: the lengths of each position's longest codeword, summed.
         by_distance: Whether scores go by distance: then lists are ranked by that of the centroid,
             else by the centroid's direction.
     """
@@ -47,13 +45,11 @@ class Partition(NamedTuple):
     centroids: np.ndarray
     order: np.ndarray
     splits: np.ndarray
-    radii: np.ndarray
-    norm_bound: float
     by_distance: bool = False
 
     @property
     def num_lists(self) -> int:
-        return len(self.radii)
+        return len(self.centroids)
 
     @property
     def norms(self) -> np.ndarray:
@@ -78,11 +74,18 @@ class Partition(NamedTuple):
     @property
     def rank_offsets(self) -> np.ndarray:
         """float32 `[num_lists]`, what is taken from that product."""
-        return 0.5 * np.square(self.norms) if self.by_distance else np.zeros_like(self.radii)
+        return 0.5 * np.square(self.norms) if self.by_distance else np.zeros_like(self.norms)
 
     @property
     def lengths(self) -> np.ndarray:
         return np.diff(self.splits)
+
+    @property
+    def list_of_item(self) -> np.ndarray:
+        """int32 `[num_items]`, the list of each position."""
+        lists = np.empty(len(self.order), np.int32)
+        lists[self.order] = np.repeat(np.arange(self.num_lists), self.lengths)
+        return lists
 
 
 def build_partition(
@@ -123,27 +126,6 @@ def build_partition(
     return _group(vectors, codes, weights, list_of_item)._replace(by_distance=by_distance)
 
 
-def find_excess(
-    vectors: np.ndarray, offsets: np.ndarray, weight: float, codes: np.ndarray
-) -> float:
-    """By how much an item's score exceeds that of its exact distance, at most.
-
-    Codes may hold a rounded length in place of that of the reconstruction.
-
-    Args:
-        vectors: See `build_partition`.
-        offsets, weight: See `Distance`.
-        codes: Integers `[num_items, code_length]`.
-    """
-    excess = 0.0
-    positions = np.arange(codes.shape[1])
-    for rows in _blocks(len(codes)):
-        lengths = np.square(_sum_vectors(vectors, codes[rows])).sum(axis=1)
-        added = offsets[positions, codes[rows]].sum(axis=1)
-        excess = max(excess, float((added + weight * lengths).max()))
-    return excess
-
-
 def _train(
     vectors: np.ndarray, codes: np.ndarray, weights: np.ndarray, num_lists: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -178,13 +160,10 @@ def _group(
     longest = max(MAX_LENGTH_RATIO * len(codes) // len(lengths), 1)
     pieces = [_cut(length, longest) for length in lengths]
     splits = np.concatenate([[0], np.cumsum(np.concatenate(pieces))]).astype(np.int64)
-    centroids = np.empty((len(splits) - 1, vectors.shape[2]), np.float32)
-    radii = np.empty(len(splits) - 1, np.float32)
-    for number, (start, end) in enumerate(zip(splits[:-1], splits[1:], strict=True)):
-        own = order[start:end]
-        centroids[number], radii[number] = _describe(vectors, codes[own], weights[own])
-    norm_bound = float(np.linalg.norm(vectors, axis=2).max(axis=1).sum())
-    return Partition(centroids, order, splits, radii, norm_bound)
+    bounds = zip(splits[:-1], splits[1:], strict=True)
+    members = [order[start:end] for start, end in bounds]
+    centroids = np.stack([_average(vectors, codes[own], weights[own]) for own in members])
+    return Partition(centroids, order, splits)
 
 
 def _cut(length: int, longest: int) -> np.ndarray:
@@ -193,20 +172,14 @@ def _cut(length: int, longest: int) -> np.ndarray:
     return np.diff(np.arange(num_pieces + 1) * length // num_pieces)
 
 
-def _describe(
-    vectors: np.ndarray, codes: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Mean of the reconstructions, and their largest distance from it."""
-    blocks, counts = list(_blocks(len(codes))), weights.astype(np.float32)
+def _average(vectors: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean of the reconstructions, float32 `[embedding_dim]`."""
+    counts = weights.astype(np.float32)
     total = sum(
         (_sum_vectors(vectors, codes[rows]) * counts[rows, np.newaxis]).sum(axis=0, dtype=float)
-        for rows in blocks
+        for rows in _blocks(len(codes))
     )
-    mean = (total / weights.sum()).astype(np.float32)
-    distances = [
-        np.linalg.norm(_sum_vectors(vectors, codes[rows]) - mean, axis=1).max() for rows in blocks
-    ]
-    return mean, float(max(distances))
+    return (total / weights.sum()).astype(np.float32)
 
 
 def _sum_vectors(vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:

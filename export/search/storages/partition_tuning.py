@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..codebooks import Codebooks
-from .partition import Partition, build_partition, find_excess
+from .partition import Partition, build_partition
 from .partitioned_codes import PartitionedCodes
 
 # So many lists are tried for a collection, in multiples of the square root of its size; the last
@@ -68,11 +68,7 @@ def part_codes(
     vectors = codebooks.vectors()[: codes.shape[1]]
     by_distance = codebooks.distance is not None
     counts = [options.num_lists] if options.num_lists else choose_list_counts(len(codes))
-    excess = 0.0
-    if codebooks.distance is not None and counts:
-        weight, _, offsets = codebooks.distance
-        excess = find_excess(vectors, offsets, weight, codes)
-    store = partial(PartitionedCodes, codes, distance=codebooks.distance, excess=excess)
+    store = partial(PartitionedCodes, codes)
     parted = []
     for count in counts:
         count = min(count, len(codes))
@@ -116,14 +112,13 @@ def measure_partition(
 
     The agreement with a full search, and how many rows are scored: in the mean, and at least.
     """
-    list_of_row = np.empty(len(partition.order), np.int32)
-    list_of_row[partition.order] = np.repeat(np.arange(partition.num_lists), partition.lengths)
     scores = queries @ partition.rank_vectors.T - partition.rank_offsets
     ranked = np.argsort(-scores, axis=1, kind="stable")
     ranks = np.argsort(ranked, axis=1)
     is_item = best_rows >= 0
     num_items = np.maximum(is_item.sum(axis=1), 1)
-    rank_of_best = np.take_along_axis(ranks, list_of_row[np.maximum(best_rows, 0)], axis=1)
+    lists = partition.list_of_item[np.maximum(best_rows, 0)]
+    rank_of_best = np.take_along_axis(ranks, lists, axis=1)
     scored = np.cumsum(partition.lengths[ranked], axis=1)
     points = []
     for probes in _probe_counts(partition.num_lists):

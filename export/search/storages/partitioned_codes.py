@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..codebooks import Distance
-from ..item_ids import first_positions
-from ..lists import Lists, pack_codes, search_lists, unpack_codes
+from ..groups import narrow
+from ..lists import Lists, numbers_of_rows, pack_codes, search_lists, unpack_codes
 from ..neighbours import Neighbours
+from ..scoring import score_positions
+from .coded_rows import CodedRows
 from .partition import Partition
-from .storage import Queries, Storage, constant
+from .storage import Queries, constant
 
 
-class PartitionedCodes(Storage):
+class PartitionedCodes(CodedRows):
     """The codes in lists, each with its centroid.
 
     Args:
@@ -25,8 +26,6 @@ class PartitionedCodes(Storage):
         exact: Whether the search goes on until no list that it has not looked at can hold an item
             that belongs into the result.
         report: See `Storage`.
-        distance: How scores go by distance, where the partition does.
-        excess: By how much a score exceeds that of the exact distance, at most.
     """
 
     def __init__(
@@ -36,8 +35,6 @@ class PartitionedCodes(Storage):
         num_probes: int,
         exact: bool = False,
         report: dict[str, Any] | None = None,
-        distance: Distance | None = None,
-        excess: float = 0.0,
     ) -> None:
         super().__init__(name="partitioned_codes")
         self.num_items = len(codes)
@@ -46,30 +43,43 @@ class PartitionedCodes(Storage):
         self.report = dict(report or {})
         self.longest = int(partition.lengths.max())
         self.num_lists = partition.num_lists
+        self.order = partition.order
         self.code_dtype = tf.as_dtype(codes.dtype)
         self.words = constant("words", pack_codes(codes[partition.order]))
         self.positions = constant("positions", partition.order)
         self.splits = constant("splits", partition.splits)
+        self.list_of_item = constant(
+            "list_of_item", narrow(partition.list_of_item, partition.num_lists)
+        )
         self.rank_vectors = constant("rank_vectors", np.ascontiguousarray(partition.rank_vectors.T))
-        self._distance, self._excess = distance, excess
-        self.norm_bound = partition.norm_bound
-        # Twelve roundings for each product and sum are more than any of the steps that lead to a
-        # score, a radius or a bound has.
-        dim = partition.centroids.shape[1]
-        self._rounding = 12 * (dim + codes.shape[1]) * np.finfo(np.float32).epsneg
-        if distance is not None:
+        self.by_distance = partition.by_distance
+        if self.by_distance:
             self.rank_offsets = constant("rank_offsets", partition.rank_offsets)
-        self.norms = constant("norms", partition.norms)
-        self.radii = constant("radii", partition.radii)
+        self._keep_codewords(codes, partition)
 
-    def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
+    def _keep_codewords(self, codes: np.ndarray, partition: Partition) -> None:
+        """The codewords that the items of each list have at each position.
+
+        They are held as places in a table of all positions.
+        """
+        code_length = codes.shape[1]
+        self.table_width = int(codes.max()) + 1
+        places, counts = [], []
+        for rows in np.split(partition.order, partition.splits[1:-1]):
+            own = np.unique(codes[rows] + np.arange(code_length) * self.table_width)
+            places.append(narrow(own, code_length * self.table_width))
+            counts.append(np.bincount(own // self.table_width, minlength=code_length))
+        self.places = constant("places", np.concatenate(places))
+        self.place_counts = constant("place_counts", np.concatenate(counts).astype(np.int32))
+
+    def _search(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         list_scores = tf.matmul(queries.embeddings, self.rank_vectors)
-        if self._distance is not None:
+        if self.by_distance:
             list_scores -= self.rank_offsets
         bounds = None
         # A filter may leave few items: the search goes on until these are the best.
         if self.exact or queries.admits is not None:
-            bounds = self._bound(queries.embeddings, list_scores)
+            bounds = self._bound(queries.tables)
         return search_lists(
             queries.tables,
             list_scores,
@@ -80,20 +90,40 @@ class PartitionedCodes(Storage):
             queries.admits,
         )
 
-    def _bound(self, embeddings: tf.Tensor, list_scores: tf.Tensor) -> tf.Tensor:
-        """What no item of a list scores more than, however sums round: `[queries, num_lists]`."""
-        length = tf.norm(embeddings, axis=1, keepdims=True)
-        if self._distance is None:
-            slack = self._rounding * self.norm_bound * length
-            return list_scores * self.norms + length * self.radii + slack
-        squared = tf.maximum(tf.square(length) - 2.0 * list_scores, 0.0)
-        nearest = tf.maximum(tf.sqrt(squared) - self.radii, 0.0)
-        weight, constant_score, _ = self._distance
-        slack = self._excess + self._rounding * weight * tf.square(length + self.norm_bound)
-        return constant_score - weight * tf.square(nearest) + slack
+    def _bound(self, tables: tf.Tensor) -> tf.Tensor:
+        """What no item of a list scores more than: float32 `[queries, num_lists]`.
+
+        The sums of the best entries at each position, of those that items of the list have. They
+        are summed as scores are, so no score is rounded to more.
+        """
+        code_length = tables.shape[0]
+        places = tf.expand_dims(tf.cast(self.places, tf.int32), 1)
+        owners = numbers_of_rows(self.place_counts)
+        lists = tf.expand_dims(tf.range(self.num_lists), 1)
+
+        def bound(query: tf.Tensor) -> tf.Tensor:
+            entries = tf.reshape(tables[:, query, : self.table_width], [-1])
+            best = tf.math.segment_max(tf.gather_nd(entries, places), owners)
+            best = tf.transpose(tf.reshape(best, [self.num_lists, code_length]))
+            return score_positions(best, [lists] * code_length)
+
+        return tf.map_fn(
+            bound,
+            tf.range(tf.shape(tables)[1]),
+            fn_output_signature=tf.TensorSpec([self.num_lists], tf.float32),
+        )
+
+    def _look_up(self, rows: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        codes = unpack_codes(tf.gather(self.words, rows), self.code_dtype)
+        return tf.unstack(codes, axis=2), tf.gather(self.positions, rows)
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
-        rows = first_positions(self.positions, positions)
+        lists = tf.cast(tf.gather(self.list_of_item, positions), tf.int32)
+        starts, limits = tf.gather(self.splits, lists), tf.gather(self.splits, lists + 1)
+        places = tf.raw_ops.RaggedRange(starts=starts, limits=limits, deltas=np.int64(1))
+        rows = places.rt_dense_values
+        wanted = tf.gather(positions, numbers_of_rows(limits - starts))
+        rows = tf.boolean_mask(rows, tf.equal(tf.gather(self.positions, rows), wanted))
         codes = unpack_codes(tf.gather(self.words, rows), self.code_dtype)
         return tf.cast(tf.squeeze(codes, 1), tf.int32)
 

@@ -29,6 +29,7 @@ class _Reranked(Storage):
         super().__init__(name="reranked")
         self.num_items = coarse.num_items
         self.num_lists = coarse.num_lists
+        self.order = coarse.order
         self.coarse = coarse
         self.num_candidates = num_candidates
 

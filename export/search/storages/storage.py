@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ..neighbours import Admits, Neighbours
+from ..filters import Admission
+from ..neighbours import Neighbours
 
 
 class Queries(NamedTuple):
@@ -17,15 +18,22 @@ class Queries(NamedTuple):
     Attributes:
         embeddings: float32 `[queries, embedding_dim]`, in the form that search compares.
         tables: Their lookup tables, float32 `[code_length, queries, num_codewords]`.
-        admits: Says which items may be found: for positions int32 `[rows]`, or what the storage has
-            in their place, bool `[rows, queries]`. All may if None.
+        admits: Says which items may be found; all may if None.
         num_probes: Lists to look at, in a storage that has some; its own number if None.
     """
 
     embeddings: tf.Tensor
     tables: tf.Tensor
-    admits: Admits | None = None
+    admits: Admission | None = None
     num_probes: int | tf.Tensor | None = None
+
+    def of(self, numbers: tf.Tensor) -> Queries:
+        """The queries of these numbers `[count]`."""
+        return self._replace(
+            embeddings=tf.gather(self.embeddings, numbers),
+            tables=tf.gather(self.tables, numbers, axis=1),
+            admits=None if self.admits is None else self.admits.of(numbers),
+        )
 
 
 class Storage(tf.Module, ABC):
@@ -37,12 +45,15 @@ class Storage(tf.Module, ABC):
     Attributes:
         num_items: Number of items.
         num_lists: Number of lists, of which a search looks at a few; None if there are none.
+        order: The position of each row; None where rows are positions, or what filters have in
+            their place.
         report: What was measured when the storage was chosen, for the manifest.
         embeddings: float16 `[num_items, embedding_dim]`, where they are kept; else None.
     """
 
     num_items: int
     num_lists: int | None = None
+    order: np.ndarray | None
     report: dict[str, Any] = {}
     embeddings: tf.Variable | None = None
 
