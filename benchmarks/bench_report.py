@@ -141,7 +141,7 @@ def write_pages(results: Path, docs: Path) -> None:
         parts += [f"![Recall against time with a second stage]({STAGE_PICTURE})", ""]
     parts += [AGAIN, format_machines(search["scenarios"])]
     (docs / PAGE_NAME).write_text("\n".join(parts))
-    write_details(search, docs)
+    write_details(search, read(results / "search_paired.json") or {}, docs)
 
 
 def read(path: Path) -> Any:
@@ -290,8 +290,8 @@ def format_second_stage(rows: Sequence[Mapping[str, Any]]) -> str:
             continue
         key = (f"{row['collection']}, {row['items']:,}", f"{row['engine']}, {row['first_stage']}")
         cells = lines.setdefault(key, {})
-        cells[row["num_candidates"]] = f"{row['recall']:.3f} ({format_ms(row['ms_1'])})"
-        cells["bytes"] = str(row["code_bytes"] + row["second_bytes"])
+        cells[row["num_candidates"]] = f"{row['recall']:.3f} ({format_ms(row['ms_1'][1])})"
+        cells["bytes"] = f"{row['first_bytes'] + row['second_bytes']:.0f}"
     columns = ("bytes", *SHOWN_CANDIDATES)
     table = [[*key, *(cells.get(c, "") for c in columns)] for key, cells in lines.items()]
     titles = ("no second stage", *(f"{count} candidates" for count in SHOWN_CANDIDATES[1:]))

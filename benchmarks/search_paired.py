@@ -3,8 +3,7 @@
     python benchmarks/search_paired.py BEFORE AFTER QUERIES.npy --name "lists, 1,000,000 items"
 
 The folders hold the same collection, exported by two versions of the package. Both answer the same
-queries in one process, so a busy machine slows both. The figures join those of `search.py`, whose
-`--docs` shows them.
+queries in one process, so a busy machine slows both. `bench.py --docs` shows the figures.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from tensorflow.core.protobuf.config_pb2 import CallableOptions, RunOptions
 
 from tfpqn.export.loading.loaders import SessionLoader
 
-OUTPUT = Path(__file__).parent / "results" / "search.json"
+OUTPUT = Path(__file__).parent / "results" / "search_paired.json"
 SIGNATURE = "search_by_embedding"
 LIBRARIES = ("tensorflow", "keras", "numpy")
 
@@ -47,8 +46,8 @@ def main() -> None:
         os.environ[name] = str(arguments.threads)
     disable_xla()
     figures = {"machine": describe_machine(LIBRARIES), **measure(arguments)}
-    content = json.loads(arguments.output.read_text())
-    content.setdefault("paired", {})[arguments.name] = figures
+    content = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    content[arguments.name] = figures
     arguments.output.write_text(json.dumps(content, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
 

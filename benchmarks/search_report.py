@@ -63,6 +63,16 @@ items with the nearest embeddings that are found. Memory of a search is the peak
 above its memory with the folder loaded; that of building the peak above what the process held
 before. "Kernels" run for one query, constants among them.
 """
+PAIRED = """\
+## Two versions, pair by pair
+
+An earlier version and this one answer the same queries in turn in one process, without XLA. A busy
+machine slows both: compare the ratios, which are medians over the pairs.
+
+| collection | queries | before ms (quartiles) | after ms | ratio | pairs | kernels | after |
+|---|---:|---:|---:|---:|---:|---:|---:|
+"""
+PAIRED_COMMAND = "python benchmarks/search_paired.py BEFORE AFTER QUERIES.npy --name NAME"
 PLACE = """\
 {cpu}, {cores} cores, {threads} threads, load {load_before:.1f} before the run, {date}; {versions}.
 Nearest items: {top_k}; at most {repeats} turns.
@@ -71,15 +81,32 @@ Nearest items: {top_k}; at most {repeats} turns.
 """
 
 
-def write_details(content: dict[str, Any], folder: Path) -> None:
-    """Write the page on every case."""
+def write_details(content: dict[str, Any], paired: dict[str, Any], folder: Path) -> None:
+    """Write the page on every case, and on two versions measured pair by pair."""
     parts = [HEAD]
     for name, sizes in content["scenarios"].items():
         for case in sorted(sizes.values(), key=lambda case: case["items"]):
             parts.append(format_case(name, case))
     if "profile" in content:
         parts.append(format_profile(content["profile"]))
+    if paired:
+        parts.append(format_paired(paired))
     (folder / PAGE_NAME).write_text("\n".join(parts))
+
+
+def format_paired(paired: Mapping[str, Any]) -> str:
+    """A section on two versions of the package."""
+    lines = []
+    for name, case in paired.items():
+        kernels = " | ".join(str(case["kernels"][way]["all"]) for way in ("before", "after"))
+        for queries, times in case["times"].items():
+            before, after = (format_quartiles(times[f"{way}_ms"]) for way in ("before", "after"))
+            ratio = f"{times['median_ratio']:.2f} | {times['pairs']} | {kernels}"
+            lines.append(f"| {name} | {queries} | {before} | {after} | {ratio} |\n")
+            kernels = " | "
+    loads = [case["machine"]["load_before"] for case in paired.values()]
+    place = f"Load {min(loads):.1f} to {max(loads):.1f} before the runs."
+    return f"{PAIRED}{''.join(lines)}\n{place}\n\n    {PAIRED_COMMAND}\n"
 
 
 def format_quartiles(quartiles: Sequence[float]) -> str:
