@@ -179,7 +179,7 @@ def test_the_largest_request_finds_what_a_stable_sort_finds(kind):
     num_items=st.integers(1, 60),
     num_queries=st.integers(0, 3),
     share=st.sampled_from([0.0, 0.1, 0.9]),
-    top_k=st.sampled_from([1, 5]),
+    top_k=st.sampled_from([1, 5, tf.constant(5)]),
     largest_share=st.sampled_from([0.0, 0.3, 1.0]),
     rows_at_once=st.sampled_from([10, 1000]),
 )
@@ -207,7 +207,7 @@ def test_every_storage_finds_the_best_of_those_that_are_admitted(
         patch.setattr(coded_rows, "LARGEST_SHARE", largest_share)
         patch.setattr(coded_rows, "ROWS_PER_CHUNK", rows_at_once)
         found = storage.find(queries._replace(admits=admits), top_k)
-    expected = rank(np.where(is_admitted.T, score(queries, codes), FLOOR_SCORE), top_k)
+    expected = rank(np.where(is_admitted.T, score(queries, codes), FLOOR_SCORE), int(top_k))
     np.testing.assert_array_equal(found.positions, expected[0])
     np.testing.assert_array_equal(found.scores, expected[1])
 

@@ -67,18 +67,14 @@ class CodedRows(Storage):
         """Queries that admit few items one by one, and the others by `_search`."""
         width = None if tf.is_tensor(top_k) else top_k
         few, many = (tf.where(chosen)[:, 0] for chosen in (is_few, ~is_few))
-        found_few = tf.map_fn(
-            search_rows,
-            few,
-            fn_output_signature=Neighbours(
-                tf.TensorSpec([width], tf.float32), tf.TensorSpec([width], tf.int32)
-            ),
-        )
-        found_many = tf.cond(
-            tf.size(many) > 0,
-            lambda: self._search(queries.of(many), top_k),
-            lambda: Neighbours(tf.zeros([0, top_k]), tf.zeros([0, top_k], tf.int32)),
-        )
+        spec = Neighbours(tf.TensorSpec([width], tf.float32), tf.TensorSpec([width], tf.int32))
+
+        def unless_empty(numbers: tf.Tensor, search: Callable[[], Neighbours]) -> Neighbours:
+            nothing = Neighbours(tf.zeros([0, top_k]), tf.zeros([0, top_k], tf.int32))
+            return tf.cond(tf.size(numbers) > 0, search, lambda: nothing)
+
+        found_few = unless_empty(few, lambda: tf.map_fn(search_rows, few, fn_output_signature=spec))
+        found_many = unless_empty(many, lambda: self._search(queries.of(many), top_k))
         places = [tf.cast(own, tf.int32) for own in (few, many)]
         return Neighbours(
             *(tf.dynamic_stitch(places, pair) for pair in zip(found_few, found_many, strict=True))
