@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 NORMALIZATIONS = ("batch", "local_response", "none")
 
 # With the Keras default, 0.99, inference lags hundreds of steps behind training.
 BATCH_NORM_MOMENTUM = 0.9
+# What squares of pixels lose when 0 .. 255 becomes -1 .. 1.
+PIXEL_STRENGTH = 5e-5 * 127.5**2
 
 
 def conv3(x: Any, normalization: str = "batch") -> Any:
@@ -68,7 +70,8 @@ class LocalResponseNormalization(layers.Layer):
     """Divides each value by a power of the mean square around it, channel by channel.
 
     `x / (1 + strength * mean of x^2 over size x size pixels) ^ power`, as the "within channel" mode
-    of Caffe has it; the defaults are those of Caffe's own net for CIFAR-10.
+    of Caffe has it. The defaults are those of Caffe's own net for CIFAR-10. It takes pixels as they
+    are, 0 .. 255; with pixels of -1 .. 1 its strength of 5e-5 is one of `PIXEL_STRENGTH`.
 
     Args:
         size: Height and width of the surroundings, in pixels.
@@ -78,7 +81,7 @@ class LocalResponseNormalization(layers.Layer):
     """
 
     def __init__(
-        self, size: int = 3, strength: float = 5e-5, power: float = 0.75, **kwargs: Any
+        self, size: int = 3, strength: float = PIXEL_STRENGTH, power: float = 0.75, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.size = size
@@ -86,9 +89,16 @@ class LocalResponseNormalization(layers.Layer):
         self.power = power
 
     def call(self, features: Any) -> Any:
-        squares = keras.ops.square(features)
-        around = keras.ops.average_pool(squares, self.size, strides=1, padding="same")
-        return features / keras.ops.power(1.0 + self.strength * around, self.power)
+        exact = ops.cast(features, "float32")
+        around = ops.average_pool(ops.square(exact), self.size, strides=1, padding="same")
+        divisor = 1.0 + self.strength * around
+        if self.power == 0.75:
+            # Roots take a fifth of the time of a power.
+            root = ops.rsqrt(divisor)
+            factor = root * ops.sqrt(root)
+        else:
+            factor = ops.power(divisor, -self.power)
+        return ops.cast(exact * factor, features.dtype)
 
     def get_config(self) -> dict[str, Any]:
         sizes = {"size": self.size, "strength": self.strength, "power": self.power}
