@@ -40,17 +40,18 @@ PUBLISHED: dict[str, Any] = {
     "augment": True,
     "max_shift": 4,
     "optimizer": "sgd",
-    "learning_rate": 0.1,
+    "learning_rate": 0.04,
     "weight_decay": 5e-3,
     "warmup_epochs": 0.5,
     "precision": "mixed_bfloat16",
-    "epochs": 20,
+    "epochs": 16,
 }
 # The net that the paper calls the initial one: a classifier of the embeddings as they are compared.
 CLASSIFIER: dict[str, Any] = {
     "loss_sides": "raw",
     "loss_weight": 0.0,
     "classification_weight": 1.0,
+    "learning_rate": 0.1,
     "epochs": 45,
 }
 
