@@ -10,6 +10,7 @@ from research.recipes.ablations import (
 )
 from research.recipes.cifar10_p1 import CIFAR10_P1
 from research.recipes.cifar10_p2_p3 import CIFAR10_P2, CIFAR10_P3
+from research.recipes.cifar10_published import CIFAR10_PUBLISHED
 from research.recipes.clips import CLIPS
 from research.recipes.unlabelled import CIFAR10_UNLABELLED
 from research.table import Table
@@ -18,6 +19,7 @@ TABLES = {
     table.name: table
     for table in (
         CIFAR10_P1,
+        CIFAR10_PUBLISHED,
         CIFAR10_P2,
         CIFAR10_P3,
         CIFAR10_UNLABELLED,

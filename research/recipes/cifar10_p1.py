@@ -6,54 +6,25 @@ from typing import Any
 
 from research.table import Table
 from tfpqn.training.recipes import RECIPES, Recipe
-from tfpqn.training.recipes.cifar10_p1 import BITS, PQ_SIZES, PROTOCOL, SCHEDULES
+from tfpqn.training.recipes.cifar10_p1 import BITS, PQ_SIZES, SCHEDULES
 from tfpqn.training.recipes.small_images import settings_of
 from tfpqn.training.settings.run_config import RunConfig
 
 TEXT = """\
 The 3-conv net has the published layer sizes, and batch normalisation; shifted, mirrored and cut
 images, SGD, weight decay, a classifier of embeddings and quantized items beside the triplet loss,
-and codewords of their own length are ours. "The paper's net and loss" has mirrored images of them
-and nothing else, and is trained by us for 20 epochs: how the paper trained is not known. All others
-start from an embedding, a network of theirs trained without a quantizer, and are tuned for an
+and codewords of their own length are ours. The next table has the paper's own net and loss. All
+rows start from an embedding, a network of theirs trained without a quantizer, and are tuned for an
 eighth to a fifth as long: PQN and RPQN with their quantizer, `embedding-tuned` without one.
-"Embedding, then k-means PQ" is the latter, coded afterwards. All but the paper's net compute in
-bfloat16, or in float32 where a line says so.
+"Embedding, then k-means PQ" is the latter, coded afterwards. All compute in bfloat16, or in float32
+where a line says so.
 `cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
 took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the
 training set. PQN and k-means PQ have 2 codebooks of 64 codewords at 12 bits and 4 of 64, 512 and
-4,096 at the other lengths; the paper's net has 4 at 12 bits too. RPQN has 2, 3, 4 and 4 levels of
-one codebook, of 64, 256, 512 and 4,096: at 24 bits it has fewer, larger codebooks than PQN. Alpha
-is 3 at 12 bits, with PQN and RPQN, and else 5; and at 12 bits RPQN encodes by a beam of 16, which
-is slow for larger codebooks.
+4,096 at the other lengths. RPQN has 2, 3, 4 and 4 levels of one codebook, of 64, 256, 512 and
+4,096: at 24 bits it has fewer, larger codebooks than PQN. Alpha is 3 at 12 bits, with PQN and RPQN,
+and else 5; and at 12 bits RPQN encodes by a beam of 16, which is slow for larger codebooks.
 """
-# As far as the paper and the net that it took are known: no classifier beside the triplets, no
-# centring and no sharpening. How the net that it starts from was trained, and all of the schedule,
-# is not known.
-PUBLISHED: dict[str, Any] = {
-    "protocol": PROTOCOL,
-    "embedding_dim": 500,
-    "normalization": "local_response",
-    "center_embeddings": False,
-    "loss_form": "sigmoid",
-    "loss_scale": 1.0,
-    "augment": True,
-    "max_shift": 4,
-    "optimizer": "sgd",
-    "learning_rate": 0.04,
-    "weight_decay": 5e-3,
-    "warmup_epochs": 0.5,
-    "precision": "mixed_bfloat16",
-    "epochs": 16,
-}
-# The net that the paper calls the initial one: a classifier of the embeddings as they are compared.
-CLASSIFIER: dict[str, Any] = {
-    "loss_sides": "raw",
-    "loss_weight": 0.0,
-    "classification_weight": 1.0,
-    "learning_rate": 0.1,
-    "epochs": 45,
-}
 
 
 def _coded_afterwards(start: Recipe, title: str, tuning: dict[str, Any]) -> list[Recipe]:
@@ -74,18 +45,6 @@ def _coded_afterwards(start: Recipe, title: str, tuning: dict[str, Any]) -> list
     return [tuned, *coded]
 
 
-def _published_rows() -> list[Recipe]:
-    title = "PQN, the paper's net and loss, trained by us"
-    start = Recipe("published-classifier", None, RunConfig.plain(**{**PUBLISHED, **CLASSIFIER}))
-    rows = [
-        Recipe(
-            f"published-{bits}", title, RunConfig.plain(bits=bits, **PUBLISHED), start=start.name
-        )
-        for bits in BITS
-    ]
-    return [start, *rows]
-
-
 def _cifar10_rows() -> tuple[Recipe, ...]:
     """The recipes, and after those of each net what they are compared with."""
     recipes = RECIPES["cifar10-p1"]
@@ -96,7 +55,7 @@ def _cifar10_rows() -> tuple[Recipe, ...]:
     ]
     second = recipes.index(starts[1])
     return (
-        *(*recipes[:second], *compared[0], *_published_rows()),
+        *(*recipes[:second], *compared[0]),
         *(*recipes[second:], *compared[1]),
     )
 
