@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 from research.machine import note_machine
 from research.table import Table
+from tfpqn.datasets import Splits
 from tfpqn.files.typed_json import write_json
 from tfpqn.training.evaluation import evaluate
 from tfpqn.training.recipes import Recipe
+from tfpqn.training.runs.frozen_backbone import FrozenBackbone
 from tfpqn.training.runs.run import Run
 from tfpqn.training.runs.train import train
 from tfpqn.training.settings.run_config import RunConfig
@@ -155,6 +157,14 @@ def _keep_start(folder: Path, config: RunConfig) -> RunConfig:
     return former if moved == config.open_as(former) else config
 
 
+def _evaluate(run: Run, network: Any, splits: Splits) -> dict[str, Any]:
+    """The figures of a network; of a frozen backbone from the features that training has kept."""
+    if not run.config.model.freeze_backbone:
+        return evaluate(network, splits)
+    frozen = FrozenBackbone(run, splits)
+    return evaluate(frozen.head(network), frozen.splits(with_queries=True))
+
+
 def _describe(
     table: Table, recipe: Recipe, run: Run, data_dir: str | Path | None
 ) -> dict[str, Any]:
@@ -168,7 +178,7 @@ def _describe(
     network = run.load_network()
     metrics = {}
     for protocol in table.protocols:
-        metrics[protocol] = evaluate(network, run.load_splits(data_dir, protocol))
+        metrics[protocol] = _evaluate(run, network, run.load_splits(data_dir, protocol))
     return {
         "table": table.name,
         "row": recipe.name,

@@ -30,6 +30,7 @@ LARGE: dict[str, Any] = {
     **FINE_TUNING,
     "backbone": "ResNet50",
     "weights": "imagenet",
+    "image_size": 112,
     "batch_size": 16,
     "epochs": 20,
 }

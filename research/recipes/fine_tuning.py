@@ -13,3 +13,16 @@ FINE_TUNING: dict[str, Any] = {
     "batch_size": 64,
     "epochs": 10,
 }
+# Small images are enlarged: the weights are those of photos.
+LITE0: dict[str, Any] = {
+    **FINE_TUNING,
+    "backbone": "efficientnet_lite0",
+    "weights": "efficientnet_lite0_imagenet.npz",
+    "image_size": 96,
+    "scale_features": True,
+    "dropout": 0.2,
+    "max_shift": 2,
+    "learning_rate": 0.02,
+}
+# What follows with its layers frozen.
+HEAD: dict[str, Any] = {"freeze_backbone": True, "epochs": 3, "batch_size": 128}

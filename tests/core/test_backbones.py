@@ -50,6 +50,15 @@ def test_an_unknown_name_and_weights_that_are_not_published_are_refused():
         build_backbone("conv3", (8, 8, 1), weights="imagenet")
 
 
+def test_images_of_another_size_are_brought_to_that_of_the_backbone(rng):
+    images = pixels(rng, 2, 8, 8, 3)
+    backbone = build_backbone("conv3", (8, 8, 3), image_size=16)
+    own = build_backbone("conv3", (16, 16, 3))
+    own.set_weights(backbone.get_weights())
+    enlarged = keras.layers.Resizing(16, 16)(images.astype("float32"))
+    assert_close(backbone(images), own(enlarged))
+
+
 def test_conv3_has_the_layer_sizes_of_the_paper():
     backbone = build_backbone("conv3", (32, 32, 3))
     convolutions = layers_of(backbone, keras.layers.Conv2D)

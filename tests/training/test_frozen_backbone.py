@@ -81,6 +81,20 @@ def test_fine_tuning_moves_the_last_layers_of_an_initial_run_alone(
     same = [bool((a == b).all()) for a, b in zip(first, second, strict=True)]
     # The kernel, and its bias, of the last of three layers with weights.
     assert same == [True] * 6 + [False] * 2
+    # Frozen afterwards, the tuned layers make the features, which lie where others find them.
+    small |= {"initial_run": str(run.folder), "fine_tune": None, "freeze_backbone": True}
+    later, network, splits = train_run(tmp_path / "later", photos, **small, epochs=1)
+    for kept, tuned in zip(network.backbone.get_weights(), second, strict=True):
+        np.testing.assert_array_equal(kept, tuned)
+    assert list((run.folder / "features").iterdir()) and not (later.folder / "features").exists()
+    frozen = FrozenBackbone(later, splits, progress=False)
+    queries = frozen.splits(with_queries=True).query.vectors
+    np.testing.assert_allclose(
+        frozen.head(network).embed(queries),
+        network.embed(np.stack([splits.query[row] for row in range(len(splits.query))])),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_what_a_frozen_backbone_would_not_do_is_refused() -> None:

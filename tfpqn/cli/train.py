@@ -92,8 +92,8 @@ def _print_choices(config: RunConfig, splits: Splits) -> None:
         f"{given}, {counted(len(splits.query), 'queries')} (--labels names others).",
         soft_wrap=True,
     )
-    height, *_ = splits.train.image_shape
     if items.has_pixels:
+        height = config.data.image_size if model.weights else splits.train.image_shape[0]
         frozen = ", frozen (--no-freeze-backbone)" if model.freeze_backbone else ""
         console.print(
             f"Backbone {model.backbone} (--backbone, --weights) at {height} pixels "

@@ -81,6 +81,7 @@ def build_backbone(
     *,
     weights: str | None = None,
     dtype: str | None = None,
+    image_size: int | None = None,
     **options: Any,
 ) -> keras.Model:
     """Build a backbone from pixels to features.
@@ -95,6 +96,8 @@ def build_backbone(
             features, which brings its own preprocessing; for `"keras_hub"` a preset: its name, or
             the folder that backbone and image converter were saved to.
         dtype: Policy of the layers, such as `"mixed_bfloat16"`; None for Keras's global one.
+        image_size: Height and width that the backbone brings the images to, bilinearly; None leaves
+            them as they are. Weights of photos see little in 32 x 32 pixels.
         **options: Passed to the builder: `conv3(normalization=...)`, or any argument of the
             `keras.applications` function.
 
@@ -110,6 +113,11 @@ def build_backbone(
             backbone that has none, or they do not fit.
     """
     require_backbone(name)
+    if image_size is not None and image_shape[:2] != (image_size, image_size):
+        enlarged = (image_size, image_size, *image_shape[2:])
+        inner = build_backbone(name, enlarged, weights=weights, dtype=dtype, **options)
+        inputs = keras.Input(image_shape, name="images")
+        return keras.Model(inputs, inner(layers.Resizing(image_size, image_size)(inputs)))
     modules = _application_modules()
     if name in modules:
         with _policy(dtype):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import PurePath
 from typing import Any
 
 from ..settings.run_config import RunConfig
@@ -38,4 +39,7 @@ class Recipe:
         """The settings that all its runs have in common."""
         settings = self.config.flat()
         del settings["seed"], settings["initial_run"]
+        if settings["weights"]:
+            # Wherever the file lies.
+            settings["weights"] = PurePath(settings["weights"]).name
         return settings

@@ -16,9 +16,12 @@ from tfpqn.files.npz import read_npz
 
 from ..loops.progress import shown_steps
 from .initial_run import copy_weights
+from .network_file import NETWORK_FILE
 from .run import Run
 
 BATCH_SIZE = 64
+# What is not the backbone.
+LEARNED = ("embedding", "quantizer", "classifier")
 
 
 class FrozenBackbone:
@@ -35,6 +38,8 @@ class FrozenBackbone:
         self.progress = progress
         self.images = splits
         self._network: Any = None
+        initial = run.config.model.initial_run
+        self._start = None if initial is None else Run.open(initial)
 
     def splits(self, *, with_queries: bool) -> Splits:
         """The features of the training images; those of database and queries if they are needed."""
@@ -48,18 +53,28 @@ class FrozenBackbone:
     def complete(self, head: Any) -> Any:
         """The network from images, with what the network from features has learned."""
         network = self._build(head.num_classes)
-        copy_weights(head, network, parts=("embedding", "quantizer", "classifier"))
+        copy_weights(head, network, LEARNED)
         network.optimizer.build(network.trainable_variables)
         return network
 
+    def head(self, network: Any) -> Any:
+        """The network from features, with what the network from images has learned."""
+        features = self._features(self.images.query)
+        head = self.run.config.build_network(features.image_shape, 1, network.num_classes)
+        copy_weights(network, head, LEARNED)
+        return head
+
     def _build(self, num_classes: int | None) -> Any:
         network = self.run.config.build_network(self.images.train.image_shape, 1, num_classes)
+        if self._start is not None:
+            copy_weights(self._start.load_network(), network, ("backbone",))
         network.backbone.trainable = False
         return network
 
     def _features(self, images: ImageSet) -> VectorSet:
         """Features of a set: those in the run's folder, or computed and kept there."""
-        path = self.run.folder / "features" / f"{self._key(images)}.npz"
+        folder = (self._start or self.run).folder
+        path = folder / "features" / f"{self._key(images)}.npz"
         if path.is_file():
             arrays = read_npz(path, ["vectors", "rows"])
         else:
@@ -88,9 +103,10 @@ class FrozenBackbone:
 
     def _key(self, images: ImageSet) -> str:
         """Digest of all that features depend on: backbone, weights, size of images, and files."""
-        model = self.run.config.model
+        model, size = self.run.config.model, self.run.config.data.image_size
         files = [(str(id_), images.stamp(row)) for row, id_ in enumerate(images.ids)]
-        facts = (model.backbone, _digest(str(model.weights)), images.image_shape, files)
+        weights = self._start.folder / NETWORK_FILE if self._start else str(model.weights)
+        facts = (model.backbone, _digest(str(weights)), size, images.image_shape, files)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 

@@ -52,7 +52,7 @@ class DataSettings:
     )
     image_size: int | None = setting(
         None,
-        "Height and width that a folder's images get.",
+        "Height and width that a folder's images get; with weights also a protocol's.",
         default_text="64; with weights what suits the backbone",
         at_least=1,
     )

@@ -198,7 +198,12 @@ class RunConfig:
         backbone = None
         if len(image_shape) > 1:
             backbone = build_backbone(
-                model.backbone, image_shape, weights=model.weights, dtype=model.precision, **options
+                model.backbone,
+                image_shape,
+                weights=model.weights,
+                dtype=model.precision,
+                image_size=self.data.image_size if model.weights else None,
+                **options,
             )
             freeze_first_layers(backbone, model.fine_tune or 1.0)
         network = ProductQuantizationNetwork(
