@@ -13,11 +13,14 @@ FINE_TUNING: dict[str, Any] = {
     "batch_size": 64,
     "epochs": 10,
 }
+PRETRAINED: dict[str, Any] = {
+    "backbone": "efficientnet_lite0",
+    "weights": "efficientnet_lite0_imagenet.npz",
+}
 # Small images are enlarged: the weights are those of photos.
 LITE0: dict[str, Any] = {
     **FINE_TUNING,
-    "backbone": "efficientnet_lite0",
-    "weights": "efficientnet_lite0_imagenet.npz",
+    **PRETRAINED,
     "image_size": 96,
     "fine_tune": 0.5,
     "scale_features": True,

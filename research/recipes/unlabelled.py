@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from research.recipes.fine_tuning import PRETRAINED
 from research.table import Table
 from tfpqn.training.recipes import Recipe
 from tfpqn.training.recipes.small_images import embedding_row, tuned_rows
+from tfpqn.training.settings.run_config import RunConfig
 
 PROTOCOL = "cifar10-10kq"
 BITS = (16, 32, 64)
@@ -36,14 +38,32 @@ def _rows(backbone: str) -> tuple[Recipe, ...]:
     return (start, *tuned_rows(start, f"PQN, {title}", BITS, TUNING, sizes=SIZES))
 
 
+def _fitted_rows() -> tuple[Recipe, ...]:
+    """Codebooks of pretrained features, whitened, and once as they are."""
+    settings = {"protocol": PROTOCOL, "similarity": "cosine", **PRETRAINED, "image_size": 128}
+    title = "PQ of EfficientNet-Lite0's features"
+    return tuple(
+        Recipe(
+            f"lite0-{name}-{bits}",
+            f"{title}, {name}",
+            RunConfig.of(bits=bits, whiten=name == "whitened", **settings),
+        )
+        for name, lengths in (("whitened", BITS), ("plain", BITS[1:2]))
+        for bits in lengths
+    )
+
+
 CIFAR10_UNLABELLED = Table(
     "cifar10-unlabelled",
     "CIFAR-10 without labels, 50,000 images to learn from and to search, 10,000 queries",
     "Two random crops of an image, in other colours, belong together, and no other two. Reported\n"
     "at 16, 32 and 64 bits: MeCoQ (Wang et al., AAAI 2022) .688, .702, .702, with a VGG trained\n"
-    "on ImageNet before, and of the best 1,000 items, as its public scripts have it. These rows\n"
-    "start from nothing.\n",
+    "on ImageNet before, and of the best 1,000 items, as its public scripts have it. The rows\n"
+    "of views start from nothing. EfficientNet-Lite0 with ImageNet weights sees the images at\n"
+    "128 x 128 pixels, and nothing is trained: codebooks of 256 codewords are fitted to its\n"
+    "features, as they are or whitened by what neighbours differ in. The constants of the\n"
+    "whitening were chosen on photos and on Fashion-MNIST.\n",
     (PROTOCOL,),
-    tuple(row for backbone in BACKBONES for row in _rows(backbone)),
+    (*(row for backbone in BACKBONES for row in _rows(backbone)), *_fitted_rows()),
     metrics=("codes", "codes-1000", "soft", "raw"),
 )

@@ -14,6 +14,7 @@ from keras import ops
 
 from tfpqn.codebooks.fitting import fit_vectors
 from tfpqn.codebooks.initialization import initialize_codebooks, settle_codebooks
+from tfpqn.codebooks.whitening import whiten_features
 from tfpqn.datasets import ImageSet, Splits, TrainingBatches
 from tfpqn.datasets.labels.numbering import number_classes
 from tfpqn.protocols import NetworkLike
@@ -208,6 +209,9 @@ class _Stage(NamedTuple):
         """Codebooks, and a rotation, for embeddings as they are."""
         count = FITTED_PER_CODEWORD * network.quantizer.num_codewords
         batches = sample_batches(self.splits.train, count)
+        if self.config.model.whitens:
+            batches = list(batches)
+            whiten_features(network, np.concatenate(batches), seed=self.config.seed)
         vectors = np.concatenate([ops.convert_to_numpy(network.embed(batch)) for batch in batches])
         with shown_steps(self.options["progress"]) as progress:
             fit_vectors(network, vectors, seed=self.config.seed, progress=progress)

@@ -25,7 +25,7 @@ OF_FEATURES = ("image_size", "resize", "weights", "backbone", "normalization", "
 OF_FITS = (
     *("protocol", "images", "videos", "vectors", "labels", "label_column", "num_frames"),
     *("model", "bits", "similarity", "rotation", "num_levels", "num_subspaces", "num_segments"),
-    *("beam_size", "scale_features", "augment", "epochs", "earlier_epochs", "seed"),
+    *("beam_size", "whiten", "scale_features", "augment", "epochs", "earlier_epochs", "seed"),
 )
 
 

@@ -42,6 +42,7 @@ PLAIN: dict[str, Any] = {
     "bits": 24,
     "beam_size": 1,
     "similarity": "subspace",
+    "whiten": False,
     "unit_codewords": True,
     "loss_scale": 4.0,
     "classification_weight": 0.0,
@@ -192,7 +193,8 @@ class RunConfig:
             )
         seed_keras(self.seed)
         has_features = model.weights is not None or not self.data.items.has_pixels
-        has_features = has_features and not model.is_fitted
+        is_learned = has_features and not model.is_fitted
+        scales = has_features and model.width is not None
         is_plain = model.normalization == "batch"
         options = {} if is_plain else {"normalization": model.normalization}
         backbone = None
@@ -209,7 +211,7 @@ class RunConfig:
         network = ProductQuantizationNetwork(
             backbone,
             model.build_quantizer(),
-            None if model.is_fitted else model.embedding_dim,
+            model.width,
             center_embeddings=model.center_embeddings and not model.is_fitted,
             rotation=model.rotation is not None,
             num_classes=num_classes if weight else None,
@@ -217,8 +219,8 @@ class RunConfig:
             classification_weight=weight,
             label_smoothing=loss.label_smoothing,
             resize=self.data.resize,
-            scale_features=has_features if model.scale_features is None else model.scale_features,
-            dropout=model.dropout if model.dropout is not None else FEATURE_DROPOUT * has_features,
+            scale_features=scales if model.scale_features is None else model.scale_features,
+            dropout=FEATURE_DROPOUT * is_learned if model.dropout is None else model.dropout,
         )
         if not network.built:
             network.build((None, *image_shape))
