@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
+from tfpqn.codebooks import lloyd
 from tfpqn.codebooks.ranking import DISTANCES_AT_ONCE, MOST_QUERIES, measure_distances
 from tfpqn.codebooks.rotation import deal_directions
 from tfpqn.protocols import NetworkLike
@@ -12,8 +13,10 @@ from tfpqn.protocols import NetworkLike
 # All chosen on photos of groceries, of clothing and on Fashion-MNIST, as EfficientNet-Lite0 sees
 # them.
 NEIGHBOURS = 5
+CLUSTERS = 50
+ITERATIONS = 15
 # Principal directions that have a part, and the variance added to each, as a share of the mean.
-MOST_DIRECTIONS = 256
+MOST_DIRECTIONS = 512
 ADDED = 0.1
 
 
@@ -44,8 +47,8 @@ def fit_whitening(
 
     The differences of items and their nearest, by cosine around the mean, have a covariance. The
     map makes that the same in all directions, and keeps the directions in which items then vary
-    most. A search by cosine of `vectors @ kernel + bias` finds more items of the same kind than one
-    of the vectors.
+    most. Then it does the same with what directions of items differ in within clusters. A search by
+    cosine of `vectors @ kernel + bias` finds more items of the same kind than one of the vectors.
 
     Args:
         vectors: Float array `[num_vectors, num_features]`.
@@ -71,18 +74,29 @@ def fit_whitening(
     mean = vectors.mean(axis=0, dtype=np.float64)
     centred = (vectors - mean).astype(np.float32)
     kernel = _principal(centred, max(dim, min(MOST_DIRECTIONS, num_features)))
-    reduced = centred @ kernel.astype(np.float32)
-    lengths = np.linalg.norm(reduced, axis=1, keepdims=True)
+    reduced = centred @ kernel
     rows = rng.permutation(num_vectors)[:MOST_QUERIES]
-    nearest = _find_nearest(reduced / np.maximum(lengths, 1e-12), rows)
+    nearest = _find_nearest(_to_units(reduced), rows)
     differences = (reduced[rows, None] - reduced[nearest]).reshape(-1, reduced.shape[1])
-    within = (differences.T @ differences).astype(np.float64) / len(differences)
-    variances, directions = np.linalg.eigh(within)
+    kernel = kernel @ _whiten(differences)
+    kernel = kernel @ _principal(centred @ kernel, dim)
+    units = _to_units(centred @ kernel)
+    clusters = lloyd.cluster(units, min(CLUSTERS, num_vectors), rng, ITERATIONS)
+    kernel = kernel @ _whiten(units - clusters[lloyd.assign_nearest(units, clusters)])
+    return kernel, (-mean @ kernel).astype(np.float32)
+
+
+def _whiten(differences: np.ndarray) -> np.ndarray:
+    """The map under which differences `[number, dim]` vary alike: float32 `[dim, dim]`."""
+    covariance = (differences.T @ differences).astype(np.float64) / len(differences)
+    variances, directions = np.linalg.eigh(covariance)
     variances = variances + ADDED * variances.mean() + 1e-12
-    whitening = directions / np.sqrt(variances)
-    whitened = (reduced @ whitening).astype(np.float32)
-    kernel = kernel @ whitening @ _principal(whitened, dim)
-    return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)
+    return (directions / np.sqrt(variances)).astype(np.float32)
+
+
+def _to_units(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12))
 
 
 def _find_nearest(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -98,6 +112,6 @@ def _find_nearest(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _principal(centred: np.ndarray, number: int) -> np.ndarray:
-    """The directions of largest variance, float64 `[dim, number]`."""
+    """The directions of largest variance, float32 `[dim, number]`."""
     _, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-    return directions[:, ::-1][:, :number]
+    return np.ascontiguousarray(directions[:, ::-1][:, :number], np.float32)
