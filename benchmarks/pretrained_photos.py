@@ -46,6 +46,7 @@ ROWS: dict[str, Settings] = {
     "frozen, pqn, rate 0.003": {"learning_rate": 3e-3},
     "frozen, pqn, twice the epochs": {"epochs": 98},
     "codebooks alone, without labels": {"similarity": "cosine"},
+    "the same, features not whitened": {"similarity": "cosine", "whiten": False},
 }
 # Rows that take long: those that go on from the run of a row, and those from the weights alone.
 START = "frozen, rpqn"

@@ -13,20 +13,9 @@ FINE_TUNING: dict[str, Any] = {
     "batch_size": 64,
     "epochs": 10,
 }
+# Small images are enlarged: the weights are those of photos.
 PRETRAINED: dict[str, Any] = {
     "backbone": "efficientnet_lite0",
     "weights": "efficientnet_lite0_imagenet.npz",
+    "image_size": 128,
 }
-# Small images are enlarged: the weights are those of photos.
-LITE0: dict[str, Any] = {
-    **FINE_TUNING,
-    **PRETRAINED,
-    "image_size": 96,
-    "fine_tune": 0.5,
-    "scale_features": True,
-    "dropout": 0.2,
-    "max_shift": 2,
-    "learning_rate": 0.02,
-}
-# What follows with its layers frozen.
-HEAD: dict[str, Any] = {"freeze_backbone": True, "fine_tune": None, "epochs": 3, "batch_size": 128}

@@ -40,7 +40,7 @@ def _rows(backbone: str) -> tuple[Recipe, ...]:
 
 def _fitted_rows() -> tuple[Recipe, ...]:
     """Codebooks of pretrained features, whitened, and once as they are."""
-    settings = {"protocol": PROTOCOL, "similarity": "cosine", **PRETRAINED, "image_size": 128}
+    settings = {"protocol": PROTOCOL, "similarity": "cosine", "epochs": 0, **PRETRAINED}
     title = "PQ of EfficientNet-Lite0's features"
     return tuple(
         Recipe(

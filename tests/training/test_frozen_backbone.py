@@ -91,7 +91,7 @@ def test_fine_tuning_moves_the_last_layers_of_an_initial_run_alone(
     queries = frozen.splits(with_queries=True).query.vectors
     np.testing.assert_allclose(
         frozen.head(network).embed(queries),
-        network.embed(np.stack([splits.query[row] for row in range(len(splits.query))])),
+        network.embed(next(splits.query.batches(len(queries))).images),
         rtol=1e-4,
         atol=1e-5,
     )

@@ -34,7 +34,12 @@ def whiten_features(network: NetworkLike, vectors: np.ndarray, *, seed: int = 0)
     for layer in scaling:
         features = layer(features)
     features = ops.convert_to_numpy(features)
-    kernel, bias = fit_whitening(features, linear.units, np.random.default_rng(seed))
+    dim = min(linear.units, features.shape[1])
+    kernel, bias = fit_whitening(features, dim, np.random.default_rng(seed))
+    # Of few features the rest of the embedding is 0.
+    kernel, bias = (
+        np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, linear.units - dim)]) for x in (kernel, bias)
+    )
     # No subspace has all of the variance.
     turn = deal_directions(features @ kernel + bias, network.quantizer.num_subspaces)
     linear.set_weights([kernel @ turn, bias @ turn])
@@ -68,8 +73,8 @@ def fit_whitening(
     num_vectors, num_features = vectors.shape
     if num_vectors <= NEIGHBOURS or num_features < dim:
         raise ValueError(
-            f"Whitening needs {NEIGHBOURS + 1} vectors of {dim} features or more. "
-            f"Received: {num_vectors} of {num_features}"
+            f"Whitening needs {NEIGHBOURS + 1} vectors of {dim} features or more: leave it out "
+            f"(--no-whiten). Received: {num_vectors} of {num_features}"
         )
     mean = vectors.mean(axis=0, dtype=np.float64)
     centred = (vectors - mean).astype(np.float32)

@@ -117,7 +117,10 @@ def build_backbone(
         enlarged = (image_size, image_size, *image_shape[2:])
         inner = build_backbone(name, enlarged, weights=weights, dtype=dtype, **options)
         inputs = keras.Input(image_shape, name="images")
-        return keras.Model(inputs, inner(layers.Resizing(image_size, image_size)(inputs)))
+        # Called without a word on training, Keras's Resizing takes it for training, and then all
+        # layers after it do.
+        enlarge = layers.Resizing(image_size, image_size)
+        return keras.Model(inputs, inner(enlarge(inputs, training=False)))
     modules = _application_modules()
     if name in modules:
         with _policy(dtype):
