@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from research.recipes.fine_tuning import PRETRAINED
+from research.recipes.fine_tuning import PRETRAINED, WEIGHTS_TEXT
 from research.table import Table
 from tfpqn.training.recipes import Recipe
 from tfpqn.training.recipes.cifar10_p1 import SCHEDULES
@@ -75,9 +75,9 @@ CIFAR10_P3 = Table(
     "cifar10-p3",
     "CIFAR-10, 5,000 images to learn from, 54,000 to search",
     "Reported with an AlexNet trained on ImageNet before, at 48 bits: DFH .844, GreedyHash .822.\n"
-    "The small nets start from nothing. EfficientNet-Lite0 sees the images at 128 x 128 pixels; its\n"
-    "ImageNet weights, `efficientnet_lite0_imagenet.npz` in the folder that the command runs in,\n"
-    "stay as they are, and the rest trains on its features, which takes seconds.\n",
+    "The small nets start from nothing. EfficientNet-Lite0 sees the images at 128 x 128 pixels;\n"
+    "its ImageNet weights stay as they are, and the rest trains on its features.\n"
+    f"{WEIGHTS_TEXT}",
     ("cifar10-5k",),
     (*_rows("cifar10-5k", P3_BITS, FEW_IMAGES), *_frozen_rows()),
 )

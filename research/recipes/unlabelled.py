@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from research.recipes.fine_tuning import PRETRAINED
+from research.recipes.fine_tuning import PRETRAINED, WEIGHTS_TEXT
 from research.table import Table
 from tfpqn.training.recipes import Recipe
 from tfpqn.training.recipes.small_images import embedding_row, tuned_rows
@@ -62,7 +62,8 @@ CIFAR10_UNLABELLED = Table(
     "of views start from nothing. EfficientNet-Lite0 with ImageNet weights sees the images at\n"
     "128 x 128 pixels, and nothing is trained: codebooks of 256 codewords are fitted to its\n"
     "features, as they are or whitened by what neighbours differ in. The constants of the\n"
-    "whitening were chosen on photos and on Fashion-MNIST.\n",
+    "whitening were chosen on photos and on Fashion-MNIST.\n"
+    f"{WEIGHTS_TEXT}",
     (PROTOCOL,),
     (*(row for backbone in BACKBONES for row in _rows(backbone)), *_fitted_rows()),
     metrics=("codes", "codes-1000", "soft", "raw"),
