@@ -15,6 +15,7 @@ FINE_TUNING: dict[str, Any] = {
 }
 # Small images are enlarged: the weights are those of photos.
 PRETRAINED: dict[str, Any] = {
+    "model": "pqn",
     "backbone": "efficientnet_lite0",
     "weights": "efficientnet_lite0_imagenet.npz",
     "image_size": 128,
