@@ -135,16 +135,21 @@ def _check_variables(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Sizes of what holds the collection, and the codebooks."""
     shapes = stored_shapes(folder)
     _require_equal("variables", manifest["variables"], shapes)
-    # Where codes do not lie in the order of the items, there are the items' positions.
-    holder = next(
-        name for what in ("/positions", "/codes") for name in shapes if name.endswith(what)
-    )
-    _require_equal("number of items", manifest["num_items"], shapes[holder][-1])
     values = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    _require_equal("number of items", manifest["num_items"], _count_items(values, shapes))
     codebooks = values.get_tensor("quantizer_variables/0/.ATTRIBUTES/VARIABLE_VALUE")
     require_usable(codebooks)
     expected = manifest["quantizer"]["codebooks_sha256"]
     _require_equal("sha256 of codebooks", expected, sha256_of_values(codebooks))
+
+
+def _count_items(values: Any, shapes: Mapping[str, Any]) -> int:
+    """Number of items of the storage: of their positions, where codes have another order."""
+    for name, shape in shapes.items():
+        if name.endswith("/positions"):
+            return int(shape[-1])
+    holder = next(name for name in shapes if name.endswith("/saved_num_items"))
+    return int(values.get_tensor(f"{holder}/.ATTRIBUTES/VARIABLE_VALUE"))
 
 
 def _check_signatures(model: ServedModel, manifest: Mapping[str, Any]) -> None:

@@ -154,7 +154,8 @@ def test_a_folder_of_the_first_level_holds_that_level_alone(tmp_path):
     quantizer = json.loads((path / "manifest.json").read_text())["quantizer"]
     assert (quantizer["num_levels"], quantizer["bytes_per_code"]) == (1, 2)
     shapes = dict(tf.train.list_variables(str(path / "variables/variables")))
-    assert shapes["storage/codes/.ATTRIBUTES/VARIABLE_VALUE"][0] == 2
+    # Two positions of a byte share a plane.
+    assert shapes["storage/planes/.ATTRIBUTES/VARIABLE_VALUE"][0] == 1
     codebooks = list(network.quantizer.codebooks.shape)
     assert [1, *codebooks[1:]] in shapes.values()
     assert codebooks not in shapes.values()

@@ -28,6 +28,8 @@ class FlatCodes(CodedRows):
         self.code_length = codes.shape[1]
         # Position by position, the order in which the search reads them.
         self.planes = constant("planes", pack_planes(codes))
+        # The planes do not tell it, whose last group may be filled up.
+        self.saved_num_items = constant("num_items", np.array(len(codes), np.int64))
 
     def _search(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         return search_codes(queries.tables, self.planes, self.num_items, top_k, queries.admits)
