@@ -47,7 +47,7 @@ def format_loss_forms(content: dict[str, Any]) -> str:
         f"    {content['command']}\n",
         f"mAP of hard codes on `{content['protocol']}` after {content['epochs']} epochs, mean and "
         "range over the seeds. Early figures, to compare how fast each form trains, not where it "
-        "ends. Centring helps wherever the difference is wider than the range of the seeds; among "
+        "ends. Centring helps wherever the difference is wider than the range of the seeds. Among "
         "the centred ones the digits show no difference to speak of, and CIFAR-10 was not "
         "compared. The defaults are `softplus`, scale 2, centred ([training.md](training.md)).\n",
         "| form | scale | centred embedding | mAP | from | to |",
@@ -115,9 +115,8 @@ def format_clips(content: dict[str, Any]) -> str:
         f"{content['epochs']} epochs, 3-conv backbone, {bits} bits a code in 4 positions. A code "
         "takes 3 bytes packed, 4 as the index stores it. With one code per frame, two clips match "
         "as their frames do: the best for each frame, averaged. The time is that of one query clip "
-        f"over {timed} clips of random codes in the graph that is exported; with a code per frame "
-        "each frame of the query searches all "
-        "frames.\n",
+        f"over {timed} clips of random codes in the graph that is exported. With a code per frame "
+        "each frame of the query searches all frames.\n",
         "| network | mAP, codes | mAP, raw | codes per clip | bytes per clip | ms per query |",
         "|---|---|---|---:|---:|---:|",
     ]

@@ -60,6 +60,11 @@ def score_positions(
     for table, own in zip(tf.unstack(tables), codes, strict=True):
         look_up = tf.gather if len(own.shape) == 1 else tf.gather_nd
         entries.append(look_up(table, own))
+    return add_in_order(entries)
+
+
+def add_in_order(entries: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The sum of tensors of one shape, from the first to the last, as all scores are summed."""
     scores = entries[0]
     # Eight at a time are added in one pass, from the first to the last.
     for first in range(1, len(entries), 7):

@@ -140,15 +140,18 @@ ABLATION_LOSSES = Table(
 ABLATION_ADDITIONS = Table(
     "ablation-additions",
     "Additions to the paper, Fashion-MNIST",
-    "The same network, data and schedule with what the line says; that with a classifier of both, "
-    "smoothed labels and codewords of their own length has what the recipes for CIFAR-10 took from "
-    "here. The last two go on from the first, so that one is the other's measure. A rotation "
-    "before splitting has no row: the embedding is a linear layer, which learns one. Tried in the "
-    "same setting with one seed, and not kept, since what is here already did as well or better: "
-    "alpha that rises from 3 to 20 in training (a constant one of 10 does as well), smoothed "
-    "labels of triplets and codebooks by moving averages (both lower than without), and a memory "
-    "of the quantized items of eight batches (lower than twice the weight of the loss without "
-    "it).\n",
+    "The same network, data and schedule with what the line says. The recipes for CIFAR-10 took a "
+    "classifier of both, smoothed labels and codewords of their own length from here. The last two "
+    "go on from the first, so that one is the other's measure. A rotation before splitting has no "
+    "row: the embedding is a linear layer, which learns one.\n"
+    "\n"
+    "Tried in the same setting with one seed, without a record, and not kept:\n"
+    "\n"
+    "- Alpha that rises from 3 to 20 in training. A constant one of 10 does as well.\n"
+    "- Smoothed labels of triplets, and codebooks by moving averages. Both were lower than "
+    "without.\n"
+    "- A memory of the quantized items of eight batches. It was lower than twice the weight of the "
+    "loss without it.\n",
     ("fashion-mnist",),
     _additions(),
     metrics=("codes", "soft", "raw"),

@@ -23,9 +23,9 @@ loss, for 16 epochs. The other rows go on from the row of 24 bits for 4 epochs, 
 their own. Images are shifted by up to 4 pixels and mirrored.
 
 A classifier whose embeddings are normalised as the search compares them has .695 without any
-triplet, and the paper's loss adds .044 to that. Before, the same net and loss had .512 at 24 bits,
-from random weights with Adam for 20 epochs, mirrored images alone and a far weaker response
-normalisation; the share of each was not measured.
+triplet, and the paper's loss adds .044 to that. Before, the same net and loss had .512 at 24 bits.
+They started from random weights, with Adam for 20 epochs, mirrored images alone and a far weaker
+response normalisation. The share of each was not measured.
 
 The paper's .782 is .043 above. The embeddings alone reach .735, and the 4 further epochs of the
 other rows do not raise that. Items as training sees them, softly quantized, are at .762, and codes

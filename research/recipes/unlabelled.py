@@ -60,7 +60,7 @@ CIFAR10_UNLABELLED = Table(
     "at 16, 32 and 64 bits: MeCoQ (Wang et al., AAAI 2022) .688, .702, .702, with a VGG trained\n"
     "on ImageNet before, and of the best 1,000 items, as its public scripts have it. The rows\n"
     "of views start from nothing. EfficientNet-Lite0 with ImageNet weights sees the images at\n"
-    "128 x 128 pixels, and nothing is trained: codebooks of 256 codewords are fitted to its\n"
+    "128 x 128 pixels, and nothing is trained. Codebooks of 256 codewords are fitted to its\n"
     "features, as they are or whitened by what neighbours differ in. The constants of the\n"
     "whitening were chosen on photos and on Fashion-MNIST.\n"
     f"{WEIGHTS_TEXT}",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tfpqn._text import counted
 from tfpqn.similarities import SUBSPACE
 
+from .code_settings import DEFAULT_MODEL
 from .data_settings import UNAUGMENTED
-from .model_settings import DEFAULT_MODEL
 from .optimization_settings import FEWEST_EPOCHS, IMAGES_SEEN, MOST_EPOCHS
 from .setting import name_of
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from tfpqn.items import CLIPS, VECTORS, ItemSpec
 
 from .chosen_settings import choose_settings
+from .code_settings import DEFAULT_MODEL, MODELS
 from .data_settings import IMAGE_SIZE, SOURCES, UNAUGMENTED, DataSettings
 from .loss_settings import LossSettings
-from .model_settings import DEFAULT_MODEL, MODELS, ModelSettings
+from .model_settings import ModelSettings
 from .optimization_settings import (
     LEARNING_RATES,
     OptimizationSettings,

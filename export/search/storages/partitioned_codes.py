@@ -10,7 +10,7 @@ import tensorflow as tf
 from ..groups import narrow
 from ..lists import Lists, numbers_of_rows, pack_codes, search_lists, unpack_codes
 from ..neighbours import Neighbours
-from ..scoring import score_positions
+from ..scoring import add_in_order
 from .coded_rows import CodedRows
 from .partition import Partition
 from .storage import Queries, constant
@@ -99,13 +99,12 @@ class PartitionedCodes(CodedRows):
         code_length = tables.shape[0]
         places = tf.expand_dims(tf.cast(self.places, tf.int32), 1)
         owners = numbers_of_rows(self.place_counts)
-        lists = tf.expand_dims(tf.range(self.num_lists), 1)
 
         def bound(query: tf.Tensor) -> tf.Tensor:
             entries = tf.reshape(tables[:, query, : self.table_width], [-1])
             best = tf.math.segment_max(tf.gather_nd(entries, places), owners)
             best = tf.transpose(tf.reshape(best, [self.num_lists, code_length]))
-            return score_positions(best, [lists] * code_length)
+            return add_in_order(tf.unstack(best))
 
         return tf.map_fn(
             bound,
