@@ -1,6 +1,7 @@
 """Laws of a folder of images: files in, labels and ids out, and no broken file is fatal."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,13 @@ def test_ids_and_labels_follow_the_paths_below_the_folder(folder):
     assert images.ids.tolist() == ids
     assert [images.folder / id_ for id_ in images.ids] == images.files.tolist()
     assert (images.label_names, images.labels.tolist()) == (("ant", "bee"), [0, 0, 1, 1, 1, -1])
+    assert images.has_labels
+
+
+def test_one_subfolder_beside_loose_files_is_no_label_to_learn_from(folder):
+    shutil.rmtree(folder / "ant")
+    images = ImageFolder(folder, SHAPE)
+    assert (images.labels.tolist(), images.has_labels) == ([0, 0, 0, -1], False)
 
 
 def test_names_that_are_not_utf8_give_ids_that_are(tmp_path):

@@ -114,7 +114,7 @@ def test_classes_are_numbered_in_the_order_of_labels_without_names() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 3}, "needs labels.*Received: 111 items without a label, epochs=3"),
+        ({"epochs": 3}, "needs labels.*Received: 111 items without labels that differ, epochs=3"),
         ({"similarity": "subspace"}, "needs labels; without, leave epochs and similarity"),
         ({"similarity": "l2", "epochs": 2}, "fits codebooks to vectors.*Received: epochs=2"),
         ({"weights": "imagenet", "backbone": "conv3"}, "weights are those of a backbone"),

@@ -151,8 +151,9 @@ class ImageSet:
 
     @property
     def has_labels(self) -> bool:
-        """Whether any item has a label."""
-        return bool(find_labelled(self.labels).any())
+        """Whether labels tell items apart: a single label, or subfolder, is as good as none."""
+        labels = self.labels[find_labelled(self.labels)]
+        return bool((labels != labels[:1]).any())
 
     def items_per_batch(self, num_images: int) -> int:
         """Items that weigh as much as so many images: of clips fewer, at least one."""

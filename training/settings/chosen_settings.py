@@ -115,13 +115,14 @@ def _is_fitted(config: Any, items: ImageSet) -> bool:
     if not items.items.has_pixels and is_trained:
         raise ValueError(
             "Training on vectors needs labels; without, leave epochs and similarity='subspace' "
-            f"out, and codebooks are fitted. Received: {counted(len(items), 'items')} without a "
-            f"label, epochs={config.optimization.epochs}"
+            f"out, and codebooks are fitted. Received: {counted(len(items), 'items')} without "
+            f"labels that differ, epochs={config.optimization.epochs}"
         )
     if is_trained or not has_meaning:
         raise ValueError(
             "Training needs at least two labels (subfolders) with two readable items each; "
             "without labels it takes views=2, or weights of a trained backbone, of whose "
-            f"embeddings codes are made. Received: {counted(len(items), 'items')} without a label"
+            f"embeddings codes are made. Received: {counted(len(items), 'items')} without labels "
+            "that differ"
         )
     return True
