@@ -1,6 +1,6 @@
 """Exhaustive asymmetric search over codes in a TensorFlow graph, with standard ops alone.
 
-Sorting all scores would cost more than computing them. So the scan keeps of each group of
+Sorting all scores would cost more than computing them. So the scan takes of each group of
 neighbouring items the best score alone, finds the best groups, and scores their items again.
 """
 
@@ -12,27 +12,32 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .neighbours import FLOOR_SCORE, NO_POSITION, Admits, Neighbours
+from .neighbours import (
+    FLOOR_SCORE,
+    Admits,
+    Neighbours,
+    make_keys,
+    missing_keys,
+    read_keys,
+)
 from .scoring import (
     ROWS_PER_GROUP,
     BlockScores,
-    score_alone,
     score_by_rows,
     score_one,
     score_pairs,
     score_together,
 )
 
-# Items scored at once for one query; for more queries so many fewer that the block's scores stay in
-# the processor's cache.
-ROWS_PER_BLOCK = 2**17
-# Collections of no more items are one block for one query: blocks take a loop.
-ROWS_IN_ONE_GO = ROWS_PER_BLOCK
+# Items scored at once for one query.
+ROWS_PER_BLOCK = 2**20
 # From so many items on it pays to look up two positions first, in a table of 65,536 sums, and the
-# others of a group only where it may hold one of the best: at most one in so many groups.
+# others only in groups that may hold one of the best: at most one in so many groups.
 MANY_ITEMS = 2**15
-GROUPS_PER_PROMISING = 2
-SCORES_PER_BLOCK = 2**19
+GROUPS_PER_PROMISING = 4
+# Items scored at once for several queries, and scores: these stay in the processor's cache.
+ROWS_TOGETHER = 2**16
+SCORES_TOGETHER = 2**19
 # So many blocks of many queries are scored before the best are chosen, which takes as long as
 # scoring would take if it were done after each; two at a time, if the request has two threads.
 BLOCKS_PER_CHOICE = 8
@@ -42,6 +47,8 @@ MANY_QUERIES = 24
 # Groups scored beyond those wanted: where sums in another order round otherwise, the best
 # items may lie in them. Items that share codes tie with many others.
 SPARE_GROUPS = 64
+# Of a filter that admits fewer, the items that it admits are scored alone.
+ITEMS_PER_ADMITTED = 8
 
 
 def search_codes(
@@ -69,13 +76,8 @@ def search_codes(
         `tfpqn.ops.adc_scores`, and so are those that say which items are the best.
     """
     scan = _Scan(tables, planes, num_items, top_k, admits)
-    if num_items > ROWS_IN_ONE_GO:
-        alone = scan.search_alone
-    else:
-        is_small = num_items < MANY_ITEMS or not scan.has_pairs
-        alone = scan.search_in_one_go if is_small else scan.search_promising
     together = apart(lambda: _search_together(scan))
-    return tf.cond(tf.equal(tf.shape(tables)[1], 1), alone, together)
+    return tf.cond(tf.equal(tf.shape(tables)[1], 1), scan.search_alone, together)
 
 
 def apart(function: Callable[[], Any]) -> Any:
@@ -109,44 +111,72 @@ class _Scan(NamedTuple):
     def top_k_of(self, count: int, spare: int = 0) -> tf.Tensor:
         return tf.minimum(self.top_k + spare, count)
 
-    def search_in_one_go(self) -> Neighbours:
-        """The best items `[1, top_k]` of one query, of scores that are all held at once."""
-        scores = score_one(self.tables[:, 0], self.planes)[: self.num_items]
-        if self.admits is not None:
-            scores = tf.where(self.admits(tf.range(self.num_items))[:, 0], scores, FLOOR_SCORE)
-        missing = [[0, -self.num_items % ROWS_PER_GROUP]]
-        scores = tf.pad(scores, missing, constant_values=FLOOR_SCORE)
-        grouped = tf.reshape(scores, [-1, ROWS_PER_GROUP])
-        count = tf.minimum(self.top_k, grouped.shape[0])
-        groups = tf.sort(tf.math.top_k(tf.reduce_max(grouped, axis=1), count).indices)
-        return _alone(self._rank(tf.reshape(tf.gather(grouped, groups), [-1]), _rows_of(groups)))
+    def search_alone(self) -> Neighbours:
+        """The best items `[1, top_k]` of one query."""
+        num_rows = self.planes.shape[1]
 
-    def search_promising(self) -> Neighbours:
-        """The same, of the groups that may hold the best by the first two positions of their items.
+        def add_block(start: tf.Tensor, best: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            end = tf.minimum(start + ROWS_PER_BLOCK, num_rows)
+            return end, self._add_block(start, end, best)
 
-        No item scores more than these add, and the largest entries of all other positions. An item
-        that misses the last of `top_k` items found by then by more than rounding is none of the
-        best. Where most groups are promising, as those of random codes are, all are scored.
+        best = missing_keys([self.top_k])
+        if num_rows <= ROWS_PER_BLOCK:
+            best = self._add_block(0, num_rows, best)
+        else:
+            _, best = tf.while_loop(
+                lambda start, best: start < num_rows,
+                add_block,
+                (tf.constant(0), best),
+                parallel_iterations=1,
+            )
+        return Neighbours(*(tf.expand_dims(values, 0) for values in read_keys(best)))
+
+    def _add_block(
+        self, start: int | tf.Tensor, end: int | tf.Tensor, best: tf.Tensor
+    ) -> tf.Tensor:
+        """Keys `[top_k]` of the best items of a block, and of those found before it.
+
+        No item scores more than its first two positions add, and the largest entries of all others.
+        One that misses the last of `top_k` items by more than rounding is none of the best. So most
+        need no look at their other positions, but where items lie like those of random codes.
         """
-        tables = self.tables[:, 0]
-        scores = score_pairs(tables[:2]).call(self.planes[:1])
-        maxima = tf.reduce_max(tf.reshape(scores, [-1, ROWS_PER_GROUP]), axis=1)
-        # Some more than wanted: what is found is nearer to what will be found.
-        count = self.top_k_of(self.num_whole, SPARE_GROUPS)
-        likely = tf.math.top_k(maxima[: self.num_whole], count).indices
-        last = self.find_items(tf.sort(likely), tf.constant(0)).scores[-1]
-        rest = tf.reduce_sum(tf.reduce_max(tables[2:], axis=1)) + self._slack()[0]
-        promising = tf.where(maxima[: self.num_whole] + rest >= last)[:, 0]
+        tables, planes = self.tables[:, 0], self._block(start, end)
+
+        def add_rows(rows: tf.Tensor) -> tf.Tensor:
+            planes = tf.gather(self.planes, rows, axis=1)
+            return self._add_items(planes, rows, tf.constant(0), best)
+
+        def add_all(scores: tf.Tensor) -> tf.Tensor:
+            if self.admits is not None:
+                rows = tf.minimum(tf.range(start, end), self.num_items - 1)
+                scores = tf.where(self.admits(rows)[:, 0], scores, FLOOR_SCORE)
+            block = _GroupedScores(scores, start)
+            # One more: what fills up the last group is no item.
+            return add_rows(block.rows_from(block.last_of(self.top_k + 1) - slack))
+
+        slack = self._slack()[0]
+        if not self.has_pairs or self.num_items < MANY_ITEMS:
+            return add_all(score_one(tables, tf.stack(planes)))
+        scores = score_pairs(tables[:2], planes[:1])
+        block = _GroupedScores(scores, start)
+        # A filter that admits fewer leads elsewhere.
+        factor = 1 if self.admits is None else ITEMS_PER_ADMITTED
+        likely = block.rows_from(block.last_of(factor * self.top_k + SPARE_GROUPS))
+        last = read_keys(add_rows(likely)[-1]).scores
+        least = last - tf.reduce_sum(tf.reduce_max(tables[2:], axis=1)) - slack
         return tf.cond(
-            tf.size(promising) * GROUPS_PER_PROMISING <= self.num_whole,
-            lambda: _alone(self.find_items(tf.cast(promising, tf.int32), tf.constant(0))),
-            apart(self.search_in_one_go),
+            block.count_from(least) * GROUPS_PER_PROMISING <= block.num_groups,
+            lambda: add_rows(block.rows_from(least)),
+            apart(lambda: add_all(score_pairs(tables[2:], planes[1:], scores))),
         )
 
-    def search_alone(self) -> Neighbours:
-        """The same, block by block."""
-        groups = self.find_groups(score_alone(self.tables[:, 0], self.has_pairs), ROWS_PER_BLOCK)
-        return _alone(self.find_items(groups[0], tf.constant(0)))
+    def _block(self, start: int | tf.Tensor, end: int | tf.Tensor) -> list[tf.Tensor]:
+        """The planes of some rows; sections of what lies in one row are no copies."""
+        num_planes, num_rows = self.planes.shape
+        planes = tf.reshape(self.planes, [-1])
+        return [
+            planes[own + start : own + end] for own in range(0, num_planes * num_rows, num_rows)
+        ]
 
     def find_groups(
         self, score: BlockScores, rows: int | tf.Tensor, num_blocks: int = 1
@@ -164,34 +194,27 @@ class _Scan(NamedTuple):
             best = tf.cond(self._is_certain(best.scores), lambda: best, in_order)
         return tf.sort(best.positions, axis=1)
 
-    def find_items(self, groups: tf.Tensor, query: tf.Tensor) -> Neighbours:
-        """The best items `[top_k]` of one query's whole groups `[count]` and of what follows."""
-        is_short = self.num_items % ROWS_PER_GROUP > 0
-        if is_short:
+    def find_items(self, groups: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
+        """Keys `[top_k]` of one query's best items of whole groups `[count]` and what follows."""
+        if self.num_items % ROWS_PER_GROUP:
             groups = tf.concat([groups, [self.num_whole]], axis=0)
         rows = _rows_of(groups)
         num_planes, num_rows = self.planes.shape
         # Group by group: item by item would take several times as long.
         grouped = tf.reshape(self.planes, [num_planes, num_rows // ROWS_PER_GROUP, ROWS_PER_GROUP])
         planes = tf.reshape(tf.gather(grouped, groups, axis=1), [num_planes, -1])
-        scores = score_one(self.tables[:, query], planes)
-        if is_short:
-            scores = tf.where(rows < self.num_items, scores, FLOOR_SCORE)
-        if self.admits is not None:
-            rows = tf.minimum(rows, self.num_items - 1)
-            scores = tf.where(self.admits(rows, query)[:, 0], scores, FLOOR_SCORE)
-        return self._rank(scores, rows)
+        return self._add_items(planes, rows, query, missing_keys([self.top_k]))
 
-    def _rank(self, scores: tf.Tensor, rows: tf.Tensor) -> Neighbours:
-        """The best `[top_k]` of items `[count]` in ascending rows."""
-        scores, order = tf.math.top_k(scores, tf.minimum(self.top_k, tf.size(rows)))
-        # Items that are not admitted fill up where too few are.
-        positions = tf.where(scores > FLOOR_SCORE, tf.gather(rows, order), NO_POSITION)
-        missing = [[0, self.top_k - tf.size(scores)]]
-        return Neighbours(
-            tf.pad(scores, missing, constant_values=FLOOR_SCORE),
-            tf.pad(positions, missing, constant_values=NO_POSITION),
-        )
+    def _add_items(
+        self, planes: tf.Tensor, rows: tf.Tensor, query: tf.Tensor, best: tf.Tensor
+    ) -> tf.Tensor:
+        """Keys `[top_k]` of the best of `best` and of items at `rows`, which have these planes."""
+        scores = score_one(self.tables[:, query], planes)
+        is_item = rows < self.num_items
+        if self.admits is not None:
+            is_item &= self.admits(tf.minimum(rows, self.num_items - 1), query)[:, 0]
+        keys = tf.where(is_item, make_keys(scores, rows), missing_keys([]))
+        return tf.math.top_k(tf.concat([keys, best], axis=0), self.top_k).values
 
     def _is_certain(self, best: tf.Tensor) -> tf.Tensor:
         """Whether groups of maxima `[queries, count]` hold the best items, in any order of sums.
@@ -257,11 +280,45 @@ class _Scan(NamedTuple):
         """The best scores `[groups, queries]` of the whole groups of a block."""
         limit = self.num_whole * ROWS_PER_GROUP
         start, end = tf.minimum(start, limit), tf.minimum(start + rows, limit)
-        scores = score.call(self.planes[:, start:end])
+        scores = score.call(self._block(start, end))
         if self.admits is not None:
             scores = tf.where(self.admits(tf.range(start, end)), scores, FLOOR_SCORE)
         grouped = tf.reshape(scores, [-1, ROWS_PER_GROUP, tf.shape(scores)[1]])
         return tf.reduce_max(grouped, axis=1)
+
+
+class _GroupedScores:
+    """Scores `[rows]` of a block of one query, in groups.
+
+    Args:
+        scores: float32 `[rows]`, of whole groups.
+        start: The row of the first.
+    """
+
+    def __init__(self, scores: tf.Tensor, start: int | tf.Tensor) -> None:
+        self.scores = tf.reshape(scores, [-1, ROWS_PER_GROUP])
+        self.maxima = tf.reduce_max(self.scores, axis=1)
+        self.start = start
+
+    @property
+    def num_groups(self) -> tf.Tensor:
+        return tf.size(self.maxima)
+
+    def last_of(self, count: int | tf.Tensor) -> tf.Tensor:
+        """What so many items score at least; less than all where there are fewer groups."""
+        maxima = tf.concat([self.maxima, tf.fill([count], FLOOR_SCORE)], axis=0)
+        return tf.math.top_k(maxima, count).values[-1]
+
+    def count_from(self, least: tf.Tensor) -> tf.Tensor:
+        """Number of groups with an item that scores no less."""
+        return tf.math.count_nonzero(self.maxima >= least, dtype=tf.int32)
+
+    def rows_from(self, least: tf.Tensor) -> tf.Tensor:
+        """The rows that score no less, int32 `[count]`, ascending."""
+        groups = tf.where(self.maxima >= least)[:, 0]
+        places = tf.cast(tf.where(tf.gather(self.scores, groups) >= least), tf.int32)
+        groups = tf.gather(tf.cast(groups, tf.int32), places[:, 0])
+        return self.start + groups * ROWS_PER_GROUP + places[:, 1]
 
 
 def _search_together(scan: _Scan) -> Neighbours:
@@ -272,7 +329,7 @@ def _search_together(scan: _Scan) -> Neighbours:
     scan = scan._replace(tables=tf.pad(scan.tables, [[0, 0], [0, is_empty], [0, 0]]))
     if scan.admits is not None:
         scan = scan._replace(admits=_pad_queries(scan.admits))
-    rows = tf.minimum(ROWS_PER_BLOCK // 2, SCORES_PER_BLOCK // tf.maximum(num_queries, 1))
+    rows = tf.minimum(ROWS_TOGETHER, SCORES_TOGETHER // tf.maximum(num_queries, 1))
     rows = tf.maximum(rows // ROWS_PER_GROUP, 1) * ROWS_PER_GROUP
     groups = tf.cond(
         num_queries < MANY_QUERIES,
@@ -280,24 +337,17 @@ def _search_together(scan: _Scan) -> Neighbours:
         lambda: scan.find_groups(score_by_rows(scan.tables, rows), rows, BLOCKS_PER_CHOICE),
     )
     width = None if tf.is_tensor(scan.top_k) else scan.top_k
-    found = tf.map_fn(
+    keys = tf.map_fn(
         lambda query: scan.find_items(groups[query], query),
         tf.range(tf.shape(scan.tables)[1]),
-        fn_output_signature=Neighbours(
-            tf.TensorSpec([width], tf.float32), tf.TensorSpec([width], tf.int32)
-        ),
+        fn_output_signature=tf.TensorSpec([width], tf.int64),
     )
-    return Neighbours(found.scores[:num_queries], found.positions[:num_queries])
+    return read_keys(keys[:num_queries])
 
 
 def _rows_of(groups: tf.Tensor) -> tf.Tensor:
     """The rows of groups `[count]`, group after group."""
     return tf.reshape(groups[:, tf.newaxis] * ROWS_PER_GROUP + tf.range(ROWS_PER_GROUP), [-1])
-
-
-def _alone(found: Neighbours) -> Neighbours:
-    """What one query of one found."""
-    return Neighbours(*(tf.expand_dims(values, 0) for values in found))
 
 
 def _pad_queries(admits: Admits) -> Admits:

@@ -36,17 +36,17 @@ def test_scores_are_those_that_evaluation_ranks_by(rng):
     np.testing.assert_array_equal(scores, expected)
 
 
-def largest_temporary(num_items: int) -> int:
+def largest_temporary(num_items: int, num_queries: int) -> int:
     """Most elements of any tensor that a search makes, the collection itself left aside."""
     metadata = tf.compat.v1.RunMetadata()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         planes = tf.Variable(pack_planes(np.zeros([num_items, 3], np.uint8)))
         # Fed, so that nothing can be computed before the search.
-        tables = tf.compat.v1.placeholder(tf.float32, [3, 2, 8])
+        tables = tf.compat.v1.placeholder(tf.float32, [3, num_queries, 8])
         found = scan.search_codes(tables, planes, num_items, 3)
         session.run(tf.compat.v1.global_variables_initializer())
         options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
-        feeds = {tables: np.ones([3, 2, 8])}
+        feeds = {tables: np.ones([3, num_queries, 8])}
         session.run(found, feeds, options=options, run_metadata=metadata)
     sizes = {}
     for device in metadata.step_stats.dev_stats:
@@ -55,13 +55,17 @@ def largest_temporary(num_items: int) -> int:
                 shape = tuple(dim.size for dim in output.tensor_description.shape.dim)
                 sizes[shape] = int(np.prod(shape))
     rows = planes.shape[1]
-    assert sizes.pop((3, rows)) and sizes.pop((3, rows // 32, 32)), "what the search reads"
+    read = [sizes.pop(shape, 0) for shape in ((3, rows), (3 * rows,), (3, rows // 32, 32))]
+    assert sum(read), "what the search reads"
     return max(sizes.values())
 
 
 def test_temporary_memory_grows_with_the_block_but_not_with_the_collection(monkeypatch):
-    monkeypatch.setattr(scan, "ROWS_PER_BLOCK", 100)
+    monkeypatch.setattr(scan, "ROWS_PER_BLOCK", 128)
+    monkeypatch.setattr(scan, "ROWS_TOGETHER", 100)
+    # All items of a block are equal, so all are scored again.
+    assert largest_temporary(50_000, 1) == largest_temporary(1_000, 1) == 3 * 128
     # Three code positions of the 4 groups of 32 items that are scored again, the last not full.
-    assert largest_temporary(50_000) == largest_temporary(1_000) == 3 * 4 * 32
-    monkeypatch.setattr(scan, "ROWS_PER_BLOCK", 2000)
-    assert largest_temporary(50_000) >= 2_000
+    assert largest_temporary(50_000, 2) == largest_temporary(1_000, 2) == 3 * 4 * 32
+    monkeypatch.setattr(scan, "ROWS_TOGETHER", 2000)
+    assert largest_temporary(50_000, 2) >= 2_000

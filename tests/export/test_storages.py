@@ -110,7 +110,7 @@ def test_every_storage_finds_what_a_stable_sort_finds(
         patch.setattr(list_search, "MANY_LISTS", many_lists)
         patch.setattr(list_search, "LISTS_PER_GROUP", 4)
         patch.setattr(scan, "ROWS_PER_BLOCK", rows_at_once)
-        patch.setattr(scan, "ROWS_IN_ONE_GO", rows_at_once)
+        patch.setattr(scan, "ROWS_TOGETHER", rows_at_once)
         patch.setattr(scan, "MANY_ITEMS", many_lists)
         found = make_storage(kind, vectors, codes, num_lists).find(queries, top_k)
     positions, scores = rank(score(queries, codes), top_k)
@@ -125,10 +125,10 @@ def test_every_storage_finds_what_a_stable_sort_finds(
     # Of more than nine rows TensorFlow adds some first.
     code_length=st.sampled_from([11, 6]),
     top_k=st.sampled_from([1, 20, 70]),
-    rows_in_one_go=st.sampled_from([0, 1000]),
+    rows_per_block=st.sampled_from([128, 1000]),
 )
 def test_the_better_of_near_ties_is_found_however_many_queries_come_together(
-    kind, seed, code_length, top_k, rows_in_one_go
+    kind, seed, code_length, top_k, rows_per_block
 ):
     """All positions have one table, so the permutations of a code differ by rounding alone."""
     rng = np.random.default_rng(seed)
@@ -146,8 +146,8 @@ def test_the_better_of_near_ties_is_found_however_many_queries_come_together(
     with pytest.MonkeyPatch.context() as patch:
         # Small groups, of which few are left over, in several blocks.
         patch.setattr(scan, "ROWS_PER_GROUP", 2)
-        patch.setattr(scan, "ROWS_PER_BLOCK", 128)
-        patch.setattr(scan, "ROWS_IN_ONE_GO", rows_in_one_go)
+        patch.setattr(scan, "ROWS_PER_BLOCK", rows_per_block)
+        patch.setattr(scan, "ROWS_TOGETHER", 64)
         patch.setattr(scan, "MANY_ITEMS", 1)
         patch.setattr(scan, "GROUPS_PER_PROMISING", 1)
         patch.setattr(scan, "SPARE_GROUPS", 4)
@@ -206,6 +206,8 @@ def test_every_storage_finds_the_best_of_those_that_are_admitted(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coded_rows, "LARGEST_SHARE", largest_share)
         patch.setattr(coded_rows, "ROWS_PER_CHUNK", rows_at_once)
+        patch.setattr(scan, "MANY_ITEMS", rows_at_once)
+        patch.setattr(scan, "ROWS_PER_BLOCK", 32)
         found = storage.find(queries._replace(admits=admits), top_k)
     expected = rank(np.where(is_admitted.T, score(queries, codes), FLOOR_SCORE), int(top_k))
     np.testing.assert_array_equal(found.positions, expected[0])
