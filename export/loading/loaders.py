@@ -24,6 +24,8 @@ from ..interface.tensor_protos import read_signatures
 from .op_check import Folder, read_saved_model
 
 _IN_CALLERS_THREAD = -1
+# Rows of numbers that other threads are worth waking for.
+MANY_ROWS = 16
 
 
 class StatusError(RuntimeError):
@@ -150,12 +152,12 @@ class SessionLoader(ServedModel):
         config = ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
-        self._calls: dict[str, Any] = {}
+        self._calls: dict[tuple[str, bool], Any] = {}
         with self._session.graph.as_default():
             tf.compat.v1.saved_model.load(self._session, ["serve"], folder)
-        self._calls.update((name, self._prepare(name)) for name in self.signatures)
+        self._calls.update(((name, False), self._prepare(name)) for name in self.signatures)
 
-    def _prepare(self, signature_name: str) -> Any:
+    def _prepare(self, signature_name: str, is_much: bool = False) -> Any:
         """What takes the inputs and gives the outputs in the order of their names."""
         definition = self.signature_definitions[signature_name]
         feed, fetch = (
@@ -163,20 +165,29 @@ class SessionLoader(ServedModel):
             for infos in (definition.inputs, definition.outputs)
         )
         options = CallableOptions(feed=feed, fetch=fetch)
-        # Images are decoded side by side; all else is too little work to hand to other threads.
-        if all(info.dtype != tf.string for info in definition.inputs.values()):
+        if not is_much:
             options.run_options.inter_op_thread_pool = _IN_CALLERS_THREAD
         return self._session._make_callable_from_options(options)
 
     def run_checked(self, signature_name: str, arrays: Arrays) -> Arrays:
+        key = signature_name, any(map(_is_much, arrays.values()))
+        # Made when it is needed: a version is loaded beside live requests.
+        call = self._calls.get(key) or self._calls.setdefault(key, self._prepare(*key))
         with status_errors():
-            values = self._calls[signature_name](*[arrays[name] for name in sorted(arrays)])
+            values = call(*[arrays[name] for name in sorted(arrays)])
         outputs = self.signatures[signature_name].outputs
         return dict(zip(outputs, map(_to_array, values), strict=True))
 
     def _release(self) -> None:
         self._calls.clear()
         self._session.close()
+
+
+def _is_much(array: np.ndarray) -> bool:
+    """Whether an input is worth waking other threads for, as to decode images side by side."""
+    if array.dtype == object:
+        return array.size > 1
+    return array.ndim > 0 and len(array) >= MANY_ROWS
 
 
 def _to_array(value: Any) -> np.ndarray:

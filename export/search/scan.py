@@ -21,12 +21,11 @@ from .neighbours import (
     read_keys,
 )
 from .scoring import (
+    MAX_ORDERED_ROWS,
     ROWS_PER_GROUP,
-    BlockScores,
     score_by_rows,
     score_one,
     score_pairs,
-    score_together,
 )
 
 # Items scored at once for one query.
@@ -35,15 +34,16 @@ ROWS_PER_BLOCK = 2**20
 # others only in groups that may hold one of the best: at most one in so many groups.
 MANY_ITEMS = 2**15
 GROUPS_PER_PROMISING = 4
-# Items scored at once for several queries, and scores: these stay in the processor's cache.
+# From so many queries on they are scored together. So many items at once, and so many scores, stay
+# in the processor's cache.
+MANY_QUERIES = 6
 ROWS_TOGETHER = 2**16
 SCORES_TOGETHER = 2**19
 # So many blocks of many queries are scored before the best are chosen, which takes as long as
-# scoring would take if it were done after each; two at a time, if the request has two threads.
+# scoring would take if it were done after each. Two blocks, or queries, go at a time, if the
+# request has two threads.
 BLOCKS_PER_CHOICE = 8
-BLOCKS_AT_A_TIME = 2
-# From so many queries on, adding the entries up row by row is faster than storing them first.
-MANY_QUERIES = 24
+AT_A_TIME = 2
 # Groups scored beyond those wanted: where sums in another order round otherwise, the best
 # items may lie in them. Items that share codes tie with many others.
 SPARE_GROUPS = 64
@@ -76,8 +76,15 @@ def search_codes(
         `tfpqn.ops.adc_scores`, and so are those that say which items are the best.
     """
     scan = _Scan(tables, planes, num_items, top_k, admits)
-    together = apart(lambda: _search_together(scan))
-    return tf.cond(tf.equal(tf.shape(tables)[1], 1), scan.search_alone, together)
+    num_queries = tf.shape(tables)[1]
+    several = apart(
+        lambda: tf.cond(num_queries < MANY_QUERIES, scan.search_each, scan.search_together)
+    )
+    # Nearly every request is one query: it meets no loop.
+    keys = tf.cond(
+        tf.equal(num_queries, 1), lambda: tf.expand_dims(scan.search_query(0), 0), several
+    )
+    return read_keys(keys)
 
 
 def apart(function: Callable[[], Any]) -> Any:
@@ -108,31 +115,40 @@ class _Scan(NamedTuple):
         """Number of groups that are full; fewer items than a group may follow."""
         return self.num_items // ROWS_PER_GROUP
 
-    def top_k_of(self, count: int, spare: int = 0) -> tf.Tensor:
-        return tf.minimum(self.top_k + spare, count)
+    def search_each(self) -> tf.Tensor:
+        """Keys `[queries, top_k]` of the best items, of one query after the other."""
+        return self._map(self.search_query)
 
-    def search_alone(self) -> Neighbours:
-        """The best items `[1, top_k]` of one query."""
+    def _map(self, search: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        width = None if tf.is_tensor(self.top_k) else self.top_k
+        return tf.map_fn(
+            search,
+            tf.range(tf.shape(self.tables)[1]),
+            fn_output_signature=tf.TensorSpec([width], tf.int64),
+            parallel_iterations=AT_A_TIME,
+        )
+
+    def search_query(self, query: int | tf.Tensor) -> tf.Tensor:
+        """Keys `[top_k]` of the best items of one query."""
         num_rows = self.planes.shape[1]
+        nothing = missing_keys([self.top_k])
+        if num_rows <= ROWS_PER_BLOCK:
+            return self._add_block(query, 0, num_rows, nothing)
 
         def add_block(start: tf.Tensor, best: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             end = tf.minimum(start + ROWS_PER_BLOCK, num_rows)
-            return end, self._add_block(start, end, best)
+            return end, self._add_block(query, start, end, best)
 
-        best = missing_keys([self.top_k])
-        if num_rows <= ROWS_PER_BLOCK:
-            best = self._add_block(0, num_rows, best)
-        else:
-            _, best = tf.while_loop(
-                lambda start, best: start < num_rows,
-                add_block,
-                (tf.constant(0), best),
-                parallel_iterations=1,
-            )
-        return Neighbours(*(tf.expand_dims(values, 0) for values in read_keys(best)))
+        _, best = tf.while_loop(
+            lambda start, best: start < num_rows,
+            add_block,
+            (tf.constant(0), nothing),
+            parallel_iterations=1,
+        )
+        return best
 
     def _add_block(
-        self, start: int | tf.Tensor, end: int | tf.Tensor, best: tf.Tensor
+        self, query: int | tf.Tensor, start: int | tf.Tensor, end: int | tf.Tensor, best: tf.Tensor
     ) -> tf.Tensor:
         """Keys `[top_k]` of the best items of a block, and of those found before it.
 
@@ -140,21 +156,20 @@ class _Scan(NamedTuple):
         One that misses the last of `top_k` items by more than rounding is none of the best. So most
         need no look at their other positions, but where items lie like those of random codes.
         """
-        tables, planes = self.tables[:, 0], self._block(start, end)
+        tables, planes = self.tables[:, query], self._block(start, end)
 
         def add_rows(rows: tf.Tensor) -> tf.Tensor:
-            planes = tf.gather(self.planes, rows, axis=1)
-            return self._add_items(planes, rows, tf.constant(0), best)
+            return self._add_items(tf.gather(self.planes, rows, axis=1), rows, query, best)
 
         def add_all(scores: tf.Tensor) -> tf.Tensor:
             if self.admits is not None:
                 rows = tf.minimum(tf.range(start, end), self.num_items - 1)
-                scores = tf.where(self.admits(rows)[:, 0], scores, FLOOR_SCORE)
+                scores = tf.where(self.admits(rows, query)[:, 0], scores, FLOOR_SCORE)
             block = _GroupedScores(scores, start)
             # One more: what fills up the last group is no item.
             return add_rows(block.rows_from(block.last_of(self.top_k + 1) - slack))
 
-        slack = self._slack()[0]
+        slack = self._slack()[query]
         if not self.has_pairs or self.num_items < MANY_ITEMS:
             return add_all(score_one(tables, tf.stack(planes)))
         scores = score_pairs(tables[:2], planes[:1])
@@ -165,7 +180,7 @@ class _Scan(NamedTuple):
         last = read_keys(add_rows(likely)[-1]).scores
         least = last - tf.reduce_sum(tf.reduce_max(tables[2:], axis=1)) - slack
         return tf.cond(
-            block.count_from(least) * GROUPS_PER_PROMISING <= block.num_groups,
+            block.count_from(least) * GROUPS_PER_PROMISING <= tf.size(block.maxima),
             lambda: add_rows(block.rows_from(least)),
             apart(lambda: add_all(score_pairs(tables[2:], planes[1:], scores))),
         )
@@ -178,23 +193,25 @@ class _Scan(NamedTuple):
             planes[own + start : own + end] for own in range(0, num_planes * num_rows, num_rows)
         ]
 
-    def find_groups(
-        self, score: BlockScores, rows: int | tf.Tensor, num_blocks: int = 1
-    ) -> tf.Tensor:
-        """Numbers `[queries, count]` of whole groups that hold the best items, ascending.
+    def search_together(self) -> tf.Tensor:
+        """Keys `[queries, top_k]` of the best items, of many queries.
 
         The `top_k` best items lie in the `top_k` groups whose best items are best: whatever lies
         in another group is beaten by an item of each of these, or equal to it and behind it.
         """
-        count = self.top_k_of(self.num_whole, 0 if score.is_ordered else SPARE_GROUPS)
-        best = self._scan_blocks(score, rows, num_blocks, count)
-        if not score.is_ordered:
-            ordered = score_together(self.tables)
-            in_order = apart(lambda: self._scan_blocks(ordered, rows, num_blocks, count))
-            best = tf.cond(self._is_certain(best.scores), lambda: best, in_order)
-        return tf.sort(best.positions, axis=1)
+        is_ordered = self.tables.shape[0] <= MAX_ORDERED_ROWS
+        wanted = self.top_k if is_ordered else self.top_k + SPARE_GROUPS
+        best = self._scan_blocks(tf.minimum(wanted, self.num_whole))
+        groups = tf.sort(best.positions, axis=1)
 
-    def find_items(self, groups: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
+        def find_items() -> tf.Tensor:
+            return self._map(lambda query: self._find_items(groups[query], query))
+
+        if is_ordered:
+            return find_items()
+        return tf.cond(self._is_certain(best.scores), find_items, self.search_each)
+
+    def _find_items(self, groups: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
         """Keys `[top_k]` of one query's best items of whole groups `[count]` and what follows."""
         if self.num_items % ROWS_PER_GROUP:
             groups = tf.concat([groups, [self.num_whole]], axis=0)
@@ -206,7 +223,7 @@ class _Scan(NamedTuple):
         return self._add_items(planes, rows, query, missing_keys([self.top_k]))
 
     def _add_items(
-        self, planes: tf.Tensor, rows: tf.Tensor, query: tf.Tensor, best: tf.Tensor
+        self, planes: tf.Tensor, rows: tf.Tensor, query: int | tf.Tensor, best: tf.Tensor
     ) -> tf.Tensor:
         """Keys `[top_k]` of the best of `best` and of items at `rows`, which have these planes."""
         scores = score_one(self.tables[:, query], planes)
@@ -236,22 +253,28 @@ class _Scan(NamedTuple):
         total = tf.reduce_sum(tf.reduce_max(tf.abs(self.tables), axis=2), axis=0)
         return total * (4 * self.tables.shape[0] * np.finfo(np.float32).epsneg)
 
-    def _scan_blocks(
-        self, score: BlockScores, rows: int | tf.Tensor, num_blocks: int, count: tf.Tensor
-    ) -> Neighbours:
-        """Maxima and numbers `[queries, count]` of the best whole groups.
-
-        Of so many blocks at once, each of so many rows, the best are chosen.
-        """
+    def _scan_blocks(self, count: tf.Tensor) -> Neighbours:
+        """Maxima and numbers `[queries, count]` of the best whole groups."""
         num_queries = tf.shape(self.tables)[1]
+        rows = tf.minimum(ROWS_TOGETHER, SCORES_TOGETHER // num_queries)
+        rows = tf.maximum(rows // ROWS_PER_GROUP, 1) * ROWS_PER_GROUP
+        score = score_by_rows(self.tables, rows)
+
+        def find_maxima(start: tf.Tensor) -> tf.Tensor:
+            limit = self.num_whole * ROWS_PER_GROUP
+            start, end = tf.minimum(start, limit), tf.minimum(start + rows, limit)
+            scores = score(self._block(start, end))
+            if self.admits is not None:
+                scores = tf.where(self.admits(tf.range(start, end)), scores, FLOOR_SCORE)
+            return tf.reduce_max(tf.reshape(scores, [-1, ROWS_PER_GROUP, num_queries]), axis=1)
 
         def add_blocks(first: tf.Tensor, best: Neighbours) -> tuple[tf.Tensor, Neighbours]:
             blocks: list[tf.Tensor] = []
-            for number in range(num_blocks):
+            for number in range(BLOCKS_PER_CHOICE):
                 # A block more would leave the processor's cache.
-                with tf.control_dependencies(blocks[-BLOCKS_AT_A_TIME:][:1]):
+                with tf.control_dependencies(blocks[-AT_A_TIME:][:1]):
                     start = tf.identity(first + number * rows)
-                blocks.append(self._group_maxima(score, start, rows))
+                blocks.append(find_maxima(start))
             maxima = tf.transpose(tf.concat(blocks, axis=0))
             numbers = first // ROWS_PER_GROUP + tf.range(tf.shape(maxima)[1])
             # What is found first stands first: `top_k` prefers the earlier of equals.
@@ -260,7 +283,7 @@ class _Scan(NamedTuple):
             numbers = tf.concat([best.positions, numbers], axis=1)
             scores, order = tf.math.top_k(maxima, tf.minimum(count, tf.shape(maxima)[1]))
             found = Neighbours(scores, tf.gather(numbers, order, batch_dims=1))
-            return first + num_blocks * rows, found
+            return first + BLOCKS_PER_CHOICE * rows, found
 
         nothing = Neighbours(tf.zeros([num_queries, 0]), tf.zeros([num_queries, 0], tf.int32))
         any_width = tf.TensorShape([None, None])
@@ -273,18 +296,6 @@ class _Scan(NamedTuple):
             parallel_iterations=1,
         )
         return best
-
-    def _group_maxima(
-        self, score: BlockScores, start: tf.Tensor, rows: int | tf.Tensor
-    ) -> tf.Tensor:
-        """The best scores `[groups, queries]` of the whole groups of a block."""
-        limit = self.num_whole * ROWS_PER_GROUP
-        start, end = tf.minimum(start, limit), tf.minimum(start + rows, limit)
-        scores = score.call(self._block(start, end))
-        if self.admits is not None:
-            scores = tf.where(self.admits(tf.range(start, end)), scores, FLOOR_SCORE)
-        grouped = tf.reshape(scores, [-1, ROWS_PER_GROUP, tf.shape(scores)[1]])
-        return tf.reduce_max(grouped, axis=1)
 
 
 class _GroupedScores:
@@ -299,10 +310,6 @@ class _GroupedScores:
         self.scores = tf.reshape(scores, [-1, ROWS_PER_GROUP])
         self.maxima = tf.reduce_max(self.scores, axis=1)
         self.start = start
-
-    @property
-    def num_groups(self) -> tf.Tensor:
-        return tf.size(self.maxima)
 
     def last_of(self, count: int | tf.Tensor) -> tf.Tensor:
         """What so many items score at least; less than all where there are fewer groups."""
@@ -321,41 +328,6 @@ class _GroupedScores:
         return self.start + groups * ROWS_PER_GROUP + places[:, 1]
 
 
-def _search_together(scan: _Scan) -> Neighbours:
-    """As `search_codes`, for any number of queries."""
-    num_queries = tf.shape(scan.tables)[1]
-    # Rows that no query gives cannot be stacked, so no query becomes one, which is cut off again.
-    is_empty = tf.cast(tf.equal(num_queries, 0), tf.int32)
-    scan = scan._replace(tables=tf.pad(scan.tables, [[0, 0], [0, is_empty], [0, 0]]))
-    if scan.admits is not None:
-        scan = scan._replace(admits=_pad_queries(scan.admits))
-    rows = tf.minimum(ROWS_TOGETHER, SCORES_TOGETHER // tf.maximum(num_queries, 1))
-    rows = tf.maximum(rows // ROWS_PER_GROUP, 1) * ROWS_PER_GROUP
-    groups = tf.cond(
-        num_queries < MANY_QUERIES,
-        lambda: scan.find_groups(score_together(scan.tables), rows),
-        lambda: scan.find_groups(score_by_rows(scan.tables, rows), rows, BLOCKS_PER_CHOICE),
-    )
-    width = None if tf.is_tensor(scan.top_k) else scan.top_k
-    keys = tf.map_fn(
-        lambda query: scan.find_items(groups[query], query),
-        tf.range(tf.shape(scan.tables)[1]),
-        fn_output_signature=tf.TensorSpec([width], tf.int64),
-    )
-    return read_keys(keys[:num_queries])
-
-
 def _rows_of(groups: tf.Tensor) -> tf.Tensor:
     """The rows of groups `[count]`, group after group."""
     return tf.reshape(groups[:, tf.newaxis] * ROWS_PER_GROUP + tf.range(ROWS_PER_GROUP), [-1])
-
-
-def _pad_queries(admits: Admits) -> Admits:
-    """The same for one query where there is none."""
-
-    def padded(positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
-        admitted = admits(positions, query)
-        is_empty = tf.cast(tf.equal(tf.shape(admitted)[1], 0), tf.int32)
-        return tf.pad(admitted, [[0, 0], [0, is_empty]])
-
-    return padded

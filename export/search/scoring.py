@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import reduce
 
 import numpy as np
 import tensorflow as tf
@@ -12,18 +12,6 @@ import tensorflow as tf
 MAX_ORDERED_ROWS = 9
 NUM_BYTES = 256
 ROWS_PER_GROUP = 32
-
-
-class BlockScores(NamedTuple):
-    """A way to score a block of planes, see `pack_planes`.
-
-    Attributes:
-        call: From planes `[rows]`, one after the other, to scores `[rows, queries]`.
-        is_ordered: Whether they are summed in the order of the positions.
-    """
-
-    call: Callable[[Sequence[tf.Tensor]], tf.Tensor]
-    is_ordered: bool = True
 
 
 def pack_planes(codes: np.ndarray) -> np.ndarray:
@@ -57,25 +45,32 @@ def score_positions(
     single numbers. The sums go in the order of the positions, and begin with `start` if given.
     """
     entries = [] if start is None else [start]
-    for table, own in zip(tf.unstack(tables), codes, strict=True):
+    signed = tf.unstack(negate_rest(tables) if start is None else -tables)
+    for table, own in zip(signed, codes, strict=True):
         look_up = tf.gather if len(own.shape) == 1 else tf.gather_nd
         entries.append(look_up(table, own))
     return add_in_order(entries)
 
 
+def negate_rest(values: tf.Tensor) -> tf.Tensor:
+    """The values with all signs changed but those of the first row, see `add_in_order`."""
+    signs = np.where(np.arange(values.shape[0]), np.float32(-1), np.float32(1))
+    return values * signs.reshape([-1] + [1] * (len(values.shape) - 1))
+
+
 def add_in_order(entries: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The sum of tensors of one shape, from the first to the last, as all scores are summed."""
-    scores = entries[0]
-    # Eight at a time are added in one pass, from the first to the last.
-    for first in range(1, len(entries), 7):
-        scores = tf.add_n([scores, *entries[first : first + 7]])
-    return scores
+    """The first, and from the second to the last what each is the negative of.
+
+    All scores are summed so. TensorFlow's graph optimizers sort what is added by the names of ops,
+    which rounds otherwise in each graph; they leave differences as they are.
+    """
+    return reduce(tf.subtract, entries)
 
 
 def score_one(tables: tf.Tensor, planes: tf.Tensor) -> tf.Tensor:
     """Scores `[rows]` by the tables `[code_length, num_codewords]` of one query, in order.
 
-    One look-up of all entries takes a quarter of the ops that one for each position would take.
+    One look-up of all entries takes fewer ops than one for each position.
     """
     code_length, num_codewords = tables.shape
     num_planes = planes.shape[0]
@@ -85,7 +80,8 @@ def score_one(tables: tf.Tensor, planes: tf.Tensor) -> tf.Tensor:
         codes = tf.expand_dims(planes, 2)
     firsts = np.arange(code_length, dtype=np.int32) * num_codewords
     numbers = tf.cast(codes, tf.int32) + firsts.reshape(num_planes, 1, -1)
-    entries = tf.gather_nd(tf.reshape(tables, [-1]), tf.expand_dims(numbers, 3))
+    signed = tf.reshape(negate_rest(tables), [-1])
+    entries = tf.gather_nd(signed, tf.expand_dims(numbers, 3))
     halves = [tf.unstack(own) for own in tf.unstack(entries, axis=2)]
     return add_in_order([own for pair in zip(*halves, strict=True) for own in pair])
 
@@ -102,28 +98,24 @@ def score_pairs(
     """
     lows = tf.pad(tables[0::2], [[0, 0], [0, NUM_BYTES - tables.shape[1]]])
     sums = tf.reshape(tables[1::2, :, tf.newaxis] + lows[:, tf.newaxis], [lows.shape[0], -1])
-    numbers = [tf.expand_dims(tf.cast(plane, tf.int32), 1) for plane in planes]
-    return score_positions(sums, numbers, start)
+    entries = [] if start is None else [start]
+    for table, plane in zip(tf.unstack(sums), planes, strict=True):
+        entries.append(tf.gather_nd(table, tf.expand_dims(tf.cast(plane, tf.int32), 1)))
+    return tf.add_n(entries)
 
 
-def score_together(tables: tf.Tensor) -> BlockScores:
-    """Scores of any number of queries, whose entries lie together.
-
-    Args:
-        tables: float32 `[code_length, queries, num_codewords]`.
-    """
-    entries = tf.transpose(tables, [0, 2, 1])
-    return BlockScores(
-        lambda planes: score_positions(entries, unpack_planes(tf.stack(planes), tables.shape[0]))
-    )
-
-
-def score_by_rows(tables: tf.Tensor, most_rows: tf.Tensor) -> BlockScores:
-    """As `score_together`, without temporary tensors of that size; each block on one core.
+def score_by_rows(
+    tables: tf.Tensor, most_rows: tf.Tensor
+) -> Callable[[Sequence[tf.Tensor]], tf.Tensor]:
+    """Scores of many queries, without temporary tensors of all entries; each block on one core.
 
     Args:
         tables: float32 `[code_length, queries, num_codewords]`.
         most_rows: No block has more.
+
+    Returns:
+        What gives the scores `[rows, queries]` of planes `[rows]`. Of at most `MAX_ORDERED_ROWS`
+        positions they are summed in order.
     """
     code_length, _, num_codewords = tables.shape
     entries = tf.transpose(tables, [0, 2, 1])
@@ -140,4 +132,4 @@ def score_by_rows(tables: tf.Tensor, most_rows: tf.Tensor) -> BlockScores:
             data=entries, indices=numbers, segment_ids=rows[: tf.size(numbers)]
         )
 
-    return BlockScores(score_block, is_ordered=code_length <= MAX_ORDERED_ROWS)
+    return score_block

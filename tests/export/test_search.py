@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfpqn.export.search import scan
-from tfpqn.export.search.scoring import pack_planes
+from tfpqn.export.search.scoring import pack_planes, score_one, score_positions
 from tfpqn.ops import adc_scores, code_dtype
 
 CODE_DTYPES = {2: "uint8", 256: "uint8", 257: "uint16", 2**16: "uint16", 2**16 + 1: "int32"}
@@ -36,6 +36,23 @@ def test_scores_are_those_that_evaluation_ranks_by(rng):
     np.testing.assert_array_equal(scores, expected)
 
 
+@pytest.mark.parametrize("code_length", [8, 17])
+def test_sums_of_a_graph_go_in_the_order_of_the_positions(rng, code_length):
+    """Graph optimizers sort what is added by name, unless it is taken away."""
+    codes = rng.integers(0, 256, (200, code_length)).astype(np.uint8)
+    tables = rng.normal(size=(code_length, 256)).astype(np.float32)
+    columns = tf.constant(codes.T[:, :, np.newaxis], tf.int32)
+
+    @tf.function
+    def score(tables):
+        positions = [score_positions(2 * tables, tf.unstack(columns)) for _ in range(2)]
+        return [score_one(tables, tf.constant(pack_planes(codes)))[:200], positions[-1] / 2]
+
+    expected = sum(tables[position][codes[:, position]] for position in range(code_length))
+    for scores in score(tf.constant(tables)):
+        np.testing.assert_array_equal(scores, expected)
+
+
 def largest_temporary(num_items: int, num_queries: int) -> int:
     """Most elements of any tensor that a search makes, the collection itself left aside."""
     metadata = tf.compat.v1.RunMetadata()
@@ -63,6 +80,7 @@ def largest_temporary(num_items: int, num_queries: int) -> int:
 def test_temporary_memory_grows_with_the_block_but_not_with_the_collection(monkeypatch):
     monkeypatch.setattr(scan, "ROWS_PER_BLOCK", 128)
     monkeypatch.setattr(scan, "ROWS_TOGETHER", 100)
+    monkeypatch.setattr(scan, "MANY_QUERIES", 2)
     # All items of a block are equal, so all are scored again.
     assert largest_temporary(50_000, 1) == largest_temporary(1_000, 1) == 3 * 128
     # Three code positions of the 4 groups of 32 items that are scored again, the last not full.

@@ -80,7 +80,7 @@ def score(queries: Queries, codes: np.ndarray) -> np.ndarray:
     kind=st.sampled_from(["flat", "distinct", "all lists", "exact", "distinct exact"]),
     seed=st.integers(0, 2**32 - 1),
     num_items=st.one_of(st.integers(1, 60), st.just(350)),
-    # A flat search scores one query, some and many in three ways.
+    # A flat search scores some queries one by one, and many together.
     num_queries=st.sampled_from([0, 1, 2, 33]),
     code_length=st.integers(1, 4),
     num_values=st.sampled_from([1, 100]),
@@ -177,7 +177,7 @@ def test_the_largest_request_finds_what_a_stable_sort_finds(kind):
     kind=st.sampled_from(["flat", "all lists", "exact", "distinct", "distinct exact"]),
     seed=st.integers(0, 2**32 - 1),
     num_items=st.integers(1, 60),
-    num_queries=st.integers(0, 3),
+    num_queries=st.sampled_from([0, 1, 2, 7]),
     share=st.sampled_from([0.0, 0.1, 0.9]),
     top_k=st.sampled_from([1, 5, tf.constant(5)]),
     largest_share=st.sampled_from([0.0, 0.3, 1.0]),

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ..groups import narrow
 from ..lists import Lists, numbers_of_rows, pack_codes, search_lists, unpack_codes
 from ..neighbours import Neighbours
-from ..scoring import add_in_order
+from ..scoring import add_in_order, negate_rest
 from .coded_rows import CodedRows
 from .partition import Partition
 from .storage import Queries, constant
@@ -104,7 +104,7 @@ class PartitionedCodes(CodedRows):
             entries = tf.reshape(tables[:, query, : self.table_width], [-1])
             best = tf.math.segment_max(tf.gather_nd(entries, places), owners)
             best = tf.transpose(tf.reshape(best, [self.num_lists, code_length]))
-            return add_in_order(tf.unstack(best))
+            return add_in_order(tf.unstack(negate_rest(best)))
 
         return tf.map_fn(
             bound,
