@@ -179,17 +179,20 @@ def test_the_largest_request_finds_what_a_stable_sort_finds(kind):
     num_items=st.integers(1, 60),
     num_queries=st.sampled_from([0, 1, 2, 7]),
     share=st.sampled_from([0.0, 0.1, 0.9]),
+    has_one_filter=st.booleans(),
     top_k=st.sampled_from([1, 5, tf.constant(5)]),
     largest_share=st.sampled_from([0.0, 0.3, 1.0]),
     rows_at_once=st.sampled_from([10, 1000]),
 )
 def test_every_storage_finds_the_best_of_those_that_are_admitted(
-    kind, seed, num_items, num_queries, share, top_k, largest_share, rows_at_once
+    kind, seed, num_items, num_queries, share, has_one_filter, top_k, largest_share, rows_at_once
 ):
     rng = np.random.default_rng(seed)
     vectors = make_vectors(rng, 2, 1)
     codes = rng.integers(0, NUM_CODEWORDS, (num_items, 2)).astype(np.uint8)
     is_admitted = rng.random((num_items, num_queries)) < share
+    if has_one_filter:
+        is_admitted[:] = is_admitted[:, :1]
     # An item has the numbers of the queries that admit it.
     table = pa.table({"q": [np.flatnonzero(row).tolist() for row in is_admitted]})
     table = table.cast(pa.schema({"q": pa.list_(pa.int64())}))

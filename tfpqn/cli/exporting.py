@@ -118,7 +118,9 @@ def export(
     path = save_searcher(searcher, output, **figures)
     console.print(f"Exported {counted(searcher.num_items, 'items')} to {path}")
     if partition == "auto" and searcher.num_lists is None:
-        console.print("A search looks at all items: lists would not be faster.")
+        is_measured = "candidates" in searcher.storage.describe()
+        reason = "lists were no faster here" if is_measured else "lists of so few were not tried"
+        console.print(f"A search looks at all items: {reason}.")
     _describe_search(searcher, "by the first levels " if first_levels else "by codes " * rerank)
 
 

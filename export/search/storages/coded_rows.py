@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import partial
+from typing import cast
 
 import tensorflow as tf
 
@@ -34,35 +34,31 @@ class CodedRows(Storage):
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         if queries.admits is None:
             return self._search(queries, top_k)
-        is_few = queries.admits.count_items() <= min(
-            int(LARGEST_SHARE * self.num_items), ROWS_PER_CHUNK
-        )
-        search_rows = partial(self._search_rows, queries.tables, queries.admits, top_k)
-        # Nearly every request is one query: it meets no loop.
+        counts, sets = queries.admits.count_items(), queries.admits.sets
+        is_few = counts <= min(int(LARGEST_SHARE * self.num_items), ROWS_PER_CHUNK)
+        # Nearly every request is one query, or has one filter: it meets no loop.
+        is_shared = (tf.size(counts) > 0) & tf.reduce_all(tf.equal(sets, sets[:, :1]))
         found = tf.cond(
-            tf.reduce_all(is_few) & tf.equal(tf.size(is_few), 1),
-            lambda: Neighbours(*(tf.expand_dims(own, 0) for own in search_rows(tf.constant(0)))),
-            apart(lambda: self._search_apart(queries, is_few, top_k, search_rows)),
+            is_shared & tf.reduce_all(is_few) & (tf.reduce_sum(counts) <= ROWS_PER_CHUNK),
+            lambda: self._search_rows(queries, top_k),
+            apart(lambda: self._search_apart(queries, is_few, top_k)),
         )
         for values in found:
             values.set_shape([None, None if tf.is_tensor(top_k) else top_k])
         return found
 
-    def _search_rows(
-        self, tables: tf.Tensor, admits: Admission, top_k: int | tf.Tensor, query: tf.Tensor
-    ) -> Neighbours:
-        """The best `[top_k]` of the rows that one query admits."""
-        codes, positions = self._look_up(admits.rows(query))
-        scores = score_positions(tables[:, query], [tf.cast(own, tf.int32) for own in codes])
-        keys = tf.concat([make_keys(scores, positions), missing_keys([top_k])], axis=0)
+    def _search_rows(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
+        """The best of the rows that the first query admits, and each of the others with it."""
+        rows = cast(Admission, queries.admits).rows(tf.constant(0))
+        codes, positions = self._look_up(rows)
+        entries = tf.transpose(queries.tables, [0, 2, 1])
+        scores = score_positions(entries, [tf.cast(own, tf.int32) for own in codes])
+        keys = make_keys(tf.transpose(scores), positions)
+        keys = tf.concat([keys, missing_keys([tf.shape(keys)[0], top_k])], axis=1)
         return read_keys(tf.math.top_k(keys, top_k).values)
 
     def _search_apart(
-        self,
-        queries: Queries,
-        is_few: tf.Tensor,
-        top_k: int | tf.Tensor,
-        search_rows: Callable[[tf.Tensor], Neighbours],
+        self, queries: Queries, is_few: tf.Tensor, top_k: int | tf.Tensor
     ) -> Neighbours:
         """Queries that admit few items one by one, and the others by `_search`."""
         width = None if tf.is_tensor(top_k) else top_k
@@ -72,6 +68,10 @@ class CodedRows(Storage):
         def unless_empty(numbers: tf.Tensor, search: Callable[[], Neighbours]) -> Neighbours:
             nothing = Neighbours(tf.zeros([0, top_k]), tf.zeros([0, top_k], tf.int32))
             return tf.cond(tf.size(numbers) > 0, search, lambda: nothing)
+
+        def search_rows(number: tf.Tensor) -> Neighbours:
+            found = self._search_rows(queries.of(tf.expand_dims(number, 0)), top_k)
+            return Neighbours(*(values[0] for values in found))
 
         found_few = unless_empty(few, lambda: tf.map_fn(search_rows, few, fn_output_signature=spec))
         found_many = unless_empty(many, lambda: self._search(queries.of(many), top_k))
