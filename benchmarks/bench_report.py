@@ -98,8 +98,8 @@ FILTERS = """\
 
 Milliseconds of a search whose filter admits a share of the items, and in brackets that over the
 time of the same engine without a filter. Ours are the signatures `search` and
-`search_with_filters`. These run in the session's threads, so one query takes longer than by
-`search_by_embedding` above.
+`search_with_filters`. The queries of a batch have the same filter; with different ones each is
+searched by itself.
 
 """
 SECOND_STAGE = """\

@@ -15,7 +15,7 @@ import search_figures as figures
 from peers import Peer
 from search_collections import Collection, Settings, make_collection
 from search_engines import Answer, Engine, Export
-from search_paired import count_kernels
+from search_paired import find_largest, trace_kernels
 
 from tfpqn.export.loading.loaders import SessionLoader
 from tfpqn.export.loading.native_loader import NativeLoader
@@ -69,7 +69,8 @@ def measure_case(name: str, num_items: int, folder: Path, settings: Settings) ->
             curve = draw_curve(bench, settings)
     for export in exports.values():
         with SessionLoader(export.path) as model:
-            export.figures["kernels"] = count_kernels(model, collection.queries[:1])["all"]
+            kernels = trace_kernels(model, collection.queries[:1])
+            export.figures |= {"kernels": len(kernels), "largest_op": find_largest(kernels)}
         export.figures["search_peak_mb"] = figures.measure_memory(
             export.path, collection.queries, sorted({min(settings.queries), max(settings.queries)})
         )

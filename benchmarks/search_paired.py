@@ -67,6 +67,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def count_kernels(model: SessionLoader, queries: np.ndarray) -> dict[str, int]:
     """Kernels that ran for one request, by type of op."""
+    counts = collections.Counter(name for name, _ in trace_kernels(model, queries))
+    return {"all": counts.total(), **dict(counts.most_common())}
+
+
+def trace_kernels(model: SessionLoader, queries: np.ndarray) -> list[tuple[str, int]]:
+    """Type of op and nanoseconds of each kernel that ran for one request."""
     definition = model.signature_definitions[SIGNATURE]
     feed, fetch = (
         [info.name for _, info in sorted(infos.items())]
@@ -78,14 +84,24 @@ def count_kernels(model: SessionLoader, queries: np.ndarray) -> dict[str, int]:
     call = model._session._make_callable_from_options(options)
     call(queries)
     call(queries, run_metadata=metadata)
-    labels = [
-        node.timeline_label
-        for device in metadata.step_stats.dev_stats
-        for node in device.node_stats
-    ]
-    types = [re.findall(r" = (\w+)\(", label) for label in labels]
-    counts = collections.Counter(own[0] if own else "NoOp" for own in types)
-    return {"all": counts.total(), **dict(counts.most_common())}
+    kernels = []
+    for device in metadata.step_stats.dev_stats:
+        for node in device.node_stats:
+            types = re.findall(r" = (\w+)\(", node.timeline_label)
+            nanoseconds = node.op_end_rel_nanos - node.op_start_rel_nanos
+            kernels.append((types[0] if types else "NoOp", nanoseconds))
+    return kernels
+
+
+def find_largest(kernels: list[tuple[str, int]]) -> dict[str, Any]:
+    """The type of op that takes most of the kernels' time, and its share."""
+    times: collections.Counter[str] = collections.Counter()
+    for name, nanoseconds in kernels:
+        # A call takes the time of the kernels in it.
+        if not name.endswith("PartitionedCall"):
+            times[name] += nanoseconds
+    ((name, largest),) = times.most_common(1)
+    return {"op": name, "share": largest / times.total()}
 
 
 def time_pairs(

@@ -77,6 +77,8 @@ def search_codes(
     """
     scan = _Scan(tables, planes, num_items, top_k, admits)
     num_queries = tf.shape(tables)[1]
+    if not num_items:
+        return read_keys(missing_keys([num_queries, top_k]))
     several = apart(
         lambda: tf.cond(num_queries < MANY_QUERIES, scan.search_each, scan.search_together)
     )
