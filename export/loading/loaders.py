@@ -25,7 +25,7 @@ from .op_check import Folder, read_saved_model
 
 _IN_CALLERS_THREAD = -1
 # Rows of numbers that other threads are worth waking for.
-MANY_ROWS = 16
+MANY_ROWS = 8
 
 
 class StatusError(RuntimeError):

@@ -36,7 +36,7 @@ MANY_ITEMS = 2**15
 GROUPS_PER_PROMISING = 4
 # From so many queries on they are scored together. So many items at once, and so many scores, stay
 # in the processor's cache.
-MANY_QUERIES = 6
+MANY_QUERIES = 8
 ROWS_TOGETHER = 2**16
 SCORES_TOGETHER = 2**19
 # So many blocks of many queries are scored before the best are chosen, which takes as long as
@@ -60,7 +60,7 @@ def search_codes(
 ) -> Neighbours:
     """Find the items with the largest sums of table entries.
 
-    Memory hardly grows with the collection: it takes the scores of some blocks, and in the end
+    Memory hardly grows with the collection: it takes the scores of a block or some, and in the end
     those of about `top_k * ROWS_PER_GROUP` items of one query at a time.
 
     Args:
@@ -109,22 +109,15 @@ class _Scan(NamedTuple):
     admits: Admits | None
 
     @property
-    def has_pairs(self) -> bool:
-        return self.planes.shape[0] < self.tables.shape[0]
-
-    @property
     def num_whole(self) -> int:
         """Number of groups that are full; fewer items than a group may follow."""
         return self.num_items // ROWS_PER_GROUP
 
-    def search_each(self) -> tf.Tensor:
+    def search_each(self, search: Callable[[tf.Tensor], tf.Tensor] | None = None) -> tf.Tensor:
         """Keys `[queries, top_k]` of the best items, of one query after the other."""
-        return self._map(self.search_query)
-
-    def _map(self, search: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         width = None if tf.is_tensor(self.top_k) else self.top_k
         return tf.map_fn(
-            search,
+            search or self.search_query,
             tf.range(tf.shape(self.tables)[1]),
             fn_output_signature=tf.TensorSpec([width], tf.int64),
             parallel_iterations=AT_A_TIME,
@@ -172,7 +165,8 @@ class _Scan(NamedTuple):
             return add_rows(block.rows_from(block.last_of(self.top_k + 1) - slack))
 
         slack = self._slack()[query]
-        if not self.has_pairs or self.num_items < MANY_ITEMS:
+        has_pairs = self.planes.shape[0] < self.tables.shape[0]
+        if not has_pairs or self.num_items < MANY_ITEMS:
             return add_all(score_one(tables, tf.stack(planes)))
         scores = score_pairs(tables[:2], planes[:1])
         block = _GroupedScores(scores, start)
@@ -181,8 +175,9 @@ class _Scan(NamedTuple):
         likely = block.rows_from(block.last_of(factor * self.top_k + SPARE_GROUPS))
         last = read_keys(add_rows(likely)[-1]).scores
         least = last - tf.reduce_sum(tf.reduce_max(tables[2:], axis=1)) - slack
+        num_promising = tf.math.count_nonzero(block.maxima >= least, dtype=tf.int32)
         return tf.cond(
-            block.count_from(least) * GROUPS_PER_PROMISING <= tf.size(block.maxima),
+            num_promising * GROUPS_PER_PROMISING <= tf.size(block.maxima),
             lambda: add_rows(block.rows_from(least)),
             apart(lambda: add_all(score_pairs(tables[2:], planes[1:], scores))),
         )
@@ -207,7 +202,7 @@ class _Scan(NamedTuple):
         groups = tf.sort(best.positions, axis=1)
 
         def find_items() -> tf.Tensor:
-            return self._map(lambda query: self._find_items(groups[query], query))
+            return self.search_each(lambda query: self._find_items(groups[query], query))
 
         if is_ordered:
             return find_items()
@@ -217,7 +212,7 @@ class _Scan(NamedTuple):
         """Keys `[top_k]` of one query's best items of whole groups `[count]` and what follows."""
         if self.num_items % ROWS_PER_GROUP:
             groups = tf.concat([groups, [self.num_whole]], axis=0)
-        rows = _rows_of(groups)
+        rows = tf.reshape(groups[:, tf.newaxis] * ROWS_PER_GROUP + tf.range(ROWS_PER_GROUP), [-1])
         num_planes, num_rows = self.planes.shape
         # Group by group: item by item would take several times as long.
         grouped = tf.reshape(self.planes, [num_planes, num_rows // ROWS_PER_GROUP, ROWS_PER_GROUP])
@@ -318,18 +313,9 @@ class _GroupedScores:
         maxima = tf.concat([self.maxima, tf.fill([count], FLOOR_SCORE)], axis=0)
         return tf.math.top_k(maxima, count).values[-1]
 
-    def count_from(self, least: tf.Tensor) -> tf.Tensor:
-        """Number of groups with an item that scores no less."""
-        return tf.math.count_nonzero(self.maxima >= least, dtype=tf.int32)
-
     def rows_from(self, least: tf.Tensor) -> tf.Tensor:
         """The rows that score no less, int32 `[count]`, ascending."""
         groups = tf.where(self.maxima >= least)[:, 0]
         places = tf.cast(tf.where(tf.gather(self.scores, groups) >= least), tf.int32)
         groups = tf.gather(tf.cast(groups, tf.int32), places[:, 0])
         return self.start + groups * ROWS_PER_GROUP + places[:, 1]
-
-
-def _rows_of(groups: tf.Tensor) -> tf.Tensor:
-    """The rows of groups `[count]`, group after group."""
-    return tf.reshape(groups[:, tf.newaxis] * ROWS_PER_GROUP + tf.range(ROWS_PER_GROUP), [-1])
