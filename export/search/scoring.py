@@ -74,15 +74,13 @@ def score_one(tables: tf.Tensor, planes: tf.Tensor) -> tf.Tensor:
     """
     code_length, num_codewords = tables.shape
     num_planes = planes.shape[0]
-    if num_planes < code_length:
-        codes = tf.bitcast(planes, tf.uint8)
-    else:
-        codes = tf.expand_dims(planes, 2)
-    firsts = np.arange(code_length, dtype=np.int32) * num_codewords
-    numbers = tf.cast(codes, tf.int32) + firsts.reshape(num_planes, 1, -1)
+    codes = tf.bitcast(planes, tf.uint8) if num_planes < code_length else planes[:, :, tf.newaxis]
+    firsts = np.arange(code_length, dtype=np.int32).reshape(num_planes, -1) * num_codewords
     signed = tf.reshape(negate_rest(tables), [-1])
-    entries = tf.gather_nd(signed, tf.expand_dims(numbers, 3))
-    halves = [tf.unstack(own) for own in tf.unstack(entries, axis=2)]
+    halves = []
+    for place, own in enumerate(tf.unstack(tf.cast(codes, tf.int32), axis=2)):
+        numbers = own + firsts[:, place : place + 1]
+        halves.append(tf.unstack(tf.gather_nd(signed, tf.expand_dims(numbers, 2))))
     return add_in_order([own for pair in zip(*halves, strict=True) for own in pair])
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tfpqn.export.interface.bounds import MAX_K
 from tfpqn.export.search import lists as list_search
-from tfpqn.export.search import scan
+from tfpqn.export.search import scan, scoring
 from tfpqn.export.search.filters import TagFilter, make_tag_sets
 from tfpqn.export.search.neighbours import FLOOR_SCORE, NO_POSITION
 from tfpqn.export.search.storages import coded_rows
@@ -135,22 +135,23 @@ def test_the_better_of_near_ties_is_found_however_many_queries_come_together(
     vectors = np.repeat(rng.normal(size=(1, NUM_CODEWORDS, DIM)), code_length, axis=0)
     vectors = vectors.astype(np.float32)
     bases = rng.integers(0, NUM_CODEWORDS, (3, code_length))
-    codes = rng.permuted(np.repeat(bases, 120, axis=0), axis=1).astype(np.uint8)
+    codes = rng.permuted(np.repeat(bases, 121, axis=0), axis=1).astype(np.uint8)
     embeddings = rng.normal(size=(33, DIM)).astype(np.float32)
     tables = np.repeat((embeddings @ vectors[0].T)[np.newaxis], code_length, axis=0)
-    if kind == "two stages":
-        storage = RerankedCodes(FlatCodes(codes[:, :2]), codes, 2, len(codes))
-    else:
-        storage = make_storage(kind, vectors, codes, 5)
     positions, scores = rank(score(Queries(embeddings, tf.constant(tables)), codes), top_k)
     with pytest.MonkeyPatch.context() as patch:
         # Small groups, of which few are left over, in several blocks.
         patch.setattr(scan, "ROWS_PER_GROUP", 2)
+        patch.setattr(scoring, "ROWS_PER_GROUP", 2)
         patch.setattr(scan, "ROWS_PER_BLOCK", rows_per_block)
         patch.setattr(scan, "ROWS_TOGETHER", 64)
         patch.setattr(scan, "MANY_ITEMS", 1)
         patch.setattr(scan, "GROUPS_PER_PROMISING", 1)
         patch.setattr(scan, "SPARE_GROUPS", 4)
+        if kind == "two stages":
+            storage = RerankedCodes(FlatCodes(codes[:, :2]), codes, 2, len(codes))
+        else:
+            storage = make_storage(kind, vectors, codes, 5)
         for size in (1, 2, 33):
             queries = Queries(tf.constant(embeddings[:size]), tf.constant(tables[:, :size]))
             found = storage.find(queries, top_k)
