@@ -70,7 +70,7 @@ def measure_case(name: str, num_items: int, folder: Path, settings: Settings) ->
     for export in exports.values():
         with SessionLoader(export.path) as model:
             kernels = trace_kernels(model, collection.queries[:1])
-            export.figures |= {"kernels": len(kernels), "largest_op": find_largest(kernels)}
+            export.figures.update(kernels=len(kernels), largest_op=find_largest(kernels))
         export.figures["search_peak_mb"] = figures.measure_memory(
             export.path, collection.queries, sorted({min(settings.queries), max(settings.queries)})
         )

@@ -7,6 +7,7 @@ neighbouring items the best score alone, finds the best groups, and scores their
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,12 +80,17 @@ def search_codes(
     num_queries = tf.shape(tables)[1]
     if not num_items:
         return read_keys(missing_keys([num_queries, top_k]))
-    several = apart(
-        lambda: tf.cond(num_queries < MANY_QUERIES, scan.search_each, scan.search_together)
-    )
+
+    def search_several() -> tf.Tensor:
+        # Rows that no query gives cannot be stacked.
+        few = partial(tf.cond, num_queries > 0, scan.search_each, lambda: missing_keys([0, top_k]))
+        return tf.cond(num_queries < MANY_QUERIES, few, scan.search_together)
+
     # Nearly every request is one query: it meets no loop.
     keys = tf.cond(
-        tf.equal(num_queries, 1), lambda: tf.expand_dims(scan.search_query(0), 0), several
+        tf.equal(num_queries, 1),
+        lambda: tf.expand_dims(scan.search_query(0), 0),
+        apart(search_several),
     )
     return read_keys(keys)
 
