@@ -29,6 +29,7 @@ from tfpqn.export.loading.loaders import SessionLoader
 OUTPUT = Path(__file__).parent / "results" / "search_paired.json"
 SIGNATURE = "search_by_embedding"
 LIBRARIES = ("tensorflow", "keras", "numpy")
+TRACES, NUM_OPS = 30, 12
 
 
 def main() -> None:
@@ -53,16 +54,17 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Kernels of one query, and times of all batch sizes."""
+    """Kernels of one query, times of all batch sizes, and what the ops of the later one take."""
     queries = np.load(arguments.queries)
     with SessionLoader(arguments.before) as before, SessionLoader(arguments.after) as after:
         models = {"before": before, "after": after}
         kernels = {name: count_kernels(model, queries[:1]) for name, model in models.items()}
-        times = {}
+        times, ops = {}, {}
         for batch_size in arguments.batch_sizes:
             pairs = max(arguments.pairs * 4 // (3 + batch_size), 40)
             times[str(batch_size)] = time_pairs(models, queries, batch_size, pairs)
-    return {"kernels": kernels, "times": times, "threads": arguments.threads}
+            ops[str(batch_size)] = time_ops(after, queries, batch_size)
+    return {"kernels": kernels, "times": times, "ops_us": ops, "threads": arguments.threads}
 
 
 def count_kernels(model: SessionLoader, queries: np.ndarray) -> dict[str, int]:
@@ -93,13 +95,33 @@ def trace_kernels(model: SessionLoader, queries: np.ndarray) -> list[tuple[str, 
     return kernels
 
 
-def find_largest(kernels: list[tuple[str, int]]) -> dict[str, Any]:
-    """The type of op that takes most of the kernels' time, and its share."""
+def time_ops(model: SessionLoader, queries: np.ndarray, batch_size: int) -> dict[str, float]:
+    """Median microseconds of all ops and of the `NUM_OPS` types that take longest."""
+    requests = []
+    for turn in range(TRACES):
+        rows = (np.arange(batch_size) + turn * batch_size) % len(queries)
+        requests.append(sum_times(trace_kernels(model, queries[rows])))
+    medians = {
+        name: float(np.median([own[name] for own in requests])) / 1000
+        for name in set().union(*requests)
+    }
+    largest = sorted(medians.items(), key=lambda item: -item[1])[:NUM_OPS]
+    return {"all": sum(medians.values()), **dict(largest)}
+
+
+def sum_times(kernels: list[tuple[str, int]]) -> collections.Counter[str]:
+    """Nanoseconds of each type of op."""
     times: collections.Counter[str] = collections.Counter()
     for name, nanoseconds in kernels:
         # A call takes the time of the kernels in it.
         if not name.endswith("PartitionedCall"):
             times[name] += nanoseconds
+    return times
+
+
+def find_largest(kernels: list[tuple[str, int]]) -> dict[str, Any]:
+    """The type of op that takes most of the kernels' time, and its share."""
+    times = sum_times(kernels)
     ((name, largest),) = times.most_common(1)
     return {"op": name, "share": largest / times.total()}
 

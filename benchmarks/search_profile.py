@@ -97,8 +97,8 @@ def split_stages(nodes: list[Node]) -> list[int]:
     """Microseconds of each of `STAGES`, by the ops that begin or end one."""
     convolutions = [node.start for node in nodes if "Conv2D" in node.type]
     embedding = [node.end for node in nodes if re.search(r"/embedding(_\d+)?/", node.name)]
-    gathers = [node.start for node in nodes if node.type == "RaggedGather"]
-    scores = [node.end for node in nodes if node.type == "RaggedTensorToTensor"]
+    gathers = [node.start for node in nodes if node.type == "RaggedRange"]
+    scores = [node.end for node in nodes if node.type == "AddN"]
     if not (convolutions and embedding and gathers and scores):
         raise RuntimeError("The trace lacks an op that parts the stages")
     ends = [node.end for node in nodes]

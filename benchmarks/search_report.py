@@ -86,6 +86,17 @@ Nearest items: {top_k}; at most {repeats} turns.
     {command}
 """
 
+NUM_OPS = 8
+OPS = """\
+### What the ops take: {name}
+
+Shares of the later version's time in its ops, from traces of the session. `TopKV2` keeps a heap of
+the best keys and compares each column with its root, those that fill up shorter rows as well.
+`GatherNd` looks up one table entry for each position of each item, in some 2 ns. FAISS and ScaNN
+look up many at once in registers, which no standard op does. `_MklMatMul` ranks the lists and makes
+the tables. The others are passes over the places in the tables and over the keys.
+"""
+
 
 def write_details(content: dict[str, Any], paired: dict[str, Any], folder: Path) -> None:
     """Write the page on every case, and on two versions measured pair by pair."""
@@ -112,7 +123,25 @@ def format_paired(paired: Mapping[str, Any]) -> str:
             kernels = " | "
     loads = [case["machine"]["load_before"] for case in paired.values()]
     place = f"Load {min(loads):.1f} to {max(loads):.1f} before the runs."
-    return f"{PAIRED}{''.join(lines)}\n{place}\n\n    {PAIRED_COMMAND}\n"
+    ops = "".join(
+        format_ops(name, case["ops_us"]) for name, case in paired.items() if "ops_us" in case
+    )
+    return f"{PAIRED}{''.join(lines)}\n{place}\n\n    {PAIRED_COMMAND}\n{ops}"
+
+
+def format_ops(name: str, ops: Mapping[str, Mapping[str, float]]) -> str:
+    """A table of the ops that take longest: shares of a request by its number of queries."""
+    *_, most = ops.values()
+    lines = [
+        f"| op | {' | '.join(f'queries: {queries}' for queries in ops)} |",
+        f"|---|{'---:|' * len(ops)}",
+        f"| all, ms | {' | '.join(format_ms(own['all'] / 1000) for own in ops.values())} |",
+    ]
+    for op in list(most)[1 : NUM_OPS + 1]:
+        # Of the ops of fewer queries the list may end before.
+        shares = [f"{own[op] / own['all']:.0%}" if op in own else "" for own in ops.values()]
+        lines.append(f"| {op} | {' | '.join(shares)} |")
+    return "\n".join(["", OPS.format(name=name), *lines, ""])
 
 
 def format_quartiles(quartiles: Sequence[float]) -> str:

@@ -259,7 +259,9 @@ def _read_lists(searcher: Searcher, index: CodeIndex) -> _Lists:
             "searcher must hold the items of index. Received: "
             f"{searcher.num_items} items, and an index of {len(index)} other ones"
         )
-    positions, splits = lists.positions.numpy(), lists.splits.numpy()
+    positions = lists.positions.numpy()
+    positions = positions[positions >= 0]
+    splits = np.cumsum([0, *np.bincount(lists.list_of_item.numpy())])
     if isinstance(storage, DistinctCodes):
         # List after list, the items of each code.
         items_of_code = np.split(storage.positions.numpy(), storage.splits.numpy()[1:-1])

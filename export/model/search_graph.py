@@ -63,7 +63,9 @@ class SearchGraph:
         embeddings = tf.TensorSpec([None, self.codebooks.embedding_dim], tf.float32)
         embed = partial(embed_items, network, max_pixels=searcher.max_pixels)
         self._embed = _trace(embed, self.items)
-        self._find = _trace(self._search, embeddings, tf.TensorSpec([], tf.int32))
+        # A number that is known takes fewer ops.
+        self._find = _trace(partial(self._search, top_k=self.top_k), embeddings)
+        self._find_any = _trace(self._search, embeddings, tf.TensorSpec([], tf.int32))
 
     def make_functions(self) -> dict[str, Function]:
         """One traced function for each signature."""
@@ -199,11 +201,9 @@ class SearchGraph:
         return self.storage.find(queries, top_k)
 
     def _find_best(self, embeddings: tf.Tensor, top_k: int | tf.Tensor) -> Neighbours:
-        found = self._find(embeddings, tf.convert_to_tensor(top_k))
-        if not tf.is_tensor(top_k):
-            for values in found:
-                values.set_shape([None, top_k])
-        return found
+        if tf.is_tensor(top_k) or top_k != self.top_k:
+            return self._find_any(embeddings, tf.convert_to_tensor(top_k))
+        return self._find(embeddings)
 
     def _without(self, found: Neighbours, is_out: tf.Tensor) -> Neighbours:
         """The first `top_k` of those that are not out; the others keep their order."""

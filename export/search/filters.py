@@ -15,9 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from .groups import Groups, narrow
+from .groups import Groups, narrow, numbers_of_rows
 from .input_checks import require
-from .lists import numbers_of_rows
 
 _NUM_HASHES = 2**63 - 1
 # An index of labelled images counts labels in one column and has their names in the other.
@@ -152,7 +151,7 @@ class TagFilter(tf.Module):
         tag_sets: The tags of the collection.
         takes_any: Whether a tag that no item has is no error.
         order: Where the storage has its rows in another order than `tag_sets` has its items, the
-            item of each row, `[num_items]`.
+            item of each row, `[num_rows]`; negative where there is none.
     """
 
     def __init__(
@@ -170,12 +169,15 @@ class TagFilter(tf.Module):
         short = [name for name in names if len(name) <= _LONGEST_EXAMPLE and name.isprintable()]
         self.examples = sorted(short)[:_MOST_EXAMPLES]
         self.num_sets = tag_sets.num_sets
-        set_of_row = tag_sets.set_of_item if order is None else tag_sets.set_of_item[order]
+        rows = np.arange(len(tag_sets.set_of_item)) if order is None else np.flatnonzero(order >= 0)
+        items = rows if order is None else order[rows]
         self.names = tf.Variable(tf.constant(names, tf.string), trainable=False, name="tag_names")
         self.hashes = tf.Variable(hashes[by_hash], trainable=False, name="tag_hashes")
         # The sets of each tag, and the rows of each set.
         self.sets = Groups(tags, self.num_tags, "sets", tag_sets.sets)
-        self.rows = Groups(set_of_row, self.num_sets, "rows")
+        self.rows = Groups(
+            tag_sets.set_of_item[items], self.num_sets, "rows", rows.astype(np.int32)
+        )
         self.set_of_item = tf.Variable(tag_sets.set_of_item, trainable=False, name="set_of_item")
 
     def check_tags(self, tags: tf.Tensor, name: str) -> tf.Tensor:

@@ -42,3 +42,16 @@ class Groups(tf.Module):
     def lengths(self) -> tf.Tensor:
         """int32 `[num_groups]`."""
         return self.splits[1:] - self.splits[:-1]
+
+
+def numbers_of_rows(lengths: tf.Tensor) -> tf.Tensor:
+    """int32 `[sum(lengths)]`: 0 `lengths[0]` times, then 1 `lengths[1]` times, and so on.
+
+    As `tf.repeat`, in ops that grow with the result alone.
+    """
+    # A row's number is the high half of what a range counts, a value's place in its row the low.
+    half = tf.constant(32, tf.int64)
+    firsts = tf.bitwise.left_shift(tf.range(tf.size(lengths, tf.int64)), half)
+    limits = firsts + tf.cast(lengths, tf.int64)
+    ranges = tf.raw_ops.RaggedRange(starts=firsts, limits=limits, deltas=np.int64(1))
+    return tf.bitcast(ranges.rt_dense_values, tf.int32)[:, 1]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from .groups import Groups
-from .lists import numbers_of_rows
+from .groups import Groups, numbers_of_rows
 from .neighbours import NO_POSITION
 
 # Ids that are compared with each one that is looked for, about: fewer take more memory.

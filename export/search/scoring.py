@@ -14,6 +14,26 @@ NUM_BYTES = 256
 ROWS_PER_GROUP = 32
 
 
+def pack_codes(codes: np.ndarray) -> np.ndarray:
+    """Codes `[..., code_length]` in words `[..., num_words]` as wide as fit.
+
+    The ops that gather them copy number by number, whatever their width.
+    """
+    num_bytes = codes.shape[-1] * codes.itemsize
+    width = next(width for width in (8, 4, 2, 1) if num_bytes % width == 0)
+    little_endian = np.ascontiguousarray(codes, codes.dtype.newbyteorder("<"))
+    return little_endian.view("<i8" if width == 8 else f"<u{width}")
+
+
+def unpack_codes(words: tf.Tensor, code_dtype: tf.DType) -> tf.Tensor:
+    """Codes `[rows, ..., code_length]` of words `[rows, ..., num_words]`."""
+    if words.dtype.size == code_dtype.size:
+        return words
+    *inner, num_words = words.shape[1:]
+    code_length = num_words * words.dtype.size // code_dtype.size
+    return tf.reshape(tf.bitcast(words, code_dtype), [-1, *inner, code_length])
+
+
 def pack_planes(codes: np.ndarray) -> np.ndarray:
     """Codes `[num_items, code_length]` as `[num_planes, num_items]`, in the order of a search.
 

@@ -61,9 +61,9 @@ def test_each_item_is_in_one_list_near_its_centroid(network, codes, vectors):
     for number in range(partition.num_lists):
         members = partition.order[slice(*partition.splits[number : number + 2])]
         assert 0 < len(members) <= MAX_LENGTH_RATIO * len(codes) / 12 + 1
-        assert list(members) == sorted(members)
         centroid = np.average(decoded[members], axis=0, weights=weights[members])
         np.testing.assert_allclose(partition.centroids[number], centroid, rtol=0, atol=1e-5)
+        assert (np.diff(decoded[members] @ centroid) < 1e-5).all()
         assert (partition.list_of_item[members] == number).all()
 
 
@@ -98,12 +98,14 @@ def test_the_wanted_agreement_is_reached_with_the_fewest_probes(network):
     assert (report["curve"][-1]["agreement"], report["curve"][-1]["scored"]) == (1, 500)
     enough = [point for point in report["curve"] if point["agreement"] >= 0.9]
     assert report["num_probes"] == enough[0]["num_probes"]
-    assert report["agreement"] == enough[0]["agreement"] >= 0.9
+    # Lists that miss the best one by the margin are passed over.
+    assert 0.9 <= report["agreement"] <= enough[0]["agreement"] and report["margin"] >= 0
     found, every = (
         s.search_by_embedding(queries[:40]) for s in (searcher, make_searcher(network, index))
     )
     shares = [np.isin(a, b).mean() for a, b in zip(found.ids, every.ids, strict=True)]
-    assert np.mean(shares) == pytest.approx(report["agreement"], abs=0.01)
+    # Few items are more than enough: short lists are not passed over.
+    assert report["agreement"] - 0.01 <= np.mean(shares) <= enough[0]["agreement"] + 0.01
 
 
 @pytest.mark.parametrize("fastest", [0, 5])
@@ -166,15 +168,17 @@ def test_the_manifest_tells_the_lists_and_a_search_may_look_at_no_more(network, 
     manifest, loaded = json.loads((path / "manifest.json").read_text()), load_searcher(path)
     lists = {"num_lists": 8, "num_probes": 2, "exact": False}
     assert manifest["storage"] == {"kind": "partitioned", **lists}
-    # Code, position and list of each item; of each list its direction, its begin, its numbers of
-    # codewords at 4 positions, and these.
-    rows, splits = searcher.storage.words.numpy(), searcher.storage.splits.numpy()
+    # Code and position of each place in a block, and the list of each item; of each list its
+    # direction, its begin and end, its numbers of codewords at 4 positions, and these.
+    storage = searcher.storage
+    positions, bounds = storage.positions.numpy(), storage.bounds.numpy()
+    codes = storage.words.numpy().view("u1").reshape(*positions.shape, 4)
     num_codewords = sum(
         len(np.unique(column))
-        for own in np.split(rows.view("u1").reshape(-1, 4), splits[1:-1])
-        for column in own.T
+        for start, end in bounds
+        for column in codes[start:end][positions[start:end] >= 0].T
     )
-    size = NUM_ITEMS * (4 + 4 + 1) + 8 * (16 * 4 + 8 + 4 * 4) + 8 + num_codewords
+    size = positions.size * (4 + 4) + NUM_ITEMS + 8 * (16 * 4 + 4 * 4) + 9 * 16 + num_codewords
     assert manifest["bytes_per_item"] == {"codes": size / NUM_ITEMS, "ids": 8}
     for num_probes in (0, 9):
         inputs = {"images": make_images(3), "num_probes": np.int32(num_probes)}

@@ -233,23 +233,32 @@ def test_every_storage_keeps_the_codes(kind, dtype, code_length):
     np.testing.assert_array_equal(storage.find(queries, 4).positions, expected)
 
 
-def test_probing_few_lists_finds_the_best_items_of_these():
+@pytest.mark.parametrize("margin", [None, 0.0, 1.0])
+def test_probing_few_lists_finds_the_best_items_of_these(monkeypatch, margin):
+    monkeypatch.setattr(list_search, "ROWS_PER_BLOCK", 2)
     rng = np.random.default_rng(0)
     vectors = make_vectors(rng, 3, 100)
     codes = rng.integers(0, NUM_CODEWORDS, (300, 3)).astype(np.uint8)
-    queries = make_queries(rng, vectors, 4)
+    queries = make_queries(rng, vectors, 9)
     partition = build_partition(vectors, codes, 20)
-    found = PartitionedCodes(codes, partition, num_probes=3).find(queries, 5)
+    storage = PartitionedCodes(codes, partition, num_probes=5, margin=margin)
     scores = score(queries, codes)
-    for row, embedding in enumerate(queries.embeddings.numpy()):
-        directions = partition.centroids / np.linalg.norm(partition.centroids, axis=1)[:, None]
-        nearest = np.argsort(-(directions @ embedding), kind="stable")[:3]
-        looked_at = np.concatenate(
-            [partition.order[slice(*partition.splits[n : n + 2])] for n in nearest]
-        )
-        own = np.full(300, FLOOR_SCORE, np.float32)
-        own[looked_at] = scores[row, looked_at]
-        if len(looked_at) >= 5:
+    looked_at = []
+    for embedding in queries.embeddings.numpy():
+        list_scores = partition.directions @ embedding
+        nearest = np.argsort(-list_scores, kind="stable")[:5]
+        gaps = list_scores[nearest[0]] - list_scores[nearest]
+        # Lists are not passed over before there are enough blocks.
+        blocks = np.cumsum(-(-partition.lengths[nearest] // 2))
+        is_short = np.concatenate([[0], blocks[:-1]]) < 5 // 2 + 5 + 1
+        nearest = nearest[(gaps <= (np.inf if margin is None else margin)) | is_short]
+        lists = [partition.order[slice(*partition.splits[n : n + 2])] for n in nearest]
+        looked_at.append(np.concatenate(lists))
+    for size in (1, 9):
+        found = storage.find(queries.of(tf.range(size)), 5)
+        for row, items in enumerate(looked_at[:size]):
+            own = np.full(300, FLOOR_SCORE, np.float32)
+            own[items] = scores[row, items]
             np.testing.assert_array_equal(found.positions[row], rank(own[np.newaxis], 5)[0][0])
 
 

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ..groups import narrow
-from ..lists import numbers_of_rows
+from ..groups import narrow, numbers_of_rows
 from ..neighbours import Neighbours, best_keys, make_keys, missing_keys, read_keys
 from .storage import Queries, Storage, constant
 

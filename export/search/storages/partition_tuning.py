@@ -17,6 +17,9 @@ from .partitioned_codes import PartitionedCodes
 # spans several clusters is ranked by none of them.
 LISTS_PER_ROOT = (1, 2)
 LARGE_COLLECTION = 2**22
+# Lists that miss a query's best list by more than a margin are passed over: of the margins that are
+# enough, the largest that lets hardly more rows be scored, so that other queries find as much.
+SPARE_SCORED = 1.1
 # Fewer rows are scored as fast as lists are chosen.
 MIN_ROWS = 2**12
 
@@ -87,12 +90,16 @@ def part_codes(
             for point in curve
             if point["agreement"] >= options.agreement and point["scored_at_least"] >= least
         )
+        if not options.exact:
+            limits = (enough["num_probes"], options.agreement)
+            enough = choose_margin(partition, options.queries, best_rows, *limits)
         report = {
             "agreement": enough["agreement"],
             "tuned_with": options.tuned_with,
             "curve": curve,
         }
-        parted.append(store(partition, enough["num_probes"], options.exact, report))
+        margin = enough.get("margin")
+        parted.append(store(partition, enough["num_probes"], options.exact, report, margin))
     return parted
 
 
@@ -133,6 +140,40 @@ def measure_partition(
             }
         )
     return points
+
+
+def choose_margin(
+    partition: Partition,
+    queries: np.ndarray,
+    best_rows: np.ndarray,
+    num_probes: int,
+    agreement: float,
+) -> dict[str, Any]:
+    """By how much lists may miss the best one, of so many that agree as well as they should.
+
+    With it, what `measure_partition` tells of a number of lists.
+    """
+    scores = queries @ partition.rank_vectors.T - partition.rank_offsets
+    scores = scores.max(axis=1, keepdims=True) - scores
+    ranked = np.argsort(scores, axis=1, kind="stable")[:, :num_probes]
+    gaps = np.take_along_axis(scores, ranked, axis=1)
+    order = np.argsort(gaps, axis=None)
+    scored = np.cumsum(partition.lengths[ranked].ravel()[order]) / len(queries)
+    gaps_of_items = np.take_along_axis(
+        scores, partition.list_of_item[np.maximum(best_rows, 0)], axis=1
+    )
+    gaps_of_items[gaps_of_items > gaps[:, -1:]] = np.inf
+    gaps_of_items = np.sort(gaps_of_items[best_rows >= 0])
+    last = min(int(np.ceil(agreement * len(gaps_of_items))), len(gaps_of_items)) - 1
+    least = np.searchsorted(gaps.ravel()[order], gaps_of_items[last], side="right") - 1
+    most = np.searchsorted(scored, SPARE_SCORED * scored[least], side="right") - 1
+    margin = float(gaps.ravel()[order][most])
+    return {
+        "num_probes": num_probes,
+        "margin": margin,
+        "agreement": float(np.mean(gaps_of_items <= margin)),
+        "scored": float(scored[most]),
+    }
 
 
 def _probe_counts(num_lists: int) -> list[int]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..groups import narrow
-from ..lists import Lists, numbers_of_rows, pack_codes, search_lists, unpack_codes
+from ..groups import narrow, numbers_of_rows
+from ..lists import Lists, fill_blocks, search_lists
 from ..neighbours import Neighbours
-from ..scoring import add_in_order, negate_rest
+from ..scoring import add_in_order, negate_rest, pack_codes, unpack_codes
 from .coded_rows import CodedRows
 from .partition import Partition
 from .storage import Queries, constant
@@ -26,6 +26,8 @@ class PartitionedCodes(CodedRows):
         exact: Whether the search goes on until no list that it has not looked at can hold an item
             that belongs into the result.
         report: See `Storage`.
+        margin: By how much the score of a list may miss that of a query's best list, of those that
+            the query looks at; None if by any.
     """
 
     def __init__(
@@ -35,19 +37,22 @@ class PartitionedCodes(CodedRows):
         num_probes: int,
         exact: bool = False,
         report: dict[str, Any] | None = None,
+        margin: float | None = None,
     ) -> None:
         super().__init__(name="partitioned_codes")
+        self.margin = margin
         self.num_items = len(codes)
         self.num_probes = num_probes
         self.exact = exact
         self.report = dict(report or {})
-        self.longest = int(partition.lengths.max())
         self.num_lists = partition.num_lists
-        self.order = partition.order
+        positions, bounds = fill_blocks(partition.order, partition.lengths)
+        self.order = positions.reshape(-1)
+        self.longest = int(np.diff(bounds).max())
         self.code_dtype = tf.as_dtype(codes.dtype)
-        self.words = constant("words", pack_codes(codes[partition.order]))
-        self.positions = constant("positions", partition.order)
-        self.splits = constant("splits", partition.splits)
+        self.words = constant("words", pack_codes(codes[positions]))
+        self.positions = constant("positions", positions)
+        self.bounds = constant("bounds", bounds)
         self.list_of_item = constant(
             "list_of_item", narrow(partition.list_of_item, partition.num_lists)
         )
@@ -83,11 +88,12 @@ class PartitionedCodes(CodedRows):
         return search_lists(
             queries.tables,
             list_scores,
-            Lists(self.words, self.code_dtype, self.positions, self.splits, self.longest),
+            Lists(self.words, self.code_dtype, self.positions, self.bounds, self.longest),
             top_k,
             self.num_probes if queries.num_probes is None else queries.num_probes,
             bounds,
             queries.admits,
+            self.margin if queries.num_probes is None else None,
         )
 
     def _bound(self, tables: tf.Tensor) -> tf.Tensor:
@@ -113,18 +119,19 @@ class PartitionedCodes(CodedRows):
         )
 
     def _look_up(self, rows: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        codes = unpack_codes(tf.gather(self.words, rows), self.code_dtype)
-        return tf.unstack(codes, axis=2), tf.gather(self.positions, rows)
+        words = tf.gather(tf.reshape(self.words, [-1, 1, self.words.shape[2]]), rows)
+        positions = tf.gather(tf.reshape(self.positions, [-1]), rows)
+        return tf.unstack(unpack_codes(words, self.code_dtype), axis=2), positions
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         lists = tf.cast(tf.gather(self.list_of_item, positions), tf.int32)
-        starts, limits = tf.gather(self.splits, lists), tf.gather(self.splits, lists + 1)
-        places = tf.raw_ops.RaggedRange(starts=starts, limits=limits, deltas=np.int64(1))
-        rows = places.rt_dense_values
+        starts, limits = tf.unstack(tf.gather(self.bounds, lists), axis=1)
+        ranges = tf.raw_ops.RaggedRange(starts=starts, limits=limits, deltas=np.int64(1))
+        blocks = ranges.rt_dense_values
         wanted = tf.gather(positions, numbers_of_rows(limits - starts))
-        rows = tf.boolean_mask(rows, tf.equal(tf.gather(self.positions, rows), wanted))
-        codes = unpack_codes(tf.gather(self.words, rows), self.code_dtype)
-        return tf.cast(tf.squeeze(codes, 1), tf.int32)
+        is_it = tf.equal(tf.gather(self.positions, blocks), wanted[:, tf.newaxis])
+        words = tf.boolean_mask(tf.gather(self.words, blocks), is_it)
+        return tf.cast(unpack_codes(words, self.code_dtype), tf.int32)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -132,5 +139,6 @@ class PartitionedCodes(CodedRows):
             "num_lists": self.num_lists,
             "num_probes": self.num_probes,
             "exact": self.exact,
+            **({} if self.margin is None else {"margin": self.margin}),
             **self.report,
         }

@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..codebooks import Distance
-from ..lists import pack_codes, unpack_codes
 from ..neighbours import Neighbours, best_keys, make_keys, missing_keys, read_keys
-from ..scoring import score_positions
+from ..scoring import pack_codes, score_positions, unpack_codes
 from .storage import Queries, Storage, constant
 
 
@@ -82,8 +81,7 @@ class RerankedCodes(_Reranked):
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         fine = unpack_codes(tf.gather(self.words, positions), self.code_dtype)
-        fine = tf.cast(tf.squeeze(fine, 1), tf.int32)
-        return tf.concat([self.coarse.codes_at(positions), fine], axis=1)
+        return tf.concat([self.coarse.codes_at(positions), tf.cast(fine, tf.int32)], axis=1)
 
     def _find_with(self, queries: Queries) -> Queries:
         return queries._replace(tables=queries.tables[: self.num_first])
@@ -91,7 +89,7 @@ class RerankedCodes(_Reranked):
     def _score(self, queries: Queries, candidates: Neighbours) -> tf.Tensor:
         tables = queries.tables[self.num_first :]
         num_queries, num_candidates = tf.unstack(tf.shape(candidates.positions))
-        words = tf.gather(self.words, tf.reshape(candidates.positions, [-1]))
+        words = tf.gather(self.words, tf.reshape(candidates.positions, [-1, 1]))
         firsts = tf.repeat(tf.range(num_queries) * tables.shape[2], num_candidates)
         firsts = tf.expand_dims(firsts, 1)
         codes = tf.unstack(unpack_codes(words, self.code_dtype), axis=2)

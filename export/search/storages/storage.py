@@ -45,8 +45,8 @@ class Storage(tf.Module, ABC):
     Attributes:
         num_items: Number of items.
         num_lists: Number of lists, of which a search looks at a few; None if there are none.
-        order: The position of each row; None where rows are positions, or what filters have in
-            their place.
+        order: The position of each row, negative where there is none; None where rows are
+            positions, or what filters have in their place.
         report: What was measured when the storage was chosen, for the manifest.
         embeddings: float16 `[num_items, embedding_dim]`, where they are kept; else None.
     """
