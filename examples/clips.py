@@ -1,9 +1,8 @@
-"""Videos in folders, one a label: each segment of time has codebooks of its own.
+"""Videos in folders, one a label: the network sees how the frames of a clip change.
 
     python examples/clips.py clips/
 
-Needs PyAV: pip install '.[video]'. Settings for real videos: image_size=112, num_frames=16,
-num_segments=4.
+Needs PyAV: pip install '.[video]'. Settings for real videos: image_size=112, num_frames=16.
 """
 
 import sys
@@ -12,9 +11,7 @@ import tfpqn
 from tfpqn.training import Run, RunConfig, evaluate_run, train
 
 (folder,) = sys.argv[1:]
-config = RunConfig.of(
-    model="tpqn", videos=folder, image_size=32, num_frames=8, num_segments=2, epochs=20
-)
+config = RunConfig.of(model="tpqn", videos=folder, image_size=32, num_frames=8, epochs=20)
 run = Run.start("runs/clips", config)
 splits = run.load_splits()
 network = train(run, splits)

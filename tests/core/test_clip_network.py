@@ -6,9 +6,15 @@ import pytest
 
 from tests import reference
 from tests.core.backend import assert_close, assert_same, to_numpy
-from tests.training.tiny import build_clip_network, build_network, clip_backbone
+from tests.training.tiny import (
+    build_clip_network,
+    build_motion_network,
+    build_network,
+    clip_backbone,
+)
 from tests.training.tiny import compiled_network as compiled
 from tfpqn.layers import TemporalProductQuantization
+from tfpqn.ops import motion_images
 
 
 def compiled_network(*args, **options):
@@ -57,8 +63,9 @@ def test_a_user_trains_on_the_order_of_events(clips_and_labels):
     assert figures["loss"] < 0.5 * before
 
 
-def test_masked_clips_are_the_shorter_clips_whatever_pads_them(padded):
-    network = build_clip_network()
+@pytest.mark.parametrize("make", [build_clip_network, build_motion_network])
+def test_masked_clips_are_the_shorter_clips_whatever_pads_them(padded, make):
+    network = make()
     padded["frames"][~padded["mask"]] = 255
     outputs = {name: to_numpy(x) for name, x in network(padded).items()}
     codes = to_numpy(network.encode(padded))
@@ -67,6 +74,18 @@ def test_masked_clips_are_the_shorter_clips_whatever_pads_them(padded):
         alone = network(padded["frames"][row : row + 1, :length])
         for name, value in alone.items():
             assert_close(outputs[name][row : row + 1], value, 1e-4)
+
+
+def test_a_backbone_is_given_one_motion_image_of_each_segment(padded):
+    network = build_motion_network()
+    clips = padded["frames"]
+    images = [to_numpy(motion_images(clips, number, 2)) for number in (1, 2)]
+    images = np.concatenate(images, axis=1).reshape(9, *network.backbone.input_shape[1:])
+    features = to_numpy(network.backbone(images)).mean(axis=(1, 2)).reshape(3, 3, 4)
+    expected = network.quantizer.normalize(network.embedding(features, training=False))
+    assert_close(network.embed(clips), expected, 1e-4)
+    with pytest.raises(ValueError, match="motion is for clips and a backbone of images of 2 x"):
+        build_clip_network(motion=1)
 
 
 def test_masked_clips_are_fitted_evaluated_and_predicted(clips_and_labels):

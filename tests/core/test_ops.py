@@ -14,6 +14,7 @@ from tfpqn.ops import (
     average_segments,
     code_dtype,
     merge_subvectors,
+    motion_images,
     normalize_vectors,
     split_subvectors,
 )
@@ -120,3 +121,18 @@ def test_a_masked_clip_is_the_shorter_clip_wherever_the_padding_stands(mask, num
     found = average_segments(clip[None], num_segments, mask[None])[0]
     assert_close(found, average_segments(clip[mask][None], num_segments)[0], 1e-6)
     assert_close(found, reference.average_segments(clip[mask], num_segments))
+
+
+@few_examples
+@given(st.lists(st.booleans(), min_size=6, max_size=6).filter(any), st.integers(1, 3))
+def test_motion_images_show_the_mean_frames_and_changes_of_stretches(mask, num_images):
+    mask = np.array(mask)
+    clips = np.random.default_rng(num_images).integers(0, 256, (2, 6, 3, 2, 1)).astype("float32")
+    frames = clips[0][mask].copy()
+    clips[0][~mask] = np.nan
+    changes = np.abs(np.diff(frames, axis=0, prepend=frames[:1]))
+    means = reference.average_segments(np.concatenate([frames, changes], -1), 2 * num_images)
+    expected = [np.concatenate(means[2 * n : 2 * n + 2], axis=-1) for n in range(num_images)]
+    found = motion_images(clips, num_images, 2, np.stack([mask, np.ones(6, bool)]))
+    assert_close(found[0], expected, 1e-3)
+    assert_close(found[1], motion_images(clips[1:], num_images, 2)[0], 1e-3)

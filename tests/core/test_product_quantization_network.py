@@ -11,6 +11,7 @@ from tests.training.tiny import (
     IMAGE_SHAPE,
     assert_same_outputs,
     build_clip_network,
+    build_motion_network,
     build_network,
     clip_backbone,
     compiled_network,
@@ -170,16 +171,17 @@ def test_any_backbone_of_the_users_works(request, tmp_path, items, make_backbone
     [
         (build_network, IMAGES, None),
         (build_clip_network, CLIPS, None),
+        (build_motion_network, CLIPS, None),
         (lambda: build_clip_network(clip_backbone()), CLIPS, 4),
     ],
-    ids=["images", "clips by frame", "clips"],
+    ids=["images", "clips by frame", "clips by motion", "clips"],
 )
 def test_a_network_over_a_known_image_shape_is_complete_from_the_start(make, items, num_frames):
     network = make()
     assert network.built
     assert network.items is items
     assert (network.image_shape, network.num_frames) == (IMAGE_SHAPE, num_frames)
-    assert network.quantizer.embedding_dim == 8
+    assert network.quantizer.embedding_dim == (12 if make is build_motion_network else 8)
 
 
 def test_the_image_shape_is_not_known_before_the_first_batch():

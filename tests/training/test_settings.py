@@ -41,6 +41,8 @@ def build(**settings):
         ({**CLIPS, "num_segments": (1, 2, 4)}, "multiple of the 7 positions.*x segments.*bits=16"),
         ({"num_levels": 2}, "num_levels is for model rpqn and tpqn.*num_levels=2, model='pqn'"),
         ({**LEVELS, "num_segments": 4}, r"num_segments is for model tpqn.*\(4,\).*'rpqn'"),
+        ({"motion": 2}, "motion is for model tpqn. Received: motion=2, model='pqn'"),
+        ({**CLIPS, "motion": 2, "weights": "imagenet"}, "motion is for a backbone without weights"),
         ({**CLIPS, "num_segments": ()}, r"num_segments must hold at least one.*num_segments=\(\)"),
         ({**SUBSPACES, "embedding_dim": 18}, "embedding_dim must be a multiple.*embedding_dim=18"),
         ({"backbone": "vgg"}, "Unknown backbone.*conv3.*ResNet50.*Received: 'vgg'"),
@@ -98,9 +100,9 @@ def test_setting_that_does_not_exist_is_refused_with_those_that_do():
         ({"bits": 64}, 1, 8, 8),
         ({**LEVELS}, 2, 2, 4),
         ({**LEVELS, "num_levels": 8}, 8, 1, 8),
-        (CLIPS, 1, 2, 4),
-        ({**CLIPS, "num_segments": (1,)}, 1, 4, 4),
-        ({**CLIPS, "num_levels": 2}, 2, 1, 4),
+        (CLIPS, 1, 4, 4),
+        ({**CLIPS, "motion": 0}, 1, 2, 4),
+        ({**CLIPS, "num_levels": 2}, 2, 2, 4),
         ({**CLIPS, "num_segments": (1, 2, 5)}, 1, 1, 8),
     ],
     ids=str,
@@ -200,6 +202,10 @@ def test_networks_of_levels_and_of_clips_are_made_as_the_settings_say():
     assert (network.items.kind, network.image_shape) == ("clips", IMAGE_SHAPE)
     assert (clips.pyramid, clips.num_levels, clips.code_length) == ((1, 2), 2, 6)
     assert np.shape(clips.codebooks) == (2, 3, 4, 16)
+    height, width, channels = IMAGE_SHAPE
+    assert network.backbone.input_shape == (None, height, width, 16 * channels)
+    by_frame = build(**CLIPS, motion=0).quantizer
+    assert (build(**CLIPS).quantizer.pyramid, by_frame.pyramid) == ((1,), (2,))
 
 
 def test_weights_decay_in_kernels_alone_and_the_rate_rises_before_it_falls():
@@ -236,10 +242,11 @@ def test_open_epochs_show_so_many_images_but_no_set_too_often_or_too_seldom(num_
     assert RunConfig.of(epochs=3).for_items(make_items(num_items)).num_epochs == 3
 
 
-def test_frames_count_as_images_for_open_epochs():
+def test_what_the_backbone_sees_of_clips_counts_as_images_for_open_epochs():
     frames = np.zeros((2500 * 2, 1, 1, 1), np.uint8)
     clips = ClipArrays(frames, np.arange(2501) * 2, np.zeros(2500, np.int64), num_frames=2)
-    assert RunConfig.of(**CLIPS).for_items(clips).num_epochs == 20
+    for settings, epochs in (({}, 40), ({"num_segments": 2}, 20), ({"motion": 0}, 20)):
+        assert RunConfig.of(**CLIPS, **settings).for_items(clips).num_epochs == epochs
 
 
 @pytest.mark.parametrize(

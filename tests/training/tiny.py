@@ -113,6 +113,14 @@ def build_clip_network(backbone=None, quantizer=None, **options):
     return build_network(backbone, quantizer, **{"embedding_dim": 4, **options})
 
 
+def build_motion_network():
+    """A network that is given images of two stretches of a clip."""
+    inputs = keras.Input((*IMAGE_SHAPE[:2], 4 * IMAGE_SHAPE[2]))
+    maps = keras.layers.Conv2D(4, 3, activation="relu")
+    backbone = keras.Sequential([inputs, keras.layers.Rescaling(1 / 255), maps])
+    return build_clip_network(backbone, TemporalProductQuantization((1, 2), 1, 8), motion=2)
+
+
 def compiled_network(*args, loss=None, make=build_network, **options):
     network = make(*args, **options)
     loss = loss or AsymmetricTripletLoss("softplus", scale=4.0)

@@ -10,6 +10,7 @@ from keras import layers, ops
 from tfpqn.items import IMAGES, VECTORS
 from tfpqn.layers import Quantizer
 from tfpqn.models.small_nets import BATCH_NORM_MOMENTUM
+from tfpqn.ops import motion_images
 
 Tensor = Any
 Shape = tuple[int | None, ...]
@@ -26,24 +27,31 @@ class ItemFeatures:
     Those of images are what the backbone gives, vectors or maps. Those of clips are averaged over
     each segment, `[batch, total_segments, num_features]`: the embedding is linear but for its
     centring, so it is applied to the few averages instead of to all frames; and the centre of each
-    segment is taken away, which all clips share.
+    segment is taken away, which all clips share. With `motion` the backbone is given one image of
+    each segment in place of the frames.
 
     Args:
         backbone: Layer or model from images, from whole clips or from vectors to features; None
             takes vectors as features.
         quantizer: The network's quantizer.
+        motion: Stretches of time in the image of a segment, see `motion_images`; 0 for frames.
 
     Attributes:
         items: What the network takes: vectors, or what the quantizer is for.
         folds_frames: Whether the backbone is given all frames of all clips as one batch of images.
+        known_shape: Shape of the batches that the backbone is built for; None if it does not know.
 
     Raises:
-        ValueError: The quantizer is for clips, and the backbone takes vectors.
+        ValueError: The quantizer is for clips, and the backbone takes vectors; or `motion` is for
+            other items, or for a backbone of other images.
     """
 
-    def __init__(self, backbone: keras.layers.Layer | None, quantizer: Quantizer) -> None:
+    def __init__(
+        self, backbone: keras.layers.Layer | None, quantizer: Quantizer, motion: int = 0
+    ) -> None:
         self.backbone = backbone
         self.quantizer = quantizer
+        self.motion = motion
         known = known_input_shape(backbone)
         takes_vectors = backbone is None or (known is not None and len(known) == 2)
         self.items = VECTORS if takes_vectors else quantizer.items
@@ -58,6 +66,17 @@ class ItemFeatures:
         keeps_time = self._has_time and not self.folds_frames
         self._axes = "batch, time" if keeps_time else "batch"
         self._vectors_rank = 3 if keeps_time else 2
+        self._channels_factor = 2 * motion or 1
+        fits = known is None or known[-1] is None or not known[-1] % self._channels_factor
+        if motion and not (self.folds_frames and fits):
+            raise ValueError(
+                "motion is for clips and a backbone of images of 2 x motion x channels, the "
+                f"channels of a frame. Received: motion={motion}, {type(quantizer).__name__}, a "
+                f"backbone of {known}"
+            )
+        self.known_shape = known
+        if known is not None and self.folds_frames:
+            self.known_shape = (None, *known[:-1], known[-1] and known[-1] // self._channels_factor)
 
     def build(self, shape: Shape, dtype: str) -> Shape:
         """Build the backbone for batches of items; returns the shape of their features.
@@ -68,7 +87,10 @@ class ItemFeatures:
         """
         if self.backbone is None:
             return shape
-        backbone_input = shape[:1] + shape[2:] if self.folds_frames else shape
+        backbone_input = shape
+        if self.folds_frames:
+            channels = shape[-1] and shape[-1] * self._channels_factor
+            backbone_input = (*shape[:1], *shape[2:-1], channels)
         if not self.backbone.built:
             self.backbone.build(backbone_input)
         batch = keras.KerasTensor(backbone_input, dtype=dtype)
@@ -118,13 +140,17 @@ class ItemFeatures:
             )
         if self.backbone is None:
             return batch
+        if self.motion:
+            stages = self.quantizer.pyramid
+            images = [motion_images(batch, number, self.motion, mask) for number in stages]
+            batch = ops.concatenate(images, axis=1)
         images = ops.reshape(batch, (-1, *batch.shape[2:])) if self.folds_frames else batch
         features = self.backbone(images, training=training)
         if self._has_time and len(features.shape) > self._vectors_rank:
             features = ops.mean(features, axis=(-3, -2))
         if self.folds_frames:
             features = ops.reshape(features, (-1, ops.shape(batch)[1], features.shape[-1]))
-        return self.quantizer.pool_frames(features, mask)
+        return features if self.motion else self.quantizer.pool_frames(features, mask)
 
 
 def embedding_layers(

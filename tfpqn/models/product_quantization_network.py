@@ -18,7 +18,6 @@ from tfpqn.models.item_features import (
     ROTATION,
     ItemFeatures,
     embedding_layers,
-    known_input_shape,
     read_batch,
 )
 from tfpqn.models.label_numbers import ModelOfAnyLabels
@@ -54,6 +53,10 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
             `tfpqn.datasets.decode_image`; the exported graph does so.
         scale_features: Whether the features are brought to one length, the root of their number.
         dropout: Share of the features that training leaves out.
+        motion: For clips, how many stretches of time the backbone sees at once: it is given one
+            image of each segment, with the mean frame and the mean change of each stretch as
+            channels, `2 * motion` times those of a frame (`tfpqn.ops.motion_images`). 0 gives it
+            the frames one by one, and their features are averaged.
         rotation: Whether an orthogonal matrix turns the embeddings, which changes no similarity of
             whole vectors, and lets codebooks fit better; `tfpqn.training.fit_vectors` fits it.
         num_classes: Number of classes of a linear classifier, which trains beside the compiled loss
@@ -103,6 +106,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
         resize: str = "stretch",
         scale_features: bool = False,
         dropout: float = 0.0,
+        motion: int = 0,
         rotation: bool = False,
         num_classes: int | None = None,
         classified: str = "quantized",
@@ -128,6 +132,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
         self.resize = resize
         self.scale_features = scale_features
         self.dropout = dropout
+        self.motion = motion
         self.has_rotation = rotation
         self.num_classes = num_classes
         self.classified = classified
@@ -144,11 +149,10 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
             CodebookUsage(*sizes, name="codebook_usage"),
             CodebookPerplexity(*sizes, name="codebook_perplexity"),
         ]
-        self._features = ItemFeatures(backbone, quantizer)
+        self._features = ItemFeatures(backbone, quantizer, motion)
         # A backbone that knows its input lets the network be complete from the start.
-        shape = known_input_shape(backbone)
-        if shape is not None:
-            self.build((None, *shape) if self.folds_frames else shape)
+        if self._features.known_shape is not None:
+            self.build(self._features.known_shape)
 
     @property
     def items(self) -> ItemSpec:
@@ -318,6 +322,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
             "resize": self.resize,
             "scale_features": self.scale_features,
             "dropout": self.dropout,
+            "motion": self.motion,
             "rotation": self.has_rotation,
             "num_classes": self.num_classes,
             "classified": self.classified,

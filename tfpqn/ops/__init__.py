@@ -16,6 +16,7 @@ from tfpqn.ops.relevance import number_labels as number_labels
 from tfpqn.ops.replicas import find_first_row as find_first_row
 from tfpqn.ops.replicas import gather_rows as gather_rows
 from tfpqn.ops.segments import average_segments as average_segments
+from tfpqn.ops.segments import motion_images as motion_images
 from tfpqn.ops.segments import segment_weights as segment_weights
 from tfpqn.ops.subvectors import intra_normalize as intra_normalize
 from tfpqn.ops.subvectors import merge_subvectors as merge_subvectors

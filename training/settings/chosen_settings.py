@@ -42,7 +42,8 @@ def choose_settings(config: Any, items: ImageSet) -> dict[str, Any]:
     """
     is_fitted = _is_fitted(config, items)
     similarity = ("cosine" if items.items.has_pixels else "l2") if is_fitted else SUBSPACE
-    images = len(items) * math.prod(items.item_shape) // math.prod(items.image_shape)
+    per_item = math.prod(items.item_shape) // math.prod(items.image_shape)
+    images = len(items) * (sum(config.model.num_segments) if config.model.motion else per_item)
     has_classes = config.data.goes_by_labels(items) and items.labels.ndim == 1
     epochs = min(max(round(IMAGES_SEEN / images), FEWEST_EPOCHS), MOST_EPOCHS)
     has_levels = is_fitted and not items.items.has_pixels and config.model.can_have_levels

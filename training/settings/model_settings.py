@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from .code_settings import DEFAULT_MODEL, CodeSettings
+from .code_settings import DEFAULT_MODEL, MOTION, CodeSettings
 from .setting import check_settings, setting
 
 # Of 32, 64 and 128 the best on photos and on Fashion-MNIST.
@@ -78,7 +78,12 @@ class ModelSettings(CodeSettings):
     )
 
     def __post_init__(self) -> None:
+        if self.motion is None:
+            has_motion = self.kind == "tpqn" and self.weights is None
+            self._fill("motion", MOTION if has_motion else 0)
         segments = self.num_segments
+        if segments is None:
+            segments = 1 if self.motion else 2
         segments = tuple(segments) if isinstance(segments, (list, tuple)) else (segments,)
         self._fill("num_segments", segments)
         check_settings(self)
@@ -130,6 +135,11 @@ class ModelSettings(CodeSettings):
             raise ValueError(
                 "normalization is for the backbone 'conv3'. "
                 f"Received: {self.normalization!r}, backbone={self.backbone!r}"
+            )
+        if self.motion and self.weights:
+            raise ValueError(
+                "motion is for a backbone without weights: those of photos know no changes of "
+                f"frames. Received: motion={self.motion}, weights={self.weights!r}"
             )
         if self.freeze_backbone and (not self.weights or self.kind == "tpqn"):
             raise ValueError(

@@ -35,6 +35,8 @@ FEATURE_DROPOUT = 0.2
 # say nothing. A change of the defaults must reach neither.
 PLAIN: dict[str, Any] = {
     "model": "pqn",
+    "motion": 0,
+    "num_segments": (2,),
     "image_size": IMAGE_SIZE,
     "backbone": "conv3",
     "freeze_backbone": False,
@@ -157,8 +159,9 @@ class RunConfig:
         """These settings with what they leave open chosen for the items.
 
         Batches of 64, or of all images if there are fewer; so many epochs that training sees
-        100,000 images or frames, but 20 at least and 100 at most; a classifier where each item has
-        one label; and shifts of at most a sixteenth of a side.
+        100,000 images or frames (of clips with motion, images of motion), but 20 at least and 100
+        at most; a classifier where each item has one label; and shifts of at most a sixteenth of a
+        side.
 
         Args:
             items: What the network is trained on.
@@ -202,7 +205,7 @@ class RunConfig:
         if len(image_shape) > 1:
             backbone = build_backbone(
                 model.backbone,
-                image_shape,
+                (*image_shape[:-1], image_shape[-1] * (2 * (model.motion or 0) or 1)),
                 weights=model.weights,
                 dtype=model.precision,
                 image_size=self.data.image_size if model.weights else None,
@@ -214,6 +217,7 @@ class RunConfig:
             model.build_quantizer(),
             model.width,
             center_embeddings=model.center_embeddings and not model.is_fitted,
+            motion=model.motion or 0,
             rotation=model.rotation is not None,
             num_classes=num_classes if weight else None,
             classified="embeddings" if loss.sides == "raw" else loss.classified,

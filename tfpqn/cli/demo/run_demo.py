@@ -25,12 +25,7 @@ CLIPS_DRAWN = 3
 SETTINGS: dict[str, dict[str, Any]] = {
     "pqn": {"protocol": "digits", "embedding_dim": 128, "epochs": 20},
     "rpqn": {"protocol": "digits", "embedding_dim": 128, "epochs": 20},
-    "tpqn": {
-        "protocol": "moving-digits",
-        "num_segments": (4,),
-        "embedding_dim": 64,
-        "epochs": 12,
-    },
+    "tpqn": {"protocol": "moving-digits", "embedding_dim": 128, "epochs": 12},
 }
 
 
