@@ -106,31 +106,8 @@ def format_pqn_rpqn(content: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def format_clips(content: dict[str, Any]) -> str:
-    bits = f"{content['rows'][0]['bits_per_code']:g}"
-    timed = f"{content['clips_timed']:,}"
-    rows = [
-        f"### Clips: {content['protocol']}\n",
-        f"    {content['command']}\n",
-        f"{content['epochs']} epochs, 3-conv backbone, {bits} bits a code in 4 positions. A code "
-        "takes 3 bytes packed, 4 as the index stores it. With one code per frame, two clips match "
-        "as their frames do: the best for each frame, averaged. The time is that of one query clip "
-        f"over {timed} clips of random codes in the graph that is exported. With a code per frame "
-        "each frame of the query searches all frames.\n",
-        "| network | mAP, codes | mAP, raw | codes per clip | bytes per clip | ms per query |",
-        "|---|---|---|---:|---:|---:|",
-    ]
-    for row in content["rows"]:
-        rows.append(
-            f"| {row['kind']} | {format_mean(row['mAP'])} | {format_mean(row['raw_mAP'])} | "
-            f"{row['codes_per_clip']} | {4 * row['codes_per_clip']} | {row['query_ms']:.1f} |"
-        )
-    return "\n".join(rows) + "\n"
-
-
 COMPARISONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "cifar10-*.json": format_start,
     "pqn-*.json": format_pqn_rpqn,
-    "clips-*.json": format_clips,
     "loss-forms.json": format_loss_forms,
 }
