@@ -11,7 +11,7 @@ from tfpqn.training.recipes import Recipe
 from tfpqn.training.settings.run_config import RunConfig
 
 BITS = (12, 24, 48)
-# What `tfpqn train` takes unless told, but for the smaller batches of a small set.
+# What `tfpqn train` takes unless told, but for smaller batches, larger steps and fewer epochs.
 MOTION: dict[str, Any] = {
     "motion": 8,
     "num_segments": (1,),
@@ -23,7 +23,7 @@ MOTION: dict[str, Any] = {
     "classification_weight": 1.0,
     "classified": "both",
     "label_smoothing": 0.1,
-    "learning_rate": 1e-3,
+    "learning_rate": 2e-3,
     "weight_decay": 5e-3,
     "warmup_epochs": 0.5,
 }
@@ -99,7 +99,7 @@ CLIPS = (
         "Clips of moving digits",
         "Twelve motions of digits, 1,440 clips to learn from, searched by clips of other digits.\n"
         f"{MOTION_TEXT}",
-        8,
+        5,
         {"epochs": 8},
     ),
     _small(
@@ -109,7 +109,7 @@ CLIPS = (
         f"{MOTION_TEXT}"
         "These have the classifier beside the triplet loss, too, but a length of the embedding, a\n"
         "number of epochs and a learning rate of their own.\n",
-        40,
+        20,
         {**CLASSIFIED, "epochs": 25},
         (0, 1),
     ),
