@@ -67,7 +67,7 @@ class ItemFeatures:
         self._axes = "batch, time" if keeps_time else "batch"
         self._vectors_rank = 3 if keeps_time else 2
         self._channels_factor = 2 * motion or 1
-        fits = known is None or known[-1] is None or not known[-1] % self._channels_factor
+        fits = known is None or not known[-1] % self._channels_factor
         if motion and not (self.folds_frames and fits):
             raise ValueError(
                 "motion is for clips and a backbone of images of 2 x motion x channels, the "
@@ -76,7 +76,7 @@ class ItemFeatures:
             )
         self.known_shape = known
         if known is not None and self.folds_frames:
-            self.known_shape = (None, *known[:-1], known[-1] and known[-1] // self._channels_factor)
+            self.known_shape = (None, *known[:-1], known[-1] // self._channels_factor)
 
     def build(self, shape: Shape, dtype: str) -> Shape:
         """Build the backbone for batches of items; returns the shape of their features.
@@ -89,8 +89,7 @@ class ItemFeatures:
             return shape
         backbone_input = shape
         if self.folds_frames:
-            channels = shape[-1] and shape[-1] * self._channels_factor
-            backbone_input = (*shape[:1], *shape[2:-1], channels)
+            backbone_input = (*shape[:1], *shape[2:-1], shape[-1] * self._channels_factor)
         if not self.backbone.built:
             self.backbone.build(backbone_input)
         batch = keras.KerasTensor(backbone_input, dtype=dtype)
