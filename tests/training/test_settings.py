@@ -231,7 +231,7 @@ def test_weights_follow_from_the_seed():
 
 def make_items(number, side=1, labels=None):
     images = np.zeros((number, side, side, 1), np.uint8)
-    return ImageArrays(images, np.zeros(number, np.int64) if labels is None else labels)
+    return ImageArrays(images, np.arange(number) % 2 if labels is None else labels)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_open_epochs_show_so_many_images_but_no_set_too_often_or_too_seldom(num_
 
 def test_what_the_backbone_sees_of_clips_counts_as_images_for_open_epochs():
     frames = np.zeros((2500 * 2, 1, 1, 1), np.uint8)
-    clips = ClipArrays(frames, np.arange(2501) * 2, np.zeros(2500, np.int64), num_frames=2)
+    clips = ClipArrays(frames, np.arange(2501) * 2, np.arange(2500) % 2, num_frames=2)
     for settings, epochs in (({}, 40), ({"num_segments": 2}, 20), ({"motion": 0}, 20)):
         assert RunConfig.of(**CLIPS, **settings).for_items(clips).num_epochs == epochs
 
