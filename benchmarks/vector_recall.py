@@ -155,6 +155,7 @@ def make_methods(
     yield "tfpqn levels", lambda base: fit_levels(size, base)
     yield "tfpqn levels, fitted alone", lambda base: fit_levels_alone(size, base)
     yield "FAISS RQ", lambda base: fit_faiss(f"RQ{size}x8", base)
+    yield "FAISS RQ, beam 16", lambda base: fit_faiss(f"RQ{size}x8", base, beam_size=16)
     yield "FAISS PRQ, 2 subspaces", lambda base: fit_faiss(f"PRQ2x{size // 2}x8", base)
     yield "FAISS LSQ, bounded", lambda base: fit_lsq(size, base)
     if scann_python is not None:
@@ -196,8 +197,10 @@ def fit_levels_alone(size: int, base: np.ndarray) -> Search:
         return fit_levels(size, base)
 
 
-def fit_faiss(factory: str, base: np.ndarray) -> Search:
+def fit_faiss(factory: str, base: np.ndarray, beam_size: int | None = None) -> Search:
     index = faiss.index_factory(base.shape[1], factory)
+    if beam_size:
+        index.rq.max_beam_size = beam_size
     index.train(base)
     index.add(base)
     return lambda queries: index.search(queries, NEIGHBOURS)[1]

@@ -8,7 +8,7 @@ import pytest
 from tests.core.backend import assert_close, assert_same, to_numpy
 from tfpqn.codebooks import ranking
 from tfpqn.codebooks.fitting import fit_vectors
-from tfpqn.codebooks.joint_levels import add_codewords, choose_codes, fit_levels
+from tfpqn.codebooks.joint_levels import CodeChooser, add_codewords, fit_levels
 from tfpqn.codebooks.levels import read_levels
 from tfpqn.layers import ResidualProductQuantization
 from tfpqn.layers.residual_product_quantization import ERROR_SHARE
@@ -138,7 +138,7 @@ def test_codebooks_stay_unless_moved_ones_find_more(
     parts, quantizer, codes = coded(vectors, rng)
     before = read_levels(quantizer)
     ranked = ranking.rank_neighbours(quantizer, parts, codes, rng, lambda *told: None)
-    assert_same(ranked, choose_codes(quantizer, parts))
+    assert_same(ranked, CodeChooser(quantizer).choose(parts))
     assert np.array_equal(before, read_levels(quantizer)) != moves
 
 

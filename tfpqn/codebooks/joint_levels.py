@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -53,13 +55,14 @@ def fit_levels(
     write_levels(quantizer, start_levels(read_levels(quantizer).shape, vectors, rng))
     rounds = JOINT_ROUNDS if quantizer.num_levels * quantizer.num_codewords <= MOST_UNKNOWNS else 0
     best = read_levels(quantizer)
-    codes = choose_codes(quantizer, vectors)
+    chooser = CodeChooser(quantizer)
+    codes = chooser.choose(vectors)
     smallest = measure_error(best, codes, vectors)
     levels, best_codes = best, codes
     for turn in range(rounds):
         levels = refit_all_levels(levels, codes, vectors)
         write_levels(quantizer, levels)
-        codes = choose_codes(quantizer, vectors)
+        codes = chooser.choose(vectors)
         error = measure_error(levels, codes, vectors)
         if error < smallest:
             smallest, best, best_codes = error, levels, codes
@@ -91,12 +94,23 @@ def start_levels(
     return levels
 
 
-def choose_codes(quantizer: ResidualProductQuantization, vectors: np.ndarray) -> np.ndarray:
-    """Codes `[num_vectors, num_levels, num_subspaces]`."""
-    return apply_in_chunks(
-        lambda chunk: ops.stack(quantizer.choose_by_beam(chunk), axis=1),
-        vectors,
-    )
+class CodeChooser(keras.Model):
+    """Codes of levels, by a function that the backend compiles once for all rounds of a fit.
+
+    Args:
+        quantizer: A built `ResidualProductQuantization`, whose codebooks may change between calls.
+    """
+
+    def __init__(self, quantizer: ResidualProductQuantization) -> None:
+        super().__init__()
+        self.quantizer = quantizer
+
+    def call(self, vectors: Any) -> Any:
+        return ops.stack(self.quantizer.choose_by_beam(vectors), axis=1)
+
+    def choose(self, vectors: np.ndarray) -> np.ndarray:
+        """Codes `[num_vectors, num_levels, num_subspaces]`."""
+        return apply_in_chunks(self.predict_on_batch, vectors)
 
 
 def refit_all_levels(levels: np.ndarray, codes: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -66,11 +66,12 @@ def improve_codewords(
     sums = sum_by_code(vectors, codes, len(codewords))
     improved = sums / np.maximum(counts, 1)[:, None]
     unused = np.flatnonzero(counts == 0)
-    errors = np.square(vectors - improved[codes]).sum(axis=1, dtype=np.float64)
-    # Rounding leaves an error where many equal vectors have a codeword of their own.
-    uncoded = np.flatnonzero(errors > SMALLEST_ERROR * errors.mean())
-    if len(unused) and len(uncoded):
-        improved[unused] = vectors[np.resize(rng.permutation(uncoded), len(unused))]
+    if len(unused):
+        errors = np.square(vectors - improved[codes]).sum(axis=1, dtype=np.float64)
+        # Rounding leaves an error where many equal vectors have a codeword of their own.
+        uncoded = np.flatnonzero(errors > SMALLEST_ERROR * errors.mean())
+        if len(uncoded):
+            improved[unused] = vectors[np.resize(rng.permutation(uncoded), len(unused))]
     return Round(np.asarray(improved, np.float32), codes)
 
 

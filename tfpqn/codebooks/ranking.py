@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpqn.codebooks.joint_levels import add_codewords, choose_codes, measure_error
+from tfpqn.codebooks.joint_levels import CodeChooser, add_codewords, measure_error
 from tfpqn.codebooks.levels import read_levels, write_levels
 from tfpqn.codebooks.lloyd import sum_by_code
 from tfpqn.layers.residual_product_quantization import ERROR_SHARE, ResidualProductQuantization
@@ -93,12 +93,13 @@ def rank_neighbours(
     if not queries.tenth > 0:
         return codes
     checks, queries = queries.take(slice(CHECKS)), queries.take(slice(CHECKS, None))
+    chooser = CodeChooser(quantizer)
     best, best_codes, most = levels, codes, measure_recall(levels, codes, vectors, checks)
     for turn in range(ROUNDS):
         lengths = length * _fall(np.arange(turn * STEPS, (turn + 1) * STEPS) / (ROUNDS * STEPS))
         levels = move_codewords(levels, vectors, codes, queries, lengths, rng)
         write_levels(quantizer, levels)
-        codes = choose_codes(quantizer, vectors)
+        codes = chooser.choose(vectors)
         recall = measure_recall(levels, codes, vectors, checks)
         if recall > most:
             best, best_codes, most = levels, codes, recall
