@@ -6,11 +6,12 @@
 Base: the 60,000 training images of Fashion-MNIST as 784 raw floats, with 500 test images as
 queries, by distance; and `--items` vectors of 128 floats around random centres, by cosine. All
 engines have as many lists, look at as many of them, and hold codes of as many bytes, fitted to as
-few vectors. Ours is the signature `search` of the exported graph; FAISS is OPQ, IVFPQ and
-IndexRefine with float16; ScaNN has a tree, codes of 4 bits a position, and bfloat16. Recall is the
-share of the 10 true neighbours that are among the 10 found. Times are those of one processor core,
-which other work on the machine hardly changes: quartiles, of engines that are asked in turn.
-Collections that `--collections` leaves out stay in the JSON.
+few vectors. Ours is the signature `search` of a SavedModel in a session of TensorFlow 1, with codes
+of PQ and of levels; levels of 16 bytes are left out where coding a million vectors takes long.
+FAISS is OPQ, IVFPQ and IndexRefine with float16; ScaNN has a tree, codes of 4 bits a position, and
+bfloat16. Recall is the share of the 10 true neighbours that are among the 10 found. Times are those
+of one processor core, which other work on the machine hardly changes: quartiles, of engines that
+are asked in turn. Collections that `--collections` leaves out stay in the JSON.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Also those of sessions.
+os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
 import faiss
 import numpy as np
 import tensorflow as tf
@@ -35,9 +38,10 @@ from vector_recall import load_images
 
 from tfpqn.datasets import VectorSet
 from tfpqn.export import Searcher
+from tfpqn.export.loading.loaders import SessionLoader
 from tfpqn.export.model.search_graph import SearchGraph
 from tfpqn.index import CodeIndex, build_index
-from tfpqn.layers import ProductQuantization
+from tfpqn.layers import ProductQuantization, ResidualProductQuantization
 from tfpqn.models import ProductQuantizationNetwork
 from tfpqn.training import fit_vectors
 
@@ -52,6 +56,8 @@ BATCHES = (1, 32)
 TURNS = 21
 FITTED_ROWS = 10_000
 FIT_ROUNDS = 5
+# Items times bytes up to which there are codes of levels.
+MOST_LEVEL_BYTES = 10_000_000
 COLOURS = {"tfpqn": "tab:blue", "FAISS": "tab:orange", "ScaNN": "tab:green"}
 
 # From queries, candidates and probes to ids `[queries, NEIGHBOURS]`.
@@ -99,8 +105,6 @@ def main() -> None:
         draw(json.loads(arguments.output.read_text()), arguments.docs)
         return
     faiss.omp_set_num_threads(THREADS)
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     content = {
         "clock": "time of the processor",
         "command": "python benchmarks/second_stage.py --data-dir DIR --scann-python PYTHON --bytes "
@@ -150,7 +154,9 @@ def make_engines(
     collection: Collection, folder: Path, arguments: argparse.Namespace, stack: ExitStack
 ) -> Iterator[Engine]:
     for size in arguments.bytes:
-        yield make_ours(collection, folder, size)
+        yield make_ours(collection, folder, size, stack, has_levels=False)
+        if len(collection.base) * size <= MOST_LEVEL_BYTES:
+            yield make_ours(collection, folder, size, stack, has_levels=True)
     for size in arguments.bytes:
         yield make_faiss(collection, size)
     if arguments.scann_python:
@@ -159,12 +165,20 @@ def make_engines(
             yield make_scann(collection, folder, size, arguments.scann_python, stack)
 
 
-def make_ours(collection: Collection, folder: Path, size: int) -> Engine:
-    quantizer = ProductQuantization(size, unit_codewords=False, similarity=collection.similarity)
-    network = ProductQuantizationNetwork(None, quantizer, None, rotation=True)
+def make_ours(
+    collection: Collection, folder: Path, size: int, stack: ExitStack, *, has_levels: bool
+) -> Engine:
+    own = {"unit_codewords": False, "similarity": collection.similarity}
+    if has_levels:
+        # The last byte holds norms.
+        quantizer = ResidualProductQuantization(size - 1, 1, beam_size=16, **own)
+    else:
+        quantizer = ProductQuantization(size, **own)
+    network = ProductQuantizationNetwork(None, quantizer, None, rotation=not has_levels)
     network.build((None, collection.base.shape[1]))
     fit_vectors(network, collection.base[:FITTED_ROWS], iterations=FIT_ROUNDS)
-    path, items = folder / f"pq{size}", VectorSet(collection.base)
+    title = f"{size - 1} levels" if has_levels else f"rotation, PQ{size}"
+    path, items = folder / title, VectorSet(collection.base)
     build_index(network, items, path, keep_embeddings=True, batch_size=4096)
     index = CodeIndex.load(path)
     searcher = Searcher(
@@ -175,29 +189,33 @@ def make_ours(collection: Collection, folder: Path, size: int) -> Engine:
         num_probes=collection.num_probes,
         rerank=True,
     )
-    number = tf.Variable(0)
-    storage = searcher.storage
-    searcher.storage = storage.coarse
-    plain = trace(searcher, network)
-    # One graph for all numbers of candidates.
-    searcher.storage, storage.num_candidates = storage, number
-    reranked = trace(searcher, network)
+    model = stack.enter_context(SessionLoader(save(searcher, network, path / "1")))
+    del searcher, index
 
     def open_search(num_candidates: int) -> Search:
-        def search(queries: np.ndarray) -> np.ndarray:
-            number.assign(num_candidates)
-            found = (reranked if num_candidates else plain)(tf.constant(queries))
-            return found["ids"].numpy()
-
-        return search
+        model.run("set_candidates", {"number": np.int32(num_candidates)})
+        name = "search" if num_candidates else "search_codes"
+        return lambda queries: model.run(name, {"embeddings": queries})["ids"]
 
     second = 2 * collection.base.shape[1]
-    return Engine("tfpqn", f"rotation, PQ{size}", size + 4, second, open_search)
+    return Engine("tfpqn", title, size + 4, second, open_search)
 
 
-def trace(searcher: Any, network: Any) -> Any:
-    functions = SearchGraph(searcher, network, network.quantizer).make_functions()
-    return functions["search"].get_concrete_function()
+def save(searcher: Any, network: Any, path: Path) -> Path:
+    """Write a SavedModel with and without the second stage, for any number of candidates."""
+    storage, number = searcher.storage, tf.Variable(0)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32, "number")])
+    def set_candidates(value: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"number": number.assign(value)}
+
+    searcher.storage = storage.coarse
+    coarse = SearchGraph(searcher, network, network.quantizer).make_functions()["search"]
+    searcher.storage, storage.num_candidates = storage, number
+    both = SearchGraph(searcher, network, network.quantizer).make_functions()["search"]
+    signatures = {"search_codes": coarse, "search": both, "set_candidates": set_candidates}
+    tf.saved_model.save(searcher, str(path), signatures=signatures)
+    return path
 
 
 def make_faiss(collection: Collection, size: int) -> Engine:
