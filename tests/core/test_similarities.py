@@ -8,7 +8,7 @@ from tests import reference
 from tests.core.backend import assert_close, assert_same, to_numpy
 from tfpqn.layers import ProductQuantization, ResidualProductQuantization
 from tfpqn.layers.residual_product_quantization import ERROR_SHARE, measure_norms
-from tfpqn.ops import adc_scores, assign_beam, assign_beam_by_products
+from tfpqn.ops import adc_scores, assign_beam, assign_beam_by_products, improve_in_turn
 
 WHOLE = ("cosine", "dot", "l2")
 DIM = 12
@@ -205,7 +205,7 @@ def test_norms_are_squared_lengths_and_a_share_of_squared_errors(rng):
 
 
 @pytest.mark.parametrize("beam_size", [1, 3, 20])
-@pytest.mark.parametrize("num_levels", [1, 2, 4])
+@pytest.mark.parametrize("num_levels", [1, 4])
 def test_both_beams_choose_the_same_codes(num_levels, beam_size, rng):
     codebooks = list(rng.normal(size=(num_levels, 2, 6, 5)).astype("float32"))
     targets = rng.normal(size=(30, 2, 5)).astype("float32")
@@ -213,3 +213,24 @@ def test_both_beams_choose_the_same_codes(num_levels, beam_size, rng):
     second = assign_beam_by_products(targets, codebooks, beam_size)
     for one, other in zip(first, second, strict=True):
         assert_same(one, other)
+
+
+def test_turns_end_where_no_single_codeword_brings_a_sum_nearer(rng):
+    codebooks = list(rng.normal(size=(4, 2, 6, 5)).astype("float32"))
+    targets = rng.normal(size=(30, 2, 5)).astype("float32")
+
+    def measure(codes, m, row):
+        pairs = zip(codebooks, codes, strict=True)
+        words = [level[m, to_numpy(own)[row, m]] for level, own in pairs]
+        return words, np.square(targets[row, m] - np.sum(words, axis=0)).sum()
+
+    before = assign_beam(targets, codebooks, 1)
+    after = improve_in_turn(targets, codebooks, before, 20)
+    gains = 0
+    for row, m in np.ndindex(30, 2):
+        words, error = measure(after, m, row)
+        gains += measure(before, m, row)[1] - error
+        for level, word in zip(codebooks, words, strict=True):
+            others = np.square(targets[row, m] - (np.sum(words, axis=0) - word + level[m]))
+            assert others.sum(axis=1).min() >= error - 1e-5
+    assert gains > 1

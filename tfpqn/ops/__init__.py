@@ -6,6 +6,7 @@ from tfpqn.ops.assignment import rank_by_distance as rank_by_distance
 from tfpqn.ops.assignment import reconstruct_soft as reconstruct_soft
 from tfpqn.ops.beam_search import assign_beam as assign_beam
 from tfpqn.ops.beam_search import assign_beam_by_products as assign_beam_by_products
+from tfpqn.ops.beam_search import improve_in_turn as improve_in_turn
 from tfpqn.ops.codes import code_dtype as code_dtype
 from tfpqn.ops.codes import decode_codes as decode_codes
 from tfpqn.ops.lookup import adc_scores as adc_scores
