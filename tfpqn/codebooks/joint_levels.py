@@ -16,8 +16,8 @@ from tfpqn.layers.residual_product_quantization import (
     measure_norms,
 )
 
-# The error falls by a tenth in the first three, and hardly after these.
-JOINT_ROUNDS = 8
+# The error of 7 levels of SIFT falls by an eighth in these, and by 0.4 % in four more.
+JOINT_ROUNDS = 4
 # Rounds of k-means at the start: the joint rounds go on from there.
 START_ROUNDS = 10
 # Weight of the codewords that there are. It decides where the vectors leave a choice: whatever all
