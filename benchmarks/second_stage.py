@@ -7,11 +7,11 @@ Base: the 60,000 training images of Fashion-MNIST as 784 raw floats, with 500 te
 queries, by distance; and `--items` vectors of 128 floats around random centres, by cosine. All
 engines have as many lists, look at as many of them, and hold codes of as many bytes, fitted to as
 few vectors. Ours is the signature `search` of a SavedModel in a session of TensorFlow 1, with codes
-of PQ and of levels; levels of 16 bytes are left out where coding a million vectors takes long.
-FAISS is OPQ, IVFPQ and IndexRefine with float16; ScaNN has a tree, codes of 4 bits a position, and
-bfloat16. Recall is the share of the 10 true neighbours that are among the 10 found. Times are those
-of one processor core, which other work on the machine hardly changes: quartiles, of engines that
-are asked in turn. Collections that `--collections` leaves out stay in the JSON.
+of PQ and, for few items, of levels. FAISS is OPQ, IVFPQ and IndexRefine with float16; ScaNN has a
+tree, codes of 4 bits a position, and bfloat16. Recall is the share of the 10 true neighbours that
+are among the 10 found. Times are those of one processor core, which other work on the machine
+hardly changes: quartiles, of engines that are asked in turn. Collections that `--collections`
+leaves out stay in the JSON.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ BATCHES = (1, 32)
 TURNS = 21
 FITTED_ROWS = 10_000
 FIT_ROUNDS = 5
-# Items times bytes up to which there are codes of levels.
-MOST_LEVEL_BYTES = 10_000_000
+# Items up to which there are codes of levels, of the fewest bytes: they take longer to make.
+MOST_LEVEL_ITEMS = 100_000
 COLOURS = {"tfpqn": "tab:blue", "FAISS": "tab:orange", "ScaNN": "tab:green"}
 
 # From queries, candidates and probes to ids `[queries, NEIGHBOURS]`.
@@ -155,8 +155,8 @@ def make_engines(
 ) -> Iterator[Engine]:
     for size in arguments.bytes:
         yield make_ours(collection, folder, size, stack, has_levels=False)
-        if len(collection.base) * size <= MOST_LEVEL_BYTES:
-            yield make_ours(collection, folder, size, stack, has_levels=True)
+    if len(collection.base) <= MOST_LEVEL_ITEMS:
+        yield make_ours(collection, folder, min(arguments.bytes), stack, has_levels=True)
     for size in arguments.bytes:
         yield make_faiss(collection, size)
     if arguments.scann_python:
