@@ -89,7 +89,8 @@ class ItemFeatures:
             return shape
         backbone_input = shape
         if self.folds_frames:
-            backbone_input = (*shape[:1], *shape[2:-1], shape[-1] * self._channels_factor)
+            channels = shape[-1] and shape[-1] * self._channels_factor
+            backbone_input = (*shape[:1], *shape[2:-1], channels)
         if not self.backbone.built:
             self.backbone.build(backbone_input)
         batch = keras.KerasTensor(backbone_input, dtype=dtype)
