@@ -1,13 +1,12 @@
-"""What a pretrained backbone gives on phone photos, and in how many minutes.
+"""What a pretrained backbone gives on phone photos, by codes of each kind and length.
 
-    python benchmarks/pretrained_photos.py --data-dir DIR --docs
+    python benchmarks/pretrained_photos.py --data-dir DIR --weights FILE --docs
 
-DIR holds `photos/` (`grocery.tar`, `grocery.csv`, `clothing.tar`, `clothing.csv`) and
-`weights/efficientnet_lite0_imagenet.npz`. Groceries: training and validation photos are trained on
-and searched, test photos are the queries. Clothing: all photos of about 15 % of the senders are the
-queries. A row that the JSON holds is not measured again; without `--tune` the rows that take long
-are left out. Writes
-benchmarks/results/pretrained_photos.json, and with `--docs` the table of docs/training.md.
+DIR holds `photos/` (`grocery.tar`, `grocery.csv`, `clothing.tar`, `clothing.csv`), FILE the weights
+of EfficientNet-Lite0. Groceries: training and validation photos are trained on and searched, test
+photos are the queries. Clothing: all photos of about 15 % of the senders are the queries. A row
+that the JSON holds is not measured again; without `--tune` the rows that take long are left out.
+Writes benchmarks/results/pretrained_photos.json, and with `--docs` the tables of docs/training.md.
 """
 
 from __future__ import annotations
@@ -26,58 +25,93 @@ import numpy as np
 from environment import describe_machine
 from training_defaults import _is_query
 
+from tfpqn.codebooks.whitening import fit_whitening
 from tfpqn.datasets import Splits
 from tfpqn.metrics import rank_items
 from tfpqn.ops import label_relevance
 from tfpqn.training import Run, RunConfig, evaluate, train
 from tfpqn.training.runs.frozen_backbone import FrozenBackbone
+from tfpqn.training.settings.model_settings import WHITENED_DIM
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "pretrained_photos.json"
 PAGE = ROOT / "docs" / "training.md"
-WEIGHTS = "weights/efficientnet_lite0_imagenet.npz"
-FAISS_BYTES = 8
 Settings = dict[str, Any]
-RPQN: Settings = {"model": "rpqn", "bits": 64, "num_subspaces": 4}
-# Trained rows, in the order of the table; those after the first start from nothing new.
-ROWS: dict[str, Settings] = {
-    "defaults: frozen, pqn": {},
-    "frozen, rpqn": RPQN,
-    "frozen, pqn, rate 0.003": {"learning_rate": 3e-3},
-    "frozen, pqn, twice the epochs": {"epochs": 98},
-    "codebooks alone, without labels": {"similarity": "cosine"},
-    "the same, features not whitened": {"similarity": "cosine", "whiten": False},
+# Set -> its file and the columns of its labels.
+SETS = {
+    "groceries": ("grocery", ("label",)),
+    "groceries, coarse": ("grocery", ("coarse",)),
+    "groceries, fine and coarse": ("grocery", ("label", "coarse")),
+    "clothing": ("clothing", ("label",)),
 }
-# Rows that take long: those that go on from the run of a row, and those from the weights alone.
-START = "frozen, rpqn"
+BITS, FEW_BITS = (12, 24, 36, 48, 64), (24, 64)
+# 4 codebooks of 4,096 codewords each are too many for so few photos.
+SIZES: dict[int, Settings] = {48: {"num_subspaces": 8}}
+# Row of codes -> settings of its training; codes of the later rows are made by FAISS afterwards.
+PQN, RPQN = "PQN", "RPQN"
+EMBEDDING, CLASSIFIER = "embedding, then OPQ", "classifier, then OPQ"
+CODED: dict[str, Settings] = {
+    PQN: {},
+    RPQN: {"model": "rpqn"},
+    EMBEDDING: {"loss_sides": "raw"},
+    CLASSIFIER: {"loss_sides": "raw", "loss_weight": 0.0},
+}
+FEATURES, WHITENED = "OPQ of the features", "OPQ of the features, whitened"
+RAW = "raw features"
+# FAISS turns vectors into so many coordinates, and codes them.
+OPQ_DIM = 64
+# One setting changed, at 24 bits.
+CHANGES: dict[str, Settings] = {
+    "codes nearest to embeddings": {"soft_codes": False},
+    "no classifier": {"classification_weight": 0.0},
+    "no triplets": {"loss_weight": 0.0},
+    "hardness 1": {"loss_hardness": 1.0},
+    "codes nearest to embeddings, rate 0.003": {"learning_rate": 3e-3, "soft_codes": False},
+    "codes nearest to embeddings, twice the epochs": {"epochs": 98, "soft_codes": False},
+}
+# Of 64 bits, without labels.
+UNLABELLED: dict[str, Settings] = {
+    "codebooks alone": {"similarity": "cosine"},
+    "codebooks alone, not whitened": {"similarity": "cosine", "whiten": False},
+}
+# Rows that take long, of 64 bits: those that go on from a frozen run, and those without labels.
+START: Settings = {"model": "rpqn", "bits": 64, "num_subspaces": 4, "soft_codes": False}
 TUNED: dict[str, Settings] = {
-    "fine-tuned, all layers, rpqn": {**RPQN, "epochs": 12, "fine_tune": 1.0},
-    "fine-tuned, the last half of the layers, rpqn": {**RPQN, "epochs": 12, "fine_tune": 0.5},
+    "fine-tuned, all layers": {**START, "epochs": 12, "fine_tune": 1.0},
+    "fine-tuned, half of the layers": {**START, "epochs": 12, "fine_tune": 0.5},
 }
-VIEWS = "two views of each photo, without labels, rpqn"
-TWO_VIEWS: Settings = {
-    **RPQN,
-    "epochs": 4,
-    "fine_tune": 0.5,
-    "views": 2,
-    "min_area": 0.2,
-    "color_jitter": 0.5,
+VIEWS: dict[str, Settings] = {
+    "two views of each photo": {
+        **START,
+        **{"epochs": 4, "fine_tune": 0.5, "views": 2, "min_area": 0.2, "color_jitter": 0.5},
+    }
 }
-MULTI = "fine and coarse labels together, pqn"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--docs", action="store_true", help="write the table into the docs too")
+    parser.add_argument("--weights", type=Path, required=True, help="efficientnet_lite0 as .npz")
+    parser.add_argument("--docs", action="store_true", help="write the tables into the docs too")
     parser.add_argument("--tune", action="store_true", help="also the rows that take long")
     arguments = parser.parse_args()
     results = json.loads(OUTPUT.read_text()) if OUTPUT.is_file() else {"rows": []}
     results.setdefault("machine", describe_machine(("keras", "tensorflow", "faiss-cpu")))
-    for name in ("grocery", "clothing"):
-        with tempfile.TemporaryDirectory() as folder:
-            photos = Photos(arguments.data_dir, name, Path(folder), results)
-            photos.measure_all(tune=arguments.tune)
+    with tempfile.TemporaryDirectory() as folder:
+        sets = {name: Photos(arguments, name, Path(folder), results) for name in SETS}
+        first, coarse, both, clothing = sets.values()
+        for photos, lengths in ((first, BITS), (coarse, FEW_BITS), (clothing, FEW_BITS)):
+            photos.measure_codes(lengths, seed=0)
+        both.measure(PQN, {"bits": 24})
+        for photos in (first, clothing):
+            for row, settings in {**CHANGES, **UNLABELLED}.items():
+                photos.measure(row, settings)
+            if arguments.tune:
+                for row, settings in {**TUNED, **VIEWS}.items():
+                    photos.measure(row, settings, start=START if row in TUNED else None)
+        for seed in (1, 2):
+            for photos in (first, clothing):
+                photos.measure_codes(FEW_BITS, seed=seed)
     if arguments.docs:
         write_page(results["rows"])
 
@@ -85,123 +119,148 @@ def main() -> None:
 class Photos:
     """One set, unpacked, and the runs on it, which share the features."""
 
-    def __init__(self, data_dir: Path, name: str, folder: Path, results: dict[str, Any]) -> None:
-        self.name, self.folder, self.results = name, folder, results
-        self.weights = str(data_dir / WEIGHTS)
-        with tarfile.open(data_dir / "photos" / f"{name}.tar") as archive:
-            archive.extractall(folder / "photos", filter="data")
-        (self.images,) = (folder / "photos").iterdir()
-        with open(data_dir / "photos" / f"{name}.csv", encoding="utf-8") as file:
-            self.rows = list(csv.DictReader(file))
+    def __init__(
+        self, arguments: argparse.Namespace, name: str, folder: Path, results: dict[str, Any]
+    ) -> None:
+        self.name, self.folder, self.results = name, folder / name, results
+        self.weights = str(arguments.weights)
+        self.folder.mkdir()
+        file, columns = SETS[name]
+        unpacked, self.features = folder / f"{file}-photos", folder / f"{file}-features"
+        if not unpacked.is_dir():
+            with tarfile.open(arguments.data_dir / "photos" / f"{file}.tar") as archive:
+                archive.extractall(unpacked, filter="data")
+            self.features.mkdir()
+        (self.images,) = unpacked.iterdir()
+        self.labels = self.folder / "labels.csv"
+        table = arguments.data_dir / "photos" / f"{file}.csv"
+        with table.open(encoding="utf-8") as rows, self.labels.open("w", newline="") as labels:
+            writer = csv.writer(labels)
+            writer.writerow(["file", "label", "split"])
+            for row in csv.DictReader(rows):
+                split = "query" if _is_query(row) else "train"
+                writer.writerow([row["file"], "|".join(row[c] for c in columns), split])
 
-    def measure_all(self, *, tune: bool) -> None:
-        for row, settings in ROWS.items():
-            self.measure(row, settings)
-        self.measure_features()
-        if "coarse" in self.rows[0]:
-            self.measure(MULTI, {}, several=True)
-        if tune:
-            self.measure(VIEWS, TWO_VIEWS)
-            for row, settings in TUNED.items():
-                self.measure(row, settings, start=START)
+    def measure_codes(self, lengths: tuple[int, ...], seed: int) -> None:
+        """The rows of codes of each length, and raw features."""
+        for row, settings in CODED.items():
+            if row in (PQN, RPQN):
+                for bits in lengths:
+                    sizes = self._sizes(bits, settings)
+                    self.measure(row, {**settings, "bits": bits, **sizes}, seed=seed)
+            elif not all(self._is_known(row, bits, seed) for bits in lengths):
+                head, parts, seconds = self._train(f"{row}-{seed}", {**settings, "seed": seed})
+                vectors = [np.asarray(head.embed(p.vectors)) for p in (parts.query, parts.database)]
+                self._measure_opq(row, vectors, parts, lengths, seed, train_seconds=seconds)
+        if seed or all(self._is_known(WHITENED, bits) for bits in lengths):
+            return
+        run = self._start("features", {})
+        parts = FrozenBackbone(run, run.load_splits(), progress=False).splits(with_queries=True)
+        vectors = [part.vectors for part in (parts.query, parts.database)]
+        scores = _unit(vectors[0]) @ _unit(vectors[1]).T
+        self._add(RAW, 32 * vectors[0].shape[1], mAP=_mean(scores, parts))
+        self._measure_opq(FEATURES, vectors, parts, lengths, seed)
+        units = [_unit(part) for part in vectors]
+        kernel, bias = fit_whitening(units[1], WHITENED_DIM, np.random.default_rng(seed))
+        whitened = [part @ kernel + bias for part in units]
+        self._measure_opq(WHITENED, whitened, parts, lengths, seed)
 
     def measure(
-        self, row: str, settings: Settings, *, several: bool = False, start: str | None = None
+        self, row: str, settings: Settings, *, seed: int = 0, start: Settings | None = None
     ) -> None:
         """Train a row, unless its figures are there.
 
         Args:
             row: Its name.
             settings: Those that differ from the defaults.
-            several: Whether a photo has its coarse label too.
-            start: The row of whose run it begins.
+            seed: Its seed.
+            start: Settings of the run that it begins with.
         """
-        if self._is_known(row):
+        if self._is_known(row, settings.get("bits"), seed):
             return
-        given = dict(settings)
+        given = {**settings, "seed": seed}
         if start is not None:
-            self._train(start, ROWS[start])
-            given["initial_run"] = str(self.folder / start)
-        started = time.monotonic()
-        network, splits = self._train(row, given, several=several)
-        trained = time.monotonic()
-        figures = evaluate(network, splits, cutoffs=(), recall_ks=(10,))
+            self._train("start", start)
+            given["initial_run"] = str(self.folder / "start")
+        head, parts, seconds = self._train(f"{row}-{settings.get('bits')}-{seed}", given)
+        figures = evaluate(head, parts, cutoffs=(), recall_ks=(10,))
         self._add(
             row,
+            round(figures["bits_per_code"]),
+            seed,
             settings=settings,
-            bytes=figures["bits_per_code"] / 8,
             mAP=figures["mAP"],
+            soft_mAP=figures["soft_items"]["mAP"],
             raw_mAP=figures["raw_embeddings"]["mAP"],
             NDCG=figures.get("NDCG@k"),
-            train_seconds=trained - started,
-            evaluate_seconds=time.monotonic() - trained,
+            train_seconds=seconds,
         )
 
-    def _train(self, row: str, settings: Settings, *, several: bool = False) -> tuple[Any, Splits]:
-        """The network of a row, trained now or before, and its photos."""
-        labels = self._write_labels(several)
-        config = RunConfig.of(
-            images=str(self.images), labels=str(labels), weights=self.weights, **settings
-        )
-        run = Run.start(self.folder / row, config)
-        splits = run.load_splits()
-        return train(run, splits, progress=False), splits
+    def _sizes(self, bits: int, settings: Settings) -> Settings:
+        """The number of codebooks of a level, where it is not the default one."""
+        sizes = SIZES.get(bits, {})
+        return {name: size // (2 if "model" in settings else 1) for name, size in sizes.items()}
 
-    def measure_features(self) -> None:
-        """The features as they are, and coded by FAISS."""
-        if self._is_known("raw features"):
-            return
+    def _start(self, name: str, settings: Settings) -> Run:
         config = RunConfig.of(
-            images=str(self.images), labels=str(self._write_labels(False)), weights=self.weights
+            images=str(self.images), labels=str(self.labels), weights=self.weights, **settings
         )
-        run = Run(self.folder / "features", config)
-        run.folder.mkdir()
+        run = Run.start(self.folder / name, config)
+        if config.model.freeze_backbone:
+            (run.folder / "features").symlink_to(self.features)
+        return run.for_items(run.load_splits().train)
+
+    def _train(self, name: str, settings: Settings) -> tuple[Any, Any, float]:
+        """A network, trained now or before, its items, and the seconds that training took.
+
+        Of a frozen backbone the network from its features, and these.
+        """
+        run = self._start(name, settings)
         splits = run.load_splits()
         started = time.monotonic()
-        run = run.for_items(splits.train)
-        parts = FrozenBackbone(run, splits, progress=False).splits(with_queries=True)
+        network = train(run, splits, progress=False)
         seconds = time.monotonic() - started
-        query, database = (_unit(part.vectors) for part in (parts.query, parts.database))
-        exact = query @ database.T
-        self._add(
-            "raw features",
-            bytes=4.0 * query.shape[1],
-            mAP=_mean(exact, parts),
-            train_seconds=seconds,
+        if not run.config.model.freeze_backbone:
+            return network, splits, seconds
+        frozen = FrozenBackbone(run, splits, progress=False)
+        return frozen.head(network), frozen.splits(with_queries=True), seconds
+
+    def _measure_opq(
+        self,
+        row: str,
+        vectors: list[np.ndarray],
+        parts: Splits,
+        lengths: tuple[int, ...],
+        seed: int,
+        **figures: Any,
+    ) -> None:
+        """Code vectors of queries and items, as they are compared by cosine, by FAISS."""
+        query, database = (_unit(part) for part in vectors)
+        for bits in lengths:
+            positions = SIZES.get(bits, {}).get("num_subspaces", 4 if bits < 48 else 8)
+            turn = faiss.OPQMatrix(query.shape[1], positions, OPQ_DIM)
+            quantizer = faiss.ProductQuantizer(OPQ_DIM, positions, bits // positions)
+            turn.pq = quantizer
+            turn.train(database)
+            turned = turn.apply(database)
+            quantizer.train(turned)
+            items = quantizer.decode(quantizer.compute_codes(turned))
+            scores = 2.0 * turn.apply(query) @ items.T - np.square(items).sum(axis=1)
+            self._add(row, bits, seed, mAP=_mean(scores, parts), **figures)
+
+    def _is_known(self, row: str, bits: int | None, seed: int = 0) -> bool:
+        return any(
+            (r["set"], r["row"], r["seed"]) == (self.name, row, seed) and bits in (None, r["bits"])
+            for r in self.results["rows"]
         )
-        started = time.monotonic()
-        quantizer = faiss.ProductQuantizer(query.shape[1], FAISS_BYTES, 8)
-        quantizer.train(database)
-        decoded = quantizer.decode(quantizer.compute_codes(database))
-        nearness = 2.0 * query @ decoded.T - np.square(decoded).sum(axis=1)
-        seconds += time.monotonic() - started
-        self._add(
-            "FAISS PQ of the features",
-            bytes=float(FAISS_BYTES),
-            mAP=_mean(nearness, parts),
-            train_seconds=seconds,
-        )
 
-    def _write_labels(self, several: bool) -> Path:
-        """The set's labels and split in the form of `--labels`."""
-        path = self.folder / f"labels-{several}.csv"
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["file", "label", "split"])
-            for row in self.rows:
-                label = f"{row['label']}|{row['coarse']}" if several else row["label"]
-                writer.writerow([row["file"], label, "query" if _is_query(row) else "train"])
-        return path
-
-    def _is_known(self, row: str) -> bool:
-        return any((r["set"], r["row"]) == (self.name, row) for r in self.results["rows"])
-
-    def _add(self, row: str, **figures: Any) -> None:
-        if self._is_known(row):
+    def _add(self, row: str, bits: int, seed: int = 0, **figures: Any) -> None:
+        if self._is_known(row, bits, seed):
             return
-        self.results["rows"].append({"set": self.name, "row": row, **figures})
+        known = {"set": self.name, "row": row, "bits": bits, "seed": seed}
+        self.results["rows"].append({**known, **figures})
         OUTPUT.write_text(json.dumps(self.results, indent=1) + "\n")
-        print(f"{self.name}, {row}: mAP {figures['mAP']:.4f}", flush=True)
+        print(f"{self.name}, {row}, {bits} bits: mAP {figures['mAP']:.4f}", flush=True)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -217,23 +276,52 @@ def _mean(scores: np.ndarray, parts: Splits) -> float:
 def write_page(rows: list[dict[str, Any]]) -> None:
     """Replace what stands between the marks of the page."""
     text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition("<!-- pretrained -->\n")
-    _, _, after = rest.partition("<!-- end of pretrained -->\n")
-    table = pretrained_table(rows)
-    text = f"{before}<!-- pretrained -->\n{table}<!-- end of pretrained -->\n{after}"
+    tables = {
+        "photo codes": codes_table(rows),
+        "photo changes": rows_table(rows, (PQN, *CHANGES), 24),
+        "photo tuning": rows_table(rows, (RPQN, *TUNED, *UNLABELLED, *VIEWS), 64),
+    }
+    for mark, table in tables.items():
+        before, _, rest = text.partition(f"<!-- {mark} -->\n")
+        _, _, after = rest.partition(f"<!-- end of {mark} -->\n")
+        text = f"{before}<!-- {mark} -->\n{table}<!-- end of {mark} -->\n{after}"
     PAGE.write_text(text, encoding="utf-8")
 
 
-def pretrained_table(rows: list[dict[str, Any]]) -> str:
-    """A line for each row, with the figures of both sets."""
-    lines = ["| row | bytes | groceries | clothing | minutes |\n|---|---|---|---|---|\n"]
-    for name in dict.fromkeys(row["row"] for row in rows):
-        found = {row["set"]: row for row in rows if row["row"] == name}
-        first = next(iter(found.values()))
-        means = [f"{found[s]['mAP']:.3f}" if s in found else "" for s in ("grocery", "clothing")]
-        minutes = first["train_seconds"] / 60
-        lines.append(f"| {name} | {first['bytes']:g} | {' | '.join(means)} | {minutes:.1f} |\n")
+def codes_table(rows: list[dict[str, Any]]) -> str:
+    """A line for each set and row, a column for each length."""
+    lines = ["| photos | codes | " + " | ".join(f"{bits} bits" for bits in BITS) + " |\n"]
+    lines.append("|---|---|" + "---:|" * len(BITS) + "\n")
+    for name in SETS:
+        for row in (*CODED, FEATURES, WHITENED):
+            cells = [_cell(rows, name, row, bits) for bits in BITS]
+            if any(cells):
+                lines.append(f"| {name} | {row} | {' | '.join(cells)} |\n")
     return "".join(lines)
+
+
+def rows_table(rows: list[dict[str, Any]], names: tuple[str, ...], bits: int) -> str:
+    """A line for each row, with the figures of both sets."""
+    lines = ["| | groceries | clothing | minutes |\n|---|---:|---:|---:|\n"]
+    for name in names:
+        cells = [_cell(rows, photos, name, bits) for photos in ("groceries", "clothing")]
+        seconds = [r["train_seconds"] for r in _found(rows, "groceries", name, bits)]
+        minutes = f"{seconds[0] / 60:.1f}" if seconds else ""
+        if any(cells):
+            lines.append(f"| {name} | {' | '.join(cells)} | {minutes} |\n")
+    return "".join(lines)
+
+
+def _found(rows: list[dict[str, Any]], name: str, row: str, bits: int) -> list[dict[str, Any]]:
+    return [r for r in rows if (r["set"], r["row"], r["bits"]) == (name, row, bits)]
+
+
+def _cell(rows: list[dict[str, Any]], name: str, row: str, bits: int) -> str:
+    """The mean over the seeds, with the smallest and the largest of several."""
+    figures = [r["mAP"] for r in _found(rows, name, row, bits)]
+    if len(figures) < 2:
+        return "".join(f"{figure:.3f}" for figure in figures)
+    return f"{np.mean(figures):.3f} ({min(figures):.3f}-{max(figures):.3f})"
 
 
 if __name__ == "__main__":

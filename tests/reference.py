@@ -74,6 +74,16 @@ def reconstruct_soft(embeddings, codebooks, alpha):
     return merge(reconstructions)
 
 
+def choose(subvectors, codebooks):
+    """Positions of the nearest codewords `[batch, num_subspaces]`."""
+    return np.array(
+        [
+            [assign_hard(x, book) for x, book in zip(row, codebooks, strict=True)]
+            for row in subvectors
+        ]
+    )
+
+
 def encode(embeddings, codebooks, *, unit_codewords=True):
     """Codes `[batch, num_subspaces]`."""
     level = unit(codebooks) if unit_codewords else codebooks
@@ -90,14 +100,16 @@ def unit_first(codebooks):
     return [unit(codebooks[0]), *np.array(codebooks[1:], np.float64)]
 
 
-def _left_to_positions(embeddings, soft, levels):
+def _left_to_positions(embeddings, soft, levels, soft_codes=False):
     """A function of a row, a position and a code: the subvector that the position quantizes.
 
-    In the first level that of the embedding; in the others what the code's earlier levels leave of
+    In the first level that of the embedding, or with soft codes of the soft reconstruction; in the
+    others what the code's earlier levels leave of
     the soft reconstruction.
     """
     num_subspaces = len(levels[0])
     first, targets = unit(split(embeddings, num_subspaces)), split(soft, num_subspaces)
+    first = targets if soft_codes else first
 
     def left_to(row, position, code):
         t, m = divmod(position, num_subspaces)
@@ -128,9 +140,9 @@ def residual_encode(embeddings, soft, levels):
     return np.array(codes)
 
 
-def residual_detours(embeddings, soft, levels, codes):
+def residual_detours(embeddings, soft, levels, codes, soft_codes):
     """`[batch, code_length]`: how much farther than the nearest codeword the chosen one is."""
-    left_to = _left_to_positions(embeddings, soft, levels)
+    left_to = _left_to_positions(embeddings, soft, levels, soft_codes)
     detours = np.zeros(np.shape(codes))
     for row, position in np.ndindex(detours.shape):
         t, m = divmod(position, len(levels[0]))

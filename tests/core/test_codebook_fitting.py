@@ -123,21 +123,23 @@ def no_cluster(vectors, num_clusters):
     raise AssertionError("one level needs no clustering to settle")
 
 
-@pytest.mark.parametrize("rows_at_once", [7, 1024])
+@pytest.mark.parametrize(("rows_at_once", "soft_codes"), [(7, True), (1024, False)])
 def test_settling_takes_means_of_soft_reconstructions_and_chooses_anew_by_turns(
-    rng, rows_at_once, monkeypatch
+    rng, rows_at_once, soft_codes, monkeypatch
 ):
     monkeypatch.setattr("tfpqn.codebooks.levels.ROWS_AT_ONCE", rows_at_once)
     codebooks = draw(rng, 2, 40, 3)
-    layer = with_codebooks(codebooks, alpha=3.0, unit_codewords=False)
+    layer = with_codebooks(codebooks, alpha=3.0, unit_codewords=False, soft_codes=soft_codes)
     embeddings = draw(rng, 60, 6)
-    soft = reference.split(reference.reconstruct_soft(embeddings, codebooks, 3.0), 2)
     expected = reference.unit(codebooks)
-    for _ in range(SETTLING_ROUNDS):
-        codes = reference.encode(embeddings, expected, unit_codewords=False)
-        for m, k in np.ndindex(2, 40):
-            if k in codes[:, m]:
-                expected[m, k] = np.mean(soft[codes[:, m] == k, m], axis=0)
+    for by_soft in (False, True)[: 1 + soft_codes]:
+        soft = reference.split(reference.reconstruct_soft(embeddings, expected, 3.0), 2)
+        targets = soft if by_soft else reference.unit(reference.split(embeddings, 2))
+        for _ in range(SETTLING_ROUNDS):
+            codes = reference.choose(targets, expected)
+            for m, k in np.ndindex(2, 40):
+                if k in codes[:, m]:
+                    expected[m, k] = np.mean(soft[codes[:, m] == k, m], axis=0)
     assert len(set(codes[:, 0])) < 40  # some stay as they are
     settle_codebooks(layer, embeddings, no_cluster)
     assert_close(layer.codebooks, expected)

@@ -61,13 +61,17 @@ OWN_LENGTHS = {"unit_codewords": False}
 ROWS = (
     Row("product", product(4, 16), 20),
     Row("product-of-many-codewords", product(1, 300), 4),
-    Row("product-of-own-lengths", product(4, 16, **OWN_LENGTHS), 20),
+    Row("product-of-own-lengths", product(4, 16, soft_codes=True, **OWN_LENGTHS), 20),
     Row("product-by-cosine", product(4, 16, similarity="cosine", **OWN_LENGTHS), 20),
     Row("residual", residual(3, 2, 16), 20),
     Row("residual-of-own-lengths", residual(2, 1, 16, **OWN_LENGTHS), 5),
     Row("residual-by-beam", residual(3, 2, 8, beam_size=3, **OWN_LENGTHS), 20),
     Row("temporal", temporal(2, 2, 16), 20),
-    Row("temporal-pyramid-of-own-lengths", temporal((1, 2), 1, 8, **OWN_LENGTHS), 12),
+    Row(
+        "temporal-pyramid-of-own-lengths",
+        temporal((1, 2), 1, 8, soft_codes=True, **OWN_LENGTHS),
+        12,
+    ),
     Row("temporal-residual", temporal(2, 2, 16, levels=2), 20),
 )
 # What differs little from another row is checked where minutes do not matter.
@@ -143,12 +147,13 @@ def draw_codebooks(rng, quantizer):
     st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 9), st.integers(1, 4)),
     st.floats(0.5, 20.0),
     st.booleans(),
+    st.booleans(),
     st.integers(0, 2**32 - 1),
 )
 def test_soft_and_hard_quantization_match_the_loops(
-    kind, tolerance, detour, num_segments, sizes, alpha, unit_codewords, seed
+    kind, tolerance, detour, num_segments, sizes, alpha, unit_codewords, soft_codes, seed
 ):
-    options = {"alpha": alpha, "unit_codewords": unit_codewords}
+    options = {"alpha": alpha, "unit_codewords": unit_codewords, "soft_codes": soft_codes}
     quantizer = build_from_loop_sizes(kind, num_segments, sizes, **options)
     rng = np.random.default_rng(seed)
     codebooks = draw_codebooks(rng, quantizer)
@@ -162,7 +167,7 @@ def test_soft_and_hard_quantization_match_the_loops(
     # Codewords that are equally near, up to rounding, may be chosen either way.
     codes = to_numpy(quantizer.encode(items))
     assert codes.shape == (5, quantizer.code_length) == (5, codebooks[..., 0, 0].size)
-    assert reference.residual_detours(embeddings, soft, levels, codes).max() < detour
+    assert reference.residual_detours(embeddings, soft, levels, codes, soft_codes).max() < detour
     assert_close(quantizer.decode(codes), reference.residual_decode(codes, levels))
     tables = reference.residual_lookup_tables(embeddings, levels)
     assert_close(quantizer.lookup_tables(items), tables, tolerance)

@@ -62,7 +62,8 @@ def fit_later_levels(product: Any, subvectors: np.ndarray, cluster: Cluster) -> 
     if len(levels) == 1:
         return
     targets = apply_in_chunks(product.level_targets, subvectors)
-    left = targets - _decode_nearest(product, subvectors, level=0)
+    first = targets if product.soft_codes else subvectors
+    left = targets - _decode_nearest(product, first, level=0)
     for level in range(1, len(levels)):
         for subspace, codebook in enumerate(levels[level]):
             centres = cluster(left[:, subspace], len(codebook))

@@ -28,9 +28,10 @@ def settle_codebooks(quantizer: QuantizerLike, embeddings: np.ndarray, cluster: 
 
     Codes then stand for what training has ranked (docs/method.md). Without `unit_codewords`, each
     codeword of the first level becomes the mean soft reconstruction of the embeddings that are
-    nearest to it, in a few rounds of k-means that begin with the trained codewords. Further levels
-    become cluster centres of what codes leave of the soft reconstructions; for encoding by beam
-    search, they are then fitted together.
+    nearest to it, in a few rounds of k-means that begin with the trained codewords. With
+    `soft_codes` it then becomes the mean of the soft reconstructions that are nearest to it, which
+    are made of the codewords found first. Further levels become cluster centres of what codes leave
+    of the soft reconstructions; for encoding by beam search, they are then fitted together.
 
     Args:
         quantizer: A quantizer of `tfpqn.layers`.
@@ -61,15 +62,17 @@ def settle_codebooks(quantizer: QuantizerLike, embeddings: np.ndarray, cluster: 
 
 
 def _settle_first_level(product: Any, subvectors: np.ndarray) -> None:
-    # What training has seen, which the codewords are to stand for.
-    soft = soften(product, subvectors)
     levels = read_levels(product)
     levels[0] = ops.convert_to_numpy(product.unit_codebooks())
-    for _ in range(SETTLING_ROUNDS):
-        write_levels(product, levels)
-        codes = apply_in_chunks(lambda chunk: product.choose(chunk).codes, subvectors)
-        levels[0] = move_to_means(levels[0], codes, soft)
     write_levels(product, levels)
+    for by_soft in (False, True)[: 1 + product.soft_codes]:
+        # What training has seen, which the codewords are to stand for.
+        soft = soften(product, subvectors)
+        targets = soft if by_soft else subvectors
+        for _ in range(SETTLING_ROUNDS):
+            codes = apply_in_chunks(lambda chunk: product.choose(chunk).codes, targets)
+            levels[0] = move_to_means(levels[0], codes, soft)
+            write_levels(product, levels)
 
 
 def _settle_later_levels_together(product: Any, subvectors: np.ndarray) -> None:

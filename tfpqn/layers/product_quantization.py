@@ -45,6 +45,9 @@ class ProductQuantization(Quantizer):
             nearest codeword is chosen, as in plain product quantization. Training goes by the
             directions alone; `tfpqn.training.initialize_codebooks` before it and
             `tfpqn.training.settle_codebooks` after it set the lengths.
+        soft_codes: Whether a code names the codewords nearest to the soft reconstruction, which
+            training has ranked, not those nearest to the embedding. For settled codebooks: codes
+            then lose less of what training has reached.
         similarity: What scores compare. `"subspace"` is the paper's: inner products of subvectors
             of unit length. `"cosine"`, `"dot"` and `"l2"` rank whole vectors as their source does,
             without training: `tfpqn.training.fit_vectors` fits the codebooks. With them codewords
@@ -89,6 +92,7 @@ class ProductQuantization(Quantizer):
         alpha: float = 5.0,
         *,
         unit_codewords: bool | None = None,
+        soft_codes: bool = False,
         similarity: str = "subspace",
         codebooks_initializer: Any = None,
         **kwargs: Any,
@@ -105,6 +109,7 @@ class ProductQuantization(Quantizer):
         self.num_codewords = num_codewords
         self.alpha = alpha
         self.unit_codewords = unit_codewords
+        self.soft_codes = soft_codes
         self.similarity = similarity
         self.codebooks_initializer = keras.initializers.get(
             codebooks_initializer or keras.initializers.RandomNormal(stddev=1.0)
@@ -170,7 +175,11 @@ class ProductQuantization(Quantizer):
 
     def quantize_embeddings(self, embeddings: Tensor, training: bool = False) -> Quantization:
         subvectors = self.split(embeddings)
-        found = self.soften(subvectors) if training else self.choose(subvectors)
+        if training or self.soft_codes:
+            found = self.soften(subvectors)
+            subvectors = found.reconstruction
+        if not training:
+            found = self.choose(subvectors)
         return self._join(found.reconstruction, found.codes)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -197,6 +206,7 @@ class ProductQuantization(Quantizer):
             "num_codewords": self.num_codewords,
             "alpha": self.alpha,
             "unit_codewords": self.unit_codewords,
+            "soft_codes": self.soft_codes,
             "similarity": self.similarity,
             "codebooks_initializer": keras.initializers.serialize(self.codebooks_initializer),
         }

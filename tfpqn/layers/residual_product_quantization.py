@@ -60,7 +60,7 @@ class ResidualProductQuantization(ProductQuantization):
         num_levels: Number of levels. One level equals `ProductQuantization`.
         num_subspaces, num_codewords: Of each level, as in `ProductQuantization`. A code takes
             `num_levels * num_subspaces * log2(num_codewords)` bits.
-        alpha, unit_codewords: As in `ProductQuantization`, of the first level.
+        alpha, unit_codewords, soft_codes: As in `ProductQuantization`, of the first level.
         similarity: As in `ProductQuantization`.
         beam_size: Sums of codewords that encoding follows from level to level. With 1 each level's
             codeword is the nearest to what the levels before it have left. More bring codes nearer
@@ -97,6 +97,7 @@ class ResidualProductQuantization(ProductQuantization):
         alpha: float = 5.0,
         *,
         unit_codewords: bool | None = None,
+        soft_codes: bool = False,
         similarity: str = "subspace",
         beam_size: int = 1,
         codebooks_initializer: Any = None,
@@ -109,6 +110,7 @@ class ResidualProductQuantization(ProductQuantization):
             num_codewords,
             alpha,
             unit_codewords=unit_codewords,
+            soft_codes=soft_codes,
             similarity=similarity,
             codebooks_initializer=codebooks_initializer,
             **kwargs,
@@ -201,7 +203,7 @@ class ResidualProductQuantization(ProductQuantization):
 
     def _choose_in_turn(self, subvectors: Tensor, targets: Tensor) -> list[Tensor]:
         """Codes of each level, without regard to those after it: the first as with one level."""
-        hard, codes = self.choose(subvectors)
+        hard, codes = self.choose(targets if self.soft_codes else subvectors)
         chosen, left = [codes], targets - hard
         for level in range(1, self.num_levels):
             hard, codes = self.choose(left, level)

@@ -43,7 +43,8 @@ class TemporalProductQuantization(Quantizer):
             divide `dim`.
         num_codewords: Size of each codebook, at least 2.
         levels: Number of residual levels, see `ResidualProductQuantization`.
-        alpha, unit_codewords, codebooks_initializer: As in `ResidualProductQuantization`.
+        alpha, unit_codewords, soft_codes, codebooks_initializer: As in
+            `ResidualProductQuantization`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -85,6 +86,7 @@ class TemporalProductQuantization(Quantizer):
         alpha: float = 5.0,
         *,
         unit_codewords: bool | None = None,
+        soft_codes: bool = False,
         codebooks_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -105,6 +107,7 @@ class TemporalProductQuantization(Quantizer):
             num_codewords,
             alpha,
             unit_codewords=unit_codewords,
+            soft_codes=soft_codes,
             codebooks_initializer=codebooks_initializer,
             dtype=self.dtype_policy,
             trainable=self.trainable,
@@ -219,6 +222,7 @@ class TemporalProductQuantization(Quantizer):
             "levels": self.levels,
             "alpha": self.alpha,
             "unit_codewords": self.quantizer.unit_codewords,
+            "soft_codes": self.quantizer.soft_codes,
             "codebooks_initializer": keras.initializers.serialize(
                 self.quantizer.codebooks_initializer
             ),

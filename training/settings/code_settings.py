@@ -91,6 +91,10 @@ class CodeSettings:
     unit_codewords: bool = setting(
         False, "Whether codewords have unit length, not those of settled codebooks."
     )
+    soft_codes: bool = setting(
+        True,
+        "Whether codes name what is nearest to soft items, as trained; not with unit codewords.",
+    )
     beam_size: int | None = setting(
         None,
         "Sums that encoding follows from level to level; for rpqn.",
@@ -163,13 +167,18 @@ class CodeSettings:
             positions *= 2
         return max(1, positions // max(1, self._groups * self._levels))
 
-    def build_quantizer(self, num_codewords: int | None = None) -> Quantizer:
+    def build_quantizer(
+        self, num_codewords: int | None = None, *, is_trained: bool = True
+    ) -> Quantizer:
         """The quantizer; its codebooks have `2 ** (bits / positions)` codewords unless told."""
         from tfpqn import layers
 
         size = num_codewords or int(2 ** (self._bits // self.code_length))
         levels, subspaces = self._levels, self._subspaces
         rest: dict[str, Any] = {"alpha": self.alpha, "unit_codewords": self.unit_codewords}
+        # Codebooks that only k-means has fitted stand for embeddings.
+        is_settled = is_trained and not self.unit_codewords and not self.is_fitted
+        rest["soft_codes"] = self.soft_codes and is_settled
         if self.is_fitted:
             rest["similarity"] = self.similarity
         if self.kind in ("pqn", None):

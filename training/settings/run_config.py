@@ -47,6 +47,7 @@ PLAIN: dict[str, Any] = {
     "similarity": "subspace",
     "whiten": False,
     "unit_codewords": True,
+    "soft_codes": False,
     "loss_scale": 4.0,
     "classification_weight": 0.0,
     "classified": "quantized",
@@ -214,7 +215,7 @@ class RunConfig:
             freeze_first_layers(backbone, model.fine_tune or 1.0)
         network = ProductQuantizationNetwork(
             backbone,
-            model.build_quantizer(),
+            model.build_quantizer(is_trained=self.optimization.epochs != 0),
             model.width,
             center_embeddings=model.center_embeddings and not model.is_fitted,
             motion=model.motion or 0,
