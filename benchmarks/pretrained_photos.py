@@ -45,21 +45,23 @@ SETS = {
     "clothing": ("clothing", ("label",)),
 }
 BITS, FEW_BITS = (12, 24, 36, 48, 64), (24, 64)
-# 4 codebooks of 4,096 codewords each are too many for so few photos.
-SIZES: dict[int, Settings] = {48: {"num_subspaces": 8}}
-# Row of codes -> settings of its training; codes of the later rows are made by FAISS afterwards.
 PQN, RPQN = "PQN", "RPQN"
-EMBEDDING, CLASSIFIER = "embedding, then OPQ", "classifier, then OPQ"
-CODED: dict[str, Settings] = {
-    PQN: {},
-    RPQN: {"model": "rpqn"},
-    EMBEDDING: {"loss_sides": "raw"},
-    CLASSIFIER: {"loss_sides": "raw", "loss_weight": 0.0},
+TRAINED: dict[str, Settings] = {PQN: {}, RPQN: {"model": "rpqn"}}
+# 4 codebooks of 4,096 codewords each are too many for so few photos.
+SIZES: dict[tuple[str, int], Settings] = {
+    (PQN, 48): {"num_subspaces": 8},
+    (RPQN, 48): {"num_subspaces": 4},
 }
-FEATURES, WHITENED = "OPQ of the features", "OPQ of the features, whitened"
+# What FAISS codes: embeddings that are trained without a quantizer, and features.
+EMBEDDINGS: dict[str, Settings] = {
+    "embedding": {"loss_sides": "raw"},
+    "classifier": {"loss_sides": "raw", "loss_weight": 0.0},
+}
+FEATURES = ("features", "whitened features")
+CODERS = ("PQ", "OPQ")
 RAW = "raw features"
-# FAISS turns vectors into so many coordinates, and codes them.
-OPQ_DIM = 64
+# OPQ turns vectors into so many coordinates, and codes them.
+OPQ_DIM = 128
 # One setting changed, at 24 bits.
 CHANGES: dict[str, Settings] = {
     "codes nearest to embeddings": {"soft_codes": False},
@@ -100,9 +102,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sets = {name: Photos(arguments, name, Path(folder), results) for name in SETS}
         first, coarse, both, clothing = sets.values()
-        for photos, lengths in ((first, BITS), (coarse, FEW_BITS), (clothing, FEW_BITS)):
-            photos.measure_codes(lengths, seed=0)
-        both.measure(PQN, {"bits": 24})
+        for photos, lengths in ((first, BITS), (clothing, FEW_BITS), (coarse, FEW_BITS)):
+            photos.measure_afterwards(lengths)
+            photos.measure_trained(FEW_BITS)
+        first.measure_trained(BITS)
         for photos in (first, clothing):
             for row, settings in {**CHANGES, **UNLABELLED}.items():
                 photos.measure(row, settings)
@@ -110,8 +113,8 @@ def main() -> None:
                 for row, settings in {**TUNED, **VIEWS}.items():
                     photos.measure(row, settings, start=START if row in TUNED else None)
         for seed in (1, 2):
-            for photos in (first, clothing):
-                photos.measure_codes(FEW_BITS, seed=seed)
+            first.measure_trained((24,), seed)
+        both.measure(PQN, {"bits": 24})
     if arguments.docs:
         write_page(results["rows"])
 
@@ -141,29 +144,27 @@ class Photos:
                 split = "query" if _is_query(row) else "train"
                 writer.writerow([row["file"], "|".join(row[c] for c in columns), split])
 
-    def measure_codes(self, lengths: tuple[int, ...], seed: int) -> None:
-        """The rows of codes of each length, and raw features."""
-        for row, settings in CODED.items():
-            if row in (PQN, RPQN):
-                for bits in lengths:
-                    sizes = self._sizes(bits, settings)
-                    self.measure(row, {**settings, "bits": bits, **sizes}, seed=seed)
-            elif not all(self._is_known(row, bits, seed) for bits in lengths):
-                head, parts, seconds = self._train(f"{row}-{seed}", {**settings, "seed": seed})
-                vectors = [np.asarray(head.embed(p.vectors)) for p in (parts.query, parts.database)]
-                self._measure_opq(row, vectors, parts, lengths, seed, train_seconds=seconds)
-        if seed or all(self._is_known(WHITENED, bits) for bits in lengths):
+    def measure_trained(self, lengths: tuple[int, ...], seed: int = 0) -> None:
+        """The rows whose codes train, of each length."""
+        for bits in lengths:
+            for row, settings in TRAINED.items():
+                sizes = SIZES.get((row, bits), {})
+                self.measure(row, {**settings, "bits": bits, **sizes}, seed=seed)
+
+    def measure_afterwards(self, lengths: tuple[int, ...]) -> None:
+        """The rows that FAISS codes, of each length."""
+        if self._is_known(f"{FEATURES[-1]}, then {CODERS[-1]}", lengths[-1]):
             return
-        run = self._start("features", {})
-        parts = FrozenBackbone(run, run.load_splits(), progress=False).splits(with_queries=True)
-        vectors = [part.vectors for part in (parts.query, parts.database)]
-        scores = _unit(vectors[0]) @ _unit(vectors[1]).T
-        self._add(RAW, 32 * vectors[0].shape[1], mAP=_mean(scores, parts))
-        self._measure_opq(FEATURES, vectors, parts, lengths, seed)
-        units = [_unit(part) for part in vectors]
-        kernel, bias = fit_whitening(units[1], WHITENED_DIM, np.random.default_rng(seed))
-        whitened = [part @ kernel + bias for part in units]
-        self._measure_opq(WHITENED, whitened, parts, lengths, seed)
+        for kind, settings in EMBEDDINGS.items():
+            head, parts, seconds = self._train(kind, settings)
+            vectors = [np.asarray(head.embed(p.vectors)) for p in (parts.query, parts.database)]
+            self._measure_coded(kind, vectors, parts, lengths, train_seconds=seconds)
+        query, database = (_unit(part.vectors) for part in (parts.query, parts.database))
+        self._add(RAW, 32 * query.shape[1], mAP=_mean(query @ database.T, parts))
+        self._measure_coded(FEATURES[0], [query, database], parts, lengths)
+        kernel, bias = fit_whitening(database, WHITENED_DIM, np.random.default_rng(0))
+        whitened = [part @ kernel + bias for part in (query, database)]
+        self._measure_coded(FEATURES[1], whitened, parts, lengths)
 
     def measure(
         self, row: str, settings: Settings, *, seed: int = 0, start: Settings | None = None
@@ -196,11 +197,6 @@ class Photos:
             train_seconds=seconds,
         )
 
-    def _sizes(self, bits: int, settings: Settings) -> Settings:
-        """The number of codebooks of a level, where it is not the default one."""
-        sizes = SIZES.get(bits, {})
-        return {name: size // (2 if "model" in settings else 1) for name, size in sizes.items()}
-
     def _start(self, name: str, settings: Settings) -> Run:
         config = RunConfig.of(
             images=str(self.images), labels=str(self.labels), weights=self.weights, **settings
@@ -225,28 +221,28 @@ class Photos:
         frozen = FrozenBackbone(run, splits, progress=False)
         return frozen.head(network), frozen.splits(with_queries=True), seconds
 
-    def _measure_opq(
+    def _measure_coded(
         self,
-        row: str,
+        kind: str,
         vectors: list[np.ndarray],
         parts: Splits,
         lengths: tuple[int, ...],
-        seed: int,
         **figures: Any,
     ) -> None:
-        """Code vectors of queries and items, as they are compared by cosine, by FAISS."""
+        """Code vectors of queries and items, which are compared by cosine, by FAISS."""
         query, database = (_unit(part) for part in vectors)
-        for bits in lengths:
-            positions = SIZES.get(bits, {}).get("num_subspaces", 4 if bits < 48 else 8)
-            turn = faiss.OPQMatrix(query.shape[1], positions, OPQ_DIM)
-            quantizer = faiss.ProductQuantizer(OPQ_DIM, positions, bits // positions)
-            turn.pq = quantizer
-            turn.train(database)
-            turned = turn.apply(database)
-            quantizer.train(turned)
-            items = quantizer.decode(quantizer.compute_codes(turned))
-            scores = 2.0 * turn.apply(query) @ items.T - np.square(items).sum(axis=1)
-            self._add(row, bits, seed, mAP=_mean(scores, parts), **figures)
+        turn = faiss.OPQMatrix(query.shape[1], 8, min(OPQ_DIM, query.shape[1]))
+        turn.train(database)
+        turned = [turn.apply(part) for part in (query, database)]
+        for name, (asked, items) in zip(CODERS, ((query, database), turned), strict=True):
+            for bits in lengths:
+                positions = 4 if bits < 48 else 8
+                quantizer = faiss.ProductQuantizer(items.shape[1], positions, bits // positions)
+                quantizer.train(items)
+                decoded = quantizer.decode(quantizer.compute_codes(items))
+                scores = 2.0 * asked @ decoded.T - np.square(decoded).sum(axis=1)
+                row = f"{kind}, then {name}"
+                self._add(row, bits, mAP=_mean(scores, parts), **figures)
 
     def _is_known(self, row: str, bits: int | None, seed: int = 0) -> bool:
         return any(
@@ -293,10 +289,13 @@ def codes_table(rows: list[dict[str, Any]]) -> str:
     lines = ["| photos | codes | " + " | ".join(f"{bits} bits" for bits in BITS) + " |\n"]
     lines.append("|---|---|" + "---:|" * len(BITS) + "\n")
     for name in SETS:
-        for row in (*CODED, FEATURES, WHITENED):
-            cells = [_cell(rows, name, row, bits) for bits in BITS]
+        for row in (*TRAINED, *EMBEDDINGS, *FEATURES):
+            # Of PQ and OPQ the better one.
+            names = [row] if row in TRAINED else [f"{row}, then {pq}" for pq in CODERS]
+            cells = [max(_cell(rows, name, found, bits) for found in names) for bits in BITS]
             if any(cells):
-                lines.append(f"| {name} | {row} | {' | '.join(cells)} |\n")
+                title = row if row in TRAINED else f"{row}, then FAISS"
+                lines.append(f"| {name} | {title} | {' | '.join(cells)} |\n")
     return "".join(lines)
 
 

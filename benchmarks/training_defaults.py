@@ -2,11 +2,10 @@
 
     python benchmarks/training_defaults.py --data-dir DIR --docs
 
-Each set is trained with the defaults, and with one setting changed at a time, for as many epochs;
-and on the clothing photos with the defaults of version 0.1 and one mend of them at a time.
+Each set is trained with the defaults, and with one setting changed at a time, for as many epochs.
 DIR holds `tfds/` (CIFAR-10 and Fashion-MNIST as tensorflow-datasets prepares them) and `photos/`
 (`clothing.tar`, `clothing.csv`, `grocery.tar`, `grocery.csv`). A row that the JSON holds is not
-trained again. Writes benchmarks/results/training_defaults.json, and with `--docs` the tables of
+trained again. Writes benchmarks/results/training_defaults.json, and with `--docs` the table of
 docs/training.md.
 """
 
@@ -28,7 +27,6 @@ from environment import describe_machine
 
 from tfpqn.datasets import ImageArrays, ImageFolder, Splits, load_protocol
 from tfpqn.training import Run, RunConfig, evaluate, train
-from tfpqn.training.settings.run_config import PLAIN
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "benchmarks" / "results" / "training_defaults.json"
@@ -48,35 +46,15 @@ CHANGES: dict[str, Settings] = {
 }
 # Set -> epochs of every row. Less than by default where the set is large: the rows are compared.
 EPOCHS = {"clothing": 40, "grocery": 30, "fashion-mnist": 2, "cifar10-5k": 20, "digits": 70}
-# The defaults of version 0.1 on the clothing photos, mended in one respect each.
-EARLIER: Settings = {**PLAIN, "epochs": 8}
-MENDS: dict[str, Settings] = {
-    "as it was": {},
-    "learning rate 0.0003": {"learning_rate": 3e-4},
-    "loss scale 1": {"loss_scale": 1.0},
-    "warm-up of two epochs": {"warmup_epochs": 2.0},
-    "a classifier beside it": {"classification_weight": 1.0, "classified": "both"},
-    "learning rate 0.001, loss scale 2, warm-up, classifier, batches of 64": {
-        "learning_rate": 1e-3,
-        "loss_scale": 2.0,
-        "warmup_epochs": 0.5,
-        "classification_weight": 1.0,
-        "classified": "both",
-        "label_smoothing": 0.1,
-        "batch_size": 64,
-    },
-}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--docs", action="store_true", help="write the tables into the docs too")
+    parser.add_argument("--docs", action="store_true", help="write the table into the docs too")
     arguments = parser.parse_args()
     results = json.loads(OUTPUT.read_text()) if OUTPUT.is_file() else {"rows": []}
     results.setdefault("machine", describe_machine(("keras", "tensorflow")))
-    for mend, settings in MENDS.items():
-        measure(results, arguments.data_dir, "clothing, 0.1", mend, {**EARLIER, **settings})
     for name, epochs in EPOCHS.items():
         for change, settings in CHANGES.items():
             measure(results, arguments.data_dir, name, change, {"epochs": epochs, **settings})
@@ -90,7 +68,7 @@ def measure(
     """Train a row, unless it is there, and keep its figures."""
     if any((row["set"], row["row"]) == (name, change) for row in results["rows"]):
         return
-    splits = load_splits(data_dir, name.partition(",")[0])
+    splits = load_splits(data_dir, name)
     is_folder = splits.train.image_shape == IMAGE_SHAPE
     source = {"protocol": None, "images": "photos"} if is_folder else {"protocol": name}
     config = RunConfig.of(**{**source, **settings})
@@ -144,10 +122,9 @@ def _is_query(row: dict[str, str]) -> bool:
 def write_page(rows: list[dict[str, Any]]) -> None:
     """Replace what stands between the marks of the page."""
     text = PAGE.read_text(encoding="utf-8")
-    for mark, table in (("sweep", sweep_table(rows)), ("mends", mends_table(rows))):
-        before, _, rest = text.partition(f"<!-- {mark} -->\n")
-        _, _, after = rest.partition(f"<!-- end of {mark} -->\n")
-        text = f"{before}<!-- {mark} -->\n{table}<!-- end of {mark} -->\n{after}"
+    before, _, rest = text.partition("<!-- sweep -->\n")
+    _, _, after = rest.partition("<!-- end of sweep -->\n")
+    text = f"{before}<!-- sweep -->\n{sweep_table(rows)}<!-- end of sweep -->\n{after}"
     PAGE.write_text(text, encoding="utf-8")
 
 
@@ -168,16 +145,6 @@ def sweep_table(rows: list[dict[str, Any]]) -> str:
     ]
     shown = " | ".join(f"{share:.2f}" for share in shares)
     return "\n".join([*lines, f"| **the defaults over the best** | {shown} |"]) + "\n"
-
-
-def mends_table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| changed | mAP | loss of the first epochs, of the last |", "|---|---:|---|"]
-    for row in rows:
-        if row["set"] == "clothing, 0.1":
-            first, last = row["losses"][:3], row["losses"][-1]
-            shown = " ".join(f"{loss:.2f}" for loss in first)
-            lines.append(f"| {row['row']} | {row['mAP']:.3f} | {shown}, {last:.2f} |")
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
