@@ -104,8 +104,7 @@ def main() -> None:
         first, coarse, both, clothing = sets.values()
         for photos, lengths in ((first, BITS), (clothing, FEW_BITS), (coarse, FEW_BITS)):
             photos.measure_afterwards(lengths)
-            photos.measure_trained(FEW_BITS)
-        first.measure_trained(BITS)
+            photos.measure_trained(lengths)
         for photos in (first, clothing):
             for row, settings in {**CHANGES, **UNLABELLED}.items():
                 photos.measure(row, settings)
@@ -146,8 +145,8 @@ class Photos:
 
     def measure_trained(self, lengths: tuple[int, ...], seed: int = 0) -> None:
         """The rows whose codes train, of each length."""
-        for bits in lengths:
-            for row, settings in TRAINED.items():
+        for row, settings in TRAINED.items():
+            for bits in lengths:
                 sizes = SIZES.get((row, bits), {})
                 self.measure(row, {**settings, "bits": bits, **sizes}, seed=seed)
 
