@@ -303,8 +303,8 @@ def rows_table(rows: list[dict[str, Any]], names: tuple[str, ...], bits: int) ->
     lines = ["| | groceries | clothing | minutes |\n|---|---:|---:|---:|\n"]
     for name in names:
         cells = [_cell(rows, photos, name, bits) for photos in ("groceries", "clothing")]
-        seconds = [r["train_seconds"] for r in _found(rows, "groceries", name, bits)]
-        minutes = f"{seconds[0] / 60:.1f}" if seconds else ""
+        seconds = [r.get("train_seconds") for r in _found(rows, "groceries", name, bits)]
+        minutes = f"{seconds[0] / 60:.1f}" if seconds and seconds[0] else ""
         if any(cells):
             lines.append(f"| {name} | {' | '.join(cells)} | {minutes} |\n")
     return "".join(lines)
