@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from research.recipes.fine_tuning import PRETRAINED, WEIGHTS_TEXT
+from research.recipes.fine_tuning import HEAD, PRETRAINED, TUNED, WEIGHTS_TEXT
 from research.table import Table
 from tfpqn.training.recipes import Recipe
 from tfpqn.training.recipes.cifar10_p1 import SCHEDULES
@@ -13,6 +13,9 @@ from tfpqn.training.settings.run_config import RunConfig
 
 P2_BITS = (16, 24, 36, 48)
 P3_BITS = (12, 24, 32, 48)
+# Of the pretrained net, whose ten tight groups need few bits: one codebook.
+SHORTEST_BITS = (4, 6, 8, 10)
+ONE_CODEBOOK: dict[int, dict[str, Any]] = {bits: {"num_subspaces": 1} for bits in SHORTEST_BITS}
 
 
 def _rows(
@@ -34,6 +37,15 @@ def _rows(
         start = embedding_row(f"{backbone}-", settings)
         rows += [start, *tuned_rows(start, f"PQN, {title}", bits_of_rows, tuning)]
     return tuple(rows)
+
+
+def _pretrained_rows(
+    protocol: str, epochs: int, bits_of_rows: tuple[int, ...]
+) -> tuple[Recipe, ...]:
+    """One pretrained net, all of whose layers are tuned, and codes of its features."""
+    start = embedding_row("lite0-", {"protocol": protocol, **TUNED, "epochs": epochs})
+    title = "PQN, EfficientNet-Lite0, ImageNet weights"
+    return (start, *tuned_rows(start, title, bits_of_rows, HEAD, sizes=ONE_CODEBOOK))
 
 
 def _frozen_rows() -> tuple[Recipe, ...]:
@@ -68,7 +80,10 @@ CIFAR10_P2 = Table(
     "With an AlexNet trained on ImageNet before, the paper reports .947, .947, .946 and .947 at\n"
     "16, 24, 36 and 48 bits; these rows start from nothing.\n",
     ("cifar10-10kq",),
-    _rows("cifar10-10kq", P2_BITS, SCHEDULES),
+    (
+        *_rows("cifar10-10kq", P2_BITS, SCHEDULES),
+        *_pretrained_rows("cifar10-10kq", 5, (*SHORTEST_BITS, *P2_BITS)),
+    ),
 )
 
 CIFAR10_P3 = Table(
@@ -79,5 +94,9 @@ CIFAR10_P3 = Table(
     "its ImageNet weights stay as they are, and the rest trains on its features.\n"
     f"{WEIGHTS_TEXT}",
     ("cifar10-5k",),
-    (*_rows("cifar10-5k", P3_BITS, FEW_IMAGES), *_frozen_rows()),
+    (
+        *_rows("cifar10-5k", P3_BITS, FEW_IMAGES),
+        *_frozen_rows(),
+        *_pretrained_rows("cifar10-5k", 12, P3_BITS),
+    ),
 )

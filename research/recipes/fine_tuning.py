@@ -20,6 +20,19 @@ PRETRAINED: dict[str, Any] = {
     "weights": "efficientnet_lite0_imagenet.npz",
     "image_size": 128,
 }
+# All layers learn, at the size that two cores have time for.
+TUNED: dict[str, Any] = {
+    **FINE_TUNING,
+    **PRETRAINED,
+    "image_size": 96,
+    "freeze_backbone": False,
+    "scale_features": True,
+    "dropout": 0.2,
+    "cutout": 8,
+    "learning_rate": 0.02,
+}
+# What follows with its layers frozen.
+HEAD: dict[str, Any] = {"freeze_backbone": True, "cutout": 0, "epochs": 3, "batch_size": 128}
 WEIGHTS_TEXT = """\
 Rows of it read `efficientnet_lite0_imagenet.npz` from the folder that the command runs in. The
 minutes are without those in which features are computed, some 5 on two cores.
