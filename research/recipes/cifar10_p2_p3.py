@@ -97,6 +97,6 @@ CIFAR10_P3 = Table(
     (
         *_rows("cifar10-5k", P3_BITS, FEW_IMAGES),
         *_frozen_rows(),
-        *_pretrained_rows("cifar10-5k", 12, P3_BITS),
+        *_pretrained_rows("cifar10-5k", 10, P3_BITS),
     ),
 )
