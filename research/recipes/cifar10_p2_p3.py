@@ -82,7 +82,7 @@ CIFAR10_P2 = Table(
     ("cifar10-10kq",),
     (
         *_rows("cifar10-10kq", P2_BITS, SCHEDULES),
-        *_pretrained_rows("cifar10-10kq", 5, (*SHORTEST_BITS, *P2_BITS)),
+        *_pretrained_rows("cifar10-10kq", 3, (*SHORTEST_BITS, *P2_BITS)),
     ),
 )
 
