@@ -40,10 +40,10 @@ def _rows(
 
 
 def _pretrained_rows(
-    protocol: str, epochs: int, bits_of_rows: tuple[int, ...]
+    protocol: str, bits_of_rows: tuple[int, ...], **schedule: Any
 ) -> tuple[Recipe, ...]:
-    """One pretrained net, all of whose layers are tuned, and codes of its features."""
-    start = embedding_row("lite0-", {"protocol": protocol, **TUNED, "epochs": epochs})
+    """One pretrained net whose layers are tuned, and codes of its features."""
+    start = embedding_row("lite0-", {"protocol": protocol, **TUNED, **schedule})
     title = "PQN, EfficientNet-Lite0, ImageNet weights"
     return (start, *tuned_rows(start, title, bits_of_rows, HEAD, sizes=ONE_CODEBOOK))
 
@@ -82,7 +82,7 @@ CIFAR10_P2 = Table(
     ("cifar10-10kq",),
     (
         *_rows("cifar10-10kq", P2_BITS, SCHEDULES),
-        *_pretrained_rows("cifar10-10kq", 3, (*SHORTEST_BITS, *P2_BITS)),
+        *_pretrained_rows("cifar10-10kq", (*SHORTEST_BITS, *P2_BITS), epochs=3, fine_tune=0.88),
     ),
 )
 
@@ -97,6 +97,6 @@ CIFAR10_P3 = Table(
     (
         *_rows("cifar10-5k", P3_BITS, FEW_IMAGES),
         *_frozen_rows(),
-        *_pretrained_rows("cifar10-5k", 10, P3_BITS),
+        *_pretrained_rows("cifar10-5k", P3_BITS, epochs=10),
     ),
 )

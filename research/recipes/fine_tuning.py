@@ -32,7 +32,13 @@ TUNED: dict[str, Any] = {
     "learning_rate": 0.02,
 }
 # What follows with its layers frozen.
-HEAD: dict[str, Any] = {"freeze_backbone": True, "cutout": 0, "epochs": 3, "batch_size": 128}
+HEAD: dict[str, Any] = {
+    "freeze_backbone": True,
+    "fine_tune": None,
+    "cutout": 0,
+    "epochs": 3,
+    "batch_size": 128,
+}
 WEIGHTS_TEXT = """\
 Rows of it read `efficientnet_lite0_imagenet.npz` from the folder that the command runs in. The
 minutes are without those in which features are computed, some 5 on two cores.
