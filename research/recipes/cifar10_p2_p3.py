@@ -40,12 +40,13 @@ def _rows(
 
 
 def _pretrained_rows(
-    protocol: str, bits_of_rows: tuple[int, ...], **schedule: Any
+    protocol: str, bits_of_rows: tuple[int, ...], head_epochs: int, **schedule: Any
 ) -> tuple[Recipe, ...]:
     """One pretrained net whose layers are tuned, and codes of its features."""
     start = embedding_row("lite0-", {"protocol": protocol, **TUNED, **schedule})
+    head = {**HEAD, "epochs": head_epochs}
     title = "PQN, EfficientNet-Lite0, ImageNet weights"
-    return (start, *tuned_rows(start, title, bits_of_rows, HEAD, sizes=ONE_CODEBOOK))
+    return (start, *tuned_rows(start, title, bits_of_rows, head, sizes=ONE_CODEBOOK))
 
 
 def _frozen_rows() -> tuple[Recipe, ...]:
@@ -82,7 +83,7 @@ CIFAR10_P2 = Table(
     ("cifar10-10kq",),
     (
         *_rows("cifar10-10kq", P2_BITS, SCHEDULES),
-        *_pretrained_rows("cifar10-10kq", (*SHORTEST_BITS, *P2_BITS), epochs=3, fine_tune=0.88),
+        *_pretrained_rows("cifar10-10kq", (*SHORTEST_BITS, *P2_BITS), 3, epochs=3, fine_tune=0.88),
     ),
 )
 
@@ -97,6 +98,6 @@ CIFAR10_P3 = Table(
     (
         *_rows("cifar10-5k", P3_BITS, FEW_IMAGES),
         *_frozen_rows(),
-        *_pretrained_rows("cifar10-5k", P3_BITS, epochs=10),
+        *_pretrained_rows("cifar10-5k", P3_BITS, 10, epochs=10),
     ),
 )

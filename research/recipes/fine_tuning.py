@@ -36,7 +36,6 @@ HEAD: dict[str, Any] = {
     "freeze_backbone": True,
     "fine_tune": None,
     "cutout": 0,
-    "epochs": 3,
     "batch_size": 128,
 }
 WEIGHTS_TEXT = """\
