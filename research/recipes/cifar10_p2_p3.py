@@ -80,10 +80,10 @@ CIFAR10_P2 = Table(
     "CIFAR-10, 50,000 images to learn from and to search, 10,000 queries",
     "With an AlexNet trained on ImageNet before, the paper reports .947, .947, .946 and .947 at\n"
     "16, 24, 36 and 48 bits, and .945 at 4; DPQ (Klein and Wolf, CVPR 2019) .951 at 48. The small\n"
-    "nets start from nothing. EfficientNet-Lite0 starts from ImageNet weights and sees the images at\n"
-    "96 x 96 pixels. `lite0-embedding` tunes its layers for 3 epochs, but for the first eighth of\n"
-    "them. The rows that start from it train on the features of that net; up to 10 bits they have\n"
-    "one codebook.\n"
+    "nets start from nothing. EfficientNet-Lite0 starts from ImageNet weights and sees the images\n"
+    "at 96 x 96 pixels. `lite0-embedding` tunes its layers for 3 epochs, but for the first eighth\n"
+    "of them. The rows that start from it train on the features of that net; up to 10 bits they\n"
+    "have one codebook.\n"
     f"{WEIGHTS_TEXT}",
     ("cifar10-10kq",),
     (
