@@ -7,15 +7,19 @@ from typing import Any
 from research.recipes.fine_tuning import HEAD, PRETRAINED, TUNED, WEIGHTS_TEXT
 from research.table import Table
 from tfpqn.training.recipes import Recipe
-from tfpqn.training.recipes.cifar10_p1 import SCHEDULES
+from tfpqn.training.recipes.cifar10_p1 import PQN_SIZES, SCHEDULES
 from tfpqn.training.recipes.small_images import embedding_row, tuned_rows
 from tfpqn.training.settings.run_config import RunConfig
 
 P2_BITS = (16, 24, 36, 48)
 P3_BITS = (12, 24, 32, 48)
-# Of the pretrained net, whose ten tight groups need few bits: one codebook.
 SHORTEST_BITS = (4, 6, 8, 10)
-ONE_CODEBOOK: dict[int, dict[str, Any]] = {bits: {"num_subspaces": 1} for bits in SHORTEST_BITS}
+# Few larger codebooks lose less than four small ones.
+SIZES: dict[int, dict[str, Any]] = {
+    **{bits: {"num_subspaces": 1} for bits in SHORTEST_BITS},
+    12: PQN_SIZES[12],
+    16: {"num_subspaces": 2},
+}
 
 
 def _rows(
@@ -46,7 +50,7 @@ def _pretrained_rows(
     start = embedding_row("lite0-", {"protocol": protocol, **TUNED, **schedule})
     head = {**HEAD, "epochs": head_epochs}
     title = "PQN, EfficientNet-Lite0, ImageNet weights"
-    return (start, *tuned_rows(start, title, bits_of_rows, head, sizes=ONE_CODEBOOK))
+    return (start, *tuned_rows(start, title, bits_of_rows, head, sizes=SIZES))
 
 
 def _frozen_rows() -> tuple[Recipe, ...]:
@@ -83,7 +87,7 @@ CIFAR10_P2 = Table(
     "nets start from nothing. EfficientNet-Lite0 starts from ImageNet weights and sees the images\n"
     "at 96 x 96 pixels. `lite0-embedding` tunes its layers for 3 epochs, but for the first eighth\n"
     "of them. The rows that start from it train on the features of that net; up to 10 bits they\n"
-    "have one codebook.\n"
+    "have one codebook, at 16 bits two.\n"
     f"{WEIGHTS_TEXT}",
     ("cifar10-10kq",),
     (
@@ -99,7 +103,7 @@ CIFAR10_P3 = Table(
     "The small nets start from nothing. Frozen, EfficientNet-Lite0 sees the images at 128 x 128\n"
     "pixels; its ImageNet weights stay as they are, and the rest trains on its features.\n"
     "`lite0-embedding` tunes all its layers, at 96 x 96 pixels for 10 epochs; the rows that start\n"
-    "from it train on the features of that net.\n"
+    "from it train on the features of that net, at 12 bits with two codebooks and an alpha of 3.\n"
     f"{WEIGHTS_TEXT}",
     ("cifar10-5k",),
     (
