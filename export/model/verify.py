@@ -145,11 +145,14 @@ def _check_variables(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def _count_items(values: Any, shapes: Mapping[str, Any]) -> int:
     """Number of items of the storage: of their positions, where codes have another order."""
-    for name, shape in shapes.items():
-        if name.endswith("/positions"):
-            return int(shape[-1])
-    holder = next(name for name in shapes if name.endswith("/saved_num_items"))
-    return int(values.get_tensor(f"{holder}/.ATTRIBUTES/VARIABLE_VALUE"))
+
+    def read(ending: str) -> list[np.ndarray]:
+        names = [name for name in shapes if name.endswith(ending)]
+        return [values.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in names]
+
+    # Distinct codes in lists have positions too, no more of them; none is filled up.
+    counts = [np.count_nonzero(positions >= 0) for positions in read("/positions")]
+    return int(max(counts) if counts else read("/saved_num_items")[0])
 
 
 def _check_signatures(model: ServedModel, manifest: Mapping[str, Any]) -> None:
