@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..groups import narrow, numbers_of_rows
-from ..lists import Lists, fill_blocks, search_lists
+from ..lists import ROWS_PER_BLOCK, Lists, fill_blocks, search_lists
 from ..neighbours import Neighbours
 from ..scoring import add_in_order, negate_rest, pack_codes, unpack_codes
 from .coded_rows import CodedRows
@@ -119,9 +119,11 @@ class PartitionedCodes(CodedRows):
         )
 
     def _look_up(self, rows: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        words = tf.gather(tf.reshape(self.words, [-1, 1, self.words.shape[2]]), rows)
-        positions = tf.gather(tf.reshape(self.positions, [-1]), rows)
-        return tf.unstack(unpack_codes(words, self.code_dtype), axis=2), positions
+        # Variables that are reshaped first are copied whole.
+        places = tf.stack([rows // ROWS_PER_BLOCK, rows % ROWS_PER_BLOCK], axis=1)
+        words = tf.expand_dims(tf.gather_nd(self.words, places), 1)
+        codes = tf.unstack(unpack_codes(words, self.code_dtype), axis=2)
+        return codes, tf.gather_nd(self.positions, places)
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         lists = tf.cast(tf.gather(self.list_of_item, positions), tf.int32)
