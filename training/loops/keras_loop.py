@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import keras
@@ -32,7 +32,7 @@ def train_by_epochs(network: keras.Model, batches: Batches, schedule: Schedule) 
     if first >= schedule.epochs:
         return history
     stream = _stream(batches, first * schedule.steps_per_epoch)
-    with progress_bar(schedule.progress) as bar, contextlib.closing(stream):
+    with progress_bar(schedule.progress) as bar, _closing(stream):
         # Last, so that it keeps what the other callbacks have done and found.
         record = _Record(history, checkpoint, bar)
         network.fit(
@@ -50,6 +50,17 @@ def train_by_epochs(network: keras.Model, batches: Batches, schedule: Schedule) 
 def _stream(batches: Callable[[int], Any], step: int) -> Generator[Any, None, None]:
     """The batches as a generator, which Keras takes and which can be closed."""
     yield from batches(step)
+
+
+@contextlib.contextmanager
+def _closing(stream: Generator[Any, None, None]) -> Iterator[None]:
+    """Close the batches in the end, without hiding what ended the training."""
+    try:
+        yield
+    finally:
+        # A thread of Keras may still draw a batch; they are closed when it lets go of them.
+        with contextlib.suppress(ValueError):
+            stream.close()
 
 
 class _Record(keras.callbacks.Callback):
