@@ -44,13 +44,12 @@ def _rows(
 
 
 def _pretrained_rows(
-    protocol: str, bits_of_rows: tuple[int, ...], head_epochs: int, **schedule: Any
+    protocol: str, bits_of_rows: tuple[int, ...], head: dict[str, Any], **schedule: Any
 ) -> tuple[Recipe, ...]:
     """One pretrained net whose layers are tuned, and codes of its features."""
     start = embedding_row("lite0-", {"protocol": protocol, **TUNED, **schedule})
-    head = {**HEAD, "epochs": head_epochs}
     title = "PQN, EfficientNet-Lite0, ImageNet weights"
-    return (start, *tuned_rows(start, title, bits_of_rows, head, sizes=SIZES))
+    return (start, *tuned_rows(start, title, bits_of_rows, {**HEAD, **head}, sizes=SIZES))
 
 
 def _frozen_rows() -> tuple[Recipe, ...]:
@@ -93,7 +92,9 @@ CIFAR10_P2 = Table(
     ("cifar10-10kq",),
     (
         *_rows("cifar10-10kq", P2_BITS, SCHEDULES),
-        *_pretrained_rows("cifar10-10kq", (*SHORTEST_BITS, *P2_BITS), 3, epochs=3, fine_tune=0.88),
+        *_pretrained_rows(
+            "cifar10-10kq", (*SHORTEST_BITS, *P2_BITS), {"epochs": 3}, epochs=3, fine_tune=0.88
+        ),
     ),
 )
 
@@ -106,12 +107,12 @@ CIFAR10_P3 = Table(
     "`lite0-embedding` tunes all its layers, at 96 x 96 pixels for 10 epochs; the rows that start\n"
     "from it train on the features of that net, at 12 bits with two codebooks and an alpha of 3.\n"
     "With four codebooks and an alpha of 5 that row had .788. The tuned net shared two cores with\n"
-    "other work, so its minutes are more than it needs.\n"
+    "other work, so its minutes are more than it needs. All rows of it have codes of soft items.\n"
     f"{WEIGHTS_TEXT}",
     ("cifar10-5k",),
     (
         *_rows("cifar10-5k", P3_BITS, FEW_IMAGES),
         *_frozen_rows(),
-        *_pretrained_rows("cifar10-5k", P3_BITS, 10, epochs=10),
+        *_pretrained_rows("cifar10-5k", P3_BITS, {"epochs": 10, "soft_codes": True}, epochs=10),
     ),
 )

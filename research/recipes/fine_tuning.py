@@ -37,7 +37,6 @@ HEAD: dict[str, Any] = {
     "fine_tune": None,
     "cutout": 0,
     "batch_size": 128,
-    "soft_codes": True,
 }
 WEIGHTS_TEXT = """\
 Rows of it read `efficientnet_lite0_imagenet.npz` from the folder that the command runs in. The
