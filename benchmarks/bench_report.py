@@ -90,10 +90,10 @@ without the steps for the ranking of neighbours. Empty cells were not measured.
 - FAISS RQ follows 5 sums, its default; our levels follow 16. FAISS LSQ has fewer training vectors
   and rounds, to bound its time. ScaNN's codes are anisotropic where it compares by inner products,
   which are the features.
-- Levels of SIFT at 16 bytes choose each codeword anew after the beam. The other rows of levels are
-  older: there the codes were those of the beam, and the fit had eight rounds instead of four.
-- Constants of our fits of rotation and levels were chosen on the queries of Fashion-MNIST: expect
-  a little less elsewhere; those of the steps were chosen on others.
+- "tfpqn levels" of Fashion-MNIST and SIFT at 16 bytes choose each codeword anew after the beam, and
+  were fitted in four rounds. The other rows of levels have the codes of the beam, and eight rounds.
+- Constants of our fits of rotation and levels were chosen on the queries of Fashion-MNIST. Expect
+  a little less elsewhere. Those of the steps were chosen on other queries.
 
 `python benchmarks/vector_recall.py` measures these, in hours. `make bench` only shows them.
 """

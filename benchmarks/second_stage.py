@@ -334,15 +334,13 @@ def draw(content: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(4.6 * len(names), 3.8), dpi=110, layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         own = [row for row in rows if row["collection"] == name]
-        for engine, colour in COLOURS.items():
-            for stage in dict.fromkeys(
-                row["first_stage"] for row in own if row["engine"] == engine
-            ):
-                points = [
-                    (row["ms_32"][1], row["recall"]) for row in own if row["first_stage"] == stage
-                ]
-                axes.plot(*zip(*points, strict=True), marker="o", ms=3, color=colour)
-                axes.lines[-1].set_label(f"{engine}: {stage}")
+        lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for row in own:
+            points = lines.setdefault((row["engine"], row["first_stage"]), [])
+            points.append((row["ms_32"][1], row["recall"]))
+        for (engine, stage), points in lines.items():
+            label, style = f"{engine}: {stage}", {"marker": "o", "ms": 3}
+            axes.plot(*zip(*points, strict=True), **style, color=COLOURS[engine], label=label)
         axes.set(xlabel="ms of a core for 32 queries", ylabel="recall 10@10", title=name)
         axes.legend(fontsize=7)
     figure.savefig(path)

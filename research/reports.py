@@ -93,12 +93,11 @@ The mAP is over the full ranking, raw query against hard codes; equally scored i
 expected value over their orders. "Soft" is the mAP against items reconstructed as in training,
 "raw" that of the same network's embeddings without coding, "coded queries" that of a search from
 code to code. A figure of several seeds is their mean, with the smallest and the largest in
-brackets; all others are of one seed, and differences as small as those between seeds say nothing.
-"Published" figures are those of the paper's authors. What is marked † was trained otherwise than
-the text says: what its recipe had then stands below; of a start that is not recorded that is not
-known. The code may have changed too since the commit that a run was trained at. Minutes are without
-those of the row that a run starts from; images a second are those of the median epoch, evaluations
-left out.
+brackets. All others are of one seed. Differences as small as those between seeds say nothing.
+"Published" figures are those of the paper's authors. Rows with a † were trained otherwise than the
+text says. What their recipe had stands below the table, but for a start without a record. The code
+may have changed too since the commit that a run was trained at. Minutes are without those of the
+row that a run starts from. Images a second are those of the median epoch, without evaluations.
 """
 
 

@@ -89,8 +89,8 @@ def _large(name: str, title: str) -> Table:
 
 
 MOTION_TEXT = """\
-A motion image has the mean frame and the mean change of each of 8 stretches of a clip as channels,
-and the 3-conv net sees a clip once. These rows are trained as `tfpqn train` does unless told, but
+A motion image has as channels the mean frame and the mean change of each of 8 stretches of a clip.
+The 3-conv net sees a clip once. These rows are trained as `tfpqn train` does unless told, but
 by batches of 32, larger steps and fewer epochs. Their minutes are those of a machine that was busy
 with other work. In the other rows the frames pass the net one by one, and their features are
 averaged in 4 segments; their recipe is an older one.

@@ -302,11 +302,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
         return total
 
     def compute_metrics(
-        self,
-        x: Tensor,
-        y: Tensor,
-        y_pred: dict[str, Tensor],
-        sample_weight: Tensor = None,
+        self, x: Tensor, y: Tensor, y_pred: dict[str, Tensor], sample_weight: Tensor = None
     ) -> dict[str, Tensor]:
         for metric in self.codebook_metrics:
             metric.update_state(y_pred["codes"])

@@ -11,13 +11,13 @@ import tensorflow as tf
 from ..filters import Admission
 from ..lists import ROWS_PER_CHUNK
 from ..neighbours import Neighbours, make_keys, missing_keys, read_keys
-from ..scan import apart
+from ..scan import ITEMS_PER_ADMITTED, apart
 from ..scoring import score_positions
 from .storage import Queries, Storage
 
 # Where a query admits no larger share of the items, these are scored alone. Scattered items take
 # longer than those that lie side by side.
-LARGEST_SHARE = 1 / 8
+LARGEST_SHARE = 1 / ITEMS_PER_ADMITTED
 
 
 class CodedRows(Storage):

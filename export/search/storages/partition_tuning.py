@@ -90,16 +90,16 @@ def part_codes(
             for point in curve
             if point["agreement"] >= options.agreement and point["scored_at_least"] >= least
         )
+        num_probes, margin, agreement = enough["num_probes"], None, enough["agreement"]
         if not options.exact:
-            limits = (enough["num_probes"], options.agreement)
-            enough = choose_margin(partition, options.queries, best_rows, *limits)
+            limits = (num_probes, options.agreement)
+            margin, agreement = choose_margin(partition, options.queries, best_rows, *limits)
         report = {
-            "agreement": enough["agreement"],
+            "agreement": agreement,
             "tuned_with": options.tuned_with,
             "curve": curve,
         }
-        margin = enough.get("margin")
-        parted.append(store(partition, enough["num_probes"], options.exact, report, margin))
+        parted.append(store(partition, num_probes, options.exact, report, margin))
     return parted
 
 
@@ -148,11 +148,8 @@ def choose_margin(
     best_rows: np.ndarray,
     num_probes: int,
     agreement: float,
-) -> dict[str, Any]:
-    """By how much lists may miss the best one, of so many that agree as well as they should.
-
-    With it, what `measure_partition` tells of a number of lists.
-    """
+) -> tuple[float, float]:
+    """By how much lists may miss the best one, of so many that agree enough; and the agreement."""
     scores = queries @ partition.rank_vectors.T - partition.rank_offsets
     scores = scores.max(axis=1, keepdims=True) - scores
     ranked = np.argsort(scores, axis=1, kind="stable")[:, :num_probes]
@@ -168,12 +165,7 @@ def choose_margin(
     least = np.searchsorted(gaps.ravel()[order], gaps_of_items[last], side="right") - 1
     most = np.searchsorted(scored, SPARE_SCORED * scored[least], side="right") - 1
     margin = float(gaps.ravel()[order][most])
-    return {
-        "num_probes": num_probes,
-        "margin": margin,
-        "agreement": float(np.mean(gaps_of_items <= margin)),
-        "scored": float(scored[most]),
-    }
+    return margin, float(np.mean(gaps_of_items <= margin))
 
 
 def _probe_counts(num_lists: int) -> list[int]:
