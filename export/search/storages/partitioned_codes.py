@@ -119,8 +119,12 @@ class PartitionedCodes(CodedRows):
         )
 
     def _look_up(self, rows: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        # Variables that are reshaped first are copied whole.
-        places = tf.stack([rows // ROWS_PER_BLOCK, rows % ROWS_PER_BLOCK], axis=1)
+        # Variables that are reshaped first are copied whole. A block is the low half of a number,
+        # the place in it the high one: quicker than a stack of the two.
+        numbers = tf.cast(rows, tf.int64)
+        blocks = tf.bitwise.right_shift(numbers, np.int64(ROWS_PER_BLOCK.bit_length() - 1))
+        places = tf.bitwise.bitwise_and(numbers, np.int64(ROWS_PER_BLOCK - 1))
+        places = tf.bitcast(blocks + places * 2**32, tf.int32)
         words = tf.expand_dims(tf.gather_nd(self.words, places), 1)
         codes = tf.unstack(unpack_codes(words, self.code_dtype), axis=2)
         return codes, tf.gather_nd(self.positions, places)
