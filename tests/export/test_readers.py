@@ -15,7 +15,9 @@ from tests.export.tiny import EMBEDDING_DIM, TOP_K, assert_found
 from tfpqn.export import SearchResult
 from tfpqn.export.interface.signatures import Signature, TensorInfo
 
-every_reader = pytest.mark.parametrize("reader", ["saved model", "session", "C API"])
+every_reader = pytest.mark.parametrize(
+    "reader", ["saved model", pytest.param("session", marks=pytest.mark.slow), "C API"]
+)
 every_kind = pytest.mark.parametrize(
     "kind",
     ["pqn", *(pytest.param(kind, marks=pytest.mark.slow) for kind in zoo.OPTIONS if kind != "pqn")],
@@ -25,7 +27,7 @@ every_kind = pytest.mark.parametrize(
 @every_reader
 @every_kind
 def test_every_reader_finds_what_a_loop_over_all_scores_finds(answers, kind, reader):
-    model, received = zoo.make_model(kind), answers(kind)[reader].results
+    model, received = zoo.make_model(kind), answers(kind, reader).results
     label_of = dict(zip(model.index.ids, map(str, zoo.LABELS), strict=True))
     for name in zoo.make_calls(model):
         assert not isinstance(received[name], Refusal), f"{name}: {received[name]}"
@@ -44,7 +46,7 @@ def test_every_reader_finds_what_a_loop_over_all_scores_finds(answers, kind, rea
 @every_reader
 @every_kind
 def test_every_reader_embeds_and_codes_as_a_loop_over_the_weights_does(answers, kind, reader):
-    model, results = zoo.make_model(kind), answers(kind)[reader].results
+    model, results = zoo.make_model(kind), answers(kind, reader).results
     for name, received, expected in (
         ("embed", results["embed"]["embeddings"], model.embeddings),
         ("encode", results["encode"]["codes"], model.slow.encode(model.embeddings)),
@@ -56,7 +58,7 @@ def test_every_reader_embeds_and_codes_as_a_loop_over_the_weights_does(answers, 
 @every_reader
 @every_kind
 def test_every_reader_refuses_bad_input_by_its_name(answers, kind, reader):
-    results = answers(kind)[reader].results
+    results = answers(kind, reader).results
     for name, (_, words) in zoo.bad_inputs(zoo.make_model(kind)).items():
         refusal = results["bad", name]
         assert isinstance(refusal, Refusal), f"{name} was not refused: {refusal}"
@@ -96,4 +98,4 @@ def test_every_reader_sees_the_same_signatures(answers, kind, reader):
     if "lists" in kind:
         probes = {"num_probes": TensorInfo("int32", ())}
         expected["search_with_probes"] = Signature({**items, **probes}, found)
-    assert answers(kind)[reader].signatures == expected
+    assert answers(kind, reader).signatures == expected

@@ -63,7 +63,12 @@ def assert_best(found, scores):
 
 
 LISTS = {"partition": 12, "num_probes": 2, "exact": True}
-CASES = [("l2", 1, {}), ("l2", 2, LISTS), ("cosine", 1, LISTS), ("cosine", 2, {}), ("dot", 2, {})]
+CASES = [
+    ("l2", 2, LISTS),
+    ("cosine", 2, {}),
+    ("dot", 2, {}),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in [("l2", 1, {}), ("cosine", 1, LISTS)]),
+]
 
 
 @pytest.mark.parametrize(("similarity", "num_levels", "lists"), CASES)
