@@ -49,33 +49,40 @@ the main figures.
   without re-ranking. It looks at the fewest lists with which it agrees with its own search of all
   lists as well as ours does.
 - **usearch** keeps a graph over the embeddings in 8 bits a dimension. It searches just far enough
-  to find as many of the nearest embeddings as ours. **Turbovec** scores all items in 2 bits a
-  dimension. Neither stores 8 bytes an item: the column "bytes" says what they store.
+  to find as many of the nearest embeddings as ours, and finds more at its least. **Turbovec** scores
+  all items in 2 bits a dimension. Neither stores 8 bytes an item: see the column "bytes".
 - ScaNN, usearch and turbovec run in a process of their own and are asked through a pipe, which
   takes some hundredths of a millisecond.
 
 The engines take turns with the same queries and the same number of threads. In its turn an engine
-answers two batches in a row. The times are medians of the second, with quartiles. "First" is the
-median of the first, which finds the caches full of what the other engines left. "Ratio" is the time
-over that of the engine named. "Agreement" is the share of the items found whose score is at least
-that of the last item of a full search of the same codes, less 0.0001. "Recall" is the share of the
-items with the nearest embeddings that are found. Memory of a search is the peak of a fresh process
-above its memory with the folder loaded; that of building the peak above what the process held
-before. "Kernels" run for one query, constants among them. The op named takes the largest share of
-their time.
+answers two batches in a row.
 
-A flat search of random codes is all look-ups. `GatherNd` is the fastest standard op for them, but
-it copies entry by entry, several times slower than the loop of FAISS. So one query looks up two
-positions at once, in tables of 65,536 sums, and two threads share each op. FAISS searches one query
-with one thread.
+- **median ms**: of the second batch. **First**: of the first one, when the processor's caches hold
+  what the other engines left.
+- **ratio**: our time divided by that of the engine named.
+- **agreement**: the share of the found items that score at least as much as the last item of a full
+  search of the same codes, less 0.0001. **Recall**: the share of the nearest embeddings' items that
+  is found.
+- **bytes**: stored for an item. Those of our folders are in the second table of each case.
+- **kernels**: ops that TensorFlow runs for one query, constants among them. The op named takes the
+  largest share of their time.
+- **peak MB of a search**: of a fresh process, above its memory with the folder loaded; **of
+  building**: above what the process held before.
+- **C API**: the same folder through TensorFlow's C API, as the C++ server loads it.
+
+A flat search of random codes is all look-ups. `GatherNd` is the fastest standard op for them with
+one query, but it copies entry by entry, several times slower than the loop of FAISS. So one query
+looks up two positions at once, in tables of 65,536 sums. FAISS gives one query one thread. Many
+queries share each look-up of ours: `SparseSegmentSum` adds the entries of all of them.
 """
 PAIRED = """\
 ## Two versions, pair by pair
 
-An earlier version and this one answer the same queries in turn in one process, without XLA. A busy
-machine slows both: compare the ratios, which are medians over the pairs.
+For those who change the search: an earlier version and a later one answer the same queries in turn
+in one process, without XLA. A busy machine slows both: compare the ratios, which are medians over
+the pairs. With nothing between the queries, times are shorter than above.
 
-| collection | queries | before ms (quartiles) | after ms | ratio | pairs | kernels | after |
+| collection | queries | earlier ms (quartiles) | later ms | ratio | pairs | kernels | later |
 |---|---:|---:|---:|---:|---:|---:|---:|
 """
 PAIRED_COMMAND = "python benchmarks/search_paired.py BEFORE AFTER QUERIES.npy --name NAME"

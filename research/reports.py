@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from research.comparisons import format_comparisons
 from research.metrics import (
     AXES,
     METRICS,
@@ -58,8 +57,6 @@ def write_report(tables: Sequence[Table], results_dir: str | Path, page: str | P
     recorded = [(table, read_records(table, results_dir)) for table in tables]
     recorded = [(table, records) for table, records in recorded if records]
     parts += [format_table(table, records, f"{table.name}.png") for table, records in recorded]
-    parts += format_reruns(tables, results_dir)
-    parts += format_comparisons(page.parent / "comparisons")
     speed = read_speed(results_dir)
     if speed is not None:
         parts.append(format_speed(speed))
@@ -90,35 +87,19 @@ MADE_BY = "Made by `python -m research --report` from the records"
 INTRODUCTION = f"""\
 {MADE_BY}, one JSON file a run; do not edit.
 The mAP is over the full ranking, raw query against hard codes; equally scored items count with the
-expected value over their orders. "Soft" is the mAP against items reconstructed as in training,
-"raw" that of the same network's embeddings without coding, "coded queries" that of a search from
-code to code. A figure of several seeds is their mean, with the smallest and the largest in
-brackets. All others are of one seed. Differences as small as those between seeds say nothing.
-"Published" figures are those of the paper's authors. Rows with a † were trained otherwise than the
-text says. What their recipe had stands below the table, but for a start without a record. The code
-may have changed too since the commit that a run was trained at. Minutes are without those of the
-row that a run starts from. Images a second are those of the median epoch, without evaluations.
-"""
+expected value over their orders. A *soft item* is the mixture of codewords that training ranks in
+place of a code. Alpha says how near that mixture is to the nearest codeword.
 
-
-def format_reruns(tables: Sequence[Table], results_dir: str | Path) -> list[str]:
-    """A section on rows that were trained again later, whose records are in `reruns` beside."""
-    lines = ["| row, seed | mAP, first | mAP, again | trained at |", "|---|---:|---:|---|"]
-    for table in tables:
-        first = {(r["row"], r["seed"]): r for r in read_records(table, results_dir)}
-        for record in read_records(table, Path(results_dir).parent / "reruns" / "results"):
-            means = [
-                f"{each['metrics'][table.protocols[0]]['mAP']:.4f}" if each else ""
-                for each in (first.get((record["row"], record["seed"])), record)
-            ]
-            place = record["commit"] or record["versions"]["tfpqn"]
-            name = f"`{table.name}/{record['row']}`, {record['seed']}{_name_precision(record)}"
-            lines.append(f"| {name} | {means[0]} | {means[1]} | {place} |")
-    return ["\n".join(["## Trained again\n", RERUNS, *lines, ""])] if len(lines) > 2 else []
-
-
-RERUNS = """\
-Rows that were trained again by a later version, from nothing, to hold the first figures to.
+- "Soft" is the mAP against soft items, "raw" that of the same network's embeddings without coding,
+  "coded queries" that of a search from code to code. Recall@1 is the share of queries whose first
+  item has their label.
+- A figure of several seeds is their mean, with the smallest and the largest in brackets. All others
+  are of one seed. Differences as small as those between seeds say nothing.
+- "Published" figures are those of the paper's authors.
+- Rows with a † had other settings than the text says: the lines below the table list them. The code
+  may have changed since the commit that a run was trained at.
+- Minutes are without those of the row that a run starts from. Images a second are those of the
+  median epoch, without evaluations.
 """
 
 
@@ -132,7 +113,7 @@ def format_table(table: Table, records: Sequence[Record], picture: str) -> str:
     lines += [
         f"![mAP, {table.title}]({picture})",
         "",
-        f"Of the {len(wanted)} runs that the recipes name, {len(names & wanted)} are recorded.",
+        f"{len(names & wanted)} of {len(wanted)} runs that the recipes name have a record.",
         "",
         *format_runs(table, records),
         "",
@@ -216,7 +197,7 @@ def _name_start(record: Record, records: Sequence[Record]) -> str:
         return ""
     names = [(other["row"], other["seed"]) for other in records]
     is_known = (record["start"], record["seed"]) in names
-    return f", from `{record['start']}`{'' if is_known else ', not recorded'}"
+    return f", from `{record['start']}`{'' if is_known else ', which has no record'}"
 
 
 def _name_precision(record: Record) -> str:

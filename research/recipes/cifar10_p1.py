@@ -11,20 +11,27 @@ from tfpqn.training.recipes.small_images import settings_of
 from tfpqn.training.settings.run_config import RunConfig
 
 TEXT = """\
-The 3-conv net has the published layer sizes. Batch normalisation is ours, and so are SGD with
-weight decay, codewords of their own length, and shifted, mirrored and cut images. A classifier of
-embeddings and quantized items beside the triplet loss is ours too. The next table has the paper's
-own net and loss. All rows start from an embedding, a network of theirs trained without a quantizer.
-They are tuned for an eighth to a fifth as long: PQN and RPQN with their quantizer,
-`embedding-tuned` without one.
-"Embedding, then k-means PQ" is the latter, coded afterwards. All compute in bfloat16, or in float32
-where a line says so.
+The 3-conv net has the published layer sizes. These are ours: batch normalisation, SGD with weight
+decay, codewords of their own length, shifted, mirrored and cut images, and a classifier of
+embeddings and quantized items beside the triplet loss. The next table has the paper's own net and
+loss.
+
+We first train each net without a quantizer (`embedding`). Each row starts from that network, and
+trains on for an eighth to a fifth of that time: PQN and RPQN with their quantizer,
+`embedding-tuned` without one. "Embedding, then k-means PQ" codes the latter afterwards. All compute
+in bfloat16. Lines in float32 were trained again later, from an embedding in float32 that has no
+record.
+
 `cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
 took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the
-training set. PQN and k-means PQ have 2 codebooks of 64 codewords at 12 bits and 4 of 64, 512 and
-4,096 at the other lengths. RPQN has 2, 3, 4 and 4 levels of one codebook, of 64, 256, 512 and
-4,096: at 24 bits it has fewer, larger codebooks than PQN. Alpha is 3 at 12 bits, with PQN and RPQN,
-and else 5. At 12 bits RPQN encodes by a beam of 16, which is slow for larger codebooks.
+training set.
+
+| bits | 12 | 24 | 36 | 48 |
+|---|---|---|---|---|
+| codebooks x codewords, PQN and k-means PQ | 2 x 64 | 4 x 64 | 4 x 512 | 4 x 4,096 |
+| levels x codewords, RPQN | 2 x 64 | 3 x 256 | 4 x 512 | 4 x 4,096 |
+| alpha | 3 (k-means PQ 5) | 5 | 5 | 5 |
+| beam of RPQN | 16 | 1 | 1 | 1 |
 """
 
 

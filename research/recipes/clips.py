@@ -93,14 +93,14 @@ A motion image has as channels the mean frame and the mean change of each of 8 s
 The 3-conv net sees a clip once. These rows are trained as `tfpqn train` does unless told, but
 by batches of 32, larger steps and fewer epochs. Their minutes are those of a machine that was busy
 with other work. In the other rows the frames pass the net one by one, and their features are
-averaged in 4 segments; their recipe is an older one.
+averaged in 4 segments. Those rows have an older recipe, so the difference is not of motion alone.
 """
 CLIPS = (
     _small(
         "moving-digits",
         "Clips of moving digits",
         "Twelve motions of digits, 1,440 clips to learn from, searched by clips of other digits.\n"
-        f"{MOTION_TEXT}It has no classifier.\n",
+        f"{MOTION_TEXT}The older recipe has no classifier.\n",
         5,
         {"epochs": 8},
     ),

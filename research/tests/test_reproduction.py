@@ -118,7 +118,7 @@ def test_the_page_shows_means_published_figures_and_runs(folder, records):
     assert f"| PQN | {sum(maps) / 2:.4f} ({min(maps):.3f}-{max(maps):.3f}) |" in page
     assert "| PQN, published | 0.750 |" in page and "| None |" not in page
     assert "What a reader has to know." in page and "`later-8`, 0, from `embedding`" in page
-    assert "Of the 4 runs that the recipes name, 4 are recorded." in page
+    assert "4 of 4 runs that the recipes name have a record." in page
     assert (folder / "tiny.png").is_file()
 
 
