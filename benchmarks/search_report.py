@@ -49,8 +49,8 @@ the main figures.
   without re-ranking. It looks at the fewest lists with which it agrees with its own search of all
   lists as well as ours does.
 - **usearch** keeps a graph over the embeddings in 8 bits a dimension. It searches just far enough
-  to find as many of the nearest embeddings as ours, and finds more at its least. **Turbovec** scores
-  all items in 2 bits a dimension. Neither stores 8 bytes an item: see the column "bytes".
+  to find as many of the nearest embeddings as ours, and finds more at its least. **Turbovec**
+  scores all items in 2 bits a dimension. Neither stores 8 bytes an item: see the column "bytes".
 - ScaNN, usearch and turbovec run in a process of their own and are asked through a pipe, which
   takes some hundredths of a millisecond.
 
