@@ -48,7 +48,7 @@ def loaded(exported) -> Any:
     return load_searcher(exported("pqn"))
 
 
-@pytest.mark.parametrize("num_queries", [0, 5])
+@pytest.mark.parametrize("num_queries", [pytest.param(0, marks=pytest.mark.slow), 5])
 def test_what_is_loaded_answers_as_what_was_saved(searcher, loaded, num_queries):
     images, embeddings = make_images(5)[:num_queries], make_embeddings(num_queries)
     ids = make_index(make_network()).ids[:num_queries]

@@ -105,7 +105,10 @@ def test_raw_vectors_and_embeddings_of_one_width_are_told_apart_by_the_signature
     assert not np.allclose(searcher.search_by_embedding(QUERIES).scores, found.scores, atol=1e-2)
 
 
-@pytest.mark.parametrize(("similarity", "lists"), [("cosine", LISTS), ("dot", {})])
+@pytest.mark.parametrize(
+    ("similarity", "lists"),
+    [("cosine", LISTS), pytest.param("dot", {}, marks=pytest.mark.slow)],
+)
 def test_embeddings_rank_the_candidates_of_the_codes(tmp_path, similarity, lists):
     network = make_network(similarity)
     index = index_of(network, tmp_path / "index", keep_embeddings=True)
