@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from research.recipes.fine_tuning import HEAD, PRETRAINED, TUNED, WEIGHTS_TEXT
@@ -44,12 +45,27 @@ def _rows(
 
 
 def _pretrained_rows(
-    protocol: str, bits_of_rows: tuple[int, ...], head: dict[str, Any], **schedule: Any
+    protocol: str,
+    bits_of_rows: tuple[int, ...],
+    schedule: dict[str, Any],
+    enlarged: dict[str, Any],
+    head: dict[str, Any],
 ) -> tuple[Recipe, ...]:
-    """One pretrained net whose layers are tuned, and codes of its features."""
-    start = embedding_row("lite0-", {"protocol": protocol, **TUNED, **schedule})
+    """One pretrained net, tuned for images of two sizes, and codes of its features.
+
+    Args:
+        protocol: Name of the protocol.
+        bits_of_rows: Bits of each row.
+        schedule: Of the first tuning, with images of 96 x 96 pixels.
+        enlarged: Of the second, with 128 x 128 pixels.
+        head: In which settings the rows with codes differ from the second.
+    """
+    settings = {"protocol": protocol, **TUNED}
+    first = embedding_row("lite0-", {**settings, **schedule})
+    second = embedding_row("lite0-128-", {**settings, "image_size": 128, **enlarged})
+    second = replace(second, start=first.name)
     title = "PQN, EfficientNet-Lite0, ImageNet weights"
-    return (start, *tuned_rows(start, title, bits_of_rows, {**HEAD, **head}, sizes=SIZES))
+    return (first, second, *tuned_rows(second, title, bits_of_rows, {**HEAD, **head}, sizes=SIZES))
 
 
 def _frozen_rows() -> tuple[Recipe, ...]:
@@ -78,22 +94,36 @@ FEW_IMAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
 }
 
+P2_TEXT = f"""\
+With an AlexNet trained on ImageNet before, the paper reports .947, .947, .946 and .947 at 16, 24,
+36 and 48 bits, and .945 at 4. DPQ (Klein and Wolf, CVPR 2019) has .951 at 48. The small nets start
+from nothing. EfficientNet-Lite0 starts from ImageNet weights. `lite0-embedding` trains for 3 epochs
+on images of 96 x 96 pixels; the first eighth of its layers stays frozen. `lite0-128-embedding` goes
+on for 4 epochs with all layers, on images of 128 x 128 pixels. The rows with codes train on the
+features of that net. Up to 10 bits they have one codebook, at 16 bits two.
+{WEIGHTS_TEXT}"""
+P3_TEXT = f"""\
+Reported with an AlexNet trained on ImageNet before, at 48 bits: DFH .844, GreedyHash .822. The
+small nets start from nothing. Frozen, EfficientNet-Lite0 sees images of 128 x 128 pixels; its
+ImageNet weights stay as they are, and the rest trains on its features. `lite0-embedding` tunes all
+its layers for 10 epochs on images of 96 x 96 pixels, `lite0-128-embedding` for 10 more on images of
+128 x 128 pixels. The rows that start from it train on the features of that net. At 12 bits they
+have two codebooks and an alpha of 3. All rows of EfficientNet-Lite0 code soft items
+(`--soft-codes`).
+{WEIGHTS_TEXT}"""
 CIFAR10_P2 = Table(
     "cifar10-p2",
     "CIFAR-10, 50,000 images to learn from and to search, 10,000 queries",
-    "With an AlexNet trained on ImageNet before, the paper reports .947, .947, .946 and .947 at\n"
-    "16, 24, 36 and 48 bits, and .945 at 4. DPQ (Klein and Wolf, CVPR 2019) has .951 at 48. The\n"
-    "small nets start from nothing. EfficientNet-Lite0 starts from ImageNet weights and sees the\n"
-    "images at 96 x 96 pixels. `lite0-embedding` tunes its layers for 3 epochs, but for the first\n"
-    "eighth of them. The rows that start from it train on the features of that net. Up to 10 bits\n"
-    "they have one codebook, at 16 bits two. More epochs were not tried. The net shared two cores\n"
-    "with other work, so its minutes are more than it needs.\n"
-    f"{WEIGHTS_TEXT}",
+    P2_TEXT,
     ("cifar10-10kq",),
     (
         *_rows("cifar10-10kq", P2_BITS, SCHEDULES),
         *_pretrained_rows(
-            "cifar10-10kq", (*SHORTEST_BITS, *P2_BITS), {"epochs": 3}, epochs=3, fine_tune=0.88
+            "cifar10-10kq",
+            (*SHORTEST_BITS, *P2_BITS),
+            {"epochs": 3, "fine_tune": 0.88},
+            {"epochs": 4},
+            {"epochs": 3},
         ),
     ),
 )
@@ -101,19 +131,17 @@ CIFAR10_P2 = Table(
 CIFAR10_P3 = Table(
     "cifar10-p3",
     "CIFAR-10, 5,000 images to learn from, 54,000 to search",
-    "Reported with an AlexNet trained on ImageNet before, at 48 bits: DFH .844, GreedyHash .822.\n"
-    "The small nets start from nothing. Frozen, EfficientNet-Lite0 sees the images at 128 x 128\n"
-    "pixels; its ImageNet weights stay as they are, and the rest trains on its features.\n"
-    "`lite0-embedding` tunes all its layers, at 96 x 96 pixels for 10 epochs. The rows that start\n"
-    "from it train on the features of that net. At 12 bits they have two codebooks and an alpha\n"
-    "of 3. With four and an alpha of 5 that row had .788, of which no record was kept. The tuned\n"
-    "net shared two cores with other work, so its minutes are more than it needs. All its rows\n"
-    "have codes of soft items.\n"
-    f"{WEIGHTS_TEXT}",
+    P3_TEXT,
     ("cifar10-5k",),
     (
         *_rows("cifar10-5k", P3_BITS, FEW_IMAGES),
         *_frozen_rows(),
-        *_pretrained_rows("cifar10-5k", P3_BITS, {"epochs": 10, "soft_codes": True}, epochs=10),
+        *_pretrained_rows(
+            "cifar10-5k",
+            P3_BITS,
+            {"epochs": 10},
+            {"epochs": 10},
+            {"epochs": 10, "soft_codes": True},
+        ),
     ),
 )
