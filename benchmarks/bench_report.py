@@ -189,7 +189,8 @@ def format_searches(scenarios: Mapping[str, Any]) -> str:
             rows.append([f"{name}, {int(items):,}", str(result["queries"]), time, *cells])
         found = case.get("quality", {})
         if "recall" in found.get(own, {}):
-            recalls = [found.get(way, {}).get("recall") for way in (own, *columns)]
+            ways = (own, *(peer if peer in peers else None for peer in columns))
+            recalls = [found.get(way, {}).get("recall") for way in ways]
             cells = ["" if recall is None else f"{recall:.2f}" for recall in recalls]
             rows.append([f"{name}, {int(items):,}", "recall", *cells])
     titles = [TITLES[peer].split(",")[0] for peer in columns]
