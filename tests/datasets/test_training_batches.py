@@ -70,6 +70,10 @@ def test_dataset_gives_the_arrays_and_ends_where_it_is_told_to(items, request):
     assert not list(batches.dataset(2, 0))
 
 
+def test_no_tuning_thread_of_the_dataset_holds_up_a_process_that_ends(images):
+    assert not TrainingBatches(images, 16, seed=0).dataset(0, 1).options().autotune.enabled
+
+
 def test_each_epoch_is_another_permutation(images):
     assert TrainingBatches(images, 6).steps_per_epoch == 3  # the last two are left out
     stream = take(TrainingBatches(images, 5), 20)

@@ -153,7 +153,10 @@ class TrainingBatches:
             num_parallel_calls=NUM_THREADS,
             deterministic=True,
         )
-        return batches.prefetch(tf.data.AUTOTUNE)
+        # There is nothing to tune, and a process that ends may wait a minute for the tuning thread.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return batches.prefetch(BATCHES_AHEAD).with_options(options)
 
     def arrays(
         self, first_step: int = 0, num_steps: int | None = None
