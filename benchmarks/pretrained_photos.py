@@ -68,6 +68,7 @@ CHANGES: dict[str, Settings] = {
     "no classifier": {"classification_weight": 0.0},
     "no triplets": {"loss_weight": 0.0},
     "hardness 1": {"loss_hardness": 1.0},
+    "images of 224 x 224 pixels": {"image_size": 224},
     "codes nearest to embeddings, rate 0.003": {"learning_rate": 3e-3, "soft_codes": False},
     "codes nearest to embeddings, twice the epochs": {"epochs": 98, "soft_codes": False},
 }
