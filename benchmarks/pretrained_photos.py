@@ -68,7 +68,7 @@ CHANGES: dict[str, Settings] = {
     "no classifier": {"classification_weight": 0.0},
     "no triplets": {"loss_weight": 0.0},
     "hardness 1": {"loss_hardness": 1.0},
-    "images of 224 x 224 pixels": {"image_size": 224},
+    "images of 160 x 160 pixels": {"image_size": 160},
     "codes nearest to embeddings, rate 0.003": {"learning_rate": 3e-3, "soft_codes": False},
     "codes nearest to embeddings, twice the epochs": {"epochs": 98, "soft_codes": False},
 }
@@ -78,7 +78,14 @@ UNLABELLED: dict[str, Settings] = {
     "codebooks alone, not whitened": {"similarity": "cosine", "whiten": False},
 }
 # Rows that take long, of 64 bits: those that go on from a frozen run, and those without labels.
-START: Settings = {"model": "rpqn", "bits": 64, "num_subspaces": 4, "soft_codes": False}
+# Smaller images bound their time.
+START: Settings = {
+    "model": "rpqn",
+    "bits": 64,
+    "num_subspaces": 4,
+    "soft_codes": False,
+    "image_size": 160,
+}
 TUNED: dict[str, Settings] = {
     "fine-tuned, all layers": {**START, "epochs": 12, "fine_tune": 1.0},
     "fine-tuned, half of the layers": {**START, "epochs": 12, "fine_tune": 0.5},
