@@ -67,7 +67,8 @@ CASES = [
     ("l2", 2, LISTS),
     ("cosine", 2, {}),
     ("dot", 2, {}),
-    *(pytest.param(*case, marks=pytest.mark.slow) for case in [("l2", 1, {}), ("cosine", 1, LISTS)]),
+    pytest.param("l2", 1, {}, marks=pytest.mark.slow),
+    pytest.param("cosine", 1, LISTS, marks=pytest.mark.slow),
 ]
 
 
