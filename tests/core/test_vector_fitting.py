@@ -131,7 +131,7 @@ def test_fitted_norms_are_nearly_those_of_the_items(vectors):
     decoded = to_numpy(network.quantizer.decode(codes))
     errors = np.square(vectors - decoded).sum(axis=1)
     wanted = np.square(decoded).sum(axis=1) + ERROR_SHARE * errors
-    assert np.std(kept - wanted) < 0.1 * np.std(wanted)
+    assert np.std(kept - wanted) < 0.12 * np.std(wanted)
 
 
 def test_a_joint_fit_never_errs_more_with_the_codes_as_they_are(rng, vectors):

@@ -76,10 +76,23 @@ def improve_codewords(
 
 
 def cluster(
-    vectors: np.ndarray, num_codewords: int, rng: np.random.Generator, iterations: int
+    vectors: np.ndarray,
+    num_codewords: int,
+    rng: np.random.Generator,
+    iterations: int,
+    distance: float = 1.0,
 ) -> np.ndarray:
-    """Codewords `[num_codewords, dim]`: k-means that starts from vectors drawn at random."""
-    codewords = draw_codewords(vectors, num_codewords, rng)
+    """Codewords `[num_codewords, dim]`: k-means that starts from vectors drawn at random.
+
+    Args:
+        vectors: `[num_vectors, dim]`.
+        num_codewords: Number of codewords.
+        rng: Source of the draws.
+        iterations: Rounds.
+        distance: How far from the mean codewords begin, as a share of the drawn vectors' distance.
+    """
+    mean = vectors.mean(axis=0)
+    codewords = mean + distance * (draw_codewords(vectors, num_codewords, rng) - mean)
     for _ in range(iterations):
         codewords = improve_codewords(vectors, codewords, rng).codewords
     return codewords
