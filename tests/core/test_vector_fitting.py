@@ -9,7 +9,12 @@ import pytest
 from tests.core.backend import assert_close, assert_same, to_numpy
 from tfpqn.codebooks import lloyd
 from tfpqn.codebooks.fitting import fit_vectors
-from tfpqn.codebooks.joint_levels import add_codewords, measure_error, refit_all_levels
+from tfpqn.codebooks.joint_levels import (
+    add_codewords,
+    measure_error,
+    refit_all_levels,
+    start_levels,
+)
 from tfpqn.codebooks.kmeans import fit_codebooks
 from tfpqn.codebooks.rotation import deal_directions
 from tfpqn.codebooks.settling import settle_codebooks
@@ -120,6 +125,15 @@ def test_the_codewords_of_a_product_are_means_of_what_chooses_them(vectors):
 def test_more_levels_err_less(vectors):
     errors = [fit(make_network(residual(levels)), vectors) for levels in (1, 2, 3)]
     assert errors[0] > 1.2 * errors[1] > 1.2 * errors[2]
+
+
+def test_no_codeword_is_spent_on_a_single_vector_of_many_dimensions():
+    rng = np.random.default_rng(0)
+    left = rng.normal(size=(2000, 64)).astype(np.float32)
+    for level in start_levels((2, 1, 32, 64), left[:, np.newaxis], rng):
+        codes = lloyd.assign_nearest(left, level[0])
+        assert np.bincount(codes, minlength=32).min() >= 20
+        left = left - level[0][codes]
 
 
 def test_fitted_norms_are_nearly_those_of_the_items(vectors):
