@@ -62,8 +62,8 @@ memory, recall and settings of every row.
 
 In short: FAISS is the fastest in lists. With many queries our lists and ScaNN's op take about as
 long, with one query ours take less. Over all items ours and FAISS PQ are near each other. At equal
-bytes our levels find as many neighbours as the best of FAISS, or more. Choose tfpqn where network,
-codes and search shall be one SavedModel that TensorFlow Serving runs.
+bytes our levels find more neighbours than the best of FAISS. Choose tfpqn where network, codes and
+search shall be one SavedModel that TensorFlow Serving runs.
 """
 TIME = """\
 ## Time of a search
@@ -123,7 +123,7 @@ SECOND_STAGE = """\
 `tfpqn export --rerank`: codes of 8 or 16 bytes find candidates in lists, and embeddings of half
 precision rank the best of them again. Cells: recall 10@10, and milliseconds of one core for 1 and
 for 32 queries. Lists look at part of the items, so recall without a second stage is below that of
-the table of bytes.
+the table of bytes. Rows of levels are of an earlier fit, which found less.
 
 """
 AGAIN = """\
