@@ -74,10 +74,6 @@ A flat search of random codes is all look-ups. `GatherNd` is the fastest standar
 one query, but it copies entry by entry, several times slower than the loop of FAISS. So one query
 looks up two positions at once, in tables of 65,536 sums. FAISS gives one query one thread. Many
 queries share each look-up of ours: `SparseSegmentSum` adds the entries of all of them.
-
-Cases "without AVX-512" ran with `ONEDNN_MAX_CPU_ISA=AVX2 FAISS_OPT_LEVEL=avx2` and `--output
-benchmarks/results/search_avx2.json`. That holds oneDNN, which multiplies matrices, and FAISS to
-AVX2. TensorFlow's other ops are built without AVX-512 anyway.
 """
 PAIRED = """\
 ## Two versions, pair by pair

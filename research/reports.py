@@ -232,9 +232,8 @@ def format_speed(content: Record) -> str:
         "",
         "PQN of 24 bits, triplet loss and classifier, SGD, batches of "
         f"{content['batch_size']} images of 32 x 32 pixels",
-        "(EfficientNet-Lite0: 96 x 96) from memory, by `network.fit`, without reading and",
-        "augmenting images. All layers learn. The ratio is that to the first line of the backbone",
-        "in the same round.",
+        "from memory, by `network.fit`, without reading and augmenting images. The ratio is that",
+        "to the first line of the backbone in the same round.",
         "",
     ]
     for machine in content["machines"]:

@@ -48,11 +48,15 @@ def residual(num_levels=3, num_subspaces=2, beam_size=4, similarity="l2"):
     )
 
 
-@pytest.fixture
-def vectors(rng):
+def draw_vectors(rng):
     """Correlated ones, far from the origin."""
     spread = rng.normal(size=(DIM, DIM)) * np.linspace(2, 0.2, DIM)[:, None]
     return (5 + rng.normal(size=(600, DIM)) @ spread).astype("float32")
+
+
+@pytest.fixture
+def vectors(rng):
+    return draw_vectors(rng)
 
 
 def test_codebooks_of_few_vectors_are_warned_of(vectors):
@@ -136,7 +140,8 @@ def test_no_codeword_is_spent_on_a_single_vector_of_many_dimensions():
         left = left - level[0][codes]
 
 
-def test_fitted_norms_are_nearly_those_of_the_items(vectors):
+def measure_norm_error(vectors):
+    """How far the norms of codes are from those of the items, as a share of how these differ."""
     network = make_network(residual())
     fit_vectors(network, vectors)
     codes = to_numpy(network.quantizer.encode(vectors))
@@ -145,7 +150,11 @@ def test_fitted_norms_are_nearly_those_of_the_items(vectors):
     decoded = to_numpy(network.quantizer.decode(codes))
     errors = np.square(vectors - decoded).sum(axis=1)
     wanted = np.square(decoded).sum(axis=1) + ERROR_SHARE * errors
-    assert np.std(kept - wanted) < 0.12 * np.std(wanted)
+    return np.std(kept - wanted) / np.std(wanted)
+
+
+def test_fitted_norms_are_nearly_those_of_the_items(rng):
+    assert np.mean([measure_norm_error(draw_vectors(rng)) for _ in range(4)]) < 0.1
 
 
 def test_a_joint_fit_never_errs_more_with_the_codes_as_they_are(rng, vectors):
