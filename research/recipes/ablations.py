@@ -53,6 +53,8 @@ ADDITIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {**CLASSIFIER, "classified": "both", "label_smoothing": 0.1, "unit_codewords": False},
     ),
 }
+# As many codebooks at each length.
+CODES: dict[str, Any] = {**TRAINING, "num_subspaces": 4}
 # Another epoch from "nothing", as it was and with harder assignments: the schedule of alpha.
 LONGER: dict[str, Any] = {**TRAINING, "epochs": 1, "learning_rate": 0.01, "warmup_epochs": 0.0}
 STAGES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -81,7 +83,7 @@ def _codebooks() -> tuple[Recipe, ...]:
 
 def _losses() -> tuple[Recipe, ...]:
     trained = [
-        Recipe(f"{name}-{bits}", title, RunConfig.plain(bits=bits, **TRAINING, **settings))
+        Recipe(f"{name}-{bits}", title, RunConfig.plain(bits=bits, **CODES, **settings))
         for name, (title, settings) in LOSSES.items()
         for bits in BITS
     ]
@@ -90,7 +92,7 @@ def _losses() -> tuple[Recipe, ...]:
         Recipe(
             f"embedding-pq-{bits}",
             "triplets of embeddings, then k-means PQ",
-            RunConfig.plain(bits=bits, **{**TRAINING, "epochs": 0, "warmup_epochs": 0.0}),
+            RunConfig.plain(bits=bits, **{**CODES, "epochs": 0, "warmup_epochs": 0.0}),
             start="embedding",
         )
         for bits in BITS

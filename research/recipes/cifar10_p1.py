@@ -6,7 +6,7 @@ from typing import Any
 
 from research.table import Table
 from tfpqn.training.recipes import RECIPES, Recipe
-from tfpqn.training.recipes.cifar10_p1 import BITS, PQ_SIZES, SCHEDULES
+from tfpqn.training.recipes.cifar10_p1 import BITS, SCHEDULES
 from tfpqn.training.recipes.small_images import settings_of
 from tfpqn.training.settings.run_config import RunConfig
 
@@ -45,7 +45,7 @@ def _coded_afterwards(start: Recipe, title: str, tuning: dict[str, Any]) -> list
         Recipe(
             f"{start.name}-pq-{bits}",
             group,
-            RunConfig.plain(bits=bits, **settings, **PQ_SIZES.get(bits, {})),
+            RunConfig.plain(bits=bits, **settings),
             start=tuned.name,
         )
         for bits in BITS

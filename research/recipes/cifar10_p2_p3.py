@@ -15,12 +15,8 @@ from tfpqn.training.settings.run_config import RunConfig
 P2_BITS = (16, 24, 36, 48)
 P3_BITS = (12, 24, 32, 48)
 SHORTEST_BITS = (4, 6, 8, 10)
-# Few larger codebooks lose less than four small ones.
-SIZES: dict[int, dict[str, Any]] = {
-    **{bits: {"num_subspaces": 1} for bits in SHORTEST_BITS},
-    12: PQN_SIZES[12],
-    16: {"num_subspaces": 2},
-}
+# Codebooks of the small nets, where these are not as many as `tfpqn train` takes.
+SIZES: dict[int, dict[str, Any]] = {12: {"num_subspaces": 4}}
 
 
 def _rows(
@@ -40,7 +36,7 @@ def _rows(
         schedule, tuning = schedules[backbone]
         settings = {"protocol": protocol, "backbone": backbone, **schedule}
         start = embedding_row(f"{backbone}-", settings)
-        rows += [start, *tuned_rows(start, f"PQN, {title}", bits_of_rows, tuning)]
+        rows += [start, *tuned_rows(start, f"PQN, {title}", bits_of_rows, tuning, sizes=SIZES)]
     return tuple(rows)
 
 
@@ -65,7 +61,11 @@ def _pretrained_rows(
     second = embedding_row("lite0-128-", {**settings, "image_size": 128, **enlarged})
     second = replace(second, start=first.name)
     title = "PQN, EfficientNet-Lite0, ImageNet weights"
-    return (first, second, *tuned_rows(second, title, bits_of_rows, {**HEAD, **head}, sizes=SIZES))
+    return (
+        first,
+        second,
+        *tuned_rows(second, title, bits_of_rows, {**HEAD, **head}, sizes=PQN_SIZES),
+    )
 
 
 def _frozen_rows() -> tuple[Recipe, ...]:

@@ -45,6 +45,7 @@ paper's net towards ours, the last has all four.
 PUBLISHED: Settings = {
     "protocol": PROTOCOL,
     "embedding_dim": 500,
+    "num_subspaces": 4,
     "normalization": "local_response",
     "center_embeddings": False,
     "loss_form": "sigmoid",

@@ -12,8 +12,7 @@ from tfpqn.training.settings.run_config import RunConfig
 
 PROTOCOL = "cifar10-10kq"
 BITS = (16, 32, 64)
-# 4 codebooks at 64 bits would have 65,536 codewords each, for 50,000 images.
-SIZES: dict[int, dict[str, Any]] = {64: {"num_subspaces": 8}}
+SIZES: dict[int, dict[str, Any]] = {16: {"num_subspaces": 4}}
 SETTINGS: dict[str, Any] = {
     "protocol": PROTOCOL,
     "precision": "mixed_bfloat16",

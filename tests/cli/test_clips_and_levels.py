@@ -8,7 +8,7 @@ from tests.cli.conftest import run_command, succeed
 from tests.datasets.videos import encode_video
 from tfpqn.datasets import encode_frames, read_frames
 
-SMALL = ("--embedding-dim", "8", "--epochs", "1", "--batch-size", "4", "--bits", "8")
+SMALL = ("--embedding-dim", "8", "--epochs", "1", "--batch-size", "4", "--bits", "24")
 
 
 @pytest.fixture

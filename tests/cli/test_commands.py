@@ -77,7 +77,7 @@ def test_a_recipe_trains_as_its_row_says(tmp_path, monkeypatch):
     from tfpqn.training import Run, RunConfig
     from tfpqn.training.recipes import Recipe, names
 
-    config = RunConfig.plain(bits=16, embedding_dim=16, epochs=1, batch_size=64)
+    config = RunConfig.plain(bits=16, num_subspaces=4, embedding_dim=16, epochs=1, batch_size=64)
     rows = (Recipe("pqn-16", "PQN", config),)
     monkeypatch.setattr(names, "RECIPES", {"tiny": rows})
     succeed("train", "--recipe", "tiny/pqn-16", "--seed", 5, "--run-dir", tmp_path / "run")

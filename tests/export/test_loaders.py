@@ -10,7 +10,9 @@ from tfpqn.export.loading.loaders import SavedModelLoader, SessionLoader
 from tfpqn.export.loading.op_check import check_ops
 
 LOADERS = pytest.mark.parametrize("loader", [SavedModelLoader, SessionLoader])
-WAYS = pytest.mark.parametrize("way", ["saved model", "session", "C API"])
+# TensorFlow is loaded once more for the C API.
+NATIVE = pytest.param("C API", marks=pytest.mark.slow)
+WAYS = pytest.mark.parametrize("way", ["saved model", "session", NATIVE])
 DTYPES = ("float32", "float16", "int32", "int64", "uint8", "uint16", "bool", "string")
 SHAPES = ((), (2,), (2, 3), (2, 1, 3), (1, 2, 0, 2))
 
@@ -68,19 +70,23 @@ def compiled(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answers(echo, compiled) -> dict[str, Answers]:
-    """What each way answers; the C API, in one process, also to what XLA must compile."""
-    calls = {name: Call(name, {"x": array}) for name, array in ARRAYS.items()}
+def native_answers(echo, compiled) -> list[Answers]:
+    """What the C API answers to each dtype and rank, and to what XLA must compile."""
     xla_calls = {name: Call(name, {"x": np.zeros(3, np.float32)}) for name in XLA}
-    with SavedModelLoader(echo) as saved, SessionLoader(echo) as session:
-        found = {"saved model": answer(saved, calls), "session": answer(session, calls)}
-    native = answer_natively([(echo, calls), (compiled, xla_calls)], echo)
-    return found | dict(zip(("C API", "XLA"), native, strict=True))
+    return answer_natively([(echo, make_calls()), (compiled, xla_calls)], echo)
+
+
+def make_calls():
+    return {name: Call(name, {"x": array}) for name, array in ARRAYS.items()}
 
 
 @WAYS
-def test_every_dtype_and_rank_comes_back_under_its_signature(answers, way):
-    signatures, results = answers[way]
+def test_every_dtype_and_rank_comes_back_under_its_signature(request, echo, way):
+    if way == "C API":
+        signatures, results = request.getfixturevalue("native_answers")[0]
+    else:
+        with {"saved model": SavedModelLoader, "session": SessionLoader}[way](echo) as model:
+            signatures, results = answer(model, make_calls())
     assert signatures.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         info = TensorInfo(name.split("_")[0], (None,) * array.ndim)
@@ -89,11 +95,15 @@ def test_every_dtype_and_rank_comes_back_under_its_signature(answers, way):
         np.testing.assert_array_equal(results[name]["y"], array, strict=True)
 
 
-def test_what_xla_must_compile_is_refused_by_the_c_api_and_by_the_op_check(answers, compiled):
-    for refusal in answers["XLA"].results.values():
-        assert "XLA compilation disabled" in refusal.message
+def test_what_xla_must_compile_is_refused_by_the_op_check(compiled):
     with pytest.raises(ValueError, match="mark '_Xla.*'_XlaCompile'"):
         check_ops(compiled)
+
+
+@pytest.mark.slow
+def test_what_xla_must_compile_is_refused_by_the_c_api(native_answers):
+    for refusal in native_answers[1].results.values():
+        assert "XLA compilation disabled" in refusal.message
 
 
 @LOADERS

@@ -179,7 +179,7 @@ def test_data_that_cannot_be_calibrated_on_is_refused(network):
 
 
 def test_calibration_of_a_changed_file_or_of_another_network_is_refused_by_name(network, tmp_path):
-    run = Run.start(tmp_path, RunConfig.of(bits=16, embedding_dim=16))
+    run = Run.start(tmp_path, RunConfig.of(bits=16, num_subspaces=4, embedding_dim=16))
     network.save(tmp_path / "network.keras")
     assert run.read_calibration() is None
     result = calibrate_run(run, network, make_splits(), precision=0.3, top_k=4)

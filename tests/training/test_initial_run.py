@@ -23,7 +23,7 @@ from tfpqn.training import Run, RunConfig, train
 from tfpqn.training.runs import initial_run
 from tfpqn.training.runs import train as run_training
 
-CONFIG = RunConfig.of(bits=16, embedding_dim=16, epochs=2, batch_size=16, seed=3)
+CONFIG = RunConfig.of(bits=16, num_subspaces=4, embedding_dim=16, epochs=2, batch_size=16, seed=3)
 
 
 class Stopped(Exception):

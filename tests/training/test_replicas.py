@@ -152,7 +152,7 @@ def test_a_process_that_does_not_write_leaves_the_folder_of_a_run_alone(tmp_path
     assert not (tmp_path / "run").exists()
 
 
-SETTINGS = "--bits 16 --embedding-dim 16 --batch-size 128 --epochs 2"
+SETTINGS = "--bits 16 --num-subspaces 4 --embedding-dim 16 --batch-size 128 --epochs 2"
 STEPS_OF_SETTINGS = 2 * (1437 // 128)
 
 

@@ -29,7 +29,7 @@ from tfpqn.training.evaluation import count_codewords
 from tfpqn.training.reports import figures, gallery, measures, page
 from tfpqn.training.reports.findings import NUM_FOUND, RECALLS, Findings, find, precision_at_recalls
 
-CONFIG = RunConfig.plain(bits=16, embedding_dim=16, epochs=2, batch_size=16)
+CONFIG = RunConfig.plain(bits=16, num_subspaces=4, embedding_dim=16, epochs=2, batch_size=16)
 HISTORY = [
     {"epoch": 1, "loss": 2.0, "mAP": 0.4, "raw_mAP": 0.5, "seconds": 1.0},
     {"epoch": 2, "loss": 1.0, "mAP": 0.6, "raw_mAP": 0.7, "seconds": 1.0},

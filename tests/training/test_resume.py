@@ -190,7 +190,8 @@ SCRIPT = """
     from tfpqn.datasets import load_protocol
     from tfpqn.training import Run, RunConfig, train
 
-    config = RunConfig.of(bits=16, embedding_dim=16, epochs=6, batch_size=64, seed=11)
+    sizes = {"bits": 16, "num_subspaces": 4, "embedding_dim": 16}
+    config = RunConfig.of(**sizes, epochs=6, batch_size=64, seed=11)
     splits = load_protocol("digits").load(None)
     train(Run.start(sys.argv[1], config), splits, checkpoint_every=5, progress=False)
 """

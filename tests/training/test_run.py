@@ -19,7 +19,9 @@ from tfpqn.training.runs import precision
 from tfpqn.training.runs import train as run_training
 from tfpqn.training.settings.settings_file import settings_from_json, settings_to_json
 
-CONFIG = RunConfig.plain(bits=16, embedding_dim=16, epochs=2, batch_size=16, seed=3)
+CONFIG = RunConfig.plain(
+    bits=16, num_subspaces=4, embedding_dim=16, epochs=2, batch_size=16, seed=3
+)
 SMALL = {"embedding_dim": 8, "epochs": 2, "batch_size": 16, "seed": 3, "bits": 8}
 MODELS = {
     "rpqn": (RunConfig.of(model="rpqn", **SMALL), make_splits),

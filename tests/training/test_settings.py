@@ -14,7 +14,7 @@ from tfpqn.training import Run, RunConfig
 from tfpqn.training.settings.run_config import settings_by_name
 from tfpqn.training.settings.settings_file import settings_from_json, settings_to_json
 
-SMALL = {"bits": 16, "embedding_dim": 16, "epochs": 20}
+SMALL = {"bits": 24, "embedding_dim": 16, "epochs": 20}
 CLIPS = {"model": "tpqn", "protocol": "moving-digits"}
 SUBSPACES = {"similarity": "subspace"}
 LEVELS = {"model": "rpqn"}
@@ -36,9 +36,9 @@ def build(**settings):
         ),
         ({"videos": "films"}, r"model must be one of \['tpqn'\] for 'videos'.*are clips.*'pqn'"),
         ({"num_frames": 8}, "num_frames is for clips alone.*num_frames=8, model='pqn'"),
-        ({"bits": 0}, "bits must be a positive multiple.*bits=0, num_levels=1, num_subspaces=4"),
-        ({"bits": 18}, "bits must be a positive multiple of the 4 positions.*bits=18"),
-        ({**CLIPS, "num_segments": (1, 2, 4)}, "multiple of the 7 positions.*x segments.*bits=16"),
+        ({"bits": 0}, "bits must be a positive multiple.*bits=0, num_levels=1, num_subspaces=1"),
+        ({"bits": 25}, "bits must be a positive multiple of the 4 positions.*bits=25"),
+        ({**CLIPS, "num_segments": (1, 2, 4)}, "multiple of the 7 positions.*x segments.*bits=24"),
         ({"num_levels": 2}, "num_levels is for model rpqn and tpqn.*num_levels=2, model='pqn'"),
         ({**LEVELS, "num_segments": 4}, r"num_segments is for model tpqn.*\(4,\).*'rpqn'"),
         ({"motion": 2}, "motion is for model tpqn. Received: motion=2, model='pqn'"),
@@ -97,7 +97,11 @@ def test_setting_that_does_not_exist_is_refused_with_those_that_do():
         ({}, 1, 4, 4),
         ({"num_subspaces": 2}, 1, 2, 2),
         ({"bits": 48}, 1, 4, 4),
-        ({"bits": 64}, 1, 8, 8),
+        ({"bits": 56}, 1, 8, 8),
+        ({"bits": 20}, 1, 2, 2),
+        ({"bits": 12}, 1, 2, 2),
+        ({"bits": 10}, 1, 1, 1),
+        ({**LEVELS, "bits": 12}, 2, 1, 2),
         ({**LEVELS}, 2, 2, 4),
         ({**LEVELS, "num_levels": 8}, 8, 1, 8),
         (CLIPS, 1, 4, 4),
@@ -107,10 +111,10 @@ def test_setting_that_does_not_exist_is_refused_with_those_that_do():
     ],
     ids=str,
 )
-def test_sizes_left_open_give_codes_of_four_positions_or_so_many_that_codebooks_stay_small(
+def test_sizes_left_open_give_four_positions_or_so_many_that_each_has_from_6_to_12_bits(
     settings, levels, subspaces, length
 ):
-    settings = {"bits": 8, "embedding_dim": 16, "similarity": "subspace", **settings}
+    settings = {"bits": 24, "embedding_dim": 16, "similarity": "subspace", **settings}
     config = RunConfig.of(**settings)
     sizes = (config.model.num_levels, config.model.num_subspaces, config.model.code_length)
     assert sizes == (levels, subspaces, length)

@@ -44,7 +44,7 @@ COMMANDS = """
     if Absent.asked:
         sys.exit(f"asked for {Absent.asked}")
 """
-TRAIN = "train --bits 16 --embedding-dim 16 --batch-size 128 --augment"
+TRAIN = "train --bits 16 --num-subspaces 4 --embedding-dim 16 --batch-size 128 --augment"
 
 
 def start(script, *arguments):

@@ -21,11 +21,9 @@ SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"epochs": 3, "learning_rate": 0.02},
     ),
 }
-# Two larger codebooks lose less at the shortest code.
-PQ_SIZES: dict[int, dict[str, Any]] = {12: {"num_subspaces": 2}}
 # Fewer codewords in all share the images between them more softly.
-PQN_SIZES: dict[int, dict[str, Any]] = {12: {**PQ_SIZES[12], "alpha": 3.0}}
-RESIDUAL: dict[str, Any] = {"model": "rpqn", "num_subspaces": 1}
+PQN_SIZES: dict[int, dict[str, Any]] = {12: {"alpha": 3.0}}
+RESIDUAL: dict[str, Any] = {"model": "rpqn"}
 # As many as leave each level some hundred codewords, and a search no more positions than PQN's.
 RPQN_SIZES: dict[int, dict[str, Any]] = {
     12: {"num_levels": 2, "alpha": 3.0, "beam_size": 16},

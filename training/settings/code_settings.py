@@ -21,8 +21,10 @@ MODELS: dict[str, tuple[ItemSpec, ...]] = {
 }
 # Code positions, unless num_subspaces says otherwise: the same cost of a search for each model.
 CODE_LENGTH = 4
-# With more bits a position, 4,096 codewords in the paper, codes get more positions.
+# With more bits a position, 4,096 codewords in the paper, codes get more positions. Few codewords
+# in each of 4 lose much: short codes get fewer positions.
 MOST_BITS_OF_POSITION = 12
+FEWEST_BITS_OF_POSITION = 6
 TRAINED_BITS, FITTED_BITS = 24, 64
 DEFAULT_MODEL = "pqn"
 # Two levels of a byte, and a byte for the norm.
@@ -73,7 +75,10 @@ class CodeSettings:
     num_subspaces: int | None = setting(
         None,
         "Codebooks in a level, of a segment.",
-        default_text="4 positions in all, 8 from 49 bits on; of whole vectors one a byte",
+        default_text=(
+            "4 positions in all; 8 from 49 bits on, below 24 bits 2, below 12 bits 1; of whole "
+            "vectors one a byte"
+        ),
         at_least=1,
     )
     motion: int | None = setting(
@@ -165,6 +170,8 @@ class CodeSettings:
         positions = CODE_LENGTH
         while self._bits > positions * MOST_BITS_OF_POSITION:
             positions *= 2
+        while positions > 1 and self._bits < positions * FEWEST_BITS_OF_POSITION:
+            positions //= 2
         return max(1, positions // max(1, self._groups * self._levels))
 
     def build_quantizer(
