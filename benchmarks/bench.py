@@ -19,7 +19,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bench_report import write_pages
@@ -37,12 +39,14 @@ class Part(NamedTuple):
         command: Words after the interpreter, with places for folders.
         small: Words that follow, to try it.
         has_peers: Whether it takes `--scann-python`.
+        environment: Variables of the process.
     """
 
     minutes: float
     command: str
     small: str = ""
     has_peers: bool = False
+    environment: Mapping[str, str] = MappingProxyType({})
 
 
 SEARCH = "benchmarks/search.py --seconds 20 --output {results}/search.json --scenarios"
@@ -52,6 +56,13 @@ PARTS = {
         f"{SEARCH} clustered --sizes 1000000 --queries 1 8 32 128",
         "--sizes 20000 --lists 64 --curve-items 20000",
         has_peers=True,
+    ),
+    "avx2": Part(
+        6,
+        f"{SEARCH} clustered --sizes 1000000 --queries 1 32 128 --curve-items 0 "
+        "--output {results}/search_avx2.json",
+        "--sizes 20000 --lists 64",
+        environment=MappingProxyType({"ONEDNN_MAX_CPU_ISA": "AVX2", "FAISS_OPT_LEVEL": "avx2"}),
     ),
     "flat": Part(
         4,
@@ -118,6 +129,7 @@ def measure(name: str, arguments: argparse.Namespace) -> bool:
             cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **part.environment},
             start_new_session=True,
         )
         try:

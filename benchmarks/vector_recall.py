@@ -6,7 +6,7 @@
 
 fashion-mnist: the 60,000 training images as 784 raw floats, and 1,000 test images as queries.
 cifar10-features: 20,000 training images and 1,000 test images as a frozen EfficientNet-Lite0 has
-them, 1,280 floats of length 1. We have no vectors of sentences.
+them, 1,280 floats of length 1. `sentence_vectors.py` makes a file of sentences.
 
 The measures are recall 10@10, the share of the 10 nearest by distance that are among the 10 found,
 and recall@1, the share of the queries whose nearest is found first. All methods of a size spend the
