@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tfpqn.training.recipes import Recipe
 
 # Beside a run that was trained otherwise than its row is now.
 FORMER_MARK = " †"
+PAGE_WIDTH = 120
 # Written by benchmarks/training_speed.py.
 SPEED_FILE = "training-speed.json"
 
@@ -64,7 +66,18 @@ def write_report(tables: Sequence[Table], results_dir: str | Path, page: str | P
     # Once all that could be refused has been.
     for table, records in recorded:
         draw_table(table, records, page.parent / f"{table.name}.png")
-    write_file_atomically(page, "\n".join(parts).encode())
+    lines = map(_wrap, "\n".join(parts).split("\n"))
+    write_file_atomically(page, "\n".join(lines).encode())
+
+
+def _wrap(line: str) -> str:
+    """A line that is no table's, cut into some of at most `PAGE_WIDTH`."""
+    if line.startswith("|"):
+        return line
+    indent = "  " * line.startswith("- ")
+    return textwrap.fill(
+        line, PAGE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def read_speed(results_dir: str | Path) -> Record | None:

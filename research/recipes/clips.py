@@ -18,7 +18,6 @@ MOTION: dict[str, Any] = {
     "augment": True,
     "batch_size": 32,
     "embedding_dim": 512,
-    "num_subspaces": 4,
     "unit_codewords": False,
     "loss_scale": 2.0,
     "classification_weight": 1.0,
