@@ -8,7 +8,8 @@
 It takes some 20 minutes on 2 cores that do nothing else. DIR is that of tensorflow-datasets; ENV
 holds `scann[tf]`, `usearch` and `turbovec`. Without them their parts and engines are left out. Each
 part is a process with a limit of time: when one fails, the others go on, and its log in build/bench
-says why. `vector_recall.py` takes hours and is run by itself, as is `search.py --sizes 10000000`.
+says why. `vector_recall.py` takes hours and is run by itself, as are `search.py --sizes 10000000`
+and the part avx2.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Part(NamedTuple):
         command: Words after the interpreter, with places for folders.
         small: Words that follow, to try it.
         has_peers: Whether it takes `--scann-python`.
-        environment: Variables of the process.
+        environment: Variables of the process. Such a part is measured when it is named alone.
     """
 
     minutes: float
@@ -99,7 +100,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data-dir", type=Path, help="of tensorflow-datasets")
     parser.add_argument("--scann-python", type=Path, help="of an environment with the peers")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    usual = [name for name, part in PARTS.items() if not part.environment]
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=usual)
     parser.add_argument("--small", action="store_true", help="tiny sizes; changes no page")
     parser.add_argument("--docs", action="store_true", help="only write pages and pictures")
     arguments = parser.parse_args()

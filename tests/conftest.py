@@ -1,5 +1,7 @@
 """What every test stands on: the environment, the seeds and the hypothesis profile."""
 
+import contextlib
+import fcntl
 import os
 import sys
 
@@ -21,6 +23,28 @@ hypothesis.settings.register_profile(
     "ci", parent=hypothesis.settings.get_profile("developer"), derandomize=True
 )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """The same folder for all workers, which each have a temporary folder of their own."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def one_worker(shared_folder):
+    """A context that one worker is in at a time, of those that give the same name."""
+
+    @contextlib.contextmanager
+    def alone(name):
+        with (shared_folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    return alone
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """The zoo of exported models, made once for all workers of a test run."""
 
-import fcntl
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,24 +14,14 @@ from tfpqn.export.loading.loaders import SavedModelLoader, SessionLoader
 
 
 @pytest.fixture(scope="session")
-def zoo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same folder for all workers, which each have a temporary folder of their own."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "zoo"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def exported(zoo_folder: Path) -> Callable[[str], Path]:
+def exported(shared_folder: Path, one_worker: Callable[[str], Any]) -> Callable[[str], Path]:
     """The version folder of a kind of model; tests must not change it."""
 
     @functools.cache
     def export(kind: str) -> Path:
-        path = zoo_folder / kind.replace(" ", "-") / "3"
-        path.parent.mkdir(exist_ok=True)
-        with (path.parent / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        name = kind.replace(" ", "-")
+        path = shared_folder / "zoo" / name / "3"
+        with one_worker(name):
             if not path.exists():
                 save_searcher(zoo.make_zoo_searcher(kind), path, metrics=zoo.METRICS)
         return path

@@ -41,7 +41,7 @@ class Model(NamedTuple):
 
 
 def export_models(parent: Path) -> dict[str, Model]:
-    """`images` has int64 ids and tags, `clips` string ids and lists."""
+    """`images` has int64 ids and tags, `clips` string ids and lists; what is there stays."""
     models = {}
     for name, id_type, network, options in (
         ("images", "int64", make_network(), {"tag_columns": ["label"]}),
@@ -50,7 +50,9 @@ def export_models(parent: Path) -> dict[str, Model]:
         codes, ids = make_codes(network), make_ids(id_type)
         index = CodeIndex(network_layout(network), codes, ids, {"label": LABELS})
         folder = parent / name
-        version = save_searcher(make_searcher(network, index, **options), folder / "1")
+        version = folder / "1"
+        if not version.exists():
+            save_searcher(make_searcher(network, index, **options), version)
         models[name] = Model(folder, version, ids, load_searcher(version))
     return models
 
