@@ -126,7 +126,7 @@ SECOND_STAGE = """\
 precision rank the best of them again. Cells: recall 10@10, and milliseconds of one core for 1 and
 for 32 queries. Lists look at part of the items, so recall without a second stage is below that of
 the table of bytes. The row of levels is of an earlier fit. Today's levels find .527, .967 and .996
-there (`levels_of_today` in the JSON, from a run in which all engines were slower).
+there (`levels_of_today` in the JSON, from a processor without AVX-512, where all are slower).
 
 """
 AGAIN = """\

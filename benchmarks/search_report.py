@@ -69,9 +69,8 @@ answers two batches in a row.
 - **peak MB of a search**: of a fresh process, above its memory with the folder loaded; **of
   building**: above what the process held before.
 - **C API**: the same folder through TensorFlow's C API, as the C++ server loads it.
-- **AVX2**: on the same processor, with matrix products and FAISS kept from AVX-512 by
-  `ONEDNN_MAX_CPU_ISA=AVX2 FAISS_OPT_LEVEL=avx2` (`bench.py --parts avx2`). TensorFlow's other ops
-  know no AVX-512.
+- **AVX2**: on a processor without AVX-512, which is slower in all. `bench.py --parts avx2` keeps
+  matrix products and FAISS from AVX-512 where there is one.
 
 A flat search of random codes is all look-ups. `GatherNd` is the fastest standard op for them with
 one query, but it copies entry by entry, several times slower than the loop of FAISS. So one query
