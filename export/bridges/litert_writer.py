@@ -113,7 +113,7 @@ class _DeviceSearch(tf.Module):
         return tf.cast(self._network.embed(items, training=False), tf.float32)
 
     def _search(self, embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
-        tables = self._codebooks.make_tables(embeddings)
+        tables = self._codebooks.make_tables(embeddings, tf.float32)
         # A beginning that is known at run time alone: the converter would widen constants.
         begin = tf.stack([0, tf.minimum(tf.shape(embeddings)[0], 0)])
         codes = tf.slice(self.codes, begin, tf.shape(self.codes))
