@@ -114,9 +114,9 @@ FILTERS = """\
 
 A filter admits a share of 1,000,000 clustered items in lists. Cells: milliseconds of a search for
 the 10 nearest, and in brackets that time divided by the same engine's without a filter. Ours are
-the signatures `search` and `search_with_filters`, which misses no admitted item. FAISS looks at
-the fewest lists that find .99 of them. The queries of a batch have the same filter; with different
-ones each is searched by itself.
+the signatures `search` and `search_with_filters`, which looks at as many more lists as the filter
+hides items, or at the admitted items alone where they are few. FAISS looks at the fewest lists that
+find .99 of the best admitted items. The queries of a batch have the same filter.
 
 """
 SECOND_STAGE = """\

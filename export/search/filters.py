@@ -173,10 +173,11 @@ class TagFilter(tf.Module):
         items = rows if order is None else order[rows]
         self.names = tf.Variable(tf.constant(names, tf.string), trainable=False, name="tag_names")
         self.hashes = tf.Variable(hashes[by_hash], trainable=False, name="tag_hashes")
-        # The sets of each tag, and the rows of each set.
+        # The sets of each tag; the rows of each set, beside their items where these differ.
         self.sets = Groups(tags, self.num_tags, "sets", tag_sets.sets)
+        members = rows if order is None else np.stack([rows, items], axis=1)
         self.rows = Groups(
-            tag_sets.set_of_item[items], self.num_sets, "rows", rows.astype(np.int32)
+            tag_sets.set_of_item[items], self.num_sets, "rows", members.astype(np.int32)
         )
         self.set_of_item = tf.Variable(tag_sets.set_of_item, trainable=False, name="set_of_item")
 
@@ -247,11 +248,12 @@ class Admission(NamedTuple):
     tag_filter: TagFilter
     sets: tf.Tensor
 
-    def __call__(self, positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
-        """Which of the items at `positions` `[rows]` each query admits: bool `[rows, queries]`."""
-        sets = self.sets if query is None else self.sets[:, query : query + 1]
-        own = tf.cast(tf.gather(self.tag_filter.set_of_item, positions), tf.int32)
-        return tf.gather(sets, own)
+    def __call__(self, positions: tf.Tensor, queries: int | tf.Tensor | None = None) -> tf.Tensor:
+        sets = tf.cast(tf.gather(self.tag_filter.set_of_item, positions), tf.int32)
+        if queries is None:
+            return tf.gather(self.sets, sets)
+        places = sets * tf.shape(self.sets)[1] + queries
+        return tf.gather_nd(tf.reshape(self.sets, [-1]), tf.expand_dims(places, -1))
 
     def count_items(self) -> tf.Tensor:
         """Number of items that each query admits, int32 `[queries]`."""
@@ -262,6 +264,10 @@ class Admission(NamedTuple):
         """What queries `[count]` admit."""
         return self._replace(sets=tf.gather(self.sets, queries, axis=1))
 
-    def rows(self, query: tf.Tensor) -> tf.Tensor:
-        """The rows, int32, of the items that one query admits."""
-        return self.tag_filter.rows.of(tf.where(self.sets[:, query])[:, 0])[0]
+    def rows(self, query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The rows int32 `[count]` of the items that one query admits, and their positions."""
+        members, _ = self.tag_filter.rows.of(tf.where(self.sets[:, query])[:, 0])
+        if len(members.shape) == 1:
+            return members, members
+        rows, positions = tf.unstack(members, axis=1)
+        return rows, positions

@@ -18,7 +18,7 @@ class Groups(tf.Module):
         groups: The group of each member, integers `[num_members]`.
         num_groups: Number of groups.
         name: Of the variable.
-        members: Integers `[num_members]`; their places if None.
+        members: Integers `[num_members, ...]`; their places if None.
     """
 
     def __init__(

@@ -88,8 +88,7 @@ def search_lists(
         num_probes: Lists to look at, for each query; a scalar.
         bounds: float32 `[queries, num_lists]`, no item of the list scores more. With it the result
             is exact: the search goes on to every list whose bound reaches the last item found.
-        admits: With bounds, says which items may be found: for positions int32 `[rows]` bool
-            `[rows, queries]`.
+        admits: Says which items may be found; all may if None.
         margin: Without bounds, lists are passed over whose score misses the query's largest one by
             more, unless the better lists are short.
 
@@ -98,7 +97,9 @@ def search_lists(
     """
     num_probes = _smaller(num_probes, list_scores.shape[1])
     margin = margin if bounds is None else None
-    search = _Search(tables, list_scores, lists, top_k, num_probes, bounds, admits, margin)
+    search = _Search(
+        negate_rest(tables), list_scores, lists, top_k, num_probes, bounds, admits, margin
+    )
     if bounds is not None:
         return read_keys(search.find_together())
     # Nearly every request is one query that finds enough at once: its path is a short one.
@@ -133,9 +134,9 @@ def _smaller(number: int | tf.Tensor, limit: int) -> int | tf.Tensor:
 
 
 class _Search(NamedTuple):
-    """What the passes of a search have in common; see `search_lists`."""
+    """What the passes of a search have in common; see `search_lists` and `negate_rest`."""
 
-    tables: tf.Tensor
+    signed_tables: tf.Tensor
     list_scores: tf.Tensor
     lists: Lists
     top_k: int | tf.Tensor
@@ -172,17 +173,17 @@ class _Search(NamedTuple):
         chosen = self._pass_over(scores, chosen)
         starts, limits = tf.unstack(tf.gather(self.lists.bounds, chosen), axis=1)
         blocks = tf.raw_ops.RaggedRange(starts=starts, limits=limits, deltas=np.int64(1))
-        keys = self._score_blocks(self.tables, blocks.rt_dense_values, 0, num_queries=1)
+        keys = self._score_blocks(blocks.rt_dense_values)
         return self._choose(tf.reshape(keys, [1, -1]), missing_keys([1, self.top_k]))
 
     def find_together(self) -> tf.Tensor:
         """Keys `[queries, top_k]` of the best items of any number of queries."""
         probed = self._pass_over(*_best_lists(self.list_scores, self.num_first))
         num_queries = tf.shape(probed)[0]
-        # A filter is asked for one query at a time. Most lists are not as long as the longest.
-        chunk = 1 if self.admits else self.lists_per_chunk // self.num_first
+        # Most lists are not as long as the longest.
+        chunk = self.lists_per_chunk // self.num_first
         num_blocks = tf.reduce_sum(self._count_blocks(probed))
-        is_chunk = (num_blocks <= ROWS_PER_CHUNK // ROWS_PER_BLOCK) & (self.admits is None)
+        is_chunk = num_blocks <= ROWS_PER_CHUNK // ROWS_PER_BLOCK
         num_best = tf.where(is_chunk, num_queries, chunk)
 
         def find_chunk(first: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
@@ -278,10 +279,9 @@ class _Search(NamedTuple):
         starts, limits = tf.unstack(tf.reshape(bounds, [-1, 2]), axis=1)
         ranges = tf.raw_ops.RaggedRange(starts=starts, limits=limits, deltas=np.int64(1))
         blocks, owners = tf.unstack(tf.bitcast(ranges.rt_dense_values, tf.int32), axis=1)
-        tables = self.tables[:, first : first + num_queries]
         keys = tf.raw_ops.RaggedTensorToTensor(
             shape=tf.constant([-1, -1, ROWS_PER_BLOCK], tf.int64),
-            values=self._score_blocks(tables, blocks, owners, num_queries, first),
+            values=self._score_blocks(blocks, owners + first, tf.shape(self.list_scores)[0]),
             default_value=missing_keys([]),
             row_partition_tensors=[ranges.rt_nested_splits[::count]],
             row_partition_types=["ROW_SPLITS"],
@@ -290,32 +290,25 @@ class _Search(NamedTuple):
         return self._choose(tf.reshape(keys, [num_queries, width]), best)
 
     def _score_blocks(
-        self,
-        tables: tf.Tensor,
-        blocks: tf.Tensor,
-        owners: int | tf.Tensor,
-        num_queries: int | tf.Tensor,
-        first: tf.Tensor | None = None,
+        self, blocks: tf.Tensor, owners: int | tf.Tensor = 0, num_queries: int | tf.Tensor = 1
     ) -> tf.Tensor:
         """Keys `[count, ROWS_PER_BLOCK]` of the items of blocks `[count]`.
 
-        The `owners` are their queries among those of the tables, whose first one is `first`.
+        Each block is scored for one query, its owner among so many.
         """
-        code_length, _, num_codewords = tables.shape
+        code_length, _, num_codewords = self.signed_tables.shape
         words = tf.gather(self.lists.words, blocks)
         codes = tf.unstack(unpack_codes(words, self.lists.code_dtype), axis=2)
         # Position by position, as places in one table of all.
         firsts = np.arange(code_length, dtype=np.int32)[:, np.newaxis] * num_queries + owners
         places = tf.cast(tf.stack(codes), tf.int32) + tf.expand_dims(firsts * num_codewords, 2)
-        signed = tf.reshape(negate_rest(tables), [-1])
-        entries = tf.gather_nd(signed, tf.expand_dims(places, 3))
+        entries = tf.gather_nd(tf.reshape(self.signed_tables, [-1]), tf.expand_dims(places, 3))
         scores = add_in_order(tf.unstack(entries))
         positions = tf.gather(self.lists.positions, blocks)
         is_item = positions >= 0
         if self.admits is not None:
-            # There is no other query.
-            admitted = self.admits(tf.maximum(tf.reshape(positions, [-1]), 0), first)
-            is_item &= tf.reshape(admitted, tf.shape(is_item))
+            queries = owners if isinstance(owners, int) else tf.expand_dims(owners, 1)
+            is_item &= self.admits(tf.maximum(positions, 0), queries)
             positions = tf.where(is_item, positions, NO_POSITION)
         return make_keys(tf.where(is_item, scores, FLOOR_SCORE), positions)
 

@@ -34,8 +34,11 @@ class Neighbours(NamedTuple):
 class Admits(Protocol):
     """Says which items queries admit."""
 
-    def __call__(self, positions: tf.Tensor, query: tf.Tensor | None = None) -> tf.Tensor:
-        """For positions `[rows]` bool `[rows, queries]`; `[rows, 1]` for one query alone."""
+    def __call__(self, positions: tf.Tensor, queries: int | tf.Tensor | None = None) -> tf.Tensor:
+        """For positions `[rows]` bool `[rows, queries]`, or whether the query of each admits it.
+
+        Positions of any shape have bool of that shape, with the numbers of their queries.
+        """
 
 
 def make_keys(scores: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:

@@ -165,7 +165,7 @@ class _Scan(NamedTuple):
         def add_all(scores: tf.Tensor) -> tf.Tensor:
             if self.admits is not None:
                 rows = tf.minimum(tf.range(start, end), self.num_items - 1)
-                scores = tf.where(self.admits(rows, query)[:, 0], scores, FLOOR_SCORE)
+                scores = tf.where(self.admits(rows, query), scores, FLOOR_SCORE)
             block = _GroupedScores(scores, start)
             # One more: what fills up the last group is no item.
             return add_rows(block.rows_from(block.last_of(self.top_k + 1) - slack))
@@ -232,7 +232,7 @@ class _Scan(NamedTuple):
         scores = score_one(self.tables[:, query], planes)
         is_item = rows < self.num_items
         if self.admits is not None:
-            is_item &= self.admits(tf.minimum(rows, self.num_items - 1), query)[:, 0]
+            is_item &= self.admits(tf.minimum(rows, self.num_items - 1), query)
         keys = tf.where(is_item, make_keys(scores, rows), missing_keys([]))
         return tf.math.top_k(tf.concat([keys, best], axis=0), self.top_k).values
 

@@ -72,7 +72,8 @@ def test_a_query_admits_items_with_an_allowed_and_without_a_denied_tag(rows, dat
             for row in rows
         ]
         assert received[query].numpy().tolist() == expected
-        own = admission.rows(tf.constant(query)).numpy()
+        own, positions = admission.rows(tf.constant(query))
+        assert order[own].tolist() == positions.numpy().tolist()
         assert sorted(order[own]) == np.flatnonzero(expected).tolist()
         assert admission.count_items()[query] == len(own)
 

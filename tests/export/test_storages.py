@@ -218,6 +218,26 @@ def test_every_storage_finds_the_best_of_those_that_are_admitted(
     np.testing.assert_array_equal(found.scores, expected[1])
 
 
+def test_over_lists_a_filter_of_a_third_of_the_items_looks_at_three_times_as_many(monkeypatch):
+    monkeypatch.setattr(coded_rows, "LARGEST_SHARE", 0.0)
+    rng = np.random.default_rng(0)
+    vectors = make_vectors(rng, 4, 100)
+    codes = rng.integers(0, NUM_CODEWORDS, (300, 4)).astype(np.uint8)
+    partition = build_partition(vectors, codes, 12)
+    storage = PartitionedCodes(codes, partition, num_probes=2)
+    queries = make_queries(rng, vectors, 5)
+    is_admitted = np.arange(300) % 3 == 0
+    tag_sets = make_tag_sets(pa.table({"is": is_admitted}), ["is"])
+    tags = tf.fill([5, 1], "is=true")
+    admits = TagFilter(tag_sets, order=storage.order).admit(tags, tags[:, :0])
+    found = storage.find(queries._replace(admits=admits), 4)
+    list_scores = queries.embeddings.numpy() @ partition.rank_vectors.T
+    best = np.argsort(-list_scores, axis=1, kind="stable")[:, :6]
+    is_near = (partition.list_of_item == best[:, :, np.newaxis]).any(axis=1)
+    scores = np.where(is_near & is_admitted, score(queries, codes), FLOOR_SCORE)
+    np.testing.assert_array_equal(found.positions, rank(scores, 4)[0])
+
+
 @pytest.mark.parametrize("kind", ["flat", "distinct all lists", "all lists"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("code_length", [1, 3, 8])

@@ -28,8 +28,8 @@ class CodedRows(Storage):
         """As `find`, but a filter is asked for each item that the search comes across."""
 
     @abstractmethod
-    def _look_up(self, rows: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Codes `[rows, 1]` of each position of a code, and positions int32 `[rows]` of items."""
+    def _look_up(self, rows: tf.Tensor) -> list[tf.Tensor]:
+        """Codes `[rows, 1]` of each position of a code."""
 
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         if queries.admits is None:
@@ -49,8 +49,8 @@ class CodedRows(Storage):
 
     def _search_rows(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         """The best of the rows that the first query admits, and each of the others with it."""
-        rows = cast(Admission, queries.admits).rows(tf.constant(0))
-        codes, positions = self._look_up(rows)
+        rows, positions = cast(Admission, queries.admits).rows(tf.constant(0))
+        codes = self._look_up(rows)
         entries = tf.transpose(queries.tables, [0, 2, 1])
         scores = score_positions(entries, [tf.cast(own, tf.int32) for own in codes])
         keys = make_keys(tf.transpose(scores), positions)

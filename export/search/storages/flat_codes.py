@@ -34,9 +34,9 @@ class FlatCodes(CodedRows):
     def _search(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         return search_codes(queries.tables, self.planes, self.num_items, top_k, queries.admits)
 
-    def _look_up(self, rows: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def _look_up(self, rows: tf.Tensor) -> list[tf.Tensor]:
         planes = tf.expand_dims(tf.gather(self.planes, rows, axis=1), 2)
-        return unpack_planes(planes, self.code_length), rows
+        return unpack_planes(planes, self.code_length)
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         planes = tf.gather(self.planes, positions, axis=1)

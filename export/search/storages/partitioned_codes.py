@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..filters import Admission
 from ..groups import narrow, numbers_of_rows
 from ..lists import ROWS_PER_BLOCK, Lists, fill_blocks, search_lists
 from ..neighbours import Neighbours
@@ -81,20 +82,27 @@ class PartitionedCodes(CodedRows):
         list_scores = tf.matmul(queries.embeddings, self.rank_vectors)
         if self.by_distance:
             list_scores -= self.rank_offsets
-        bounds = None
-        # A filter may leave few items: the search goes on until these are the best.
-        if self.exact or queries.admits is not None:
-            bounds = self._bound(queries.tables)
+        num_probes, margin = queries.num_probes, None
+        if num_probes is None:
+            num_probes, margin = self.num_probes, self.margin
+            if queries.admits is not None:
+                num_probes, margin = self._count_probes(queries.admits), None
         return search_lists(
             queries.tables,
             list_scores,
             Lists(self.words, self.code_dtype, self.positions, self.bounds, self.longest),
             top_k,
-            self.num_probes if queries.num_probes is None else queries.num_probes,
-            bounds,
+            num_probes,
+            self._bound(queries.tables) if self.exact else None,
             queries.admits,
-            self.margin if queries.num_probes is None else None,
+            margin,
         )
+
+    def _count_probes(self, admits: Admission) -> tf.Tensor:
+        """Lists that hold as many items that are admitted as `num_probes` hold in all."""
+        fewest = tf.cast(tf.maximum(tf.reduce_min(admits.count_items()), 1), tf.float64)
+        count = tf.math.ceil(self.num_probes * self.num_items / fewest)
+        return tf.cast(tf.minimum(count, self.num_lists), tf.int32)
 
     def _bound(self, tables: tf.Tensor) -> tf.Tensor:
         """What no item of a list scores more than: float32 `[queries, num_lists]`.
@@ -118,7 +126,7 @@ class PartitionedCodes(CodedRows):
             fn_output_signature=tf.TensorSpec([self.num_lists], tf.float32),
         )
 
-    def _look_up(self, rows: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def _look_up(self, rows: tf.Tensor) -> list[tf.Tensor]:
         # Variables that are reshaped first are copied whole. A block is the low half of a number,
         # the place in it the high one: quicker than a stack of the two.
         numbers = tf.cast(rows, tf.int64)
@@ -126,8 +134,7 @@ class PartitionedCodes(CodedRows):
         places = tf.bitwise.bitwise_and(numbers, np.int64(ROWS_PER_BLOCK - 1))
         places = tf.bitcast(blocks + places * 2**32, tf.int32)
         words = tf.expand_dims(tf.gather_nd(self.words, places), 1)
-        codes = tf.unstack(unpack_codes(words, self.code_dtype), axis=2)
-        return codes, tf.gather_nd(self.positions, places)
+        return tf.unstack(unpack_codes(words, self.code_dtype), axis=2)
 
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         lists = tf.cast(tf.gather(self.list_of_item, positions), tf.int32)
