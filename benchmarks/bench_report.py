@@ -116,7 +116,8 @@ A filter admits a share of 1,000,000 clustered items in lists. Cells: millisecon
 the 10 nearest, and in brackets that time divided by the same engine's without a filter. Ours are
 the signatures `search` and `search_with_filters`, which looks at as many more lists as the filter
 hides items, or at the admitted items alone where they are few. FAISS looks at the fewest lists that
-find .99 of the best admitted items. The queries of a batch have the same filter.
+find .99 of the best admitted items. The queries of a batch have the same filter. The processor had
+no AVX-512: all engines took longer than in the tables above.
 
 """
 SECOND_STAGE = """\
@@ -125,8 +126,8 @@ SECOND_STAGE = """\
 `tfpqn export --rerank`: codes of 8 or 16 bytes find candidates in lists, and embeddings of half
 precision rank the best of them again. Cells: recall 10@10, and milliseconds of one core for 1 and
 for 32 queries. Lists look at part of the items, so recall without a second stage is below that of
-the table of bytes. The row of levels is of an earlier fit. Today's levels find .527, .967 and .996
-there (`levels_of_today` in the JSON, from a processor without AVX-512, where all are slower).
+the table of bytes. Compare times within one set of vectors: Fashion-MNIST was measured on a slower
+processor, without AVX-512.
 
 """
 AGAIN = """\
