@@ -77,7 +77,8 @@ class Codebooks(tf.Module):
             float32 `[code_length, queries, num_codewords]`.
         """
         shape = [-1, self.num_slices, self.slice_dim]
-        slices = tf.transpose(tf.reshape(tf.cast(embeddings, dtype), shape), [1, 0, 2])
+        embeddings = tf.cast(embeddings, dtype)
+        slices = tf.transpose(tf.reshape(embeddings, shape), [1, 0, 2])
         products = tf.cast(tf.matmul(slices, tf.cast(self.columns, dtype)), tf.float32)
         if self.num_levels > 1:
             shape = [self.num_slices, -1, self.num_levels, self.num_codewords]
@@ -90,7 +91,8 @@ class Codebooks(tf.Module):
         extra = len(offsets) - products.shape[0]
         tables = 2.0 * weight * tf.pad(products, [[0, extra], [0, 0], [0, 0]])
         # What all scores of a query have in common stands at the first position.
-        common = constant - weight * tf.reduce_sum(tf.square(embeddings), axis=1)
+        squares = tf.cast(tf.reduce_sum(tf.square(embeddings), axis=1), tf.float32)
+        common = constant - weight * squares
         first = tf.one_hot([0], len(offsets), axis=0)
         return tables + offsets[:, np.newaxis] + (first * common)[:, :, tf.newaxis]
 

@@ -85,20 +85,31 @@ def search_lists(
         list_scores: float32 `[queries, num_lists]`; lists with larger ones are looked at.
         lists: The collection.
         top_k: Number of items to find, at least 1.
-        num_probes: Lists to look at, for each query; a scalar.
+        num_probes: Lists to look at, for each query; a scalar or `[queries]`.
         bounds: float32 `[queries, num_lists]`, no item of the list scores more. With it the result
             is exact: the search goes on to every list whose bound reaches the last item found.
         admits: Says which items may be found; all may if None.
-        margin: Without bounds, lists are passed over whose score misses the query's largest one by
-            more, unless the better lists are short.
+        margin: Without bounds and where all queries look at as many, lists are passed over whose
+            score misses the query's largest one by more, unless the better lists are short.
 
     Returns:
         The best items, equal scores in ascending position.
     """
     num_probes = _smaller(num_probes, list_scores.shape[1])
-    margin = margin if bounds is None else None
+    own_probes = None
+    if not isinstance(num_probes, int) and num_probes.shape.rank:
+        own_probes = tf.expand_dims(num_probes, 1)
+        num_probes = tf.maximum(tf.reduce_max(num_probes), 1)
     search = _Search(
-        negate_rest(tables), list_scores, lists, top_k, num_probes, bounds, admits, margin
+        negate_rest(tables),
+        list_scores,
+        lists,
+        top_k,
+        num_probes,
+        own_probes,
+        bounds,
+        admits,
+        margin if bounds is None else None,
     )
     if bounds is not None:
         return read_keys(search.find_together())
@@ -134,13 +145,18 @@ def _smaller(number: int | tf.Tensor, limit: int) -> int | tf.Tensor:
 
 
 class _Search(NamedTuple):
-    """What the passes of a search have in common; see `search_lists` and `negate_rest`."""
+    """What the passes of a search have in common; see `search_lists` and `negate_rest`.
+
+    The largest number of lists is `num_probes`; `own_probes` `[queries, 1]` are those of each query
+    where they differ.
+    """
 
     signed_tables: tf.Tensor
     list_scores: tf.Tensor
     lists: Lists
     top_k: int | tf.Tensor
     num_probes: int | tf.Tensor
+    own_probes: tf.Tensor | None
     bounds: tf.Tensor | None
     admits: Admits | None
     margin: float | None
@@ -204,7 +220,8 @@ class _Search(NamedTuple):
                 shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, self.width])),
                 parallel_iterations=1,
             )
-            return self._look_further(probed, keys)
+            # `map_fn` does not take no queries.
+            return tf.cond(num_queries > 0, lambda: self._look_further(probed, keys), lambda: keys)
 
         if self.bounds is not None:
             return go_on()
@@ -212,10 +229,14 @@ class _Search(NamedTuple):
         return tf.cond(is_done, lambda: best, apart(go_on))
 
     def _pass_over(self, scores: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-        """Lists `[..., count]`, the empty one in place of those that miss the best by the margin.
+        """Lists `[..., count]`, the empty one in place of those that a query does not look at.
 
-        Better lists hold at least `top_k` items then: no list fills up as much as a block.
+        These are beyond its own number, or miss its best list by the margin. Better lists hold at
+        least `top_k` items then: no list fills up as much as a block.
         """
+        if self.own_probes is not None and len(chosen.shape) == 2:
+            is_own = tf.range(tf.shape(chosen)[1]) < self.own_probes
+            return tf.where(is_own, chosen, self.list_scores.shape[1])
         if self.margin is None:
             return chosen
         enough = self.top_k // ROWS_PER_BLOCK + self.num_first + 1
@@ -237,6 +258,8 @@ class _Search(NamedTuple):
         reach = tf.where(last > FLOOR_SCORE, np.inf if self.bounds is None else last, -np.inf)
         wanted, _ = tf.math.top_k(self.list_scores, self.num_probes)
         least = wanted[:, -1:]
+        if self.own_probes is not None:
+            least = tf.gather(wanted, self.own_probes - 1, batch_dims=1)
         if self.margin is not None:
             least = tf.maximum(least, wanted[:, :1] - self.margin)
         reached = self.list_scores if self.bounds is None else self.bounds

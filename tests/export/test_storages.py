@@ -19,7 +19,7 @@ from tfpqn.export.search.storages.distinct_codes import DistinctCodes, group_cod
 from tfpqn.export.search.storages.flat_codes import FlatCodes
 from tfpqn.export.search.storages.partition import build_partition
 from tfpqn.export.search.storages.partitioned_codes import PartitionedCodes
-from tfpqn.export.search.storages.reranking import RerankedCodes
+from tfpqn.export.search.storages.reranking import RerankedCodes, RerankedEmbeddings
 from tfpqn.export.search.storages.storage import Queries
 from tfpqn.export.server.model_version import MAX_ROWS
 
@@ -218,7 +218,10 @@ def test_every_storage_finds_the_best_of_those_that_are_admitted(
     np.testing.assert_array_equal(found.scores, expected[1])
 
 
-def test_over_lists_a_filter_of_a_third_of_the_items_looks_at_three_times_as_many(monkeypatch):
+@pytest.mark.parametrize("lists_at_once", [1, 3, 100])
+def test_over_lists_a_filter_looks_at_as_many_more_lists_as_it_hides_items(
+    lists_at_once, monkeypatch
+):
     monkeypatch.setattr(coded_rows, "LARGEST_SHARE", 0.0)
     rng = np.random.default_rng(0)
     vectors = make_vectors(rng, 4, 100)
@@ -226,16 +229,38 @@ def test_over_lists_a_filter_of_a_third_of_the_items_looks_at_three_times_as_man
     partition = build_partition(vectors, codes, 12)
     storage = PartitionedCodes(codes, partition, num_probes=2)
     queries = make_queries(rng, vectors, 5)
-    is_admitted = np.arange(300) % 3 == 0
-    tag_sets = make_tag_sets(pa.table({"is": is_admitted}), ["is"])
-    tags = tf.fill([5, 1], "is=true")
+    monkeypatch.setattr(
+        list_search, "ROWS_PER_CHUNK", lists_at_once * storage.longest * list_search.ROWS_PER_BLOCK
+    )
+    thirds = np.arange(300) % 3
+    tag_sets = make_tag_sets(pa.table({"third": thirds}), ["third"])
+    tags = tf.constant([["third=0"], ["third=1"], ["third=2"], [""], [""]])
     admits = TagFilter(tag_sets, order=storage.order).admit(tags, tags[:, :0])
     found = storage.find(queries._replace(admits=admits), 4)
     list_scores = queries.embeddings.numpy() @ partition.rank_vectors.T
-    best = np.argsort(-list_scores, axis=1, kind="stable")[:, :6]
-    is_near = (partition.list_of_item == best[:, :, np.newaxis]).any(axis=1)
+    ranks = np.argsort(np.argsort(-list_scores, axis=1, kind="stable"), axis=1)
+    is_near = ranks[:, partition.list_of_item] < np.array([[6], [6], [6], [2], [2]])
+    is_admitted = (thirds == np.arange(5)[:, np.newaxis]) | (np.arange(5) > 2)[:, np.newaxis]
     scores = np.where(is_near & is_admitted, score(queries, codes), FLOOR_SCORE)
     np.testing.assert_array_equal(found.positions, rank(scores, 4)[0])
+
+
+@pytest.mark.parametrize("has_stages", [False, True])
+@pytest.mark.parametrize("kind", ["flat", "distinct", "all lists", "exact"])
+def test_no_queries_find_nothing(kind, has_stages):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, NUM_CODEWORDS, (50, 2)).astype(np.uint8)
+    storage = make_storage(kind, make_vectors(rng, 2, 1), codes, 7)
+    if has_stages:
+        storage = RerankedEmbeddings(storage, np.zeros((50, DIM), np.float16), None, 5)
+    shapes = tf.TensorSpec([None, DIM]), tf.TensorSpec([2, None, NUM_CODEWORDS])
+
+    @tf.function(input_signature=[*shapes, tf.TensorSpec([], tf.int32)])
+    def find(embeddings, tables, top_k):
+        return storage.find(Queries(embeddings, tables), top_k)
+
+    found = find(tf.zeros([0, DIM]), tf.zeros([2, 0, NUM_CODEWORDS]), 3)
+    assert [values.shape.as_list() for values in found] == [[0, 3], [0, 3]]
 
 
 @pytest.mark.parametrize("kind", ["flat", "distinct all lists", "all lists"])

@@ -99,10 +99,10 @@ class PartitionedCodes(CodedRows):
         )
 
     def _count_probes(self, admits: Admission) -> tf.Tensor:
-        """Lists that hold as many items that are admitted as `num_probes` hold in all."""
-        fewest = tf.cast(tf.maximum(tf.reduce_min(admits.count_items()), 1), tf.float64)
-        count = tf.math.ceil(self.num_probes * self.num_items / fewest)
-        return tf.cast(tf.minimum(count, self.num_lists), tf.int32)
+        """Lists that hold as many items that a query admits as `num_probes` hold in all."""
+        counts = tf.cast(tf.maximum(admits.count_items(), 1), tf.float64)
+        num_probes = tf.math.ceil(self.num_probes * self.num_items / counts)
+        return tf.cast(tf.minimum(num_probes, self.num_lists), tf.int32)
 
     def _bound(self, tables: tf.Tensor) -> tf.Tensor:
         """What no item of a list scores more than: float32 `[queries, num_lists]`.

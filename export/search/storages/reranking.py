@@ -134,10 +134,14 @@ class RerankedEmbeddings(_Reranked):
             distances = tf.reduce_sum(tf.math.squared_difference(rows, query), axis=1)
             return best - weight * distances
 
-        return tf.map_fn(
-            score_query,
-            (queries.embeddings, candidates.positions),
-            fn_output_signature=tf.TensorSpec([None], tf.float32),
-            # Candidates of one query may take as much memory as there is room for.
-            parallel_iterations=1,
-        )
+        def score_all() -> tf.Tensor:
+            return tf.map_fn(
+                score_query,
+                (queries.embeddings, candidates.positions),
+                fn_output_signature=tf.TensorSpec([None], tf.float32),
+                # Candidates of one query may take as much memory as there is room for.
+                parallel_iterations=1,
+            )
+
+        # `map_fn` does not take no queries.
+        return tf.cond(tf.size(candidates.scores) > 0, score_all, lambda: candidates.scores)
