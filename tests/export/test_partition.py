@@ -145,6 +145,20 @@ def test_auto_chooses_the_fastest_and_reports_what_was_measured(
     np.testing.assert_array_equal(found.positions, every.positions)
 
 
+@pytest.mark.parametrize("items_per_code, kind", [(8, "distinct"), (1, "flat")])
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_items_that_share_codes_are_scored_once_a_code(
+    items_per_code, kind, is_sorted, monkeypatch
+):
+    monkeypatch.setattr("tfpqn.export.search.storages.choice.SAMPLE_SIZE", 64)
+    codes = np.repeat(np.arange(4000 // items_per_code), items_per_code)
+    if not is_sorted:
+        codes = np.random.default_rng(0).permutation(codes)
+    codes = np.stack([codes % 256, codes // 256], axis=1).astype(np.uint8)
+    storage, _ = make_storage(None, codes, None, top_k=1)
+    assert storage.describe()["kind"] == kind
+
+
 def test_of_storages_that_are_about_as_fast_the_next_figure_chooses():
     assert choose_fastest(np.array([[1.0, 9, 9], [1.2, 1, 1]])) == 0
     assert choose_fastest(np.array([[1.05, 9, 1], [1.0, 8.5, 9], [1.2, 1, 1]])) == 0

@@ -91,9 +91,7 @@ def make_storage(
 def _list_kinds(items: _Rows, is_measured: bool) -> list[_Rows]:
     """Items, distinct codes, or both: what is worth a measurement, or the better by a rule."""
     codes, tag_sets = items.codes, items.tag_sets
-    # A sample tells at once that there are many.
-    sample = codes[:: max(len(codes) // SAMPLE_SIZE, 1)]
-    if not len(sample) or len(np.unique(sample, axis=0)) * ITEMS_PER_CODE_TO_MEASURE > len(sample):
+    if _has_many_codes(codes):
         return [items]
     groups = group_codes(codes, None if tag_sets is None else tag_sets.set_of_item)
     if tag_sets is not None and groups.tag_sets is not None:
@@ -103,6 +101,21 @@ def _list_kinds(items: _Rows, is_measured: bool) -> list[_Rows]:
         return [distinct]
     is_worth_it = len(groups.codes) * ITEMS_PER_CODE_TO_MEASURE <= len(codes)
     return [items, distinct] if is_measured and is_worth_it else [items]
+
+
+def _has_many_codes(codes: np.ndarray) -> bool:
+    """Whether too few items share codes to look at all; a sample tells."""
+    num_items = len(codes)
+    if not num_items:
+        return True
+    sample = codes
+    if num_items > SAMPLE_SIZE:
+        rows = np.random.default_rng(0).integers(num_items, size=SAMPLE_SIZE)
+        sample = codes[np.unique(rows)]
+    # So many codes a sample has where as many items share each as make it worth a measurement.
+    share_left = (1 - len(sample) / num_items) ** ITEMS_PER_CODE_TO_MEASURE
+    expected = num_items / ITEMS_PER_CODE_TO_MEASURE * (1 - share_left)
+    return len(np.unique(sample, axis=0)) > expected
 
 
 def _part(
