@@ -114,10 +114,10 @@ FILTERS = """\
 
 A filter admits a share of 1,000,000 clustered items in lists. Cells: milliseconds of a search for
 the 10 nearest, and in brackets that time divided by the same engine's without a filter. Ours are
-the signatures `search` and `search_with_filters`, which looks at as many more lists as the filter
-hides items, or at the admitted items alone where they are few. FAISS looks at the fewest lists that
-find .99 of the best admitted items. The queries of a batch have the same filter. The processor had
-no AVX-512: all engines took longer than in the tables above.
+the signatures `search` and `search_with_filters`. It looks at twice as many lists where half of the
+items are admitted, and at the admitted items alone where they are few. FAISS looks at the fewest
+lists that find .99 of the best admitted items. The queries of a batch have the same filter. The
+processor had no AVX-512: all engines took longer than in the tables above.
 
 """
 SECOND_STAGE = """\
@@ -125,8 +125,8 @@ SECOND_STAGE = """\
 
 `tfpqn export --rerank`: codes of 8 or 16 bytes find candidates in lists, and embeddings of half
 precision rank the best of them again. Cells: recall 10@10, and milliseconds of one core for 1 and
-for 32 queries. Lists look at part of the items, so recall without a second stage is below that of
-the table of bytes. Compare times within one set of vectors: Fashion-MNIST was measured on a slower
+for 32 queries. Lists look at part of the items, so recall without a second stage is below that in
+"Recall per byte". Compare times within one set of vectors: Fashion-MNIST was measured on a slower
 processor, without AVX-512.
 
 """
@@ -308,7 +308,8 @@ def format_filters(content: Mapping[str, Any]) -> str:
         [engine, str(queries), *(cells.get((engine, queries, share), "") for share in shares)]
         for engine, queries in dict.fromkeys((row["engine"], row["queries"]) for row in rows)
     ]
-    return format_table(("engine", "queries", *(f"{share} admitted" for share in shares)), lines)
+    titles = ["no filter", *(f"{share} admitted" for share in shares[1:])]
+    return format_table(("engine", "queries", *titles), lines)
 
 
 def format_second_stage(rows: Sequence[Mapping[str, Any]]) -> str:
