@@ -21,7 +21,7 @@ from .neighbours import (
     missing_keys,
     read_keys,
 )
-from .scan import apart
+from .scan import apart, map_queries
 from .scoring import add_in_order, negate_rest, unpack_codes
 
 # Items of a block: with fewer there are more blocks to gather, with more more is filled up.
@@ -220,8 +220,7 @@ class _Search(NamedTuple):
                 shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, self.width])),
                 parallel_iterations=1,
             )
-            # `map_fn` does not take no queries.
-            return tf.cond(num_queries > 0, lambda: self._look_further(probed, keys), lambda: keys)
+            return self._look_further(probed, keys)
 
         if self.bounds is not None:
             return go_on()
@@ -283,12 +282,7 @@ class _Search(NamedTuple):
             )
             return best[0]
 
-        return tf.map_fn(
-            search_query,
-            tf.range(tf.shape(probed)[0]),
-            fn_output_signature=tf.TensorSpec([self.width], tf.int64),
-            parallel_iterations=1,
-        )
+        return map_queries(search_query, tf.range(tf.shape(probed)[0]), keys)
 
     def _add_lists(self, first: tf.Tensor, chosen: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
         """Keys `[queries, top_k]`: the best of `best` and of lists `[queries, count]`.

@@ -7,7 +7,6 @@ neighbouring items the best score alone, finds the best groups, and scores their
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,9 +81,8 @@ def search_codes(
         return read_keys(missing_keys([num_queries, top_k]))
 
     def search_several() -> tf.Tensor:
-        # Rows that no query gives cannot be stacked.
-        few = partial(tf.cond, num_queries > 0, scan.search_each, lambda: missing_keys([0, top_k]))
-        return tf.cond(num_queries < MANY_QUERIES, few, scan.search_together)
+        is_few = num_queries < MANY_QUERIES
+        return tf.cond(is_few, scan.search_each, scan.search_together)
 
     # Nearly every request is one query: it meets no loop.
     keys = tf.cond(
@@ -105,6 +103,23 @@ def apart(function: Callable[[], Any]) -> Any:
     return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
 
 
+def map_queries(find: Callable[[Any], Any], queries: Any, nothing: Any, at_a_time: int = 1) -> Any:
+    """What `find` gives for each query, stacked.
+
+    Args:
+        find: From the values of one query to tensors.
+        queries: Tensors `[queries, ...]`.
+        nothing: What no queries give: `tf.map_fn` cannot stack rows of unknown width then.
+        at_a_time: Queries at work at a time; each takes memory.
+    """
+    spec = tf.nest.map_structure(lambda own: tf.TensorSpec(own.shape[1:], own.dtype), nothing)
+    return tf.cond(
+        tf.shape(tf.nest.flatten(queries)[0])[0] > 0,
+        lambda: tf.map_fn(find, queries, fn_output_signature=spec, parallel_iterations=at_a_time),
+        lambda: nothing,
+    )
+
+
 class _Scan(NamedTuple):
     """What the ways to search have in common; see `search_codes`."""
 
@@ -121,13 +136,9 @@ class _Scan(NamedTuple):
 
     def search_each(self, search: Callable[[tf.Tensor], tf.Tensor] | None = None) -> tf.Tensor:
         """Keys `[queries, top_k]` of the best items, of one query after the other."""
-        width = None if tf.is_tensor(self.top_k) else self.top_k
-        return tf.map_fn(
-            search or self.search_query,
-            tf.range(tf.shape(self.tables)[1]),
-            fn_output_signature=tf.TensorSpec([width], tf.int64),
-            parallel_iterations=AT_A_TIME,
-        )
+        queries = tf.range(tf.shape(self.tables)[1])
+        nothing = missing_keys([0, self.top_k])
+        return map_queries(search or self.search_query, queries, nothing, AT_A_TIME)
 
     def search_query(self, query: int | tf.Tensor) -> tf.Tensor:
         """Keys `[top_k]` of the best items of one query."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import cast
 
 import tensorflow as tf
@@ -11,7 +10,7 @@ import tensorflow as tf
 from ..filters import Admission
 from ..lists import ROWS_PER_CHUNK
 from ..neighbours import Neighbours, make_keys, missing_keys, read_keys
-from ..scan import ITEMS_PER_ADMITTED, apart
+from ..scan import ITEMS_PER_ADMITTED, apart, map_queries
 from ..scoring import score_positions
 from .storage import Queries, Storage
 
@@ -61,20 +60,14 @@ class CodedRows(Storage):
         self, queries: Queries, is_few: tf.Tensor, top_k: int | tf.Tensor
     ) -> Neighbours:
         """Queries that admit few items one by one, and the others by `_search`."""
-        width = None if tf.is_tensor(top_k) else top_k
         few, many = (tf.where(chosen)[:, 0] for chosen in (is_few, ~is_few))
-        spec = Neighbours(tf.TensorSpec([width], tf.float32), tf.TensorSpec([width], tf.int32))
-
-        def unless_empty(numbers: tf.Tensor, search: Callable[[], Neighbours]) -> Neighbours:
-            nothing = Neighbours(tf.zeros([0, top_k]), tf.zeros([0, top_k], tf.int32))
-            return tf.cond(tf.size(numbers) > 0, search, lambda: nothing)
 
         def search_rows(number: tf.Tensor) -> Neighbours:
             found = self._search_rows(queries.of(tf.expand_dims(number, 0)), top_k)
             return Neighbours(*(values[0] for values in found))
 
-        found_few = unless_empty(few, lambda: tf.map_fn(search_rows, few, fn_output_signature=spec))
-        found_many = unless_empty(many, lambda: self._search(queries.of(many), top_k))
+        found_few = map_queries(search_rows, few, read_keys(missing_keys([0, top_k])))
+        found_many = self._search(queries.of(many), top_k)
         places = [tf.cast(own, tf.int32) for own in (few, many)]
         return Neighbours(
             *(tf.dynamic_stitch(places, pair) for pair in zip(found_few, found_many, strict=True))

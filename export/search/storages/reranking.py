@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ..codebooks import Distance
 from ..neighbours import Neighbours, best_keys, make_keys, missing_keys, read_keys
+from ..scan import map_queries
 from ..scoring import pack_codes, score_positions, unpack_codes
 from .storage import Queries, Storage, constant
 
@@ -134,14 +135,6 @@ class RerankedEmbeddings(_Reranked):
             distances = tf.reduce_sum(tf.math.squared_difference(rows, query), axis=1)
             return best - weight * distances
 
-        def score_all() -> tf.Tensor:
-            return tf.map_fn(
-                score_query,
-                (queries.embeddings, candidates.positions),
-                fn_output_signature=tf.TensorSpec([None], tf.float32),
-                # Candidates of one query may take as much memory as there is room for.
-                parallel_iterations=1,
-            )
-
-        # `map_fn` does not take no queries.
-        return tf.cond(tf.size(candidates.scores) > 0, score_all, lambda: candidates.scores)
+        # One at a time: candidates of one query may take as much memory as there is room for.
+        own = (queries.embeddings, candidates.positions)
+        return map_queries(score_query, own, nothing=candidates.scores)
