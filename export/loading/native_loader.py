@@ -172,6 +172,8 @@ def _fed(library: ctypes.CDLL, array: np.ndarray) -> Iterator[int]:
     dims = (c_int64 * array.ndim)(*array.shape)
     dtype = tf.as_dtype(array.dtype).as_datatype_enum
     tensor = library.TF_AllocateTensor(dtype, dims, array.ndim, size)
+    # Held until it is copied: of an array in another order this is a new one.
+    array = np.ascontiguousarray(array)
     start = library.TF_TensorData(tensor)
     addresses = _string_addresses(start, size) if is_string else range(0)
     try:
@@ -179,7 +181,7 @@ def _fed(library: ctypes.CDLL, array: np.ndarray) -> Iterator[int]:
             library.TF_StringInit(address)
             library.TF_StringCopy(address, value, len(value))
         if not is_string:
-            ctypes.memmove(start, np.ascontiguousarray(array).ctypes.data, size)
+            ctypes.memmove(start, array.ctypes.data, size)
         yield tensor
     finally:
         # The tensor frees its own memory, but not the bytes that its strings point to.

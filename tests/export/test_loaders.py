@@ -14,7 +14,7 @@ LOADERS = pytest.mark.parametrize("loader", [SavedModelLoader, SessionLoader])
 NATIVE = pytest.param("C API", marks=pytest.mark.slow)
 WAYS = pytest.mark.parametrize("way", ["saved model", "session", NATIVE])
 DTYPES = ("float32", "float16", "int32", "int64", "uint8", "uint16", "bool", "string")
-SHAPES = ((), (2,), (2, 3), (2, 1, 3), (1, 2, 0, 2))
+SHAPES = ((), (2,), (64, 48), (2, 1, 3), (1, 2, 0, 2))
 
 
 def random_array(dtype, shape):
@@ -22,7 +22,8 @@ def random_array(dtype, shape):
     if dtype == "string":
         flat = [b"\0x" * int(value) for value in values.flat]
         return np.array(flat, object).reshape(shape)
-    return np.asarray(values % 2 if dtype == "bool" else values, dtype)
+    # In another order than that of tensors.
+    return np.asarray(values % 2 if dtype == "bool" else values, dtype, order="F")
 
 
 ARRAYS = {
