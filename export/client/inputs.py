@@ -108,18 +108,24 @@ def pack_lists(name: str, lists: Any, num_rows: int, info: TensorInfo) -> np.nda
     if longest > most:
         raise ValueError(f"{name}: expected at most {most} for each item. Received: {longest}")
     width = next(width for width in _WIDTHS if longest <= width)
-    missing: Any = b"" if info.dtype == "string" else -1
-    packed = np.full((num_rows, width), missing, numpy_dtype(info.dtype))
+    dtype = numpy_dtype(info.dtype)
+    packed = np.full((num_rows, width), missing_id(dtype), dtype)
     for row, values in zip(packed, rows, strict=True):
         row[: len(values)] = values
     return packed
 
 
+def missing_id(dtype: np.dtype) -> Any:
+    """What fills lists up: the id or tag that no item has."""
+    return b"" if dtype.hasobject else -1
+
+
 def to_rows(name: str, lists: Any, num_rows: int) -> list[Any]:
     """A list for each item, of one list for all or of a list each."""
-    if isinstance(lists, (str, bytes)):
+    lists = [] if lists is None else lists
+    if isinstance(lists, (str, bytes)) or not isinstance(lists, Iterable):
         raise TypeError(f"{name} must be a list. Received: one {type(lists).__name__}")
-    values = [] if lists is None else list(lists)
+    values = list(lists)
     are_lists = [isinstance(v, Iterable) and not isinstance(v, (str, bytes)) for v in values]
     if not any(are_lists):
         return [values] * num_rows

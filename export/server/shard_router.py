@@ -13,6 +13,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo as TensorInfoProto
 
 from ..client import AsyncShardedSearchClient
+from ..interface.delta import SIGNATURES_WITH_EXCLUSIONS
 from ..interface.errors import ServingError
 from ..interface.shard import DESCRIBE_SHARD
 from ..interface.signatures import Arrays, Signature, TensorInfo
@@ -23,8 +24,12 @@ from .refusals import refusal
 from .server import MAX_MESSAGE_BYTES, Endpoints, running_endpoints
 from .versions import ModelSpec, ModelVersions
 
-# What no merging gives: only one shard knows the item's code, or each speaks of itself.
-_LEFT_OUT = frozenset({"search_by_id", DESCRIBE_SHARD})
+# What no merging gives: only one shard knows the item's code, or each speaks of itself, or a delta
+# has it not.
+_LEFT_OUT = frozenset(
+    {"search_by_id", DESCRIBE_SHARD}
+    | (set(SIGNATURES_WITH_EXCLUSIONS.values()) - {"search_with_exclusions"})
+)
 # What passes when a server starts or comes back.
 _PASSING = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "NOT_FOUND", "INTERNAL", "UNKNOWN"})
 POLL_SECONDS = 1.0

@@ -10,6 +10,8 @@ from tests.client.fake_shards import TOP_K, WIDTH, Items, ShardModel
 from tests.export.tiny import rank
 from tfpqn.export.client import SearchClient, ServingError, ShardedSearchClient
 from tfpqn.export.client.shards import shard_servers
+from tfpqn.export.client.shards.hiding import leave_out
+from tfpqn.export.interface.bounds import MAX_EXCLUSIONS, MAX_K
 from tfpqn.export.server import running_router
 
 QUERIES = np.random.default_rng(0).integers(-1, 2, (7, WIDTH)).astype(np.float32)
@@ -50,6 +52,8 @@ class GrowingModel(ShardModel):
         if signature == "describe_delta":
             return {"bases": np.array([bases], object), "hidden_ids": np.array([list(hidden)])}
         excluded = inputs.get("exclude_ids", np.zeros((len(QUERIES), 0), np.int64))
+        if excluded.shape[1] > MAX_EXCLUSIONS:
+            raise Refused("INVALID_ARGUMENT")
         found = search(items, inputs["embeddings"], excluded[0])
         return {"ids": found.ids, "scores": found.scores.astype(np.float32)}
 
@@ -156,6 +160,11 @@ def test_ids_of_the_caller_are_excluded_besides_the_hidden_ones(servers):
     assert not np.isin(found.ids, [4, 21, *DELTAS[1][2]]).any()
 
 
+def test_no_more_items_are_asked_for_than_a_base_gives():
+    values = {"embeddings": QUERIES, "k": MAX_K - 1}
+    assert leave_out("search_k", values, [1, 2])[1]["k"] == MAX_K
+
+
 def test_a_router_follows_the_delta(servers):
     base, delta = servers
     options = {"delta": delta.address, "port": 0, "rest_api_port": None, "max_attempts": 1}
@@ -166,3 +175,8 @@ def test_a_router_follows_the_delta(servers):
                 found = client.search(QUERIES)
                 expected = search(TOGETHER[number], QUERIES)
                 np.testing.assert_array_equal(found.scores, expected.scores)
+            # Lists of so many are filled up to as many as a base takes.
+            found = client.search(QUERIES, exclude_ids=[21, *range(100, 400)])
+            expected = search(TOGETHER[2], QUERIES, without=[21])
+            np.testing.assert_array_equal(found.scores, expected.scores)
+            assert "search_by_embedding_with_exclusions" not in client.signatures()

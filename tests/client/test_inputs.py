@@ -42,6 +42,7 @@ def test_one_list_is_for_all_items(lists, expected):
     ("lists", "info", "error", "words"),
     [
         ("abc", TEXTS, TypeError, "must be a list. Received: one str"),
+        (5, INTEGERS, TypeError, "must be a list. Received: one int"),
         ([["a"]], TEXTS, ValueError, "each of the 2 items. Received: 1 entries"),
         ([["a"], "b"], TEXTS, ValueError, "Received: 2 entries, 1 of them lists"),
         ([1.0], INTEGERS, TypeError, "whole numbers. Received: float"),
