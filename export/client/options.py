@@ -7,12 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 _HOST = r"\[[0-9A-Fa-f:.%]+\]|[^\s:/?#@\[\]]+"
-_TARGET = re.compile(rf"(?:dns:///)?(?P<host>{_HOST}):\d{{1,5}}")
-_URL = re.compile(rf"https?://(?P<host>{_HOST})(?::\d{{1,5}})?(?:/[^\s?#]*)?")
+_TARGET = re.compile(rf"(?:dns:///)?(?P<host>{_HOST}):(?P<port>\d{{1,5}})")
+_URL = re.compile(rf"https?://(?P<host>{_HOST})(?::(?P<port>\d{{1,5}}))?(?:/[^\s?#]*)?")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _LARGEST = 2**31 - 1
+_LARGEST_PORT = 2**16 - 1
 # No more in gRPC's own policy.
 MAX_ATTEMPTS = 5
 
@@ -45,6 +47,7 @@ class ClientOptions:
             )
         self._check_numbers()
         self._check_address()
+        self._check_ca_file()
         self._check_metadata()
 
     def _check_numbers(self) -> None:
@@ -62,7 +65,8 @@ class ClientOptions:
                 raise ValueError(f"{name} must be in {least} .. {most}. Received: {name}={value}")
 
     def _check_address(self) -> None:
-        if not self._address_match:
+        match = self._address_match
+        if not match or int(match["port"] or 0) > _LARGEST_PORT:
             form = "HOST:PORT or an http or https URL" if self.rest else "HOST:PORT"
             advice = "; a URL needs rest=True" if "://" in self.address and not self.rest else ""
             raise ValueError(f"address must be {form}. Received: {self.address!r}{advice}")
@@ -70,6 +74,15 @@ class ClientOptions:
             raise ValueError(
                 f"address must be HOST:PORT or an https URL with TLS. Received: {self.address!r}"
             )
+
+    def _check_ca_file(self) -> None:
+        file = Path(self.ca_file) if self.ca_file is not None else None
+        if file is None:
+            return
+        if not file.is_file():
+            raise FileNotFoundError(f"The PEM file of tls must exist. Received: {str(file)!r}")
+        if b"-----BEGIN" not in file.read_bytes():
+            raise ValueError(f"The file of tls must be in PEM format. Received: {str(file)!r}")
 
     def _check_metadata(self) -> None:
         if self.token is not None and not _TOKEN.fullmatch(self.token):

@@ -34,12 +34,22 @@ def test_addresses_of_grpc_and_of_rest():
     [
         *((address, False) for address in ("", "localhost", "local host:1", "a@b:1", "::1:8500")),
         *((address, False) for address in ("http://a:1", "localhost:x", "unix:/run/birds")),
+        *((address, rest) for address in ("a:65536", "a:99999") for rest in (False, True)),
         *((address, True) for address in ("ftp://a", "http://user@a", "http://a?b")),
     ],
 )
 def test_other_addresses_are_refused(address, rest):
     with pytest.raises(ValueError, match="address must be HOST:PORT.*Received"):
         open_options(address, rest=rest)
+
+
+def test_a_file_of_authorities_must_be_there_in_pem_format(tmp_path):
+    for rest in (False, True):
+        with pytest.raises(FileNotFoundError, match="PEM file of tls must exist. Received"):
+            open_options(tls=str(tmp_path / "none.pem"), rest=rest)
+        (tmp_path / "other.pem").write_text("other")
+        with pytest.raises(ValueError, match="tls must be in PEM format. Received"):
+            open_options(tls=str(tmp_path / "other.pem"), rest=rest)
 
 
 def test_an_http_url_is_not_encrypted():

@@ -102,7 +102,7 @@ def test_a_token_is_read_from_its_file(files, fakes):
         (["none.png"], FileNotFoundError, "A query must be an image file"),
         (["0.png", "--exclude", "a"], ValueError, "--exclude must be whole numbers"),
         (["0.png", "--k", 10_001], ValueError, r"0\.png: k: expected a number in 1 .. 10000"),
-        (["0.png", "--ca-file", "none.pem"], FileNotFoundError, "PEM file must exist"),
+        (["0.png", "--ca-file", "none.pem"], FileNotFoundError, "PEM file of tls must exist"),
         (["0.png", "--ca-file", "0.png"], ValueError, "must be in PEM format"),
         (["0.png", "--token-file", "none"], FileNotFoundError, "--token-file must be a file"),
     ],

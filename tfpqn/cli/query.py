@@ -60,7 +60,7 @@ def query(
             version_label=label,
             timeout=timeout,
             token=_read_token(token_file),
-            tls=_choose_tls(tls, ca_file),
+            tls=tls if ca_file is None else str(ca_file),
             rest=rest,
         ) as client:
             arguments = {
@@ -135,13 +135,3 @@ def _read_token(file: Path | None) -> str | None:
     if not file.is_file():
         raise FileNotFoundError(f"--token-file must be a file. Received: {str(file)!r}")
     return file.read_text(encoding="utf-8").strip()
-
-
-def _choose_tls(tls: bool, ca_file: Path | None) -> bool | str:
-    if ca_file is None:
-        return tls
-    if not ca_file.is_file():
-        raise FileNotFoundError(f"The PEM file must exist. Received: {str(ca_file)!r}")
-    if b"-----BEGIN" not in ca_file.read_bytes():
-        raise ValueError(f"The file must be in PEM format. Received: {str(ca_file)!r}")
-    return str(ca_file)
