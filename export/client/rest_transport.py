@@ -33,7 +33,7 @@ from .errors import (
 from .options import ClientOptions
 
 # Of TLS some errors come as Python's own, which are OSError.
-_FAILURES = (httpx.HTTPError, OSError, asyncio.TimeoutError)
+_FAILURES = (httpx.HTTPError, httpx.InvalidURL, OSError, asyncio.TimeoutError)
 
 
 class RestTransport:

@@ -18,7 +18,7 @@ def to_json(array: np.ndarray) -> Any:
     if array.dtype != object:
         return array.tolist()
     values = np.empty(array.size, object)
-    values[:] = [_encode_bytes(value) for value in array.flat]
+    values[:] = [_encode_bytes(value) for value in array.ravel()]
     return values.reshape(array.shape).tolist()
 
 
@@ -40,7 +40,7 @@ def is_bytes(value: Any) -> bool:
 
 def _read_strings(values: Any) -> np.ndarray:
     leaves = np.array(values, object)
-    texts = [_read_string(leaf) for leaf in leaves.flat]
+    texts = [_read_string(leaf) for leaf in leaves.ravel()]
     return np.fromiter(texts, object, len(texts)).reshape(leaves.shape)
 
 

@@ -108,7 +108,7 @@ def to_numbers(values: Any, dtype: np.dtype) -> np.ndarray:
 
 
 def _to_strings(array: np.ndarray) -> np.ndarray:
-    values = [item.encode() if isinstance(item, str) else item for item in array.flat]
+    values = [item.encode() if isinstance(item, str) else item for item in array.ravel()]
     for value in values:
         if not isinstance(value, bytes):
             raise _wrong_dtype("string", type(value).__name__)

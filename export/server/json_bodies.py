@@ -101,7 +101,7 @@ def _write(key: str, values: Any) -> bytes:
 
 def _to_values(array: np.ndarray) -> Any:
     if array.dtype == object:
-        texts = [value.decode("utf-8", "replace") for value in array.flat]
+        texts = [value.decode("utf-8", "replace") for value in array.ravel()]
         return np.fromiter(texts, object, len(texts)).reshape(array.shape).tolist()
     if array.dtype.kind != "f":
         return array.tolist()

@@ -6,13 +6,15 @@ from tfpqn._text import plain_sentence
 
 from ..interface.errors import ServingError
 
-# gRPC sends the sentence as a header, and clients refuse headers of more than 8 KiB.
-_MAX_CHARACTERS = 1000
+# gRPC sends the sentence as a header, in which a byte may take three, and clients refuse headers of
+# more than 8 KiB.
+_MAX_BYTES = 2000
 
 
 def refusal(code: str, message: str) -> ServingError:
     """A refusal whose sentence is of bounded length and without TensorFlow's marks."""
-    return ServingError(code, plain_sentence(message)[:_MAX_CHARACTERS])
+    sentence = plain_sentence(message).encode("utf-8", "replace")[:_MAX_BYTES]
+    return ServingError(code, sentence.decode("utf-8", "ignore"))
 
 
 def bad_request(message: str) -> ServingError:
