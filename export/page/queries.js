@@ -115,9 +115,9 @@ function until(target, event, start) {
   });
 }
 
-/** Tags of a field, parted by commas. */
+/** Tags COLUMN=VALUE of a field, parted by commas; a value may hold commas too. */
 export function readTags(text) {
-  return text.split(",").map((tag) => tag.trim()).filter(Boolean);
+  return text.split(/,(?=[^,=]*=)/).map((tag) => tag.trim()).filter(Boolean);
 }
 
 /**

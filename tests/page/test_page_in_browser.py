@@ -255,6 +255,12 @@ def test_the_number_of_results_and_tags_choose_the_signature_that_takes_them(pag
     wait_for_answer(page, 2)
     assert {id_.split("/")[0] for id_ in ids_of(page)} == {"green"}
     assert photos.requests[-1][0] == "search_with_filters"
+    page.get_by_label("No items with any of these tags").fill("city=Washington, D.C., label=red")
+    page.keyboard.press("Enter")
+    wait_for_answer(page, 2)
+    assert photos.requests[-1][1]["deny_tags"].tolist() == [
+        [b"city=Washington, D.C.", b"label=red"]
+    ]
     page.get_by_label("Only items with one of these tags").fill("label=red")
     page.keyboard.press("Enter")
     page.locator("#note", has_text="No item passes these filters").wait_for()
