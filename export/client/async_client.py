@@ -58,7 +58,7 @@ class AsyncSearchClient:
         # Learnt at the first call, and again when something does not fit them: the server may have
         # gone on to another version.
         self._signatures: dict[str, Signature] | None = None
-        self._is_open = True
+        self._is_open = self._has_own_connections = True
 
     async def search(
         self,
@@ -141,14 +141,15 @@ class AsyncSearchClient:
         client = copy.copy(self)
         client._options = dataclasses.replace(self._options, version=version)
         client._transport = self._transport.with_options(client._options)
-        client._signatures = None
+        client._signatures, client._has_own_connections = None, False
         return client
 
     async def close(self) -> None:
         """Close the connections. Closing twice does no harm."""
         if self._is_open:
             self._is_open = False
-            await self._transport.close()
+            if self._has_own_connections:
+                await self._transport.close()
 
     async def __aenter__(self) -> AsyncSearchClient:
         return self

@@ -177,6 +177,17 @@ def test_many_asynchronous_calls_run_at_once():
             assert_found(result)
 
 
+def test_a_client_of_one_version_leaves_the_connections_open():
+    async def ask(address):
+        async with AsyncSearchClient(address, "birds") as client:
+            async with client.at_version(1) as pinned:
+                await pinned.search_by_embedding(ROWS)
+            return await client.search_by_embedding(ROWS)
+
+    with GrpcServer() as server:
+        assert_found(asyncio.run(ask(server.address)))
+
+
 @every_way
 def test_a_closed_client_says_so(way):
     with open_client(way, "localhost:1") as client:
