@@ -91,7 +91,6 @@ PARTS = {
         "--small",
         has_peers=True,
     ),
-    "picture": Part(1, "benchmarks/second_stage.py --docs --output {results}/second_stage.json"),
 }
 
 

@@ -1,7 +1,6 @@
 """Candidates by codes, ranked by half-precision vectors: recall and time beside FAISS and ScaNN.
 
     python benchmarks/second_stage.py --data-dir DIR [--scann-python ENV/bin/python]
-    python benchmarks/second_stage.py --docs             # only the picture, from the JSON
 
 Base: the 60,000 training images of Fashion-MNIST as 784 raw floats, with 500 test images as
 queries, by distance; and `--items` vectors of 128 floats around random centres, by cosine. All
@@ -46,7 +45,6 @@ from tfpqn.models import ProductQuantizationNetwork
 from tfpqn.training import fit_vectors
 
 OUTPUT = Path(__file__).parent / "results" / "second_stage.json"
-PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "second-stage.png"
 # A single one: on a busy machine several would wait for one another.
 THREADS = 1
 NEIGHBOURS = 10
@@ -58,9 +56,8 @@ FITTED_ROWS = 10_000
 FIT_ROUNDS = 5
 # Items up to which there are codes of levels, of the fewest bytes: they take longer to make.
 MOST_LEVEL_ITEMS = 100_000
-COLOURS = {"tfpqn": "tab:blue", "FAISS": "tab:orange", "ScaNN": "tab:green"}
 
-# From queries, candidates and probes to ids `[queries, NEIGHBOURS]`.
+# From queries to ids `[queries, NEIGHBOURS]`.
 Search = Callable[[np.ndarray], np.ndarray]
 
 
@@ -99,11 +96,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000, help="of the random vectors")
     parser.add_argument("--small", action="store_true", help="a few random vectors, in seconds")
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--docs", type=Path, nargs="?", const=PICTURE, help="only the picture")
     arguments = parser.parse_args()
-    if arguments.docs is not None:
-        draw(json.loads(arguments.output.read_text()), arguments.docs)
-        return
     faiss.omp_set_num_threads(THREADS)
     content = {
         "clock": "time of the processor",
@@ -275,7 +268,7 @@ def make_scann(
 
 
 def measure(collection: Collection, engines: list[Engine]) -> list[dict[str, Any]]:
-    """A row for each engine, number of candidates and number of probes."""
+    """A row for each engine and number of candidates."""
     queries = collection.queries
     by = faiss.METRIC_L2 if collection.similarity == "l2" else faiss.METRIC_INNER_PRODUCT
     _, nearest = faiss.knn(queries, collection.base, NEIGHBOURS, metric=by)
@@ -323,27 +316,6 @@ def take_turns(
             searches[number](batch)
             seconds[turn, number] = engines[number].clock() - start
     return 1000 * np.quantile(seconds, (0.25, 0.5, 0.75), axis=0)
-
-
-def draw(content: dict[str, Any], path: Path) -> None:
-    """Recall against the time of 32 queries: a line joins the numbers of candidates."""
-    from matplotlib.figure import Figure
-
-    rows = content["rows"]
-    names = list(dict.fromkeys(row["collection"] for row in rows))
-    figure = Figure(figsize=(4.6 * len(names), 3.8), dpi=110, layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        own = [row for row in rows if row["collection"] == name]
-        lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
-        for row in own:
-            points = lines.setdefault((row["engine"], row["first_stage"]), [])
-            points.append((row["ms_32"][1], row["recall"]))
-        for (engine, stage), points in lines.items():
-            label, style = f"{engine}: {stage}", {"marker": "o", "ms": 3}
-            axes.plot(*zip(*points, strict=True), **style, color=COLOURS[engine], label=label)
-        axes.set(xlabel="ms of a core for 32 queries", ylabel="recall 10@10", title=name)
-        axes.legend(fontsize=7)
-    figure.savefig(path)
 
 
 if __name__ == "__main__":

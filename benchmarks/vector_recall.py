@@ -155,7 +155,6 @@ def make_methods(
     yield "tfpqn levels", lambda base: fit_levels(size, base)
     yield "tfpqn levels, fitted alone", lambda base: fit_levels_alone(size, base)
     yield "FAISS RQ", lambda base: fit_faiss(f"RQ{size}x8", base)
-    yield "FAISS RQ, beam 16", lambda base: fit_faiss(f"RQ{size}x8", base, beam_size=16)
     yield "FAISS PRQ, 2 subspaces", lambda base: fit_faiss(f"PRQ2x{size // 2}x8", base)
     yield "FAISS LSQ, bounded", lambda base: fit_lsq(size, base)
     if scann_python is not None:
@@ -197,10 +196,8 @@ def fit_levels_alone(size: int, base: np.ndarray) -> Search:
         return fit_levels(size, base)
 
 
-def fit_faiss(factory: str, base: np.ndarray, beam_size: int | None = None) -> Search:
+def fit_faiss(factory: str, base: np.ndarray) -> Search:
     index = faiss.index_factory(base.shape[1], factory)
-    if beam_size:
-        index.rq.max_beam_size = beam_size
     index.train(base)
     index.add(base)
     return lambda queries: index.search(queries, NEIGHBOURS)[1]
@@ -239,7 +236,6 @@ def measure(
     shares = [np.isin(own, true).mean() for own, true in zip(found, nearest, strict=True)]
     return {
         "recall": round(float(np.mean(shares)), 4),
-        "recall_at_1": round(float(np.mean(found[:, 0] == nearest[:, 0])), 4),
         "fit_and_encode_s": round(seconds, 1),
         "processor_s": round(work, 1),
         "load": round(os.getloadavg()[0], 1),
