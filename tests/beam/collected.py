@@ -1,5 +1,6 @@
 """Runs with tiny networks, and collections for them on disk."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,9 @@ def write_videos(folder):
     for number in range(5):
         rng = np.random.default_rng(number)
         frames = list(rng.integers(0, 256, (6, 32, 32, 3), np.uint8))
-        path = folder / ("run", "walk")[number % 2] / f"{number}.mkv"
+        # The broken one has a name of an old disk, which is no UTF-8.
+        name = os.fsdecode(b"\xe9.mkv") if number == 2 else f"{number}.mkv"
+        path = folder / ("run", "walk")[number % 2] / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"no video" if number == 2 else encode_frames(frames, "mkv"))
     return folder

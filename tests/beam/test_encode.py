@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 pytest.importorskip("apache_beam", reason="needs the extra beam")
 
 from tests.beam.collected import (
+    DIM,
     make_clip_run,
     make_vector_run,
     parts_in,
@@ -26,7 +28,10 @@ from tests.beam.collected import (
 )
 from tests.cli.conftest import run_command, succeed
 from tests.training.tiny import make_images
-from tfpqn.beam import finish_job, prepare_job, run_pipeline
+from tfpqn.beam import finish_job, prepare_job, run_pipeline, storage
+from tfpqn.beam.records import read_columns
+from tfpqn.beam.worker import Worker
+from tfpqn.datasets.plain_images import encode_png
 from tfpqn.index import CodeIndex, build_index
 
 SMALL = {"batch_size": 8, "rows_per_part": 16}
@@ -79,6 +84,8 @@ def test_vectors_and_videos_are_coded_as_one_process_codes_them(tmp_path, kind):
     index, summary, _ = encode(run, tmp_path / "index", **{kind: path}, **options)
     assert index.table.equals(expected.table)
     assert summary.num_broken == len(skipped)
+    if skipped:
+        assert broken_in(summary.broken_file) == list(skipped.items())
 
 
 def test_a_table_gives_labels_and_items_without_a_row_have_none(run, tmp_path):
@@ -131,6 +138,35 @@ def test_images_in_parquet_files_are_records_too_and_a_torn_file_is_one_line(run
     assert index.metadata["label"].to_pylist() == [0, 1, -1, 1]
     places, reasons = zip(*broken_in(summary.broken_file), strict=True)
     assert places == ("a.parquet:4", "b.parquet:0") and "from here on" in reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "kept", "reason"),
+    [
+        (pa.array(["a", "", "b"]), [0, 1, 2], ["a", "b"], "not -1 or ''. Received: ''"),
+        (pa.array([5, -1, 6]), [0, 1, 2], [5, 6], "not -1 or ''. Received: -1"),
+        (pa.array([5, 2**63, 6], pa.uint64()), [0, 1, 2], [5, 6], "64 bits.*: 9223372036854775808"),
+        (pa.array(["a", "b", "c"]), pa.array([0, 2**63, 2], pa.uint64()), ["a", "c"], "64 bits"),
+        (
+            pa.array([b"a", b"\xe9", b"c"]).view(pa.string()),
+            [0, 1, 2],
+            ["a", "c"],
+            "a whole record. Received: 'utf-8' codec can't decode byte 0xe9",
+        ),
+        (pa.array([True]), [0], [], "an id of the type int, .* Received: True"),
+        (pa.array(["a"]), [False], ["a"], None),
+    ],
+)
+def test_a_record_that_an_index_cannot_keep_costs_no_other(tmp_path, ids, labels, kept, reason):
+    table = pa.table({"image": [b"image"] * len(ids), "id": ids, "label": labels})
+    pq.write_table(table, tmp_path / "a.parquet")
+    id_type = pa.large_string() if ids.type == pa.string() else pa.int64()
+    schema = pa.schema({"id": id_type, "label": pa.int64()})
+    _, columns, broken = read_columns(str(tmp_path / "a.parquet"), schema)
+    assert columns["id"].to_pylist() == kept
+    assert columns["label"].to_pylist() == [2 * row for row in range(len(kept))]
+    assert [place for place, _ in broken] == ([f"a.parquet:{len(kept) // 2}"] if reason else [])
+    assert all(re.search(reason, text) for _, text in broken)
 
 
 def test_an_id_in_two_files_is_named_and_records_without_ids_are_numbered(run, tmp_path):
@@ -190,6 +226,70 @@ def test_a_job_goes_on_only_with_the_same_file_of_vectors(tmp_path):
         prepare_job(run, staging, vectors=path)
 
 
+def test_a_file_of_vectors_that_took_the_place_of_another_is_never_taken_for_it(tmp_path):
+    run, path = make_vector_run(tmp_path / "run"), tmp_path / "all.npy"
+    for seed, staging in enumerate(("first", "second")):
+        vectors = np.random.default_rng(seed).normal(size=(20, DIM)).astype(np.float32)
+        np.save(tmp_path / "new.npy", vectors)
+        os.replace(tmp_path / "new.npy", path)
+        job = prepare_job(run, tmp_path / staging, vectors=path, **SMALL)
+        Worker(job.staging).code(0)
+        codes = pq.read_table(tmp_path / staging / "unit-000000.parquet")["code"]
+        expected = np.asarray(run.load_network().encode(vectors[:16]))
+        assert codes.to_pylist() == [code.tobytes() for code in expected]
+    np.save(path, vectors[:10])
+    with pytest.raises(ValueError, match="must stay as it was when the job began: 1088 bytes"):
+        Worker(job.staging).code(1)
+
+
+@pytest.mark.parametrize("kind", ["images", "videos"])
+def test_what_a_file_system_refuses_once_is_asked_for_again(tmp_path, monkeypatch, kind):
+    from tests.datasets.videos import encode_frames
+    from tfpqn.beam import listed_items
+
+    shape = (8, 8, 3)
+    pixels = np.full(shape, 200, np.uint8)
+    file = tmp_path / "item"
+    if kind == "images":
+        file.write_bytes(encode_png(pixels))
+        items = listed_items.ListedImages([file], np.array(["item"]), shape, "stretch")
+    else:
+        pytest.importorskip("av")
+        file.write_bytes(encode_frames([pixels] * 2, "mkv"))
+        items = listed_items.ListedClips([file], np.array(["item"]), shape, "stretch", 2)
+    answers = iter([OSError(5, "Input/output error")])
+    read = Path.open
+
+    def open_at_last(path, *arguments, **options):
+        if error := next(answers, None):
+            raise error
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_at_last)
+    monkeypatch.setattr(listed_items, "_SECONDS_BEFORE_RETRY", 0)
+    batch = items.read(np.array([0]))
+    assert batch.positions.tolist() == [0] and not items.skipped
+    np.testing.assert_allclose(batch.images, 200, atol=12)
+
+
+def test_a_kill_while_a_job_is_removed_leaves_none_that_fails(run, tmp_path, monkeypatch):
+    photos, staging = write_photos(tmp_path / "photos", 3), tmp_path / "staging"
+    job = prepare_job(run, staging, images=photos, **SMALL)
+    run_pipeline(job)
+
+    def remove_all_but_one(paths, remove=storage.remove):
+        remove(list(paths)[:-1])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(storage, "remove", remove_all_but_one)
+        finish_job(job, tmp_path / "index")
+    job = prepare_job(run, staging, images=photos, **SMALL)
+    run_pipeline(job)
+    assert finish_job(job, tmp_path / "other")[:3] == (3, 1, 0)
+    assert not staging.exists()
+
+
 def test_a_job_whose_items_are_all_broken_is_mended_by_mending_them(run, tmp_path):
     photos = write_photos(tmp_path / "photos", 3, broken=(0, 1, 2))
     job = prepare_job(run, tmp_path / "staging", images=photos, **SMALL)
@@ -208,6 +308,9 @@ def test_a_job_of_other_settings_or_with_missing_parts_is_refused(run, tmp_path)
     job = prepare_job(run, staging, images=photos, **SMALL)
     with pytest.raises(RuntimeError, match="no part of unit 0 in .*run the job again"):
         finish_job(job, tmp_path / "index")
+    for address in ("gs://bucket/index", Path("gs://bucket/index")):
+        with pytest.raises(ValueError, match="output must be a folder of a local or mounted"):
+            finish_job(job, address)
     with pytest.raises(ValueError, match="own settings.* Received: rows_per_part=99, not 16"):
         prepare_job(run, staging, images=photos, batch_size=8, rows_per_part=99)
     (staging / "job.json").write_text("{}")
@@ -230,6 +333,7 @@ def test_where_nothing_can_be_read_there_is_no_index(run, tmp_path):
 
 
 def test_a_staging_folder_may_lie_on_another_file_system(run, tmp_path):
+    from apache_beam.io.filesystem import BeamIOError
     from apache_beam.io.localfilesystem import LocalFileSystem
 
     def local(path):
@@ -253,6 +357,8 @@ def test_a_staging_folder_may_lie_on_another_file_system(run, tmp_path):
             return super().exists(local(path))
 
         def rename(self, sources, targets):
+            if any(map(self.exists, targets)):  # as HDFS answers
+                raise BeamIOError(f"there is a file already: {targets}")
             return super().rename(list(map(local, sources)), list(map(local, targets)))
 
         def delete(self, paths):
@@ -262,6 +368,9 @@ def test_a_staging_folder_may_lie_on_another_file_system(run, tmp_path):
     expected, _ = build(run, tmp_path / "plain", images=photos)
     job = prepare_job(run, f"elsewhere://{tmp_path}/far", images=photos, **SMALL)
     run_pipeline(job)
+    # As if a crash had come between a part and its receipt.
+    (tmp_path / "far" / "unit-000001.json").unlink()
+    assert run_pipeline(job)["parts_found"] == 3
     finish_job(job, tmp_path / "index")
     assert CodeIndex.load(tmp_path / "index").table.equals(expected.table)
     assert not list((tmp_path / "far").iterdir())

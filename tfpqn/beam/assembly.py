@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ from tfpqn.beam.worker import Receipt, part_name, receipt_name
 from tfpqn.files.atomic import write_file_atomically
 from tfpqn.index import CodeIndexWriter
 from tfpqn.index.schema import ID_COLUMN, require_unique
+
+# As a `Path` has it too, which makes one slash of two; a drive of Windows has one letter.
+_ADDRESS = re.compile(r"\w{2,}:/")
 
 
 class Summary(NamedTuple):
@@ -48,19 +52,25 @@ def finish_job(job: Job, output: str | os.PathLike[str], *, overwrite: bool = Fa
         FileExistsError: `output` exists and `overwrite` is not set.
         RuntimeError: A unit has no part yet.
         ValueError: No item could be read, or an id occurs twice. The job stays; mend the files and
-            run it again.
+            run it again. Or `output` is an address as of gs://.
     """
+    output = os.fspath(output)
+    if _ADDRESS.match(output):
+        raise ValueError(
+            f"output must be a folder of a local or mounted file system. Received: {output!r}"
+        )
     receipts = [_receipt_of(job, number) for number in range(job.num_units)]
     filled = [number for number, receipt in enumerate(receipts) if receipt.part.rows]
+    broken = [pair for receipt in receipts for pair in receipt.broken]
     if not filled:
+        id_, reason = broken[0] if broken else ("no item", "")
         raise ValueError(
             "The collection must hold at least one readable item; mend the items and run the job "
-            f"again. Received: {_first_broken(receipts)}"
+            f"again. Received: {len(broken)} items, none readable, the first {id_!r}: {reason}"
         )
     if job.settings.is_records:  # The ids of other sources were looked at before.
         _require_unique_ids(job, [(number, receipts[number]) for number in filled])
-    broken = [pair for receipt in receipts for pair in receipt.broken]
-    file = Path(f"{os.fspath(output).rstrip('/')}.broken.jsonl")
+    file = Path(f"{output.rstrip('/')}.broken.jsonl")
     with CodeIndexWriter(output, job.layout, overwrite=overwrite) as writer:
         writer.schema = job.schema
         for number in filled:
@@ -80,12 +90,6 @@ def _receipt_of(job: Job, number: int) -> Receipt:
             f"{number} in {job.staging!r}; run the job again"
         )
     return receipt
-
-
-def _first_broken(receipts: list[Receipt]) -> str:
-    broken = [pair for receipt in receipts for pair in receipt.broken]
-    id_, reason = broken[0] if broken else ("no item", "")
-    return f"{len(broken)} items, none readable, the first {id_!r}: {reason}"
 
 
 def _require_unique_ids(job: Job, filled: list[tuple[int, Receipt]]) -> None:
@@ -120,13 +124,17 @@ def _write_broken(path: Path, broken: list[tuple[str | int, str]]) -> None:
         json.dumps({"id": id_, "reason": reason}, ensure_ascii=False) + "\n"
         for id_, reason in broken
     ]
-    write_file_atomically(path, "".join(lines).encode())
+    # The name of a file in a reason need not be UTF-8; JSON has the same escapes.
+    write_file_atomically(path, "".join(lines).encode(errors="backslashreplace"))
 
 
 def _remove(job: Job) -> None:
-    """Only what a job writes: the folder may be a slip. The job itself goes last."""
+    """Only what a job writes: the folder may be a slip. The job itself goes first.
+
+    After a kill in between, what is left counts as no job, rather than as one without its items.
+    """
     names = [name(number) for number in range(job.num_units) for name in (part_name, receipt_name)]
-    storage.remove(job.place(name) for name in (*names, ITEMS_FILE, NETWORK_FILE, JOB_FILE))
+    storage.remove(job.place(name) for name in (JOB_FILE, *names, ITEMS_FILE, NETWORK_FILE))
     if storage.is_local(job.staging):
         folder = Path(job.staging)
         if not any(folder.iterdir()):

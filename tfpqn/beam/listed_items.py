@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tfpqn.datasets import ImageSet
-from tfpqn.datasets.clips.clip_set import ClipSet
-from tfpqn.datasets.clips.video import read_frames
-from tfpqn.datasets.images.decoding import decode_image_bytes, fit_frame
+from tfpqn.datasets import ClipFolder, ImageFolder, ImageSet
 from tfpqn.datasets.plain_images import make_plain
 
 _SECONDS_BEFORE_RETRY = 0.5
@@ -19,66 +17,53 @@ _SECONDS_BEFORE_RETRY = 0.5
 _LASTING_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
-class ListedImages(ImageSet):
-    """Images by their files; read as `ImageFolder` reads them.
-
-    Args:
-        sources: Of each image the path of its file, or the bytes of one.
-        ids: One per image.
-        image_shape: `(height, width, channels)` to decode to.
-        resize: What becomes of images of another aspect, see `decode_image`.
-    """
+class _ListedFiles(ImageSet):
+    """Files without labels; what a shared file system refuses once is asked for again."""
 
     def __init__(
-        self,
-        sources: Sequence[str | bytes],
-        ids: np.ndarray,
-        image_shape: tuple[int, ...],
-        resize: str,
+        self, files: Sequence[Any], ids: np.ndarray, image_shape: tuple[int, ...], resize: str
     ) -> None:
-        self.sources, self.ids = sources, ids
+        self.files, self.ids = np.array(files, object), ids
         self.labels = np.full(len(ids), -1, np.int64)
         self.label_names = ()
         self.image_shape, self.resize = image_shape, resize
         self.skipped = {}
 
     def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
-        source = self.sources[position]
-        data = source if isinstance(source, bytes) else read_patiently(source)
-        return decode_image_bytes(make_plain(data), self.image_shape, self.resize)
+        try:
+            return super().read_item(position, seed)
+        except _LASTING_ERRORS:
+            raise
+        except OSError:
+            time.sleep(_SECONDS_BEFORE_RETRY)
+            return super().read_item(position, seed)
 
 
-class ListedClips(ListedImages, ClipSet):
+class ListedImages(_ListedFiles, ImageFolder):
+    """Images by their files; read as `ImageFolder` reads them.
+
+    Args:
+        files: Of each image the path of its file, or the bytes of one.
+        ids: One per image.
+        image_shape: `(height, width, channels)` to decode to.
+        resize: What becomes of images of another aspect, see `decode_image`.
+    """
+
+    def encoded_image(self, position: int) -> bytes:
+        file = self.files[position]
+        return make_plain(file) if isinstance(file, bytes) else super().encoded_image(position)
+
+
+class ListedClips(_ListedFiles, ClipFolder):
     """Clips by their video files; read as `ClipFolder` reads them."""
 
     def __init__(
         self,
-        sources: Sequence[str],
+        files: Sequence[Path],
         ids: np.ndarray,
         image_shape: tuple[int, ...],
         resize: str,
         num_frames: int,
     ) -> None:
-        super().__init__(sources, ids, image_shape, resize)
+        super().__init__(files, ids, image_shape, resize)
         self.num_frames = num_frames
-
-    def read_item(self, position: int, seed: int | None = None) -> np.ndarray:
-        frames = read_frames(os.fspath(self.sources[position]), self.num_frames, seed)
-        shape, resize = self.image_shape, self.resize
-        return np.stack([fit_frame(frame, shape, resize).numpy() for frame in frames])
-
-
-def read_patiently(path: str) -> bytes:
-    """The bytes of a file; what a shared file system refuses once is asked for again."""
-    try:
-        return _read(path)
-    except _LASTING_ERRORS:
-        raise
-    except OSError:
-        time.sleep(_SECONDS_BEFORE_RETRY)
-        return _read(path)
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()

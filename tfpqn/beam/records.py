@@ -18,6 +18,7 @@ IMAGE_NAMES = ("image", "image/encoded")
 LABEL_NAMES = ("label", "image/class/label")
 ID_NAMES = ("id",)
 _ROWS_AT_ONCE = 256
+_INT64 = range(-(2**63), 2**63)
 
 
 class Record(NamedTuple):
@@ -71,42 +72,51 @@ def read_records(path: str) -> Iterator[Record]:
 
 
 def read_columns(path: str, schema: pa.Schema) -> Records:
-    """The examples of a file, of which ids and labels are of the types of a schema."""
+    """The examples of a file, of which an index of the schema can keep the ids and labels."""
     wanted = {pa.int64(): int}.get(schema.field("id").type, str)
     images, ids, labels, broken = [], [], [], []
     for record in read_records(path):
         id_ = record.place if record.id is None and wanted is str else record.id
-        fault = record.fault
-        if not fault and not isinstance(id_, wanted):
-            fault = f"expected an id of the type {wanted.__name__}. Received: {record.id!r}"
+        label = -1 if record.label is None else record.label
+        fault = record.fault or _fault_of(id_, label, wanted)
         if fault or record.image is None:
             broken.append((record.place, fault))
             continue
         images.append(record.image)
         ids.append(id_)
-        labels.append(-1 if record.label is None else record.label)
+        labels.append(label)
     columns = {"id": pa.array(ids, schema.field("id").type)}
     if "label" in schema.names:
         columns["label"] = pa.array(labels, pa.int64())
     return Records(images, pa.table(columns), broken)
 
 
-def _read_examples(path: Path) -> Iterator[dict[str, Any]]:
+def _fault_of(id_: Any, label: int, wanted: type) -> str:
+    """Why an index cannot keep them, or ""."""
+    # Search answers "no item" by -1 and "".
+    if type(id_) is not wanted or id_ in (-1, ""):
+        return f"expected an id of the type {wanted.__name__}, not -1 or ''. Received: {id_!r}"
+    numbers = (id_, label) if wanted is int else (label,)
+    wide = [number for number in numbers if number not in _INT64]
+    return f"expected whole numbers of 64 bits with a sign. Received: {wide[0]}" if wide else ""
+
+
+def _read_examples(path: Path) -> Iterator[Any]:
     for data in tf.data.TFRecordDataset(str(path)):
-        try:
-            features = tf.train.Example.FromString(data.numpy()).features.feature
-        # protobuf's own, which derives from Exception alone.
-        except Exception:
-            features = {}
-        yield {name: _only_value(feature) for name, feature in features.items()}
+        yield data.numpy()
 
 
-def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+def _parse_example(data: bytes) -> dict[str, Any]:
+    features = tf.train.Example.FromString(data).features.feature
+    return {name: _only_value(feature) for name, feature in features.items()}
+
+
+def _read_parquet(path: Path) -> Iterator[Any]:
     with pq.ParquetFile(path) as file:
         known = (*IMAGE_NAMES, *LABEL_NAMES, *ID_NAMES)
         names = [name for name in file.schema_arrow.names if name in known]
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
-            yield from batch.to_pylist()
+            yield from batch.to_struct_array()
 
 
 def _only_value(feature: Any) -> Any:
@@ -115,7 +125,13 @@ def _only_value(feature: Any) -> Any:
     return values[0] if len(values) == 1 else None
 
 
-def _to_record(place: str, row: dict[str, Any]) -> Record:
+def _to_record(place: str, data: Any) -> Record:
+    """The example of a row: one of Parquet, or the bytes of a `tf.train.Example`."""
+    try:
+        row = _parse_example(data) if isinstance(data, bytes) else data.as_py()
+    # Text that is no UTF-8; and protobuf's own error, which derives from Exception alone.
+    except Exception as error:
+        return Record(place, fault=f"expected a whole record. Received: {error}")
     image, label, id_ = (
         next((row[name] for name in names if name in row), None)
         for names in (IMAGE_NAMES, LABEL_NAMES, ID_NAMES)
@@ -128,4 +144,4 @@ def _to_record(place: str, row: dict[str, Any]) -> Record:
         return Record(place, fault=fault)
     if isinstance(id_, bytes):
         id_ = id_.decode(errors="backslashreplace")
-    return Record(place, image, id_, label if isinstance(label, int) else None)
+    return Record(place, image, id_, int(label) if isinstance(label, int) else None)

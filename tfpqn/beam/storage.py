@@ -67,7 +67,7 @@ def read(path: str) -> bytes:
 
 
 def write(path: str, data: bytes) -> None:
-    """Write a file in one step: no reader sees half of it."""
+    """Write a whole file, in place of one that is there: no reader sees half of it."""
     if is_local(path):
         write_file_atomically(path, data)
         return
@@ -77,6 +77,8 @@ def write(path: str, data: bytes) -> None:
     partial = f"{path}.partial-{secrets.token_hex(4)}"
     with _file_systems().create(partial, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         file.write(data)
+    # HDFS refuses to rename onto a file, such as a part that a crash left without its receipt.
+    remove([path])
     _file_systems().rename([partial], [path])
 
 

@@ -140,12 +140,27 @@ class Worker:
             require_unique(columns[ID_COLUMN])
             return _Unit(self._list(images, columns), columns, list(broken))
         if isinstance(places[0], bytes):
-            return _Unit(self._list(list(map(os.fsdecode, places)), columns), columns, [])
-        return _Unit(_open_file(job).subset(np.array(places)), columns, [])
+            files = [Path(os.fsdecode(place)) for place in places]
+            return _Unit(self._list(files, columns), columns, [])
+        # Another file has other items in the rows that got these ids.
+        if (found := storage.state(settings.path)) != settings.contents:
+            raise ValueError(
+                f"{settings.path!r} must stay as it was when the job began: {settings.contents}. "
+                f"Received: {found}"
+            )
+        return _Unit(self._one_file.subset(np.array(places)), columns, [])
 
-    def _list(self, sources: Any, columns: pa.Table) -> ImageSet:
+    @functools.cached_property
+    def _one_file(self) -> ImageSet:
+        """The collection that lies in one file, opened once a job."""
+        settings = self.job.settings
+        if settings.source == "vectors":
+            return open_vectors(settings.path)
+        return open_clips(settings.path, settings.image_shape, self.job.num_frames or 1)
+
+    def _list(self, files: Any, columns: pa.Table) -> ImageSet:
         settings, ids = self.job.settings, columns[ID_COLUMN].to_numpy()
-        options = (sources, ids, settings.image_shape, settings.resize)
+        options = (files, ids, settings.image_shape, settings.resize)
         if self.job.num_frames is None:
             return ListedImages(*options)
         return ListedClips(*options, num_frames=self.job.num_frames)
@@ -184,18 +199,3 @@ def _digest_of_files(places: list[bytes] | list[int]) -> str:
 def _is_whole(job: Job, number: int, part: Part) -> bool:
     path = job.place(part_name(number))
     return storage.exists(path) and hashlib.sha256(storage.read(path)).hexdigest() == part.sha256
-
-
-def _open_file(job: Job) -> ImageSet:
-    """The collection that lies in one file, opened once a process."""
-    settings = job.settings
-    return _open_once(settings.source, settings.path, settings.image_shape, job.num_frames)
-
-
-@functools.lru_cache(maxsize=1)
-def _open_once(
-    source: str, path: str, image_shape: tuple[int, ...], num_frames: int | None
-) -> ImageSet:
-    if source == "vectors":
-        return open_vectors(path)
-    return open_clips(path, image_shape, num_frames or 1)
