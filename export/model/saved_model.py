@@ -125,13 +125,10 @@ def require_new_version(path: Path, *, overwrite: bool = False) -> None:
 def default_batching(searcher: Any) -> BatchingParameters:
     """Parameters for a server's batching that suit a searcher, or a network's items.
 
-    Lists of ids and tags may be padded to one length, since a server pads by repetition; frames of
-    clips may not.
+    Inputs are not padded to one length: the stock server pads all rows of a request by its first
+    value, and another item's id or tag would become their own.
     """
-    return BatchingParameters(
-        max_batch_size=searcher.items.server_batch,
-        pad_variable_length_inputs=not searcher.items.has_frames,
-    )
+    return BatchingParameters(max_batch_size=searcher.items.server_batch)
 
 
 def sha256_of_values(values: np.ndarray) -> str:

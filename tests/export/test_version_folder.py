@@ -46,7 +46,8 @@ def test_the_folder_holds_what_a_server_and_a_reader_need(version):
     manifest = json.loads((version / "manifest.json").read_text())
     assert set(manifest["files"]) == FILES - {"manifest.json"}
     parameters = BatchingParameters.read(version / "batching_params.pbtxt")
-    assert parameters.max_batch_size == 32 and parameters.pad_variable_length_inputs
+    assert parameters.max_batch_size == 32
+    assert not parameters.pad_variable_length_inputs, "it pads by the first row's ids"
     text = (version / "README.txt").read_text()
     for line in ("/models/pqn/3/batching_params.pbtxt", "v1/models/pqn:predict", "search_k"):
         assert line in text
