@@ -203,6 +203,8 @@ class _Scan(NamedTuple):
         """The planes of some rows; sections of what lies in one row are no copies."""
         num_planes, num_rows = self.planes.shape
         planes = tf.reshape(self.planes, [-1])
+        # There may be more bytes than an int32 counts.
+        start, end = tf.cast(start, tf.int64), tf.cast(end, tf.int64)
         return [
             planes[own + start : own + end] for own in range(0, num_planes * num_rows, num_rows)
         ]
