@@ -215,6 +215,7 @@ def test_integers_and_strings_come_in_every_form(ids: Any, expected: list[Any]) 
         ([1, 2], {"label": [1]}, "'label' must have one value for each of the 2 codes"),
         ([1, 2], {"label": np.zeros((2, 2))}, "'label' must hold .*1-dimensional"),
         ([1, 2], {"label": [[1], [2]]}, "'label' must hold bool, int, .* Received: list<item: int"),
+        ([1, 2], {"time": np.zeros(2, "M8[ns]")}, "'time' must hold bool.* Received: datetime64"),
         ([1, 2], [1, 2], "metadata must map column names to sequences. Received: list"),
     ],
 )

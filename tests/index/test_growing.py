@@ -148,3 +148,7 @@ def test_columns_that_new_items_lack_stay_for_known_ids_and_are_missing_for_othe
         Item(2, (5, 5), 8, items[2].tags),
         Item(50, (6, 6), 9, None),
     ]
+    # Of values that are all missing nothing says the type.
+    unlabelled = CodeIndex(LAYOUT, [[7, 7]], [50], {"label": [None]})
+    update_index(tmp_path / "index", unlabelled)
+    assert items_of(CodeIndex.load(tmp_path / "index"))[-1] == Item(50, (7, 7), None, None)

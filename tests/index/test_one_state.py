@@ -9,7 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.index.small_index import LAYOUT, names_in, write_index
-from tfpqn.index import CodeIndex, compact_index, remove_from_index, update_index
+from tfpqn.index import (
+    CodeIndex,
+    CodeIndexWriter,
+    compact_index,
+    copy_index,
+    remove_from_index,
+    update_index,
+)
 
 IDS = np.arange(8)
 NUM_OPENED = 4  # once each part
@@ -49,6 +56,25 @@ def test_load_gives_the_former_index_or_the_new_one(
     index = CodeIndex.load(path)
     assert moment in numbers
     assert index.table.equals(index_with(int(index.codes[0, 0])).table)
+
+
+def test_copy_is_of_one_state_though_the_index_is_replaced_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, new = tmp_path / "index", index_with(2)
+    write_index(path, index_with(1))
+    append_part, numbers = CodeIndexWriter.append_part, []
+
+    def append(*arguments: Any) -> Any:
+        numbers.append(len(numbers))
+        if numbers[-1] == 1:
+            write_index(path, new, overwrite=True)
+        return append_part(*arguments)
+
+    monkeypatch.setattr(CodeIndexWriter, "append_part", append)
+    copy_index(path, tmp_path / "copy")
+    CodeIndex.verify(tmp_path / "copy")
+    assert CodeIndex.load(tmp_path / "copy").table.equals(new.table)
 
 
 def test_reader_of_an_index_that_never_rests_is_told_so(

@@ -162,4 +162,4 @@ def _choose_columns(manifest: Manifest, columns: Sequence[str] | None) -> list[s
         raise ValueError(
             f"columns must be metadata columns of the index, {known}. Received: {columns!r}"
         )
-    return list(columns)
+    return list(dict.fromkeys(columns))

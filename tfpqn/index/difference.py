@@ -48,6 +48,9 @@ def copy_index(path: _Path, copy: _Path) -> Manifest:
             writer.schema = manifest.schema
             for part in manifest.parts:
                 writer.append_part(Path(path) / part.name, part)
+            if describe_index(path) != manifest:
+                # Parts of another state may have the same names.
+                raise ValueError(f"{path!s} was replaced while it was copied")
         return writer.manifest
 
     return read_one_state(Path(path), link)

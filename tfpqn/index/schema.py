@@ -29,6 +29,7 @@ _METADATA_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
     "list<string>": _TAGS_TYPE,
 }
+_KINDS = "bool, int, float, str or lists of str"
 # Large strings: the ids of one index may exceed the 2 GiB that an array of `string` can hold.
 ID_TYPES: dict[str, pa.DataType] = {"int64": pa.int64(), "string": pa.large_string()}
 # What search answers where there are fewer items than asked for.
@@ -154,9 +155,10 @@ def to_column(values: Any, name: str, kind: pa.DataType | None = None) -> pa.Chu
         # Of a text column nothing may be known yet: all of a first batch can be missing.
         kind = pa.string() if pa.types.is_null(column.type) else _kept_type(column.type)
     if kind is None:
-        raise TypeError(
-            f"{name!r} must hold bool, int, float, str or lists of str. Received: {column.type}"
-        )
+        raise TypeError(f"{name!r} must hold {_KINDS}. Received: {column.type}")
+    if column.null_count == len(column):
+        # Nothing says of what type they would be.
+        return pa.chunked_array([pa.nulls(len(column), kind)])
     try:
         _require_alike(column.type, kind)
         return column.cast(kind)
@@ -171,6 +173,9 @@ def _infer(values: Any, name: str) -> pa.ChunkedArray:
     if not isinstance(values, (list, tuple, pa.Array)):
         values = np.atleast_1d(values)
         # Arrow knows no other byte order than the machine's, and not all strings of NumPy.
+        if values.dtype.kind in "mM":
+            # Else those of nanoseconds would become numbers.
+            raise TypeError(f"{name!r} must hold {_KINDS}. Received: {values.dtype}")
         if values.dtype.kind not in "biufO" or not values.dtype.isnative:
             values = values.tolist()
     try:
