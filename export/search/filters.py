@@ -72,7 +72,7 @@ def make_tag_sets(
                 "tag_columns must have names without '=', which ends the column's name in a tag. "
                 f"Received: {column!r}"
             )
-        items, values = _flatten(values_of(metadata, column, "tag_columns"))
+        items, values = flatten(values_of(metadata, column, "tag_columns"))
         encoded = pc.dictionary_encode(values)
         items_of_columns.append(items)
         tags_of_columns.append(encoded.indices.to_numpy(zero_copy_only=False) + len(names))
@@ -101,7 +101,7 @@ def values_of(metadata: pa.Table, column: str, argument: str) -> pa.ChunkedArray
     return values
 
 
-def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+def flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     """The row of each value that is there, and the values."""
     column = column.combine_chunks()
     rows = np.arange(len(column), dtype=np.int64)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from .filters import to_texts, values_of
+from .filters import flatten, to_texts, values_of
 
 
 class ItemLabels(tf.Module):
@@ -17,13 +18,18 @@ class ItemLabels(tf.Module):
 
     def __init__(self, metadata: pa.Table, column: str) -> None:
         super().__init__(name="item_labels")
-        values = values_of(metadata, column, "label_column").combine_chunks()
+        values = values_of(metadata, column, "label_column")
+        items, labels = flatten(values)
         if pa.types.is_nested(values.type):
-            values = pc.binary_join(values.cast(pa.list_(pa.string())), "|")
-        encoded = pc.dictionary_encode(values)
+            every = np.arange(len(values) + 1)
+            splits = pa.array(np.searchsorted(items, every), pa.int32())
+            lists = pa.ListArray.from_arrays(splits, labels.cast(pa.string()))
+            items, labels = every[:-1], pc.binary_join(lists, "|")
+        encoded = pc.dictionary_encode(labels)
         # A missing label is the last text, the empty one.
         texts = [*to_texts(encoded.dictionary), ""]
-        numbers = pc.fill_null(encoded.indices, len(texts) - 1).to_numpy()
+        numbers = np.full(len(values), len(texts) - 1, np.int32)
+        numbers[items] = encoded.indices
         self.texts = tf.Variable(tf.constant(texts, tf.string), trainable=False, name="texts")
         self.numbers = tf.Variable(numbers, trainable=False, name="numbers")
 
