@@ -20,7 +20,13 @@ from ..search.storages.partition_tuning import MIN_ROWS, Partitioning, Progress
 
 # With as many items and as large a block at most, no position overflows int32.
 MAX_COUNT = 2**30
-MAX_CANDIDATES = 100_000
+# What each number may be at most.
+_LARGEST = {
+    "top_k": MAX_K,
+    "max_pixels": MAX_COUNT,
+    "num_probes": MAX_COUNT,
+    "num_candidates": 100_000,
+}
 CANDIDATES_PER_ITEM = 10
 # Queries that a partition is tuned with, at most.
 NUM_TUNING_QUERIES = 128
@@ -50,11 +56,11 @@ class SearchOptions:
     delta: Delta | None = None
 
     def __post_init__(self) -> None:
-        _check_count("top_k", self.top_k, MAX_K)
-        _check_count("max_pixels", self.max_pixels)
-        for name, largest in (("num_probes", MAX_COUNT), ("num_candidates", MAX_CANDIDATES)):
-            if getattr(self, name) is not None:
-                _check_count(name, getattr(self, name), largest)
+        for name, largest in _LARGEST.items():
+            if getattr(self, name) is not getattr(SearchOptions, name):
+                # One of NumPy's is neither a number of JSON nor one that the graph takes for one.
+                number = _check_count(name, getattr(self, name), largest)
+                object.__setattr__(self, name, number)
         if not 0 < self.agreement <= 1:
             raise ValueError(f"agreement must lie in (0, 1]. Received: agreement={self.agreement}")
         self._require_what_they_need()
@@ -167,10 +173,11 @@ def list_columns(options: Mapping[str, Any], known: Collection[str]) -> list[str
     return columns_to_read(columns, known)
 
 
-def _check_count(name: str, value: Any, largest: int = MAX_COUNT) -> None:
+def _check_count(name: str, value: Any, largest: int = MAX_COUNT) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer. Received: {name}={value!r}")
     if not 1 <= value <= largest:
         raise ValueError(
             f"{name} must be at least 1 and at most {largest}. Received: {name}={value}"
         )
+    return int(value)

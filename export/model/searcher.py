@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -96,12 +97,17 @@ class Searcher(tf.Module, SearchMethods):
         chosen: SearchOptions,
     ) -> None:
         """What callers and the manifest are told."""
-        self.top_k, self.max_pixels = int(chosen.top_k), int(chosen.max_pixels)
+        self.top_k, self.max_pixels = chosen.top_k, chosen.max_pixels
         self.shard, self.delta = chosen.shard, chosen.delta
         self.tag_columns = tuple(dict.fromkeys(chosen.tag_columns))
         self.calibration = None if chosen.calibration is None else dict(chosen.calibration)
         self.num_items, self.id_type, self.layout = index.num_items, index.id_type, index.layout
         self.items, self.image_shape = network.items, network.image_shape
+        if self.items.has_pixels and math.prod(self.image_shape[:2]) > self.max_pixels:
+            raise ValueError(
+                f"max_pixels must be at least those of the network's images, {self.image_shape}. "
+                f"Received: max_pixels={self.max_pixels}"
+            )
         self.num_frames = network.num_frames
         self.quantizer_kind = type(network.quantizer).__name__
         self.embedding_dim = quantizer.embedding_dim
@@ -151,7 +157,12 @@ class Searcher(tf.Module, SearchMethods):
 
     def run(self, signature_name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         """Run any signature on arrays by input name."""
-        function = self._functions[signature_name]
+        if signature_name not in self.signatures:
+            raise ValueError(
+                f"The signature is unknown. Expected one of {sorted(self.signatures)}. "
+                f"Received: {signature_name!r}"
+            )
+        function = self.signatures[signature_name]
         tensors = [tf.constant(inputs[i.name], i.dtype) for i in function.input_signature]
         return {name: value.numpy() for name, value in function(*tensors).items()}
 

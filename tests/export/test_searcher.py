@@ -130,6 +130,26 @@ def test_counts_out_of_range_or_no_integers_are_refused_by_name(network, name, v
         make_searcher(network, **{name: value})
 
 
+def test_fewer_pixels_than_the_network_sees_are_refused(network):
+    with pytest.raises(ValueError, match="max_pixels must be at least those of.*Received: max_p"):
+        make_searcher(network, max_pixels=15)
+
+
+def test_integers_of_numpy_count_as_any(network, searcher):
+    lists = make_searcher(network, partition=8, num_probes=np.int64(8), top_k=np.int64(TOP_K))
+    assert type(lists.top_k) is int
+    embeddings = make_embeddings(3)
+    assert_found(lists.search_by_embedding(embeddings), searcher.search_by_embedding(embeddings))
+
+
+def test_any_signature_runs_by_its_name_and_another_name_is_refused(searcher):
+    images = {"images": np.array(make_images(2), object)}
+    by_default = searcher.run("serving_default", images)
+    np.testing.assert_array_equal(by_default["ids"], searcher.run("search", images)["ids"])
+    with pytest.raises(ValueError, match="signature is unknown. Expected one of .*Received: 'fly'"):
+        searcher.run("fly", images)
+
+
 @pytest.mark.parametrize("options", [{}, {"partition": 8, "num_probes": 2}])
 def test_an_answer_is_the_same_whatever_queries_come_with_it(network, options):
     searcher, embeddings = make_searcher(network, **options), make_embeddings(33)
@@ -162,7 +182,9 @@ def test_labels_have_their_names_and_are_empty_where_an_item_has_none():
     for metadata, expected in (
         (pa.table(names), ["käse", "", "cat", ""]),
         (pa.table({"label": pa.array([1, None, 3])}), ["3", "", "1", ""]),
+        (pa.table({"label": pa.array([1.5, float("nan"), 3.0])}), ["3.0", "", "1.5", ""]),
         (pa.table({"label": pa.array([["a", "b"], None, []])}), ["", "", "a|b", ""]),
+        (pa.table({"label": pa.array([["a", None], [None], ["b"]])}), ["b", "", "a", ""]),
     ):
         labels = ItemLabels(metadata, "label").at(positions).numpy().tolist()
         assert labels == [[text.encode() for text in expected]]
