@@ -184,9 +184,15 @@ def _replay_in_own_process(folder: Path) -> Answers:
     with tempfile.TemporaryDirectory() as temporary:
         output = str(Path(temporary) / "answers")
         command = own_python(NATIVE_PROGRAM, str(folder), output)
-        process = subprocess.run(
-            command, capture_output=True, text=True, timeout=NATIVE_SECONDS, check=False
-        )
+        try:
+            process = subprocess.run(
+                command, capture_output=True, text=True, timeout=NATIVE_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise ValueError(
+                "The warm-up requests must be answered through TensorFlow's C API within "
+                f"{NATIVE_SECONDS} seconds. Received: no answer yet"
+            ) from None
         if process.returncode != 0:
             reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ValueError(

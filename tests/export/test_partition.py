@@ -21,6 +21,7 @@ from tests.export.tiny import (
 )
 from tfpqn.export import StatusError, load_searcher, save_searcher
 from tfpqn.export.model.search_options import SearchOptions
+from tfpqn.export.search.storages import partition as partition_module
 from tfpqn.export.search.storages.choice import make_storage
 from tfpqn.export.search.storages.flat_codes import FlatCodes
 from tfpqn.export.search.storages.partition import (
@@ -51,6 +52,11 @@ def searcher(network):
 @pytest.fixture(scope="module")
 def vectors(searcher):
     return searcher.codebooks.vectors()
+
+
+def test_k_means_sees_at_least_as_many_items_as_there_are_lists(codes, vectors, monkeypatch):
+    monkeypatch.setattr(partition_module, "MAX_POINTS", 8)
+    assert build_partition(vectors, codes, 12).num_lists > 8
 
 
 def test_each_item_is_in_one_list_near_its_centroid(network, codes, vectors):

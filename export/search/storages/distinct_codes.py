@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 from ..groups import narrow, numbers_of_rows
@@ -41,19 +42,13 @@ def group_codes(codes: np.ndarray, tag_sets: np.ndarray | None = None) -> CodeGr
     columns = [codes] if tag_sets is None else [codes, tag_sets[:, np.newaxis]]
     rows = [np.ascontiguousarray(column).view(np.uint8) for column in columns]
     data = np.concatenate(rows, axis=1)
-    num_bytes = data.shape[1]
-    # Eight bytes compare as one number, more of them as a string of bytes.
-    if num_bytes <= 8:
-        keys = np.pad(data, [(0, 0), (0, 8 - num_bytes)]).view(np.uint64)[:, 0]
-    else:
-        keys = data.view(f"V{num_bytes}")[:, 0]
-    _, firsts, groups = np.unique(keys, return_index=True, return_inverse=True)
-    ranks = np.argsort(np.argsort(firsts))
-    group_of_item = ranks[groups.reshape(-1)]
+    kind = pa.binary(data.shape[1])
+    keys = pa.Array.from_buffers(kind, len(data), [None, pa.py_buffer(data)])
+    # Numbers in the order of the first of each.
+    group_of_item = keys.dictionary_encode().indices.to_numpy()
     positions = np.argsort(group_of_item, kind="stable").astype(np.int32)
-    lengths = np.bincount(group_of_item, minlength=len(firsts))
-    splits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    firsts = np.sort(firsts)
+    splits = np.concatenate([[0], np.cumsum(np.bincount(group_of_item))]).astype(np.int64)
+    firsts = positions[splits[:-1]]
     return CodeGroups(
         codes[firsts], positions, splits, None if tag_sets is None else tag_sets[firsts]
     )

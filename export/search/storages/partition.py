@@ -134,7 +134,7 @@ def _train(
     rng = np.random.default_rng(SEED)
     # Not weights in k-means: half as many lists find as much that begin where the items are.
     repeated = np.repeat(np.arange(len(codes)), weights)
-    num_points = min(POINTS_PER_LIST * num_lists, MAX_POINTS, len(repeated))
+    num_points = min(POINTS_PER_LIST * num_lists, max(MAX_POINTS, num_lists), len(repeated))
     sample = codes[repeated[np.sort(rng.choice(len(repeated), num_points, replace=False))]]
     points = _sum_vectors(vectors, sample[:ROWS_PER_BLOCK])
     points -= points.mean(axis=0)
