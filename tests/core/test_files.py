@@ -191,6 +191,24 @@ def test_what_is_replaced_keeps_its_permissions(tmp_path):
     assert (path / "inner" / "file").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_link_to_the_file_of_another_user_needs_no_permission_to_change_it(tmp_path, monkeypatch):
+    """As where a part of an index, which a group shares, goes on into the next version."""
+    path = tmp_path / "folder"
+    write_version(path, "former")
+    owned, chmod = (path / "inner" / "file").stat(), os.chmod
+
+    def refuse(path, *mode, **options):
+        if os.path.samestat(os.stat(path), owned):
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        chmod(path, *mode, **options)
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    with atomic_directory(path, overwrite=True) as folder:
+        (folder / "inner").mkdir()
+        os.link(path / "inner" / "file", folder / "inner" / "file")
+    assert version_of(path) == "former"
+
+
 def test_file_is_written_whole_and_replaced_and_its_digest_is_of_all_bytes(tmp_path):
     path = tmp_path / "parent" / "file"
     for data in (b"former", b"", bytes(range(251)) * 10_000):

@@ -1,5 +1,6 @@
 """Laws of locks: one writer at a time, and none left behind by a process that is gone."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,39 @@ def test_a_lock_file_that_was_removed_while_it_was_opened_locks_nothing(tmp_path
         with pytest.raises(BlockingIOError):
             with exclusive(tmp_path / "folder", "index"):
                 pytest.fail("the block ran")
+
+
+def test_a_lock_that_another_user_left_behind_is_taken_and_one_in_use_is_not(tmp_path, monkeypatch):
+    """Others may read the file and not write to it, as with most users' permissions."""
+    open_, path = os.open, tmp_path / ".folder.lock"
+
+    def open_as_another(path, flags, *mode):
+        if flags & os.O_RDWR and os.path.exists(path):
+            raise PermissionError(13, "Permission denied", path)
+        return open_(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", open_as_another)
+    with exclusive(tmp_path / "folder", "index"):
+        assert path.stat().st_mode & 0o444 == 0o444
+        with pytest.raises(BlockingIOError, match="one writer at a time"):
+            with exclusive(tmp_path / "folder", "index"):
+                pytest.fail("the block ran")
+    path.touch()
+    with exclusive(tmp_path / "folder", "index"):
+        pass
+    assert not path.exists()
+
+
+def test_a_lock_that_another_user_lets_nobody_read_is_that_of_another_writer(tmp_path, monkeypatch):
+    (tmp_path / ".folder.lock").touch()
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(BlockingIOError, match="one writer at a time"):
+        with exclusive(tmp_path / "folder", "index"):
+            pytest.fail("the block ran")
 
 
 def test_a_place_where_nothing_can_be_written_is_named(tmp_path):

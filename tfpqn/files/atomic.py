@@ -178,4 +178,6 @@ def _give_access(path: Path, mode: int, group: int) -> None:
         os.chown(path, -1, group)
     if path.stat().st_gid != group:
         mode &= ~stat.S_IRWXG
-    os.chmod(path, stat.S_IMODE(mode))
+    # A link to another user's file has the right mode already, and only its owner may set one.
+    if stat.S_IMODE(path.stat().st_mode) != stat.S_IMODE(mode):
+        os.chmod(path, stat.S_IMODE(mode))

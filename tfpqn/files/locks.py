@@ -20,7 +20,8 @@ def exclusive(folder: str | os.PathLike[str], what: str, *, inside: bool = False
     """Keeps every other process and thread from entering a block for the same folder.
 
     The lock is a small file that is removed at the end of the block; one that a killed process left
-    behind does no harm. Entering the block twice is refused to the same thread, too.
+    behind does no harm, unless another user owns it and lets nobody read it. Entering the block
+    twice is refused to the same thread, too.
 
     Args:
         folder: what is about to be written; it need not exist, its parent is made.
@@ -71,13 +72,27 @@ def try_lock(descriptor: int) -> bool | None:
 def _open_locked(path: Path) -> int | None:
     """Opens and locks a file; None if another holds it."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = _open(path)
+        if descriptor is None:
+            return None
         if try_lock(descriptor) is False:
             os.close(descriptor)
             return None
         if _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # The former holder removed it between the opening and the locking.
+
+
+def _open(path: Path) -> int | None:
+    """Opens a file, made if need be; None if it is another user's who lets nobody read it."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:
+        if not os.path.exists(path):
+            raise
+    with contextlib.suppress(PermissionError):
+        return os.open(path, os.O_RDONLY)  # Who may read a file can lock it.
+    return None
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
