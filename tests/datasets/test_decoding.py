@@ -82,9 +82,34 @@ def test_a_crop_is_the_middle_and_a_pad_has_grey_borders(rng, size, taken):
     assert (padded[outside] == 128).all()
 
 
+@pytest.mark.parametrize("size", [(57, 301), (200, 33), (60, 91), (5, 9), (12, 16)])
+def test_a_pad_has_the_pixels_of_the_whole_resized_with_its_borders(rng, size):
+    pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    scale = max(size[0] / 24, size[1] / 32)
+    missing = [round(scale * 24) - size[0], round(scale * 32) - size[1]]
+    edges = [(number // 2, number - number // 2) for number in missing]
+    borders = np.pad(pixels, [*edges, (0, 0)], constant_values=128)
+    expected = np.rint(tf.image.resize(borders, (24, 32), antialias=True).numpy())
+    padded = decode_image_bytes(save(pixels, "PNG"), (24, 32, 3), "pad").astype(float)
+    # They may differ where the borders begin, by as much as the resizing smooths.
+    is_far = np.ones((24, 32), bool)
+    for axis, before in enumerate(before for before, _ in edges):
+        for begin in (before, before + size[axis]) if missing[axis] else ():
+            places = (np.arange((24, 32)[axis]) + 0.5) * scale
+            is_far &= np.expand_dims(abs(places - begin) > max(scale, 1), 1 - axis)
+    assert is_far.mean() > 0.4
+    np.testing.assert_allclose(padded[is_far], expected[is_far], atol=1)
+
+
+def test_borders_take_no_memory_around_a_line_of_a_million_pixels():
+    data = save(np.zeros((1, 10**6), bool), "PNG")
+    assert decode_image_bytes(data, (8, 6, 3), "pad").shape == (8, 6, 3)
+
+
 @pytest.mark.parametrize("resize", ["crop", "pad"])
 def test_another_aspect_is_resized_alike_inside_and_outside_of_a_graph(rng, resize):
-    data = save(rng.integers(0, 256, (7, 30, 3), dtype=np.uint8), "PNG")
     in_graph = tf.function(lambda data: decode_image(data, (8, 6, 3), resize))
-    expected = decode_image_bytes(data, (8, 6, 3), resize)
-    np.testing.assert_array_equal(in_graph(tf.constant(data)), expected)
+    for size in ((7, 30), (5, 6), (9, 2), (8, 6), (1, 900)):
+        data = save(rng.integers(0, 256, (*size, 3), dtype=np.uint8), "PNG")
+        expected = decode_image_bytes(data, (8, 6, 3), resize)
+        np.testing.assert_array_equal(in_graph(tf.constant(data)), expected)

@@ -107,8 +107,10 @@ def _to_grey(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def _fit_size(pixels: tf.Tensor, height: int, width: int, resize: str) -> tf.Tensor:
-    if resize != "stretch":
-        pixels = _fit_aspect(pixels, height, width, resize)
+    if resize == "pad":
+        return _pad(pixels, height, width)
+    if resize == "crop":
+        pixels = _crop(pixels, height, width)
     size = pixels.shape[:2]
     if size.is_fully_defined():
         return pixels if size == (height, width) else _resize(pixels, height, width)
@@ -116,20 +118,44 @@ def _fit_size(pixels: tf.Tensor, height: int, width: int, resize: str) -> tf.Ten
     return tf.cond(right_size, lambda: pixels, lambda: _resize(pixels, height, width))
 
 
-def _fit_aspect(pixels: tf.Tensor, height: int, width: int, resize: str) -> tf.Tensor:
-    """The pixels without what is too much in one direction, or with borders in the other."""
+def _crop(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """The middle of the pixels, without what is too much in one direction."""
     sides = tf.shape(pixels)[:2]
-    scales = tf.cast(sides, tf.float64) / [height, width]
-    scale = tf.reduce_min(scales) if resize == "crop" else tf.reduce_max(scales)
-    wanted = tf.maximum(tf.cast(tf.round(scale * [height, width]), tf.int32), 1)
-    if resize == "crop":
-        start = (sides - wanted) // 2
-        return tf.slice(pixels, tf.concat([start, [0]], 0), tf.concat([wanted, [-1]], 0))
-    before = (wanted - sides) // 2
-    edges = tf.stack([before, wanted - sides - before], axis=1)
-    return tf.pad(pixels, tf.concat([edges, [[0, 0]]], 0), constant_values=_BORDER)
+    scale = tf.reduce_min(tf.cast(sides, tf.float64) / [height, width])
+    taken = _round_size(scale * [height, width])
+    start = (sides - taken) // 2
+    return tf.slice(pixels, tf.concat([start, [0]], 0), tf.concat([taken, [-1]], 0))
+
+
+def _pad(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """All of the pixels, resized, with borders where they are too few in one direction.
+
+    As if the borders were there before the resizing, but for the line where they begin. They are
+    never made: around a line of a million pixels they would be a million lines.
+    """
+    sides = tf.shape(pixels)[:2]
+    scale = tf.reduce_max(tf.cast(sides, tf.float64) / [height, width])
+    wanted = _round_size(scale * [height, width])
+    scales = [height, width] / tf.cast(wanted, tf.float64)
+    before = tf.cast((wanted - sides) // 2, tf.float64) * scales
+    # The operation gives zeros around the pixels.
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=tf.cast(pixels, tf.int16)[tf.newaxis] - _BORDER,
+        size=[height, width],
+        scale=tf.cast(scales, tf.float32),
+        translation=tf.cast(before, tf.float32),
+        kernel_type="triangle",
+    )
+    return _to_pixels(resized[0] + _BORDER)
+
+
+def _round_size(size: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(tf.cast(tf.round(size), tf.int32), 1)
 
 
 def _resize(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    resized = tf.image.resize(pixels, [height, width], antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+    return _to_pixels(tf.image.resize(pixels, [height, width], antialias=True))
+
+
+def _to_pixels(floats: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(tf.round(floats), 0.0, 255.0), tf.uint8)
