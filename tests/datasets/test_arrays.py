@@ -1,14 +1,18 @@
 """Laws of images and clips in memory, and of the part that all sets share."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpqn.datasets import ClipArrays, ImageArrays
+from tfpqn.datasets import ClipArrays, ImageArrays, open_vectors
 from tfpqn.datasets.clips.frame_sampling import choose_frames
 from tfpqn.datasets.image_set import fingerprint
 
 LENGTHS = (9, 0, 2, 30, 4)
+PIXELS = np.zeros((7, 4, 5, 3), np.uint8)
 
 
 @pytest.fixture
@@ -55,6 +59,16 @@ def test_subset_keeps_labels_ids_and_names_together(pixels):
     assert ImageArrays(pixels, labels).ids.tolist() == list(range(7))
 
 
+def test_subset_keeps_metadata_with_their_items(pixels):
+    images = ImageArrays(pixels, np.arange(7))
+    images.metadata = {"year": list(range(2001, 2008)), "place": np.array(list("abcdefg"))}
+    for positions in (np.array([6, 1]), np.isin(np.arange(7), [1, 6])):
+        part = images.subset(positions).subset(np.array([1]))
+        year = 2001 + int(part.labels[0])
+        assert part.metadata["year"].tolist() == [year]
+        assert part.metadata["place"].tolist() == ["abcdefg"[year - 2001]]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_encoded_image_decodes_to_the_pixels(pixels, channels):
     images = ImageArrays(pixels[..., :channels], np.arange(7))
@@ -72,12 +86,25 @@ def test_names_as_labels_are_numbered(pixels):
         ImageArrays(pixels[:4], names, label_names=["bee"])
 
 
+def test_a_column_of_labels_is_one_label_an_item(pixels):
+    for labels in (np.arange(250, 257), ["a", "b", "a", "b", "a", "b", "a"]):
+        flat = ImageArrays(pixels, labels)
+        column = ImageArrays(pixels, np.array(labels)[:, np.newaxis])
+        assert column.labels.tolist() == flat.labels.tolist()
+        assert column.label_names == flat.label_names
+
+
 @pytest.mark.parametrize(
     ("images", "changes", "message"),
     [
         (np.zeros((7, 4, 5), np.uint8), {}, r"images must be uint8 .*Received: uint8 \(7, 4, 5\)"),
         (np.zeros((7, 4, 5, 3)), {}, "images must be uint8 .*Received: float64"),
-        (np.zeros((7, 4, 5, 3), np.uint8), {"labels": [0]}, "Received: 7 images, 1 labels, 7 ids"),
+        (PIXELS, {"labels": [0]}, "Received: 7 images, 1 labels, 7 ids"),
+        (PIXELS, {"ids": np.zeros((7, 1))}, r"ids must have shape \[num_images\].*\[7, 1\]"),
+        (PIXELS, {"labels": np.full(7, 0.5)}, "labels must be integers.*0.5"),
+        (PIXELS, {"labels": np.full(7, np.nan)}, "labels must be integers.*nan"),
+        (PIXELS, {"labels": np.full((7, 2), 3)}, "rows .* of 0 and 1.*3"),
+        (PIXELS, {"labels": [None] * 7}, "labels must be integers.*None"),
     ],
 )
 def test_images_that_cannot_be_are_refused(images, changes, message):
@@ -165,12 +192,54 @@ def test_file_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"without \['offsets', 'label'\]"):
         ClipArrays.from_npz(path, 3)
     np.savez(path, **{**ARRAYS, "label": np.array([{"a": 1}, None], object)})
-    with pytest.raises(ValueError, match="of plain arrays. Received: Object arrays"):
+    with pytest.raises(ValueError, match="of plain arrays,.* Received: Object arrays"):
         ClipArrays.from_npz(path, 3)
     for content in (b"", b"text", b"PK\x03\x04 cut off"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"clips\.npz must be an \.npz"):
+        with pytest.raises(ValueError, match=r"clips\.npz' must be an \.npz"):
             ClipArrays.from_npz(path, 3)
     np.save(tmp_path / "clips.npy", FRAMES)
-    with pytest.raises(ValueError, match=r"clips\.npy must be an \.npz"):
+    with pytest.raises(ValueError, match=r"clips\.npy' must be an \.npz"):
         ClipArrays.from_npz(tmp_path / "clips.npy", 3)
+
+
+def damaged(name):
+    """A file of vectors of which something is not as NumPy writes it."""
+    content = io.BytesIO()
+    np.save(content, FRAMES[0, 0])
+    array = content.getvalue().replace(b"{'descr'", b"{('descr'") if "header" in name else b""
+    if name == "header.npy":
+        return array
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr("vectors.npy", array)
+    data = bytearray(content.getvalue())
+    for start, flags in ((data.index(b"PK\3\4"), 6), (data.index(b"PK\1\2"), 8)):
+        data[start + flags] |= name == "encrypted.npz"
+        data[start + flags + 2] = 99 if name == "compression.npz" else 0
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "name", ["header.npy", "header.npz", "compression.npz", "encrypted.npz", "zip.npy"]
+)
+def test_whatever_is_wrong_with_a_file_of_arrays_it_is_named_in_a_sentence(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(damaged(name))
+    with pytest.raises(ValueError, match=f"{name}' must be an? .* of plain .*Received: ") as caught:
+        open_vectors(path)
+    assert "allow_pickle" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_a_file_of_arrays_that_the_system_refuses_keeps_the_error_of_the_system(
+    tmp_path, monkeypatch, name
+):
+    (tmp_path / name).touch()
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(PermissionError):
+        open_vectors(tmp_path / name)

@@ -173,6 +173,8 @@ def test_readable_leaves_the_broken_files_out_and_still_names_them(broken):
     ):
         images = ImageFolder(broken, SHAPE)
         images.subset(np.isin(images.ids, ["ant/empty.gif", "bee/text.jpg"])).readable()
+    with pytest.raises(ValueError, match=r"at least one readable item.* 2 items, none readable"):
+        images.subset(np.isin(images.ids, ["ant/empty.gif", "bee/text.jpg"])).held_in_memory(10**9)
 
 
 def test_a_folder_held_in_memory_holds_the_same_items_unless_it_is_too_large(broken):

@@ -227,6 +227,8 @@ def test_rows_without_an_item_are_an_error_that_shows_an_id_of_the_set(tmp_path:
             labels_file.apply(make_items(["a/b.jpg"]), missing=missing)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=re.escape("such as '0'. Received: 3 of 3")):
         labels_file.apply(make_items(range(3)))
+    part = labels_file.apply(make_items(["a/b.jpg"]), partial=True)
+    assert part.label_names == labels_file.label_names
 
 
 # Splits

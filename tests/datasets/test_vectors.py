@@ -10,6 +10,7 @@ import pytest
 
 from tfpqn.datasets import TrainingBatches, VectorSet, open_vectors, split_folder
 from tfpqn.datasets.vectors import parquet
+from tfpqn.index.schema import to_column
 
 VECTORS = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
 LABELS = np.arange(50) % 3
@@ -56,10 +57,11 @@ def test_every_kind_of_file_gives_the_same_vectors_in_any_order_of_rows(
         VECTORS.astype(np.float16),
         (VECTORS * 100).astype(np.int16),
         np.repeat(VECTORS, 2, axis=1)[:, ::2],
+        VECTORS.tolist(),
     ],
-    ids=["Fortran order", "big-endian doubles", "half precision", "integers", "strided"],
+    ids=["Fortran order", "big-endian doubles", "half precision", "integers", "strided", "lists"],
 )
-def test_numbers_of_any_dtype_and_order_become_float32_rows(given: np.ndarray) -> None:
+def test_numbers_of_any_dtype_and_order_become_float32_rows(given: Any) -> None:
     read = read_all(VectorSet(given))
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, np.asarray(given, np.float32))
@@ -74,6 +76,31 @@ def test_a_parquet_file_brings_ids_labels_and_metadata_that_a_part_keeps(tmp_pat
     assert [part.label_names[label] for label in part.labels] == ["kind 1", "kind 0"]
     assert part.metadata["price"].tolist() == [49.0, 3.0]
     np.testing.assert_array_equal(read_all(part), VECTORS[[49, 3]])
+
+
+def test_metadata_keep_their_type_where_all_of_a_batch_are_missing(tmp_path: Path) -> None:
+    known = {"flag": [True] * 10, "count": [7] * 10, "share": [0.5] * 10, "name": ["a"] * 10}
+    columns = {name: [None] * 40 + values for name, values in known.items()}
+    vectors = open_vectors(write_parquet(tmp_path / "all.parquet", **columns))
+    part = vectors.subset(np.arange(10, 50))
+    for rows in (np.arange(5), np.array([39, 0])):
+        found = {name: to_column(values, name) for name, values in part.metadata_at(rows).items()}
+        kinds = {name: str(column.type) for name, column in found.items()}
+        assert kinds == {"flag": "bool", "count": "int64", "share": "double", "name": "string"}
+        for name, column in found.items():
+            assert column.to_pylist() == [columns[name][10 + row] for row in rows]
+
+
+def test_a_column_of_labels_is_one_label_a_vector_and_rows_of_counts_are_refused(
+    tmp_path: Path,
+) -> None:
+    np.savez(tmp_path / "a.npz", vectors=VECTORS, label=(LABELS + 254)[:, np.newaxis])
+    vectors = open_vectors(tmp_path / "a.npz")
+    assert vectors.labels.tolist() == LABELS.tolist()
+    assert vectors.label_names == ("254", "255", "256")
+    np.savez(tmp_path / "a.npz", vectors=VECTORS, label=np.full((50, 2), 256))
+    with pytest.raises(ValueError, match="a.npz: labels must be .* of 0 and 1"):
+        open_vectors(tmp_path / "a.npz")
 
 
 def test_missing_labels_are_none_and_several_are_multi_hot(tmp_path: Path) -> None:
@@ -125,6 +152,18 @@ def test_training_batches_of_vectors_are_float32_with_the_labels_of_their_rows()
         np.testing.assert_array_equal(LABELS[rows], labels)
 
 
+def test_vectors_without_pixels_are_not_augmented() -> None:
+    with pytest.raises(ValueError, match=r"augment must be False.*shape \[6\]"):
+        TrainingBatches(VectorSet(VECTORS, LABELS), 8, augment=True)
+
+
+def write_twice(path: Path) -> Path:
+    """A file of which two columns have one name."""
+    columns = [pa.array(VECTORS.tolist()), pa.array(LABELS), pa.array(LABELS)]
+    pq.write_table(pa.Table.from_arrays(columns, ["vector", "size", "size"]), path)
+    return path
+
+
 NAN = np.where(np.arange(50)[:, None] == 33, np.nan, VECTORS)
 
 
@@ -158,6 +197,7 @@ NAN = np.where(np.arange(50)[:, None] == 33, np.nan, VECTORS)
             ValueError,
             "one column of vectors.*2 columns",
         ),
+        (lambda at: write_twice(at / "a.parquet"), ValueError, "several columns of one name"),
     ],
 )
 def test_what_is_no_file_of_vectors_is_refused_by_name(

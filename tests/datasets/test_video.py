@@ -85,10 +85,13 @@ def unreadable():
         "no frame": (encode_video(1)[:400], ""),
         "truncated": (encode_video(12)[: len(encode_video(12)) // 2], ""),
         "playlist": (playlist, ""),
+        "codec": (encode_video(2, "avi").replace(b"FMP4", b"XYZ1"), "an unknown codec"),
     }
 
 
-@pytest.mark.parametrize("case", ["empty", "text", "sound", "no frame", "truncated", "playlist"])
+@pytest.mark.parametrize(
+    "case", ["empty", "text", "sound", "no frame", "truncated", "playlist", "codec"]
+)
 def test_what_is_no_video_is_refused_in_a_sentence(case, tmp_path, capfd):
     data, reason = unreadable()[case]
     (tmp_path / "clip.mp4").write_bytes(data)

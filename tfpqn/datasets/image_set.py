@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from tfpqn.datasets.read_ahead import item_threads, map_ahead
 from tfpqn.items import IMAGES, ItemSpec
@@ -46,7 +47,8 @@ class ImageSet:
         items: What the items are.
         item_dtype: Dtype of an item.
         label_names: Name of each label value, or empty.
-        metadata: Further columns that an index keeps: name -> one value per item.
+        metadata: Further columns that an index keeps: name -> one value per item, as an Arrow array
+            where some are missing.
         skipped: What could not be read so far: id -> reason.
         passed_over: Files of a folder that are no items: their kind -> how many.
         mirrors_alike: Whether a mirrored item keeps its label.
@@ -58,7 +60,7 @@ class ImageSet:
     items: ClassVar[ItemSpec] = IMAGES
     item_dtype: ClassVar[str] = "uint8"
     mirrors_alike: bool = True
-    metadata: Mapping[str, np.ndarray] = MappingProxyType({})
+    metadata: Mapping[str, Any] = MappingProxyType({})
     in_memory: ClassVar[bool] = False
     has_own_ids: bool = True
     fields: ClassVar[tuple[str, ...]] = ("labels", "ids")
@@ -136,7 +138,11 @@ class ImageSet:
         Raises:
             ValueError: None can be read.
         """
-        found = [batch.positions for batch in self.batches(self.items_per_batch(256))]
+        batches = self.batches(self.items_per_batch(256))
+        return self._found([batch.positions for batch in batches])
+
+    def _found(self: _Set, found: list[np.ndarray]) -> _Set:
+        """The items that batches had; a ValueError if there was no batch."""
         if not found:
             raise ValueError(
                 f"A set must hold at least one readable item. Received: {len(self)} items, none "
@@ -164,14 +170,27 @@ class ImageSet:
         part = copy.copy(self)
         for field in self.fields:
             setattr(part, field, getattr(self, field)[positions])
+        part.metadata = self.metadata_at(positions)
         return part
+
+    def metadata_at(self, positions: np.ndarray) -> dict[str, Any]:
+        """The metadata of the items at the given positions."""
+        rows = np.arange(len(self))[positions]
+        return {
+            name: values.take(rows) if is_arrow(values) else np.asarray(values)[rows]
+            for name, values in self.metadata.items()
+        }
 
     def stamp(self, position: int) -> Any:
         """What changes when the item on disk does; of items in memory None."""
-        return None
+        if not hasattr(self, "files"):
+            return None
+        status = self.files[position].stat()
+        return status.st_size, status.st_mtime_ns, getattr(self, "resize", None)
 
     def content(self) -> str | None:
-        """Digest by which other contents under the same ids are noticed; None if there is none."""
+        """Digest by which other contents under the same ids are noticed, of files by their sizes
+        alone; None if there is none."""
         if not hasattr(self, "files"):
             return None
         sizes = [str(file.stat().st_size) for file in self.files]
@@ -194,14 +213,18 @@ def number_names(labels: Any, label_names: Sequence[str]) -> tuple[np.ndarray, t
     """Labels as numbers with their names; labels that are names get their places in `label_names`.
 
     Args:
-        labels: One per item: numbers, multi-hot rows, or names.
+        labels: One per item: whole numbers `[num_items]` or `[num_items, 1]`, multi-hot rows, or
+            names.
         label_names: Name of each number; if empty, names are numbered in sorted order.
 
     Raises:
-        ValueError: A name is not among `label_names`.
+        ValueError: A name is not among `label_names`, or labels are none of these.
     """
     labels, names = np.asarray(labels), tuple(label_names)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.ndim != 1 or not len(labels) or not all(isinstance(name, str) for name in labels):
+        _require_numbers(labels)
         return labels, names
     names = names or tuple(sorted(set(labels.tolist())))
     numbers = {name: number for number, name in enumerate(names)}
@@ -209,6 +232,19 @@ def number_names(labels: Any, label_names: Sequence[str]) -> tuple[np.ndarray, t
     if unknown:
         raise ValueError(f"labels must be among {list(names)}. Received: {unknown}")
     return np.array([numbers[name] for name in labels.tolist()], np.int64), names
+
+
+def _require_numbers(labels: np.ndarray) -> None:
+    is_right = labels.ndim in (1, 2) and labels.dtype.kind in "biuf"
+    if is_right and labels.ndim == 2:
+        is_right = bool(((labels == 0) | (labels == 1)).all())
+    elif is_right and labels.dtype.kind == "f":
+        is_right = np.array_equal(labels, np.floor(labels))
+    if not is_right:
+        raise ValueError(
+            "labels must be integers [num_items], or multi-hot rows [num_items, num_labels] of 0 "
+            f"and 1. Received: {labels.dtype} {labels.shape}, such as {labels.ravel()[:3].tolist()}"
+        )
 
 
 def number_items(ids: Any, labels: np.ndarray, num_items: int, kind: str) -> np.ndarray:
@@ -223,7 +259,14 @@ def number_items(ids: Any, labels: np.ndarray, num_items: int, kind: str) -> np.
             f"labels and ids must have one entry per {kind}. Received: "
             f"{num_items} {kind}s, {len(labels)} labels, {len(ids)} ids"
         )
+    if ids.ndim != 1:
+        raise ValueError(f"ids must have shape [num_{kind}s]. Received: {list(ids.shape)}")
     return ids
+
+
+def is_arrow(values: Any) -> bool:
+    """Whether values are an Arrow array, which alone knows missing numbers."""
+    return isinstance(values, (pa.Array, pa.ChunkedArray))
 
 
 def fingerprint(ids: np.ndarray) -> str:

@@ -58,8 +58,9 @@ def split_folder(
     Args:
         images: A set such as `ImageFolder(..).readable()` or `ClipFolder(..).readable()`, whose
             labels are integers or multi-hot rows.
-        query_share: Share of each label's items that become queries, at least 0 and below 1; at
-            least one item of each label is a query, and at least one is not.
+        query_share: Share of each label's items that become queries, at least 0 and below 1. Where
+            an item has one label, at least one item of each label is a query, and at least one is
+            not.
         labelled: Whether the labels matter. If not, all items take part, as if they had one.
         groups: One name or number an item, of a photographer for instance. The hash of the group
             decides then, and items of one group are never parted; a label of one group alone has

@@ -157,7 +157,7 @@ def code_batches(
 def metadata_of(images: Any, rows: np.ndarray, halves: np.ndarray | None = None) -> dict[str, Any]:
     """The metadata columns that an index keeps of these rows of a set, and embeddings of them."""
     labels = images.labels[rows]
-    others = {name: values[rows] for name, values in images.metadata.items()}
+    others = images.metadata_at(rows)
     if halves is not None and halves.shape[1]:
         others[EMBEDDING_COLUMN] = halves
     if labels.ndim != 1:

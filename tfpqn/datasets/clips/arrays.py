@@ -51,11 +51,6 @@ class ClipArrays(ClipSet):
         self.starts, self.lengths = offsets[:-1], np.diff(offsets)
         self.labels, self.label_names = number_names(labels, label_names)
         self.ids = number_items(ids, self.labels, len(self.starts), "clip")
-        if self.labels.ndim not in (1, 2) or not np.issubdtype(self.labels.dtype, np.number):
-            raise ValueError(
-                "labels must be integers [num_clips] or multi-hot rows [num_clips, num_labels]. "
-                f"Received: {self.labels.dtype} {self.labels.shape}"
-            )
         self.image_shape = self.frames.shape[1:]
         self.num_frames = num_frames
         self.mirrors_alike = mirrors_alike

@@ -128,7 +128,9 @@ def _open(source: str | Path | bytes) -> Iterator[Any]:
             if not container.streams.video:
                 raise _refusal(source, "no video stream")
             codec = container.streams.video[0].codec_context
-            num_pixels = codec.width * codec.height if codec else 0
+            if codec is None:
+                raise _refusal(source, "an unknown codec")
+            num_pixels = codec.width * codec.height
             if num_pixels > MAX_PIXELS:
                 reason = f"frames of {num_pixels} pixels, which is more than {MAX_PIXELS}"
                 raise _refusal(source, reason)

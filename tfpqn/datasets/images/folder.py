@@ -49,13 +49,9 @@ class ImageFolder(ImageSet):
         if len(self) * math.prod(self.image_shape) > most_bytes:
             return self
         batches = list(self.batches(256))
-        part = self.subset(np.concatenate([batch.positions for batch in batches]))
+        part = self._found([batch.positions for batch in batches])
         images = np.concatenate([batch.images for batch in batches])
         return ImageArrays(images, part.labels, part.ids, part.label_names)
-
-    def stamp(self, position: int) -> tuple[int, int, str]:
-        status = self.files[position].stat()
-        return status.st_size, status.st_mtime_ns, self.resize
 
     def encoded_image(self, position: int) -> bytes:
         return make_plain(self.files[position].read_bytes())

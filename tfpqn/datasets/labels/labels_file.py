@@ -52,7 +52,13 @@ class LabelsFile:
         """Whether an item has more than one label."""
         return any(len(row) > 1 for row in self.labels)
 
-    def apply(self, items: _Set, missing: Literal["error", "skip", "unlabelled"] = "error") -> _Set:
+    def apply(
+        self,
+        items: _Set,
+        missing: Literal["error", "skip", "unlabelled"] = "error",
+        *,
+        partial: bool = False,
+    ) -> _Set:
         """The set with the labels of the file in place of its own.
 
         Args:
@@ -60,20 +66,22 @@ class LabelsFile:
                 same text: `a/b.jpg` in a folder, or a row number in an array.
             missing: What becomes of items that the file does not name: an error, or they are left
                 out, or have no label.
+            partial: Whether the file may name others too, such as items that are still to come.
 
         Returns:
             A set with int64 labels `[num_items]` (-1 without a label) if no item of the file has
             more than one, else with uint8 multi-hot rows `[num_items, num_labels]`.
 
         Raises:
-            ValueError: The file names an item that the set does not have, or does not name one that
-                it has and `missing` is "error".
+            ValueError: The file names an item that the set does not have and `partial` is False, or
+                does not name one that it has and `missing` is "error".
         """
         if missing not in ("error", "skip", "unlabelled"):
             raise ValueError(
                 f"missing must be 'error', 'skip' or 'unlabelled'. Received: {missing!r}"
             )
-        self._require_known(items)
+        if not partial:
+            self._require_known(items)
         rows = self._find_rows(items)
         if missing == "error":
             self._require_named(items, rows)

@@ -26,23 +26,20 @@ class Draws(NamedTuple):
     Attributes:
         rng: Source of the numbers.
         batch_size: Items in the whole batch.
-        rows: Which of them are changed; None for all.
+        rows: Which of them are changed.
     """
 
     rng: np.random.Generator
     batch_size: int
-    rows: slice | None = None
+    rows: slice = slice(None)
 
     def integers(self, low: int, high: int) -> np.ndarray:
         """int64 `[items]`, from `low` to below `high`."""
-        return self._take(self.rng.integers(low, high, self.batch_size))
+        return self.rng.integers(low, high, self.batch_size)[self.rows]
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """float64 `[items]`."""
-        return self._take(self.rng.uniform(low, high, self.batch_size))
-
-    def _take(self, numbers: np.ndarray) -> np.ndarray:
-        return numbers if self.rows is None else numbers[self.rows]
+        return self.rng.uniform(low, high, self.batch_size)[self.rows]
 
 
 class Augmentation(NamedTuple):
@@ -62,6 +59,11 @@ class Augmentation(NamedTuple):
 
     def require_fitting(self, image_shape: ImageShape) -> None:
         """Raise a ValueError if a setting is out of range for images of this shape."""
+        if len(image_shape) != 3:
+            raise ValueError(
+                "augment must be False for items without pixels. "
+                f"Received: items of shape {list(image_shape)}"
+            )
         height, width, _ = image_shape
         for name, most in (
             ("max_shift", min(height, width) - 1),

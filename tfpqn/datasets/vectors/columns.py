@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tfpqn.datasets.image_set import number_names
 from tfpqn.datasets.labels.numbering import labels_of, number_labels, sort_names
 
 
@@ -33,14 +34,17 @@ def read_labels(labels: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as numbers with their names: int64 `[num_items]`, or multi-hot where one has several.
 
     Args:
-        labels: Text, in which `|` parts several labels, or whole numbers; None, "" or -1 for none.
+        labels: Text, in which `|` parts several labels, or whole numbers, `[num_items]` or
+            `[num_items, 1]`, or multi-hot rows; None, "" or -1 for none.
 
     Raises:
         ValueError: They are of another type.
     """
     array = np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "biu":
-        return array.astype(np.uint8), ()
+        return number_names(array, ())[0].astype(np.uint8), ()
     values = [None if label == -1 else label for label in array.tolist()]
     if array.ndim != 1 or not all(isinstance(v, (str, int, type(None))) for v in values):
         raise ValueError(
@@ -52,8 +56,11 @@ def read_labels(labels: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     return number_labels(rows, names, several=several), names
 
 
-def read_columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """The columns that an index can keep; the others are left out with a warning."""
+def read_columns(table: pa.Table) -> dict[str, Any]:
+    """The columns that an index can keep; the others are left out with a warning.
+
+    One with missing values stays an Arrow array: NumPy would make floats of its whole numbers.
+    """
     kept = {field.name for field in table.schema if _can_be_kept(field)}
     if others := [name for name in table.column_names if name not in kept]:
         warnings.warn(
@@ -61,7 +68,11 @@ def read_columns(table: pa.Table) -> dict[str, np.ndarray]:
             f"Left out: {others}",
             stacklevel=2,
         )
-    return {name: np.asarray(table[name].to_numpy()) for name in table.column_names if name in kept}
+    columns = {name: table[name] for name in table.column_names if name in kept}
+    return {
+        name: column.combine_chunks() if column.null_count else column.to_numpy()
+        for name, column in columns.items()
+    }
 
 
 def _can_be_kept(field: pa.Field) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from tfpqn.datasets.vectors.columns import read_labels
 from tfpqn.datasets.vectors.parquet import ParquetVectors
 from tfpqn.datasets.vectors.vector_set import VectorSet
-from tfpqn.files.foreign import require_file
+from tfpqn.files.foreign import reading, require_file
 from tfpqn.files.npz import read_npz
 
 
@@ -39,16 +39,9 @@ def open_vectors(path: str | Path) -> VectorSet:
 
 
 def _open_npy(path: Path) -> VectorSet:
-    try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        # NumPy's own sentence may advise to unpickle the file.
-        raise ValueError(
-            "it must be a whole .npy of plain numbers. Received: Python objects, a torn file, or "
-            "one of another kind"
-        ) from error
-    if not isinstance(vectors, np.ndarray):
-        raise ValueError("it must be a whole .npy of plain numbers. Received: another kind of file")
+    with reading(path, "a .npy of plain numbers"):
+        # Not by `np.load`, which takes other files for pickles, and advises to load them unsafely.
+        vectors = np.lib.format.open_memmap(path, mode="r")
     return VectorSet(vectors)
 
 

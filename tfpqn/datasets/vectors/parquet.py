@@ -49,30 +49,33 @@ class ParquetVectors(VectorSet):
         with reading(self.path, EXPECTED):
             self._file = pq.ParquetFile(self.path)
             schema = self._file.schema_arrow
+            if len(set(schema.names)) < len(schema.names):
+                raise ValueError(f"several columns of one name among {schema.names}")
             lists = [field.name for field in schema if _is_vectors(field.type)]
             if len(lists) != 1:
                 raise ValueError(f"{len(lists)} columns of lists of numbers: {lists}")
-            self._column = lists[0]
-            counts = [self._file.metadata.row_group(i).num_rows for i in range(self.num_groups)]
+            column = lists[0]
+            # Rows are mostly read in their order, a row group in several batches.
+            self._decode = functools.lru_cache(maxsize=2)(
+                functools.partial(_read_group, self._file, column)
+            )
+            footer = self._file.metadata
+            counts = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
             self._starts = np.cumsum([0, *counts])
-            dim = self._check(schema.field(self._column).type)
-            others = self._file.read([name for name in schema.names if name != self._column])
+            dim = self._check(schema.field(column).type)
+            others = self._file.read([name for name in schema.names if name != column])
         known = {
-            name: np.array(others[name].to_pylist(), object)
-            for name in (ID_COLUMN, LABEL_COLUMN)
-            if name in others.column_names
+            name: others[name] for name in (ID_COLUMN, LABEL_COLUMN) if name in others.column_names
         }
-        self.rows = np.arange(self._file.metadata.num_rows)
-        has_labels = LABEL_COLUMN in known
-        labels, names = read_labels(known[LABEL_COLUMN]) if has_labels else (None, ())
+        self.rows = np.arange(footer.num_rows)
+        labels, ids = known.get(LABEL_COLUMN), known.get(ID_COLUMN)
+        names: tuple[str, ...] = ()
+        if labels is not None:
+            labels, names = read_labels(np.array(labels.to_pylist(), object))
+        if ids is not None:
+            ids = np.array(ids.to_pylist(), object) if ids.null_count else ids.to_numpy()
         metadata = read_columns(others.drop_columns(list(known)))
-        ids = _numbers_as_such(known.get(ID_COLUMN))
         self._describe((len(self.rows), dim), labels, names, ids, metadata)
-
-    @property
-    def num_groups(self) -> int:
-        """Row groups of the file."""
-        return self._file.metadata.num_row_groups
 
     def read(self, positions: np.ndarray, seeds: np.ndarray | None = None) -> ImageBatch:
         rows = self.rows[positions]
@@ -98,8 +101,7 @@ class ParquetVectors(VectorSet):
         if not groups:
             raise ValueError("no vectors")
         is_fixed = pa.types.is_fixed_size_list(kind)
-        first = (self._file, self._column, groups[0])
-        dim = kind.list_size if is_fixed else _read_group(*first).shape[1]
+        dim = kind.list_size if is_fixed else self._decode(groups[0]).shape[1]
         if 4 * dim * self._starts[-1] <= CHECKED_BYTES:
             for group in groups:
                 self._read_group(group, dim)
@@ -108,13 +110,12 @@ class ParquetVectors(VectorSet):
     def _read_group(self, group: int, dim: int) -> np.ndarray:
         """Vectors float32 `[rows, dim]` of a row group."""
         with reading(self.path, EXPECTED):
-            vectors = _read_group(self._file, self._column, group)
+            vectors = self._decode(group)
             if vectors.shape[1] != dim:
                 raise ValueError(f"vectors of the widths {dim} and {vectors.shape[1]}")
         return vectors
 
 
-@functools.lru_cache(maxsize=2)
 def _read_group(file: Any, name: str, group: int) -> np.ndarray:
     """Vectors float32 `[rows, dim]` of a row group."""
     column = file.read_row_group(group, [name])[name].combine_chunks()
@@ -137,9 +138,3 @@ def _is_vectors(kind: pa.DataType) -> bool:
         return False
     inner = kind.value_type
     return pa.types.is_floating(inner) or pa.types.is_integer(inner)
-
-
-def _numbers_as_such(ids: np.ndarray | None) -> np.ndarray | None:
-    """Python's whole numbers as an array of them; anything else as it is."""
-    are_numbers = ids is not None and all(type(id_) is int for id_ in ids.tolist())
-    return np.array(ids.tolist()) if ids is not None and are_numbers else ids

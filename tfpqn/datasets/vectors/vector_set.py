@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfpqn.datasets.image_set import ImageBatch, ImageSet, number_items, number_names
+from tfpqn.datasets.image_set import ImageBatch, ImageSet, is_arrow, number_items, number_names
 from tfpqn.datasets.vectors.columns import read_ids
 from tfpqn.items import VECTORS, to_vectors
 
@@ -25,7 +25,8 @@ class VectorSet(ImageSet):
             of all vectors if None.
         ids: One per vector; 0, 1, 2, .. by default.
         label_names: Name of each label value.
-        metadata: Further columns that an index keeps: name -> one value per vector.
+        metadata: Further columns that an index keeps: name -> one value per vector; an Arrow array
+            may have missing ones.
 
     Raises:
         TypeError: The vectors are not numbers.
@@ -45,10 +46,10 @@ class VectorSet(ImageSet):
         ids: Any = None,
         label_names: Sequence[str] = (),
         *,
-        metadata: Mapping[str, np.ndarray] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
+        self.vectors = vectors = np.asanyarray(vectors)
         self._require_finite(vectors)
-        self.vectors = vectors
         self._describe(np.shape(vectors), labels, label_names, ids, metadata or {})
 
     def _describe(
@@ -57,7 +58,7 @@ class VectorSet(ImageSet):
         labels: Any,
         label_names: Sequence[str],
         ids: Any,
-        metadata: Mapping[str, np.ndarray],
+        metadata: Mapping[str, Any],
     ) -> None:
         """Set all that is known beside the vectors."""
         labels = np.full(shape[0], -1, np.int64) if labels is None else labels
@@ -66,7 +67,10 @@ class VectorSet(ImageSet):
         ids = None if ids is None else read_ids(ids)
         self.ids = number_items(ids, self.labels, shape[0], "vector")
         self.image_shape = shape[1:]
-        self.metadata = {name: np.asarray(values) for name, values in metadata.items()}
+        self.metadata = {
+            name: values if is_arrow(values) else np.asarray(values)
+            for name, values in metadata.items()
+        }
         for name, values in self.metadata.items():
             if len(values) != shape[0]:
                 raise ValueError(
@@ -97,8 +101,3 @@ class VectorSet(ImageSet):
 
     def readable(self) -> VectorSet:
         return self
-
-    def subset(self, positions: np.ndarray) -> VectorSet:
-        part = super().subset(positions)
-        part.metadata = {name: values[positions] for name, values in self.metadata.items()}
-        return part
