@@ -11,6 +11,7 @@ from keras import ops
 
 from tfpqn.datasets import Splits
 from tfpqn.protocols import NetworkLike, QuantizerLike
+from tfpqn.similarities import SUBSPACE
 
 from .encoding import Encoded, encode_set, keep_labelled
 from .evaluation import find_nearest, relevance_blocks, require_labels, score_codes
@@ -47,10 +48,10 @@ def calibrate(
 
     Returns:
         A dict that JSON can hold: `precision` (as wanted), `score_threshold`, `distance_threshold`
-        (1 - score_threshold / number of subvectors: for codes without error the mean cosine
-        distance, from 0 to 2; codewords of their own length make it larger), `top_k`,
-        `calibration` and `held_out` (each with the number of `pairs`, and `precision` and `recall`
-        at the threshold; None where nothing matches or nothing is relevant),
+        (for codes without error the cosine distance, from 0 to 2, with the similarity subspace the
+        mean over the subvectors; codewords of their own length make it larger; None with dot and
+        l2), `top_k`, `calibration` and `held_out` (each with the number of `pairs`, and `precision`
+        and `recall` at the threshold; None where nothing matches or nothing is relevant),
         `codebook_fingerprint` and `num_levels`. Recall is the share of the relevant pairs that
         match.
 
@@ -71,12 +72,10 @@ def calibrate(
     pairs = _nearest_pairs(quantizer, query.take(chosen), database, top_k)
     threshold = find_threshold(pairs, precision)
     others = _nearest_pairs(quantizer, query.take(held_out), database, top_k)
-    # Each level adds to the same subvectors, which have unit length.
-    num_subvectors = quantizer.code_length // quantizer.num_levels
     return {
         "precision": float(precision),
         "score_threshold": threshold,
-        "distance_threshold": 1.0 - threshold / num_subvectors,
+        "distance_threshold": _cosine_distance(quantizer, threshold),
         "top_k": int(top_k),
         "calibration": _describe(pairs, threshold),
         "held_out": _describe(others, threshold),
@@ -159,6 +158,16 @@ def _nearest_pairs(
         scores.append(np.take_along_axis(all_scores, nearest, axis=1).ravel())
         relevant.append(np.take_along_axis(is_relevant, nearest, axis=1).ravel())
     return Pairs(np.concatenate(scores), np.concatenate(relevant))
+
+
+def _cosine_distance(quantizer: QuantizerLike, score: float) -> float | None:
+    """The distance that a score stands for; None for a score that is no cosine."""
+    if quantizer.similarity == "cosine":
+        return 1.0 - score
+    if quantizer.similarity != SUBSPACE:
+        return None
+    # Each level adds to the same subvectors, which have unit length.
+    return 1.0 - score / (quantizer.code_length // quantizer.num_levels)
 
 
 def _describe(pairs: Pairs, threshold: float) -> dict[str, Any]:

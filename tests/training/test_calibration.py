@@ -19,7 +19,11 @@ from tests.training.tiny import (
 from tfpqn.datasets import ImageArrays
 from tfpqn.export import Searcher
 from tfpqn.index import CodeIndex, network_layout
-from tfpqn.layers import ResidualProductQuantization, TemporalProductQuantization
+from tfpqn.layers import (
+    ProductQuantization,
+    ResidualProductQuantization,
+    TemporalProductQuantization,
+)
 from tfpqn.training import Run, RunConfig, calibrate, calibrate_run
 from tfpqn.training.calibration import Pairs, find_threshold
 
@@ -129,6 +133,14 @@ def test_distance_is_taken_over_the_subvectors_of_one_level(kind):
     expected = 1 - result["score_threshold"] / num_subvectors
     assert result["distance_threshold"] == pytest.approx(expected)
     assert result["codebook_fingerprint"] == network.quantizer.codebook_fingerprint()
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "l2"])
+def test_a_score_of_whole_vectors_is_a_distance_where_it_is_a_cosine(similarity):
+    network = make_network_with(ProductQuantization(4, 16, similarity=similarity))
+    result = calibrate(network, make_splits(), precision=0.05, top_k=4)
+    distance = 1 - result["score_threshold"] if similarity == "cosine" else None
+    assert result["distance_threshold"] == distance
 
 
 def test_search_finds_the_matches_that_the_calibration_promised(network):

@@ -90,7 +90,7 @@ def compat(
         table.add_row(queries, codes, _format(mean))
     console.print(table)
     console.print(f"Codebooks: {'the same' if report['same_codebooks'] else 'others'}.")
-    console.print(report["advice"], highlight=False)
+    console.print(report["advice"])
 
 
 def calibrate(
@@ -129,10 +129,9 @@ def calibrate(
         shares = (_format(figures["precision"]), _format(figures["recall"]))
         table.add_row(name.replace("_", " "), f"{figures['pairs']:,}", *shares)
     console.print(table)
-    console.print(
-        f"A match has a score of {calibration['score_threshold']:.6g} or more, which is a distance "
-        f"of {calibration['distance_threshold']:.6g} or less."
-    )
+    distance = calibration["distance_threshold"]
+    known = "" if distance is None else f", which is a distance of {distance:.6g} or less"
+    console.print(f"A match has a score of {calibration['score_threshold']:.6g} or more{known}.")
     console.print(f"Written to {opened[0].folder / 'calibration.json'}")
 
 
@@ -161,8 +160,7 @@ def _print_neighbours(metrics: dict[str, Any], bits: str) -> None:
     console.print(table)
     console.print(
         f"mAP cannot be given: {metrics['not_measured']}. "
-        f"{metrics['codebook_usage']:.1%} of the codewords are in use.",
-        highlight=False,
+        f"{metrics['codebook_usage']:.1%} of the codewords are in use."
     )
 
 
