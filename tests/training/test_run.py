@@ -143,6 +143,15 @@ def test_run_that_has_not_ended_or_has_other_settings_is_not_prolonged(trained, 
     history.write_text(json.dumps(read_history(trained.run)[:1]))
     with pytest.raises(ValueError, match="once it has ended.*Received: epochs=2 -> 3$"):
         Run.start(tmp_path / "run", longer)
+    # Nor is one whose checkpoint is gone: it would begin anew.
+    history.write_text(json.dumps(read_history(trained.run)))
+    checkpoint = (tmp_path / "run" / "checkpoints" / "checkpoint.npz").rename(tmp_path / "kept.npz")
+    with pytest.raises(ValueError, match="while its checkpoint is there. Received: epochs=2 -> 3$"):
+        Run.start(tmp_path / "run", longer)
+    assert Run.open(tmp_path / "run").is_trained
+    checkpoint.rename(tmp_path / "run" / "checkpoints" / "checkpoint.npz")
+    Run.start(tmp_path / "run", longer)
+    assert Run.open(tmp_path / "run").config.optimization.earlier_epochs == (2,)
 
 
 def test_run_is_trained_by_one_at_a_time_and_by_its_own_settings(tmp_path):

@@ -16,8 +16,6 @@ from tfpqn.files.npz import read_npz
 from tfpqn.files.typed_json import write_json
 
 CHECKPOINT_FILE = "checkpoint.npz"
-# Names the last of the checkpoints that version 0.1 wrote by TensorFlow.
-FORMER_FILE = "checkpoint"
 
 
 class Schedule(NamedTuple):
@@ -104,7 +102,6 @@ class Checkpoint:
         """
         if self._directory is None:
             return 0, []
-        self._refuse_former()
         path = self._directory / CHECKPOINT_FILE
         if not path.is_file():
             return 0, []
@@ -132,14 +129,6 @@ class Checkpoint:
             raise ValueError(
                 f"The checkpoint in {str(path.parent)!r} must be of this network and "
                 f"optimizer. Received one of {_difference(layout, self._layout)}"
-            )
-
-    def _refuse_former(self) -> None:
-        if self._directory is not None and (self._directory / FORMER_FILE).is_file():
-            raise ValueError(
-                f"The checkpoint in {str(self._directory)!r} must be {CHECKPOINT_FILE}: go on with "
-                "the version that began the run, or from nothing in another folder. "
-                "Received: a checkpoint of version 0.1"
             )
 
 

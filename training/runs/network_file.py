@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,9 +50,6 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes were saving in a run's folder; for who holds its lock."""
     for path in folder.glob(f".{Path(NETWORK_FILE).stem}-*.keras"):
         path.unlink(missing_ok=True)
-    # Where TensorFlow gathers a checkpoint before it has its name.
-    for path in (folder / "checkpoints").glob("ckpt-*_temp"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _require_network(path: Path) -> None:

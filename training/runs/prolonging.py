@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from ..settings.run_config import RunConfig
 
@@ -14,24 +13,24 @@ def differing(config: RunConfig, former: RunConfig) -> list[str]:
     return [name for name in now if now[name] != before[name]]
 
 
-def prolongs(config: RunConfig, former: RunConfig, read_history: Callable[[], list[Any]]) -> bool:
+def prolongs(config: RunConfig, former: RunConfig, count_epochs: Callable[[], int]) -> bool:
     """Whether settings are those of a run that has ended, with more epochs."""
     before, now = former.optimization.epochs or 0, config.optimization.epochs or 0
     return (
         now > before > 0
         and set(differing(config, former)) <= {"epochs", "earlier_epochs"}
-        and len(read_history()) == before
+        and count_epochs() == before
     )
 
 
 def with_earlier_epochs(
-    config: RunConfig, former: RunConfig, read_history: Callable[[], list[Any]]
+    config: RunConfig, former: RunConfig, count_epochs: Callable[[], int]
 ) -> RunConfig:
     """The settings with the epochs that the folder's run has behind it, if they go on with it."""
     if config.optimization.earlier_epochs:
         return config
     earlier = former.optimization.earlier_epochs
-    if prolongs(config, former, read_history):
+    if prolongs(config, former, count_epochs):
         return config.replace(earlier_epochs=(*earlier, former.num_epochs))
     return config.replace(earlier_epochs=earlier) if is_same(config, former) else config
 

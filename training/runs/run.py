@@ -16,7 +16,7 @@ from tfpqn.files.foreign import read_json, reading
 from tfpqn.files.typed_json import require_types, write_json
 
 from ..calibration import open_calibration, seal_calibration
-from ..loops.checkpoint import CHECKPOINT_FILE, FORMER_FILE
+from ..loops.checkpoint import CHECKPOINT_FILE
 from ..settings.data_settings import SOURCES, DataSettings
 from ..settings.run_config import RunConfig
 from ..settings.settings_file import settings_from_json, settings_to_json
@@ -85,7 +85,7 @@ class Run:
         run = cls(folder, config, writes)
         former = run.former
         if former is not None:
-            config = with_earlier_epochs(config.open_as(former), former, run.read_history)
+            config = with_earlier_epochs(config.open_as(former), former, run.count_kept_epochs)
             run = cls(folder, config, writes)
         if run.is_trained and config == former:
             return run
@@ -117,7 +117,7 @@ class Run:
         former = self.former
         behind = former and (*former.optimization.earlier_epochs, former.optimization.epochs)
         is_next = self.config.optimization.earlier_epochs == behind
-        if former and is_next and prolongs(self.config, former, self.read_history):
+        if former and is_next and prolongs(self.config, former, self.count_kept_epochs):
             if self.writes:
                 self._set_aside(former.num_epochs)
         else:
@@ -148,9 +148,7 @@ class Run:
     @property
     def has_begun(self) -> bool:
         """Whether there is a checkpoint or a trained network."""
-        checkpoints = self.folder / "checkpoints"
-        names = (CHECKPOINT_FILE, FORMER_FILE)
-        return self.is_trained or any((checkpoints / name).is_file() for name in names)
+        return self.is_trained or self._has_checkpoint
 
     @property
     def is_trained(self) -> bool:
@@ -270,6 +268,10 @@ class Run:
                     raise ValueError(f"an epoch without its seconds: {epoch}")
         return history
 
+    def count_kept_epochs(self) -> int:
+        """Epochs that training can go on from: none without its checkpoint."""
+        return len(self.read_history()) if self._has_checkpoint else 0
+
     def read_metrics(self) -> dict[str, Any] | None:
         """The content of `metrics.json`, or None before an evaluation."""
         path = self.folder / "metrics.json"
@@ -297,6 +299,10 @@ class Run:
         """Write `calibration.json`, tied to the trained network."""
         sealed = seal_calibration(calibration, self._fingerprint_network())
         write_json(self.folder / "calibration.json", sealed, 2)
+
+    @property
+    def _has_checkpoint(self) -> bool:
+        return (self.folder / "checkpoints" / CHECKPOINT_FILE).is_file()
 
     def _fingerprint_network(self) -> str | None:
         return sha256_of_file(self.folder / NETWORK_FILE) if self.is_trained else None

@@ -116,7 +116,7 @@ def train(
             splits = dataclasses.replace(splits, train=splits.train.held_in_memory(HELD_BYTES))
         splits = dataclasses.replace(splits, train=number_classes(splits.train))
         warn_of_slow_precision(run.config.model.precision)
-        done = len(run.read_history())
+        done = run.count_kept_epochs()
         options = {"checkpoint_every": checkpoint_every, "progress": progress}
         for config in run.config.stages:
             if done < config.num_epochs or config.num_epochs == run.config.num_epochs:
