@@ -38,6 +38,7 @@ def build(**settings):
         ({"num_frames": 8}, "num_frames is for clips alone.*num_frames=8, model='pqn'"),
         ({"bits": 0}, "bits must be a positive multiple.*bits=0, num_levels=1, num_subspaces=1"),
         ({"bits": 25}, "bits must be a positive multiple of the 4 positions.*bits=25"),
+        ({"bits": 40, "num_subspaces": 1}, "at most 16 for each. Received: bits=40, num_levels=1"),
         ({**CLIPS, "num_segments": (1, 2, 4)}, "multiple of the 7 positions.*x segments.*bits=24"),
         ({"num_levels": 2}, "num_levels is for model rpqn and tpqn.*num_levels=2, model='pqn'"),
         ({**LEVELS, "num_segments": 4}, r"num_segments is for model tpqn.*\(4,\).*'rpqn'"),
@@ -160,26 +161,16 @@ def test_settings_of_version_0_1_mean_the_same(tmp_path):
         Run.start(tmp_path, RunConfig.plain(**{**former, "bits": 32}))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"straight_through": None, "level_loss_weight": 0.0, "residuals": "embeddings"}, None),
-        ({"model": {"share_codebooks": False}}, None),
-        ({**LEVELS, "residuals": "reconstructions", "straight_through": "none"}, None),
-        ({"share_codebooks": True}, "no longer has.*share_codebooks=False"),
-        ({**LEVELS, "residuals": "embeddings"}, "residuals='reconstructions'"),
-        ({**LEVELS, "straight_through": "all"}, "no longer has.*straight_through='none'"),
-        ({**LEVELS, "level_loss_weight": 0.5}, "level_loss_weight=0.5, which this version no long"),
-    ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
-)
-def test_settings_that_were_given_up_are_read_where_they_mean_what_is_done_now(settings, message):
-    if message is None:
-        kept = {"model": "rpqn"} if settings.get("model") == "rpqn" else {}
-        assert settings_from_json(settings) == RunConfig.plain(**kept)
-        return
-    with pytest.raises(ValueError, match=message):
-        settings_from_json(settings)
+@pytest.mark.parametrize(("bits", "width"), [(64, 64), (16, 64), (24, 66), (40, 65), (56, 70)])
+def test_whitened_features_are_as_long_as_the_codebooks_can_share(bits, width):
+    settings = {"images": "a", "weights": "imagenet", "similarity": "cosine", "model": "pqn"}
+    assert RunConfig.of(**settings, bits=bits).model.width == width
+
+
+def test_an_initial_run_is_the_same_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, other = (RunConfig.of(initial_run=path) for path in ("run", "./run"))
+    assert first == other and first.model.initial_run == str(tmp_path / "run")
 
 
 def test_network_is_made_as_the_settings_say():

@@ -126,7 +126,7 @@ def test_classes_are_numbered_in_the_order_of_labels_without_names() -> None:
             {"optimizer": "sgd", "dropout": 0.1, "batch_size": 7, "embedding_dim": 8},
             "Received: batch_size=7, embedding_dim=8, dropout=0.1, optimizer='sgd'$",
         ),
-        ({"similarity": "l2", "initial_run": "run"}, "nothing is trained.*initial_run='run'"),
+        ({"similarity": "l2", "initial_run": "run"}, "nothing is trained.*initial_run='.*run'"),
         ({"label_column": ("kind",)}, r"give labels. Received: label_column=\['kind'\]"),
         ({"image_size": 32, "backbone": "resnet9"}, "image_size=32, backbone='resnet9'$"),
         ({"bits": 24, "num_subspaces": 3}, "multiple of num_subspaces.*embedding_dim=8"),

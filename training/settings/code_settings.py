@@ -25,6 +25,8 @@ CODE_LENGTH = 4
 # in each of 4 lose much: short codes get fewer positions.
 MOST_BITS_OF_POSITION = 12
 FEWEST_BITS_OF_POSITION = 6
+# Codebooks of 65,536 codewords; with some more bits no memory holds them.
+LARGEST_POSITION = 16
 TRAINED_BITS, FITTED_BITS = 24, 64
 DEFAULT_MODEL = "pqn"
 # Two levels of a byte, and a byte for the norm.
@@ -251,11 +253,11 @@ class CodeSettings:
         if min(self.num_segments, default=0) < 1:
             self.build_quantizer(2)
         length = self.code_length
-        if self._bits < 1 or self._bits % length:
+        if not 1 <= self._bits <= LARGEST_POSITION * length or self._bits % length:
             by_segment = " x segments" if CLIPS in self.items else ""
             raise ValueError(
                 f"bits must be a positive multiple of the {length} positions of a code "
-                f"(num_levels x num_subspaces{by_segment}). "
+                f"(num_levels x num_subspaces{by_segment}), at most {LARGEST_POSITION} for each. "
                 f"Received: bits={self._bits}, num_levels={self._levels}, "
                 f"num_subspaces={self._subspaces}"
             )

@@ -196,18 +196,26 @@ class DataSettings:
         table = read_labels(self.labels, self.label_column)
         return table.split(items, labelled=labelled, known=known)
 
-    def label(self, items: ImageSet, missing: Literal["error", "unlabelled"] = "error") -> ImageSet:
+    def label(
+        self,
+        items: ImageSet,
+        missing: Literal["error", "unlabelled"] = "error",
+        *,
+        partial: bool = False,
+    ) -> ImageSet:
         """The items with the labels of the table, if there is one.
 
         Args:
             items: From `open_folder`.
             missing: What becomes of items that the table does not name.
+            partial: Whether the table may name others too.
         """
         from tfpqn.datasets import read_labels
 
         if self.labels is None:
             return items
-        return read_labels(self.labels, self.label_column).apply(items, missing)
+        table = read_labels(self.labels, self.label_column)
+        return table.apply(items, missing, partial=partial)
 
     def goes_by_labels(self, items: ImageSet) -> bool:
         """Whether the items' labels have a part in the split and in the training."""

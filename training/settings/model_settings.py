@@ -88,6 +88,8 @@ class ModelSettings(CodeSettings):
         self._fill("num_segments", segments)
         check_settings(self)
         self._check_kind()
+        if self.initial_run:
+            self._fill("initial_run", os.path.abspath(self.initial_run))
         if self.weights not in (None, "imagenet") and os.path.exists(self.weights):
             self._fill("weights", os.path.abspath(self.weights))
         if self.backbone is None:
@@ -112,7 +114,9 @@ class ModelSettings(CodeSettings):
     def width(self) -> int | None:
         """Length of the embedding; None for that of the features."""
         if self.is_fitted:
-            return WHITENED_DIM if self.whitens else None
+            # As long as the codebooks can share it equally.
+            slices = self._subspaces
+            return -(-WHITENED_DIM // slices) * slices if self.whitens else None
         return self.embedding_dim
 
     @property

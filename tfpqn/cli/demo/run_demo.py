@@ -51,7 +51,8 @@ def run_demo(
         The picture's path.
 
     Raises:
-        ValueError: There is no such kind of network, or none of photos or digits.
+        ValueError: There is no such kind of network, or none of photos or digits, or the photos
+            have no labels.
     """
     if model not in SETTINGS:
         raise ValueError(f"model must be one of {list(SETTINGS)}. Received: {model!r}")
@@ -66,6 +67,11 @@ def run_demo(
     config = RunConfig.of(model=model, bits=24, **settings)
     run = Run.start(output / "run", config)
     splits = run.load_splits()
+    if not splits.train.has_labels:
+        raise ValueError(
+            "The photos of a demo must lie in a subfolder for each label, by which it is measured. "
+            f"Received: {str(images)!r}, without labels that differ"
+        )
     are_clips = config.data.items is CLIPS
     things = "photos" if images else "moving digits" if are_clips else "digits"
     console.print(f"Training on {len(splits.train):,} {things}, 24 bits each")
