@@ -63,7 +63,27 @@ def test_changed_photos_have_features_of_their_own(
     path = splits.train.files[0]
     Image.open(path).rotate(90).save(path)
     keys.add(frozen._key(splits.train))
-    assert len(keys) == 3
+    half = Run(tmp_path, run.config.replace(precision="mixed_bfloat16"))
+    keys.add(FrozenBackbone(half, splits, progress=False)._key(splits.train))
+    assert len(keys) == 4
+
+
+def test_features_are_kept_in_the_own_folder_where_the_initial_run_takes_none(
+    tmp_path: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig.of(images=str(photos), weights=str(weights), **SETTINGS)
+    start = Run.start(tmp_path / "start", config)
+    settings = {"initial_run": str(start.folder), "freeze_backbone": True}
+    run = Run.start(tmp_path / "run", config.replace(**settings))
+    splits = run.load_splits()
+    computed = {"vectors": np.ones((2, 3), np.float32), "rows": np.array([0, 1])}
+    monkeypatch.setattr(FrozenBackbone, "_compute", lambda *_: computed)
+    # Nobody can write below a file.
+    (start.folder / "features").touch()
+    FrozenBackbone(run, splits, progress=False)._features(splits.query)
+    monkeypatch.setattr(FrozenBackbone, "_compute", lambda *_: pytest.fail("computed again"))
+    again = FrozenBackbone(run, splits, progress=False)._features(splits.query)
+    np.testing.assert_array_equal(again.vectors, computed["vectors"])
 
 
 def test_fine_tuning_moves_the_last_layers_of_an_initial_run_alone(

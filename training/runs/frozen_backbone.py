@@ -1,4 +1,4 @@
-"""Training on features of a frozen backbone, computed once and kept in the run's folder."""
+"""Training on features of a frozen backbone, computed once and kept in a run's folder."""
 
 from __future__ import annotations
 
@@ -72,17 +72,16 @@ class FrozenBackbone:
         return network
 
     def _features(self, images: ImageSet) -> VectorSet:
-        """Features of a set: those in the run's folder, or computed and kept there."""
-        folder = (self._start or self.run).folder
-        path = folder / "features" / f"{self._key(images)}.npz"
-        if path.is_file():
-            arrays = read_npz(path, ["vectors", "rows"])
+        """Features of a set: those kept in the initial run's folder or the own, or computed."""
+        place = Path("features", f"{self._key(images)}.npz")
+        paths = [run.folder / place for run in (self._start, self.run) if run is not None]
+        kept = next((path for path in paths if path.is_file()), None)
+        if kept is not None:
+            arrays = read_npz(kept, ["vectors", "rows"])
         else:
             arrays = self._compute(images)
             if self.run.writes:
-                content = io.BytesIO()
-                np.savez(content, vectors=arrays["vectors"], rows=arrays["rows"])
-                write_file_atomically(path, content.getvalue())
+                _keep(arrays, paths)
         part = images.subset(arrays["rows"])
         return VectorSet(arrays["vectors"], part.labels, part.ids, part.label_names)
 
@@ -102,12 +101,25 @@ class FrozenBackbone:
         return {"vectors": np.concatenate(vectors), "rows": np.concatenate(rows)}
 
     def _key(self, images: ImageSet) -> str:
-        """Digest of all that features depend on: backbone, weights, size of images, and files."""
+        """Digest of all that features depend on: backbone with weights, precision, images."""
         model, size = self.run.config.model, self.run.config.data.image_size
         files = [(str(id_), images.stamp(row)) for row, id_ in enumerate(images.ids)]
         weights = self._start.folder / NETWORK_FILE if self._start else str(model.weights)
-        facts = (model.backbone, _digest(str(weights)), size, images.image_shape, files)
+        # Left out where it is the usual one, so that features kept so far stay valid.
+        precision = () if model.precision == "float32" else (model.precision,)
+        facts = (model.backbone, _digest(str(weights)), size, images.image_shape, files, *precision)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _keep(arrays: dict[str, np.ndarray], paths: list[Path]) -> None:
+    """Write features where other runs find them, or where that cannot be in the own folder."""
+    content = io.BytesIO()
+    np.savez(content, vectors=arrays["vectors"], rows=arrays["rows"])
+    try:
+        write_file_atomically(paths[0], content.getvalue())
+    except OSError:
+        # The initial run may be another's, whose folder only reads.
+        write_file_atomically(paths[-1], content.getvalue())
 
 
 def _digest(weights: str) -> str:
