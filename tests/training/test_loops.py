@@ -189,16 +189,18 @@ def test_file_or_pipe_gets_a_line_as_soon_as_an_epoch_ends(loop, capfd):
 
 
 @needs_tensorflow
-def test_callback_can_end_the_training():
+def test_callback_can_add_to_the_history_and_end_the_training(tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
+            logs["found"] = np.float32(0.5)
             self.model.stop_training = epoch == 1
 
     recorder = Recorder()
     callbacks = [Stop(), recorder]
     settings = {"epochs": 4, "steps_per_epoch": 1, "callbacks": callbacks}
-    history = train("tensorflow", make_network(), **settings)
-    assert [epoch["epoch"] for epoch in history] == [1, 2]
+    history = train("tensorflow", make_network(), checkpoint_dir=tmp_path, **settings)
+    assert [(epoch["epoch"], epoch["found"]) for epoch in history] == [(1, 0.5), (2, 0.5)]
+    assert json.loads((tmp_path / "history.json").read_text()) == history
     assert recorder.calls[-1] == ("train ends",)
 
 

@@ -102,7 +102,7 @@ class _EpochLogs(keras.callbacks.Callback):
     last: Logs
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self.last = dict(logs or {})
+        self.last = {name: float(value) for name, value in (logs or {}).items()}
 
 
 def _make_step(
