@@ -46,7 +46,9 @@ def encode_set(network: NetworkLike, images: ImageSet, batch_size: int = 256) ->
         codes.append(outputs["codes"])
         positions.append(batch.positions)
     if not positions:
-        raise ValueError("Query and database must each hold a readable image. Received: none")
+        raise ValueError(
+            f"A set must hold {images.items.kind} that can be read. Received: none of {len(images)}"
+        )
     stacked, read = np.concatenate(embeddings), np.concatenate(positions)
     if not np.isfinite(stacked).all():
         raise ValueError("The network's embeddings must be finite. Received: NaN or infinity")

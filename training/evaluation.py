@@ -63,7 +63,7 @@ def evaluate(
         nothing, `not_measured` says why, and each mAP is None.
 
     Raises:
-        ValueError: Query or database holds no readable image, or an embedding is not finite.
+        ValueError: Nothing of query or database can be read, or an embedding is not finite.
     """
     network.require_item_shape(splits.query.item_shape)
     query = encode_set(network, splits.query, batch_size)

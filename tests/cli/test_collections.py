@@ -1,6 +1,7 @@
 """Commands that tend a collection and judge its codes: what they do, print and refuse."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -33,14 +34,16 @@ def test_items_are_removed_by_ids_of_either_type(tmp_path, ids):
     ("arguments", "sentence"),
     [
         (["remove", "--index", "{index}", 7, 9], "1 unknown ids, the first being 9"),
-        (["remove", "--index", "{index}", 7, "seven"], "whole numbers, as the index has them"),
+        (["remove", "--index", "{index}", 7, "seven"], "whole numbers of 64 bits, as the index"),
+        (["remove", "--index", "{index}", "0_7"], "whole numbers of 64 bits.*Received: '0_7'"),
+        (["remove", "--index", "{index}", 2**63], f"whole numbers of 64 bits.*Received: '{2**63}'"),
         (["compact", "--index", "{index}-none"], "folder of an index"),
     ],
 )
 def test_ids_and_indexes_that_are_not_there_are_named(tmp_path, arguments, sentence):
     path = write_index(tmp_path / "index", [7, 8])
     result = run_command(*(str(argument).format(index=path) for argument in arguments))
-    assert (result.status, sentence in result.error) == (2, True)
+    assert result.status == 2 and re.search(sentence, result.error)
     assert len(CodeIndex.load(path)) == 2
 
 

@@ -74,12 +74,11 @@ def test_the_help_of_train_has_each_setting_with_its_default_in_a_panel(monkeypa
 
 
 def test_a_recipe_trains_as_its_row_says(tmp_path, monkeypatch):
-    from tfpqn.training import Run, RunConfig
-    from tfpqn.training.recipes import Recipe, names
+    from tfpqn.training import Run, RunConfig, recipes
 
     config = RunConfig.plain(bits=16, num_subspaces=4, embedding_dim=16, epochs=1, batch_size=64)
-    rows = (Recipe("pqn-16", "PQN", config),)
-    monkeypatch.setattr(names, "RECIPES", {"tiny": rows})
+    rows = (recipes.Recipe("pqn-16", "PQN", config),)
+    monkeypatch.setattr(recipes, "RECIPES", {"tiny": rows})
     succeed("train", "--recipe", "tiny/pqn-16", "--seed", 5, "--run-dir", tmp_path / "run")
     assert Run.open(tmp_path / "run").config == rows[0].config_of(5)
 
@@ -194,8 +193,7 @@ def test_a_run_is_evaluated_and_calibrated_on_a_folder(folder, photos, tmp_path)
 
 def test_a_run_is_reported_on_as_it_was_evaluated(folder, tmp_path):
     result = succeed("report", "--run-dir", folder / "run", "--output", tmp_path / "report.html")
-    # A long path goes over several lines.
-    assert "".join(result.output.split()) == f"Writtento{tmp_path / 'report.html'}"
+    assert result.output == f"Written to {tmp_path / 'report.html'}\n"
     mean = json.loads((folder / "run" / "metrics.json").read_text())["mAP"]
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"codes, 16 bits: {mean:.3f}" in text and "<td>all 360</td>" in text
@@ -256,6 +254,14 @@ def test_the_demo_reaches_its_figures_and_draws(tmp_path, model, floor):
     assert metrics["mAP"] >= metrics["raw_embeddings"]["mAP"] - 0.02
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "models" / "digits" / "1" / "saved_model.pb").is_file()
+
+
+def test_a_demo_of_photos_without_labels_is_refused_before_it_trains(photos, tmp_path):
+    for path in photos.glob("*/*.png"):
+        path.rename(photos / path.name)
+    options = ("--images", photos, "--weights", "imagenet", "--output", tmp_path / "demo")
+    result = run_command("demo", *options)
+    assert result.status == 2 and "in a subfolder for each label" in result.error
 
 
 def test_right_neighbours_are_framed_green_and_wrong_ones_red(tmp_path):

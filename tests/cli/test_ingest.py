@@ -16,11 +16,13 @@ from tests.cli.conftest import succeed
 from tests.export.tiny import IMAGE_SHAPE, make_images, make_network
 from tfpqn.cli.ingest import loop
 from tfpqn.cli.ingest.arrivals import Arrivals
+from tfpqn.cli.ingest.command import open_arrivals
 from tfpqn.cli.ingest.loop import IngestLoop
 from tfpqn.datasets import ImageFolder, VectorSet, load_protocol
 from tfpqn.export.client import ServingError, ShardedSearchClient
 from tfpqn.export.ingest.folders import Base
 from tfpqn.index import CodeIndex, build_index, remove_from_index
+from tfpqn.training import Run, RunConfig
 
 NUM_PHOTOS = 40
 # Of a machine that is busy with other work; a failure should not wait forever.
@@ -79,6 +81,21 @@ def test_a_file_that_comes_under_the_name_of_a_removed_one_is_new(photos, tmp_pa
     (photos / "0.png").write_bytes(make_images(1, seed=9)[0])
     assert arrivals.add() == 1
     assert ids_in(index) == ["1.png", "2.png", "0.png"]
+
+
+def test_a_table_of_labels_may_name_photos_that_come_later_or_have_gone(photos, tmp_path):
+    table, index, network = tmp_path / "labels.csv", tmp_path / "index", make_network()
+    table.write_text("file,label\n0.png,cat\n1.png,dog\nlater.png,dog\n")
+    run = Run(tmp_path / "run", RunConfig.of(images=str(photos)))
+    labels = run.choose_data(images=photos, labels=table)
+    items = labels.label(ImageFolder(photos, IMAGE_SHAPE), "unlabelled", partial=True)
+    build_index(network, items, index, overwrite=True)
+    arrivals = open_arrivals(run, network, index, None, images=photos, labels=table)
+    (photos / "1.png").unlink()
+    (photos / "later.png").write_bytes(make_images(1, seed=9)[0])
+    assert arrivals.add() == 1
+    names = CodeIndex.load(index).metadata["label_name"].to_pylist()
+    assert names == ["cat", "dog", None, "dog"]
 
 
 def test_an_empty_folder_waits_and_a_missing_one_holds_up_no_delta(photos, tmp_path):

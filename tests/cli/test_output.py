@@ -12,9 +12,9 @@ import pytest
 from tfpqn import _command_line
 from tfpqn._text import counted
 from tfpqn.cli import entry_point
-from tfpqn.cli.answers import print_answers
+from tfpqn.cli.answers import answer_files, print_answers
 from tfpqn.cli.commands import app
-from tfpqn.cli.shared import PlainConsole, report_skipped
+from tfpqn.cli.shared import PlainConsole, console, report_skipped
 
 # Id -> how it is shown.
 NAMES = {
@@ -50,6 +50,21 @@ def test_skipped_files_are_shown_as_they_are(capfd):
     lines = capfd.readouterr().err.splitlines()
     assert r".[red]\x1b" in lines[0]
     assert lines[2:] == [f"  {name}: torn" for name in NAMES.values()]
+
+
+def test_a_long_path_stays_in_one_line(capsys):
+    path = "/".join(["photographs"] * 20)
+    console.print(f"Written to {path} and {path}")
+    assert capsys.readouterr().out == f"Written to {path} and {path}\n"
+
+
+def test_each_file_that_cannot_be_searched_with_is_told_in_one_line(capsys):
+    def search(file):
+        raise ValueError(f"{file}: two\nlines")
+
+    with pytest.raises(ValueError, match="b: two"):
+        answer_files(["a", "b"], search, as_json=False)
+    assert capsys.readouterr().err == "tfpqn: error: a: two lines\n"
 
 
 @pytest.mark.parametrize(

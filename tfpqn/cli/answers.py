@@ -11,7 +11,7 @@ import rich.console
 import rich.table
 import typer
 
-from tfpqn.cli.shared import console, error_console
+from tfpqn.cli.shared import console, error_console, one_line
 
 
 def answer_files(files: list[Path], search: Callable[[Path], Any], as_json: bool) -> None:
@@ -36,7 +36,7 @@ def answer_files(files: list[Path], search: Callable[[Path], Any], as_json: bool
     if answers:
         print_answers(answers, as_json, console)
     for earlier in errors[:-1]:
-        error_console.print(f"tfpqn: error: {earlier}")
+        error_console.print(f"tfpqn: error: {one_line(earlier)}")
     if errors:
         raise errors[-1]
 
@@ -88,7 +88,7 @@ def print_answers(
         if answer["neighbours"]:
             console.print(_make_table(answer))
         else:
-            console.print(f"{_title(answer)}: 0 items", markup=False, highlight=False)
+            console.print(f"{_title(answer)}: 0 items")
 
 
 def _make_table(answer: dict[str, Any]) -> rich.table.Table:

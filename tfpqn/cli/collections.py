@@ -20,6 +20,7 @@ from tfpqn.cli.shared import (
     VideosFolder,
     console,
     error_console,
+    read_ids,
     report_skipped,
 )
 
@@ -149,8 +150,7 @@ def index(
         if run.config.data.labels and not data.labels:
             error_console.print(
                 f"The run's table, {run.config.data.labels}, is of other items and not used: "
-                "--labels names one of these",
-                soft_wrap=True,
+                "--labels names one of these"
             )
         items = data.open_folder(num_frames, network.image_shape)
         collection = data.label(items, missing="unlabelled")
@@ -182,7 +182,7 @@ def remove(
     from tfpqn.index import describe_index, remove_from_index
 
     before = describe_index(index)
-    after = remove_from_index(index, _read_ids(ids, before.id_type))
+    after = remove_from_index(index, read_ids(ids, before.id_type, "The ids"))
     removed = before.num_items - after.num_items
     console.print(f"{counted(removed, 'items')} removed, {after.num_items:,} left in {index}")
 
@@ -260,17 +260,6 @@ def _report_left_out(items: ImageSet) -> None:
     number = int((~find_labelled(items.labels)).sum())
     if 0 < number < len(items):
         error_console.print(f"Indexed without a label: {counted(number, 'items')}")
-
-
-def _read_ids(ids: list[str], id_type: str) -> list[Any]:
-    if id_type == "string":
-        return list(ids)
-    try:
-        return [int(id_) for id_ in ids]
-    except ValueError:
-        raise ValueError(
-            f"The ids must be whole numbers, as the index has them. Received: {ids}"
-        ) from None
 
 
 def _describe_size(manifest: Manifest) -> str:

@@ -29,7 +29,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        console.print(f"tfpqn {__version__}", highlight=False)
+        console.print(f"tfpqn {__version__}")
         raise typer.Exit
 
 

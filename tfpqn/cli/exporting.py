@@ -110,7 +110,7 @@ def export(
             )
         items = counted(describe_index(index).num_items, "items")
         text = f"Exported {items} in {counted(shards, 'shards')}:"
-        console.print(text, *paths, sep="\n", soft_wrap=True, highlight=False)
+        console.print(text, *paths, sep="\n")
         return
     collection = CodeIndex.load(index, columns=list_columns(options, known))
     with shown_steps() as progress:
@@ -213,17 +213,15 @@ def _describe_search(searcher: Searcher, first_stage: str) -> None:
     """Print what filters and lists the searches of an export have."""
     if searcher.tag_filter is not None:
         such = ", ".join(searcher.tag_filter.examples)
-        # Names are the user's own, and no markup.
         number = counted(searcher.tag_filter.num_tags, "tags")
-        console.print(f"{number} to filter by, such as {such}", markup=False)
+        console.print(f"{number} to filter by, such as {such}")
     storage = searcher.storage.describe()
     if "agreement" in storage:
         lists = counted(storage["num_lists"], "lists")
         console.print(
             f"A search looks at {storage['num_probes']} of {lists} and finds "
             f"{storage['agreement']:.1%} of what a full search "
-            f"{first_stage}finds, measured on {storage['tuned_with']}.",
-            highlight=False,
+            f"{first_stage}finds, measured on {storage['tuned_with']}."
         )
 
 
@@ -237,8 +235,7 @@ def verify(
         f"{model} is whole: {counted(report.num_files, 'files')}, "
         f"{counted(report.num_items, 'items')}, {counted(report.num_ops, 'ops')}, "
         f"{counted(report.num_requests, 'warm-up requests')} answered alike by "
-        f"{', '.join(report.readers)}",
-        highlight=False,
+        f"{', '.join(report.readers)}"
     )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from tfpqn.cli.answers import answer_files, tell_of_part
 from tfpqn.cli.queries import read_queries
-from tfpqn.cli.shared import AsJson, DeltaAddress, NumFound, NumFrames, QueryFiles
+from tfpqn.cli.shared import AsJson, DeltaAddress, NumFound, NumFrames, QueryFiles, read_ids
 
 if TYPE_CHECKING:
     from tfpqn.export.client import SearchClient, ShardedSearchClient
@@ -121,12 +121,8 @@ def _read_ids(
     if not exclude:
         return None
     signature = client.signatures().get("search_with_exclusions")
-    if signature is None or signature.inputs["exclude_ids"].dtype == "string":
-        return list(exclude)
-    try:
-        return [int(id_) for id_ in exclude]
-    except ValueError:
-        raise ValueError(f"--exclude must be whole numbers. Received: {exclude}") from None
+    id_type = "string" if signature is None else signature.inputs["exclude_ids"].dtype
+    return read_ids(exclude, id_type, "--exclude")
 
 
 def _read_token(file: Path | None) -> str | None:

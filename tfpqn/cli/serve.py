@@ -137,14 +137,11 @@ async def _serve(server: ModelServer | ShardRouter, host: str, has_page: bool = 
         rest = "" if server.rest_port is None else f", REST on {host}:{server.rest_port}"
         versions = ", ".join(map(str, server.available_versions)) or "none yet"
         console.print(
-            f"Serving {server.model_name} (version {versions}): gRPC on {host}:{server.port}{rest}",
-            soft_wrap=True,
-            highlight=False,
+            f"Serving {server.model_name} (version {versions}): gRPC on {host}:{server.port}{rest}"
         )
         if has_page:
             name = f"[{host}]" if ":" in host else host
-            url = f"http://{name}:{server.rest_port}/"
-            console.print(f"Search page: {url}", soft_wrap=True, highlight=False)
+            console.print(f"Search page: http://{name}:{server.rest_port}/")
         await stopping
     stopping.cancel()
     await server.stop()

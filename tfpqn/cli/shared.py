@@ -23,14 +23,16 @@ class PlainConsole(rich.console.Console):
         return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
 
 
-console = PlainConsole()
+# A path that is wrapped cannot be copied, or read by a program.
+console = PlainConsole(soft_wrap=True, highlight=False)
 error_console = PlainConsole(stderr=True, soft_wrap=True, highlight=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QueryFiles = Annotated[
     list[Path],
     typer.Argument(
-        help="Image files; of clips video files, or folders of frames; of vectors .npy files."
+        help="Image files; of clips video files, or folders of frames; of vectors .npy, .npz or "
+        ".parquet files."
     ),
 ]
 NumFrames = Annotated[
@@ -77,6 +79,23 @@ def report_skipped(images: ImageSet) -> None:
     error_console.print(f"Skipped {number} that could not be read:")
     for id_, reason in images.skipped.items():
         error_console.print(f"  {id_}: {reason}")
+
+
+def read_ids(texts: list[str], id_type: str, name: str) -> list[Any]:
+    """Ids of the type that an index has, from texts.
+
+    Raises:
+        ValueError: The index has numbers, and a text is none of 64 bits.
+    """
+    if id_type == "string":
+        return list(texts)
+    for text in texts:
+        if not (text.removeprefix("-").isdecimal() and -(2**63) <= int(text) < 2**63):
+            raise ValueError(
+                f"{name} must be whole numbers of 64 bits, as the index has them. "
+                f"Received: {text!r}"
+            )
+    return [int(text) for text in texts]
 
 
 def is_user_error(error: BaseException) -> bool:

@@ -30,7 +30,6 @@ BESIDE_RECIPES = {"seed", "initial_run", "weights"}
 
 
 def train(
-    context: typer.Context,
     run_dir: RunDir,
     recipe: Annotated[
         str | None, typer.Option(help="Settings of a recipe, TABLE/ROW: cifar10-p1/pqn-24.")
@@ -57,14 +56,13 @@ def train(
     given = {name: value for name, value in settings.items() if value not in (None, [])}
     config = RunConfig.of(**given) if recipe is None else _read_recipe(recipe, given)
     # Before all else: TensorFlow takes no other workers once it has computed.
-    strategy = open_strategy(distribute, lambda line: console.print(line, soft_wrap=True))
+    strategy = open_strategy(distribute, console.print)
     run = Run.start(run_dir, config, writes=strategy is None or strategy.extended.should_checkpoint)
     earlier = run.config.optimization.earlier_epochs
     if earlier != config.optimization.earlier_epochs:
         console.print(
             f"The run ended with epoch {earlier[-1]} and goes on to {run.config.num_epochs}, at "
-            "the learning rates that a run of so many has from there.",
-            soft_wrap=True,
+            "the learning rates that a run of so many has from there."
         )
     if config.model.initial_run and not run.has_begun:
         # Said before the data is read.
@@ -79,7 +77,7 @@ def train(
         evaluate_every=evaluate_every,
         strategy=strategy,
     )
-    console.print(f"Trained. The network is in {run.folder / 'network.keras'}", soft_wrap=True)
+    console.print(f"Trained. The network is in {run.folder / 'network.keras'}")
 
 
 def _print_choices(config: RunConfig, splits: Splits) -> None:
@@ -88,30 +86,24 @@ def _print_choices(config: RunConfig, splits: Splits) -> None:
     given = f"{counted(len(splits.train), items.kind)} to train with"
     if splits.train.has_labels and splits.train.label_names:
         given += f" of {counted(len(splits.train.label_names), 'labels')}"
-    console.print(
-        f"{given}, {counted(len(splits.query), 'queries')} (--labels names others).",
-        soft_wrap=True,
-    )
+    console.print(f"{given}, {counted(len(splits.query), 'queries')} (--labels names others).")
     if items.has_pixels:
         height = config.data.image_size if model.weights else splits.train.image_shape[0]
         frozen = ", frozen (--no-freeze-backbone)" if model.freeze_backbone else ""
         console.print(
             f"Backbone {model.backbone} (--backbone, --weights) at {height} pixels "
-            f"(--image-size){frozen}.",
-            soft_wrap=True,
+            f"(--image-size){frozen}."
         )
     code = f"Codes of {counted(model.bits or 0, 'bits')} (--bits), {model.kind} (--model)"
     if model.is_fitted:
         console.print(
-            f"{code}, fitted to {items.kind} as they are by {model.similarity} (--similarity).",
-            soft_wrap=True,
+            f"{code}, fitted to {items.kind} as they are by {model.similarity} (--similarity)."
         )
         return
     rate = config.optimization.learning_rate
     console.print(
         f"{code}; {counted(config.num_epochs, 'epochs')} (--epochs) of batches of "
-        f"{config.data.images_per_step} (--batch-size), rate {rate:g} (--learning-rate).",
-        soft_wrap=True,
+        f"{config.data.images_per_step} (--batch-size), rate {rate:g} (--learning-rate)."
     )
 
 

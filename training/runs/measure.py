@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tfpqn._text import counted
 from tfpqn.datasets import Splits, load_protocol
 from tfpqn.protocols import NetworkLike
 
@@ -34,7 +35,7 @@ def evaluate_run(
     data = run.config.data
     source = _describe_source(run, splits, protocol, folder)
     is_protocol = "folder_changes" not in source
-    description = f"own {data.items.source}, 10 % queries"
+    description = f"own {data.items.source}, {counted(len(splits.query), 'queries')}"
     if is_protocol:
         description = load_protocol(source["protocol"]).description
     metrics = {

@@ -28,6 +28,7 @@ from tfpqn.cli.shared import DataDir, ImagesFolder, LabelsTable, RunDir, Vectors
 if TYPE_CHECKING:
     from tfpqn.cli.ingest.arrivals import Arrivals
     from tfpqn.export.ingest.growing_model import GrowingModel
+    from tfpqn.training import Run
 
 
 def ingest(
@@ -64,10 +65,10 @@ def ingest(
 ) -> None:
     from tfpqn.cli.ingest.loop import IngestLoop
     from tfpqn.files.locks import exclusive
+    from tfpqn.training import Run
 
     require_lists_for(agreement, partition, num_probes)
     arguments: dict[str, Any] = {
-        "run_dir": run_dir,
         "index": index,
         "output": output,
         "shards": shards,
@@ -76,17 +77,20 @@ def ingest(
     }
     lists = (data_dir, partition, num_probes, agreement, exact)
     with exclusive(output, "model"):
-        model = open_model(**arguments)
+        run = Run.open(run_dir)
+        network = run.load_network()
+        model = open_model(run, network, **arguments)
         arrivals = None
         if images or videos or vectors:
             sources = {"images": images, "videos": videos, "vectors": vectors, "labels": labels}
-            arrivals = open_arrivals(run_dir, index, num_frames, **sources)
-        export = partial(export_base, {**arguments, "lists": lists})
+            arrivals = open_arrivals(run, network, index, num_frames, **sources)
+        export = partial(export_base, run_dir, {**arguments, "lists": lists})
         IngestLoop(model, index, arrivals, new_base_after, export).run(watch)
 
 
 def open_model(
-    run_dir: Path,
+    run: Run,
+    network: Any,
     index: Path,
     output: Path,
     shards: int,
@@ -96,10 +100,7 @@ def open_model(
 ) -> GrowingModel:
     """What is exported, as the options say; without `lists` it is good for deltas alone."""
     from tfpqn.export.ingest.growing_model import GrowingModel
-    from tfpqn.training import Run
 
-    run = Run.open(run_dir)
-    network = run.load_network()
     options = choose_answers(run, index, *answers)
     if lists is not None:
         options |= choose_lists(run, network, *lists)
@@ -107,26 +108,27 @@ def open_model(
     return GrowingModel(network, index, output, num_shards=shards, **figures, **options)
 
 
-def export_base(arguments: dict[str, Any], base: tuple[Any, ...]) -> None:
+def export_base(run_dir: Path, arguments: dict[str, Any], base: tuple[Any, ...]) -> None:
     """Export a base; all that it takes is opened for it alone, also in another process."""
     from tfpqn.export.ingest.folders import Base
-
-    open_model(**arguments).export_base(Base(*base))
-
-
-def open_arrivals(
-    run_dir: Path, index: Path, num_frames: int | None, **sources: Path | None
-) -> Arrivals:
-    """What comes into a folder or file."""
-    from tfpqn.cli.ingest.arrivals import Arrivals
     from tfpqn.training import Run
 
     run = Run.open(run_dir)
-    network = run.load_network()
+    open_model(run, run.load_network(), **arguments).export_base(Base(*base))
+
+
+def open_arrivals(
+    run: Run, network: Any, index: Path, num_frames: int | None, **sources: Path | None
+) -> Arrivals:
+    """What comes into a folder or file."""
+    from tfpqn.cli.ingest.arrivals import Arrivals
+
     data = run.choose_data(None, **sources)
 
     def open_items() -> Any:
-        return data.label(data.open_folder(num_frames, network.image_shape), missing="unlabelled")
+        items = data.open_folder(num_frames, network.image_shape)
+        # A table may be ahead of what comes, and name what has gone.
+        return data.label(items, missing="unlabelled", partial=True)
 
     arrivals = Arrivals(network, index, open_items)
     arrivals.require_source()  # A mistake is told before anything is exported.

@@ -70,7 +70,7 @@ class IngestLoop:
         try:
             num_added = self._arrivals.add() if self._arrivals else 0
             if num_added:
-                console.print(f"{counted(num_added, 'items')} added", highlight=False)
+                console.print(f"{counted(num_added, 'items')} added")
         finally:
             # What others add and remove does not wait for a folder that cannot be read.
             self._publish()
@@ -79,7 +79,7 @@ class IngestLoop:
             self._publish()
             # A plain tuple: the class would import Keras there before it can be kept quiet.
             self._process = start_aside(self._export, tuple(self._base))
-            console.print(f"Exporting base {self._base.number} in the background", highlight=False)
+            console.print(f"Exporting base {self._base.number} in the background")
 
     def _export_first(self) -> None:
         """Nothing can be searched yet, so nothing goes on beside it."""
@@ -94,8 +94,7 @@ class IngestLoop:
             manifest = self._model.folders.newest_delta()
             hidden = manifest["delta"]["num_hidden"]
             console.print(
-                f"Delta {path.name}: {counted(manifest['num_items'], 'items')}, {hidden:,} hidden",
-                highlight=False,
+                f"Delta {path.name}: {counted(manifest['num_items'], 'items')}, {hidden:,} hidden"
             )
             self._model.tidy(base or self._base)
 
@@ -132,7 +131,7 @@ class IngestLoop:
 
     def _tell_of(self, base: Base) -> None:
         items = counted(describe_index(base.state).num_items, "items")
-        console.print(f"Base {base.number}: {items}", highlight=False)
+        console.print(f"Base {base.number}: {items}")
         self._model.tidy()
 
     def _try(self, step: Callable[[], None]) -> None:
