@@ -205,7 +205,7 @@ def test_what_cannot_be_ranked_is_an_error(coarse, tmp_path):
     (tmp_path / "1.png").write_text("not an image")
     nothing, images = ImageFolder(tmp_path, (8, 8, 1)), make_images(8)
     for splits in (pair(nothing, images), pair(images, nothing)):
-        with pytest.raises(ValueError, match="each hold a readable image. Received: none"):
+        with pytest.raises(ValueError, match="images that can be read. Received: none of 1"):
             evaluate(coarse, splits)
     wide = ImageArrays(np.zeros((8, 9, 8, 1), np.uint8), images.labels)
     for rank in (evaluate, lambda *given: calibrate(*given, precision=0.5)):
