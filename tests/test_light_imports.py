@@ -7,6 +7,7 @@ import pytest
 
 import tfpqn
 import tfpqn.export
+from tfpqn import _command_line
 
 HEAVY = "sorted({'keras', 'tensorflow'} & __import__('sys').modules.keys())"
 RUN = "import sys; sys.argv = ['tfpqn', *sys.argv[1:]]; from tfpqn.cli import main"
@@ -46,8 +47,21 @@ def test_every_public_name_is_there_when_it_is_first_used(package):
         "import tfpqn, keras",
         pytest.param("import keras, tfpqn", marks=pytest.mark.slow),
         pytest.param("import tfpqn, keras; tfpqn.ops", marks=pytest.mark.slow),
+        # A room brings Keras, or somebody only asks whether there is Keras.
+        "from tfpqn.losses import AsymmetricTripletLoss; import keras",
+        pytest.param("import tfpqn.ops, keras", marks=pytest.mark.slow),
+        pytest.param(
+            "import importlib.util, tfpqn; importlib.util.find_spec('keras'); import keras",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_keras_finds_the_classes_of_a_saved_network(program):
     name = "tfpqn>ProductQuantizationNetwork"
     run_python(f"{program}; assert keras.saving.get_registered_object({name!r}) is not None")
+
+
+def test_where_stderr_is_closed_nothing_is_held_back(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with _command_line._stderr_held_back():
+        pass

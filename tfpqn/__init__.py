@@ -7,7 +7,6 @@ TensorFlow, and prints nothing.
 from __future__ import annotations
 
 import importlib as _importlib
-import sys as _sys
 from pathlib import Path as _Path
 from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING as _TYPE_CHECKING
@@ -50,10 +49,7 @@ __all__ = [
 
 def __getattr__(name: str) -> _ModuleType:
     if name in __all__:
-        room = _importlib.import_module(f"tfpqn.{name}")
-        if "keras" in _sys.modules:
-            _register_with_keras()
-        return room
+        return _importlib.import_module(f"tfpqn.{name}")
     raise AttributeError(f"module 'tfpqn' has no attribute {name!r}")
 
 

@@ -21,34 +21,42 @@ def register_with_keras() -> None:
 
 
 class _AfterKeras(MetaPathFinder):
-    """Waits for the first import of Keras, and goes."""
+    """Waits for the first import that brings Keras: its own, or one of a room of ours."""
+
+    def __init__(self) -> None:
+        # Not while such an import runs: the classes come when all of it is done.
+        self.is_waiting = True
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != "keras":
+        if not self.is_waiting or (name != "keras" and not name.startswith("tfpqn.")):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.loader is None or _is_importing():
-            # A room of ours asked for it, and has yet to be imported itself.
-            return spec
-        execute = spec.loader.exec_module
+        self.is_waiting = False
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.is_waiting = True
+        if spec is not None and spec.loader is not None:
+            self._register_after(spec.loader)
+        return spec
+
+    def _register_after(self, loader: Any) -> None:
+        execute = loader.exec_module
 
         def execute_and_register(module: ModuleType) -> None:
-            execute(module)
-            _import_classes()
+            self.is_waiting = has_keras = False
+            try:
+                execute(module)
+                has_keras = "keras" in sys.modules
+            finally:
+                self.is_waiting = not has_keras
+            if has_keras:
+                _import_classes()
 
-        loader: Any = spec.loader
         loader.exec_module = execute_and_register
-        return spec
 
 
 def _import_classes() -> None:
     importlib.import_module("tfpqn.models")
     importlib.import_module("tfpqn.retrieval")
-
-
-def _is_importing() -> bool:
-    specs = (module.__spec__ for name, module in sys.modules.items() if name.startswith("tfpqn."))
-    return any(getattr(spec, "_initializing", False) for spec in specs)
