@@ -27,3 +27,12 @@ def test_package_that_lies_in_the_current_folder_is_found_there_last(monkeypatch
     command = own_python("print(sys.path[-1], *sys.argv[1:])", "a b", "c")
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert output == f"{root} a b c\n"
+
+
+def test_a_current_folder_that_was_removed_is_no_obstacle(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    command = own_python("import tfpqn; print('runs')")
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "runs\n"

@@ -40,18 +40,23 @@ def own_python(program: str, *arguments: str) -> list[str]:
         *arguments: Handed to it.
     """
     package = str(Path(__file__).resolve().parent.parent)
-    here = Path.cwd()
-    path = [entry for entry in sys.path if entry and Path(entry).resolve() != here]
+    path = [entry for entry in sys.path if entry and not _is_current_folder(Path(entry))]
     path += [package] if package not in path else []
     start = "import os, sys; sys.path[:] = sys.argv.pop(1).split(os.pathsep); "
     return [sys.executable, "-I", "-c", start + program, os.pathsep.join(path), *arguments]
+
+
+def _is_current_folder(path: Path) -> bool:
+    # Not by its name: a folder that was removed has none.
+    return path.exists() and path.samefile(os.curdir)
 
 
 def import_keras_quietly() -> None:
     """Import Keras and its backend without the backend's start-up notices on stderr.
 
     On a machine without a GPU TensorFlow prints several, before any log level applies, and an error
-    of the command line should be one line. If the import fails, what was held back is shown.
+    of the command line should be one line. What was held back is shown only if the import ends with
+    another error than ImportError.
 
     Raises:
         ImportError: The backend that KERAS_BACKEND names is unknown or not installed.
@@ -78,6 +83,10 @@ def import_keras_quietly() -> None:
 @contextlib.contextmanager
 def _stderr_held_back() -> Iterator[None]:
     """Shows what is written to stderr in the block only if that ends with an unexpected error."""
+    if sys.stderr is None:
+        # It was closed before Python began: there is nothing to hold back.
+        yield
+        return
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held_back:
