@@ -58,6 +58,16 @@ def test_labels_beyond_a_backends_numbers_stay_distinct(ids):
     assert_same(label_relevance(ids[:, None], columns[:, None]), expected)
 
 
+def test_signed_and_unsigned_labels_are_compared_whole():
+    rows, columns = 2**62 + np.arange(3), 2**62 + np.arange(1, 5, dtype="uint64")
+    expected = np.equal.outer(rows, columns.astype("int64"))
+    assert_same(label_relevance(rows, columns), expected)
+    assert_same(label_relevance(columns[:, None], rows[:, None]), expected.T)
+    assert_same(label_relevance(-rows, columns), np.zeros((3, 4), bool))
+    multi_hot = np.array([[1, 2], [0, 3]])
+    assert_same(label_relevance(multi_hot, multi_hot[1:].astype("uint64")), [[True], [True]])
+
+
 def test_names_are_refused_with_the_way_to_number_them():
     with pytest.raises(ValueError, match="numpy.unique.*Received: labels of dtype <U3"):
         label_relevance(np.array(["ant", "bee"]), np.array(["ant", "bee"]))

@@ -127,6 +127,14 @@ def test_exclusions_leave_the_next_best(candidates, queries, kind):
     assert (to_numpy(scores) == FLOOR).all()
 
 
+def test_unsigned_exclusions_are_compared_whole(candidates, queries):
+    ids = np.arange(ITEMS) + (2**30 if BACKEND == "jax" else 2**40)
+    retrieval = make_retrieval(candidates, ids)
+    found = to_numpy(retrieval(queries, k=K + 1)[1])
+    left = retrieval.query_with_exclusions(queries, found[:, :1].astype("uint64"))[1]
+    assert_same(left, found[:, 1:])
+
+
 @pytest.mark.parametrize("kind", ["positions", STRINGS])
 def test_batches_of_a_data_set_are_indexed_as_one_array(candidates, queries, kind):
     ids = make_ids(kind)
@@ -406,6 +414,10 @@ def test_refused_candidates_leave_an_empty_layer_open_for_others(candidates, que
         retrieval.index(np.full((3, 2 * DIM), np.nan))
     retrieval.index(candidates)
     assert_same(retrieval(queries)[1], rank(retrieval, queries, candidates)[0])
+    cosine = make_retrieval(quantizer=ProductQuantization(2, 4, similarity="cosine"))
+    with pytest.raises(ValueError, match="must have a direction"):
+        cosine.index(np.zeros((3, 2 * DIM)))
+    assert_same(cosine.index(candidates)(queries)[1], rank(cosine, queries, candidates)[0])
 
 
 def test_what_a_damaged_file_holds_is_named(candidates):
@@ -432,6 +444,13 @@ def test_a_search_between_the_steps_of_adding_finds_no_code_without_an_id(
     monkeypatch.setattr(CodedCandidates, "_hold", hold_and_search)
     retrieval.add(candidates[30:], ids[30:])
     assert len(found) == 2 and np.isin(found, ids).all()
+    # While it adds, a place without a candidate gets no id of those that come.
+    more = np.arange(1000, 1010)
+    scores, positions = retrieval.candidates.find(queries, ITEMS + 5)
+    monkeypatch.undo()
+    retrieval.add(candidates[:10], more)
+    found = to_numpy(retrieval.candidates.ids_at(positions))
+    assert ((found == -1) == (to_numpy(scores) == FLOOR)).all()
 
 
 @only_tensorflow

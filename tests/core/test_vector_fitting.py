@@ -11,6 +11,7 @@ from tfpqn.codebooks import lloyd
 from tfpqn.codebooks.fitting import fit_vectors
 from tfpqn.codebooks.joint_levels import (
     add_codewords,
+    fit_norms,
     measure_error,
     refit_all_levels,
     start_levels,
@@ -157,6 +158,15 @@ def test_fitted_norms_are_nearly_those_of_the_items(rng):
     assert np.mean([measure_norm_error(draw_vectors(rng)) for _ in range(4)]) < 0.1
 
 
+def test_norms_of_codes_too_long_to_be_solved_for_lie_in_the_last_position(rng, monkeypatch):
+    norms, codes = rng.random(200).astype("float32"), rng.integers(0, 8, size=(200, 3))
+    assert fit_norms(norms, codes, 8)[:3].any()
+    monkeypatch.setattr("tfpqn.codebooks.joint_levels.MOST_UNKNOWNS", 23)
+    parts = fit_norms(norms, codes, 8)
+    assert not parts[:3].any()
+    assert_close(parts[3], lloyd.cluster_numbers(norms, 8))
+
+
 def test_a_joint_fit_never_errs_more_with_the_codes_as_they_are(rng, vectors):
     parts = vectors.reshape(-1, 2, DIM // 2)
     levels = rng.normal(size=(3, 2, 8, DIM // 2)).astype("float32")
@@ -197,8 +207,11 @@ def test_what_cannot_be_fitted_is_refused(vectors):
         fit_vectors(make_network(product()), vectors[:, :7])
     with pytest.raises(ValueError, match="at least one vector"):
         fit_vectors(make_network(product()), vectors[:0])
+    for similarity in ("dot", "l2"):
+        with pytest.raises(ValueError, match=f"similarity {similarity} .*float32 .*scale them"):
+            fit_vectors(make_network(product(similarity=similarity)), 1e20 * vectors[4:])
     with pytest.raises(ValueError, match='similarity="cosine", "dot" or "l2"'):
-        fit_vectors(make_network(ProductQuantization(2, 8)), vectors)
+        fit_vectors(make_network(ProductQuantization(2, 8)), vectors[4:])
 
 
 def test_what_training_fits_takes_no_quantizer_that_it_cannot_fit(vectors):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -26,6 +27,8 @@ MOST_VECTORS_FOR_ROTATION = 300
 FEWEST_VECTORS = 39
 # Squared length of the mean over the mean squared distance from it: beyond, rounding counts.
 FARTHEST_MEAN = 1e4
+# Beyond this length float32 holds no sums of squares.
+LONGEST = 1e15
 
 
 def fit_vectors(
@@ -53,37 +56,58 @@ def fit_vectors(
 
     Raises:
         ValueError: The vectors have the wrong shape, are not finite, or are none; float32 cannot
-            tell their distances (l2), or one has no direction (cosine); the network is one that
-            training fits.
+            tell their distances (l2), or not hold their squared lengths (dot), or one has no
+            direction (cosine); the network is one that training fits.
 
     Reference:
         Jegou, Douze, Schmid: "Product Quantization for Nearest Neighbor Search", PAMI 2011.
     """
     quantizer = network.quantizer
-    if quantizer.similarity == "subspace":
-        raise ValueError(
-            'The quantizer must have similarity="cosine", "dot" or "l2"; codebooks of the others '
-            "are fitted by training. Received: a quantizer of subspaces"
-        )
     rng = np.random.default_rng(seed)
-    vectors = _read_vectors(quantizer, vectors)
+    vectors = check_vectors(quantizer, quantizer.product_embeddings(vectors))
     _warn_of_few(len(vectors), quantizer.num_codewords)
     vectors = _draw(vectors, MOST_VECTORS * quantizer.num_codewords, rng)
-    tell = progress or _ignore
+    tell = progress or (lambda step, done, total: None)
     if network.rotation is not None:
-        rotation = _fit_rotation(quantizer, vectors, rng, iterations, tell)
+        rotation = fit_rotation(
+            _draw(vectors, MOST_VECTORS_FOR_ROTATION * quantizer.num_codewords, rng),
+            quantizer.num_subspaces,
+            quantizer.num_codewords,
+            rng,
+            iterations,
+            lambda done: tell("rotation", done, iterations),
+        )
         network.rotation.kernel.assign(rotation)
         vectors = vectors @ rotation
     _fit_codebooks(quantizer, vectors, rng, iterations, tell)
 
 
-def _read_vectors(quantizer: QuantizerLike, vectors: np.ndarray) -> np.ndarray:
-    """Vectors in the form that scores compare; a rotation keeps it."""
-    vectors = ops.convert_to_numpy(quantizer.normalize(quantizer.product_embeddings(vectors)))
+def check_vectors(quantizer: QuantizerLike, vectors: Any) -> np.ndarray:
+    """Vectors in the form that scores compare; a rotation keeps it.
+
+    Args:
+        quantizer: It need not be built yet.
+        vectors: Finite, `[num_vectors, dim]`.
+
+    Raises:
+        ValueError: `fit_vectors` cannot fit the quantizer to them.
+    """
+    if quantizer.similarity == "subspace":
+        raise ValueError(
+            'The quantizer must have similarity="cosine", "dot" or "l2"; codebooks of the others '
+            "are fitted by training. Received: a quantizer of subspaces"
+        )
+    vectors = ops.convert_to_numpy(quantizer.normalize(vectors))
     if not len(vectors):
         raise ValueError("vectors must hold at least one vector. Received: none")
+    longest = float(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64).max()) ** 0.5
+    if quantizer.similarity == "dot" and longest > LONGEST:
+        raise ValueError(
+            f"With similarity dot vectors must be no longer than {LONGEST:.0e}, so that float32 "
+            f"holds their squares: scale them, also queries. Received: a length of {longest:.3g}"
+        )
     if quantizer.similarity == "l2":
-        _require_exact_distances(vectors)
+        _require_exact_distances(vectors, longest)
     if quantizer.similarity == "cosine" and not vectors.any(axis=1).all():
         number = counted(int(np.count_nonzero(~vectors.any(axis=1))), "vectors")
         raise ValueError(
@@ -104,34 +128,17 @@ def _warn_of_few(num_vectors: int, num_codewords: int) -> None:
         )
 
 
-def _require_exact_distances(vectors: np.ndarray) -> None:
+def _require_exact_distances(vectors: np.ndarray, longest: float) -> None:
     """Raises ValueError where float32 cannot tell distances: far from 0, too large or too small."""
     mean = vectors.mean(axis=0, dtype=np.float64)
     spread = float(np.square(vectors - mean).sum(axis=1).mean())
-    largest = float(np.square(vectors.astype(np.float64)).sum(axis=1).max())
-    if np.square(mean).sum() > FARTHEST_MEAN * spread > 0 or largest > 1e30 or 0 < spread < 1e-20:
+    is_far = np.square(mean).sum() > FARTHEST_MEAN * spread > 0
+    if is_far or longest > LONGEST or 0 < spread < 1e-20:
         raise ValueError(
             "With similarity l2 vectors must lie around 0, where float32 tells their distances: "
             "subtract their mean, or scale them, also those of queries. Received: a mean of length "
             f"{np.linalg.norm(mean):.3g} and a spread of {spread**0.5:.3g}"
         )
-
-
-def _fit_rotation(
-    quantizer: QuantizerLike,
-    vectors: np.ndarray,
-    rng: np.random.Generator,
-    iterations: int,
-    tell: Progress,
-) -> np.ndarray:
-    return fit_rotation(
-        _draw(vectors, MOST_VECTORS_FOR_ROTATION * quantizer.num_codewords, rng),
-        quantizer.num_subspaces,
-        quantizer.num_codewords,
-        rng,
-        iterations,
-        lambda done: tell("rotation", done, iterations),
-    )
 
 
 def _fit_codebooks(
@@ -170,7 +177,3 @@ def _draw(vectors: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarra
     if len(vectors) <= most:
         return vectors
     return vectors[np.sort(rng.choice(len(vectors), most, replace=False))]
-
-
-def _ignore(step: str, done: int, total: int) -> None:
-    """No report of progress."""

@@ -65,7 +65,7 @@ def label_relevance(row_labels: Tensor, column_labels: Tensor) -> Tensor:
     row_labels, column_labels = _to_tensors(row_labels, column_labels)
     if len(row_labels.shape) == 2 and row_labels.shape[1] != 1:
         return _count_shared(row_labels, column_labels) > 0.5
-    # Compared in their own dtype: as float32, ids beyond 2**24 would merge.
+    # Compared as integers: as float32, ids beyond 2**24 would merge.
     return ops.equal(ops.reshape(row_labels, (-1, 1)), ops.reshape(column_labels, (1, -1)))
 
 
@@ -120,7 +120,13 @@ def _number_alike(row_labels: Any, column_labels: Any) -> tuple[Any, Any]:
     rows, columns = np.asarray(row_labels), np.asarray(column_labels)
     if not rows.ndim or rows.shape[1:] != columns.shape[1:]:
         return rows, columns
-    both = number_labels(np.concatenate([rows, columns]))
+    both = np.concatenate([rows, columns])
+    is_flat = both.ndim == 1 or both.shape[1] == 1
+    if is_flat and both.dtype.kind not in (rows.dtype.kind, columns.dtype.kind):
+        # Of int64 and uint64 NumPy makes floats, in which large labels merge; Python compares them.
+        whole = np.concatenate([rows.astype(object), columns.astype(object)])
+        both = np.unique(whole, return_inverse=True)[1].reshape(both.shape)
+    both = number_labels(both)
     return both[: len(rows)], both[len(rows) :]
 
 

@@ -11,10 +11,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfpqn.codebooks.fitting import fit_vectors
+from tfpqn.codebooks.fitting import check_vectors, fit_vectors
 from tfpqn.layers import Quantizer
 from tfpqn.ops import adc_scores
 from tfpqn.retrieval.candidate_ids import (
+    NO_ID,
     are_strings,
     id_dtype,
     load_ids,
@@ -28,6 +29,8 @@ Tensor = Any
 FLOOR_SCORE = float(np.finfo(np.float32).min)
 # Candidates coded at a time.
 ROWS_AT_ONCE = 2**16
+# Position where there is no candidate, and never will be.
+NO_POSITION = np.iinfo(np.int32).max
 
 
 class CodedCandidates(keras.layers.Layer):
@@ -61,6 +64,8 @@ class CodedCandidates(keras.layers.Layer):
 
     def fit(self, embeddings: np.ndarray, seed: int) -> None:
         """Fit codebooks, and the rotation, to candidates `[num_candidates, embedding_dim]`."""
+        # What is built for candidates that are refused could take no others.
+        check_vectors(self.quantizer, embeddings)
         self._build_quantizer(embeddings.shape[1])
         with warnings.catch_warnings():
             # Few candidates are no harm to their own codes.
@@ -103,7 +108,7 @@ class CodedCandidates(keras.layers.Layer):
 
         Returns:
             Scores float32 `[queries, k]` and positions int32 `[queries, k]`. Where there is no
-            candidate, `FLOOR_SCORE` and a position of at least `num_candidates`.
+            candidate, `FLOOR_SCORE` and `NO_POSITION`.
         """
         codes = ops.convert_to_tensor(self.codes)
         scores = adc_scores(self.quantizer.lookup_tables(self._turn(queries)), codes)
@@ -115,15 +120,26 @@ class CodedCandidates(keras.layers.Layer):
             ops.cast(scores, "float32"), [[0, 0], [0, missing]], constant_values=FLOOR_SCORE
         )
         scores, positions = ops.top_k(scores, k)
-        return scores, ops.cast(positions, "int32")
+        positions = ops.cast(positions, "int32")
+        return scores, ops.where(ops.equal(scores, FLOOR_SCORE), NO_POSITION, positions)
 
     def ids_at(self, positions: Tensor) -> Tensor:
         """Ids of positions of any shape; -1 or the empty string where there is no candidate."""
-        num_candidates = ops.shape(self.codes)[0]
         if self.ids is None:
-            return ops.where(positions < num_candidates, positions, -1)
+            return ops.where(positions < NO_POSITION, positions, NO_ID)
         ids = ops.convert_to_tensor(self.ids)
-        return ops.take(ids, ops.minimum(positions, num_candidates), axis=0)
+        return ops.take(ids, ops.minimum(positions, ops.shape(ids)[0] - 1), axis=0)
+
+    def are_excluded(self, positions: Tensor, exclusions: Tensor) -> Tensor:
+        """Whether candidates `[queries, n]` have one of the ids `[queries, num_excluded]`."""
+        ids = self.ids_at(positions)
+        if keras.backend.standardize_dtype(ids.dtype) != "string":
+            # The wider dtype: a large number must not become the id of another candidate.
+            dtype = keras.backend.result_type(ids.dtype, exclusions.dtype)
+            # Of int64 and uint64 Keras would make a float.
+            dtype = dtype if "int" in dtype else id_dtype()
+            ids, exclusions = ops.cast(ids, dtype), ops.cast(exclusions, dtype)
+        return ops.any(ids[:, :, None] == exclusions[:, None, :], axis=-1)
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         store["num_candidates"] = np.array(self.num_candidates)

@@ -13,7 +13,7 @@ from tfpqn.layers import ProductQuantization, Quantizer
 from tfpqn.layers.quantizer import require_at_least
 from tfpqn.retrieval.candidate_arrays import join_batches, read_embeddings
 from tfpqn.retrieval.candidate_ids import id_dtype, kind_of_ids, read_ids
-from tfpqn.retrieval.coded_candidates import FLOOR_SCORE, CodedCandidates
+from tfpqn.retrieval.coded_candidates import FLOOR_SCORE, NO_POSITION, CodedCandidates
 
 Tensor = Any
 
@@ -208,6 +208,9 @@ class QuantizedRetrieval(keras.Model):
     ) -> tuple[Tensor, Tensor]:
         """As a call, without the candidates whose ids a query excludes.
 
+        Each excluded id takes the place of one candidate in the search: where several candidates
+        share an id that is excluded, fewer than `k` may be found.
+
         Args:
             queries: As those of a call.
             exclusions: Ids `[queries, num_excluded]`.
@@ -223,15 +226,9 @@ class QuantizedRetrieval(keras.Model):
         queries = self._embed(queries)
         exclusions = self._read_exclusions(exclusions, queries.shape[0])
         scores, positions = self.candidates.find(queries, k + exclusions.shape[1])
-        ids = self.candidates.ids_at(positions)
-        if keras.backend.standardize_dtype(ids.dtype) != "string":
-            # The wider dtype: a large number must not become the id of another candidate.
-            dtype = keras.backend.result_type(ids.dtype, exclusions.dtype)
-            ids, exclusions = ops.cast(ids, dtype), ops.cast(exclusions, dtype)
-        is_excluded = ops.any(ids[:, :, None] == exclusions[:, None, :], axis=-1)
+        is_excluded = self.candidates.are_excluded(positions, exclusions)
         scores = ops.where(is_excluded, FLOOR_SCORE, scores)
-        # Beyond the last candidate there is none.
-        positions = ops.where(is_excluded, np.iinfo(np.int32).max, positions)
+        positions = ops.where(is_excluded, NO_POSITION, positions)
         scores, order = ops.top_k(scores, k)
         return scores, self.candidates.ids_at(ops.take_along_axis(positions, order, axis=1))
 
