@@ -71,6 +71,16 @@ def test_a_centre_at_zero_is_taken_in_later_levels_only():
     assert_same(lengths[1], np.zeros((1, 2)))
 
 
+@pytest.mark.parametrize("similarity", ["dot", "l2"])
+def test_codebooks_of_whole_vectors_are_fitted_and_revived_at_any_scale(rng, similarity):
+    embeddings = 1e-5 * draw(rng, 50, 8)
+    layer = product(2, 8, 8, similarity=similarity)
+    fit_codebooks(layer, embeddings, first_vectors)
+    assert_same(layer.codebooks, reference.split(embeddings[:8], 2).swapaxes(0, 1))
+    dead = product(2, 8, 8, similarity=similarity, codebooks_initializer="zeros")
+    assert revive_codewords(dead, embeddings, rng) == 14
+
+
 def test_clips_and_pooled_clips_fit_and_revive_the_codebooks_of_all_segments(rng):
     layer = temporal(2, 2, 3, 4)
     clips = draw(rng, 12, 4, 4)

@@ -27,7 +27,7 @@ START_DISTANCE = 0.3
 # Weight of the codewords that there are. It decides where the vectors leave a choice: whatever all
 # codewords of one level gain, those of another can lose.
 INERTIA = 1e-2
-# Codewords of all levels up to which the equations of a joint fit are solved.
+# Codewords of all positions up to which the equations of a joint fit are solved.
 MOST_UNKNOWNS = 8192
 
 
@@ -146,9 +146,11 @@ def fit_norms(norms: np.ndarray, codes: np.ndarray, num_codewords: int) -> np.nd
     Returns:
         float32 `[code_length + 1, num_codewords]`.
     """
-    mean = norms.mean(dtype=np.float64)
-    nothing = np.zeros((codes.shape[1], num_codewords, 1), np.float32)
-    parts = solve_sums(codes, (norms - mean)[:, None], nothing).reshape(-1, num_codewords)
+    parts = np.zeros((codes.shape[1], num_codewords), np.float32)
+    # Of longer codes the last position holds the whole norm.
+    if parts.size <= MOST_UNKNOWNS:
+        mean = norms.mean(dtype=np.float64)
+        parts = solve_sums(codes, (norms - mean)[:, None], parts[..., None]).reshape(parts.shape)
     left = norms - parts[np.arange(len(parts)), codes].sum(axis=1)
     return np.concatenate([parts, lloyd.cluster_numbers(left, num_codewords)[None]])
 

@@ -45,10 +45,11 @@ def fit_codebooks(quantizer: QuantizerLike, embeddings: np.ndarray, cluster: Clu
             f"those whose codes hold norms. Received: similarity={product.similarity!r}"
         )
     levels = read_levels(product)
+    # The mean of opposite vectors has no direction, and such a codeword no gradient for ever.
+    shortest = SHORTEST_CENTRE if product.similarity == "subspace" else -1.0
     for subspace, codebook in enumerate(levels[0]):
         centres = cluster(subvectors[:, subspace], len(codebook))
-        # The mean of opposite vectors has no direction, and such a codeword no gradient for ever.
-        chosen = np.linalg.norm(centres, axis=-1) > SHORTEST_CENTRE
+        chosen = np.linalg.norm(centres, axis=-1) > shortest
         codebook[: len(centres)][chosen] = centres[chosen]
     if product.unit_codewords:
         levels[0] = ops.convert_to_numpy(normalize_vectors(levels[0]))

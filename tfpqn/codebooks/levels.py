@@ -37,7 +37,7 @@ def read_subvectors(quantizer: QuantizerLike, embeddings: Any) -> np.ndarray:
     """What the first level quantizes of embeddings: `[items, num_subspaces, subvector_dim]`.
 
     Args:
-        quantizer: QuantizerLike quantizer; it is built if it was not.
+        quantizer: A quantizer of `tfpqn.layers`; it is built if it was not.
         embeddings: `[batch, embedding_dim]`.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -112,14 +112,10 @@ def find_neighbours(vectors: np.ndarray, rng: np.random.Generator) -> Neighbours
     """Some of the vectors `[num_vectors, dim]` as queries, and their exact neighbours."""
     rows = rng.permutation(len(vectors))[:MOST_QUERIES]
     nearest, tenths = [], []
-    at_once = max(1, DISTANCES_AT_ONCE // len(vectors))
-    for start in range(0, len(rows), at_once):
-        own = rows[start : start + at_once]
-        distances = measure_distances(vectors[own], vectors)
-        distances[np.arange(len(own)), own] = np.inf
+    for distances in distances_in_chunks(vectors, rows, vectors):
         order = np.argpartition(distances, (9, LAST_RANK - 1), axis=1)[:, :LAST_RANK]
         nearest.append(order)
-        tenths.append(distances[np.arange(len(own)), order[:, 9]])
+        tenths.append(np.take_along_axis(distances, order[:, 9:10], axis=1))
     return Neighbours(rows, np.concatenate(nearest), float(np.concatenate(tenths).mean()))
 
 
@@ -130,15 +126,32 @@ def measure_recall(
     decoded = add_codewords(levels, codes)
     errors = ERROR_SHARE * np.square(vectors - decoded).sum(axis=(1, 2))
     flat, decoded = (rows.reshape(len(vectors), -1) for rows in (vectors, decoded))
-    at_once = max(1, DISTANCES_AT_ONCE // len(vectors))
     found: list[np.ndarray] = []
-    for start in range(0, len(queries.rows), at_once):
-        own = queries.rows[start : start + at_once]
-        distances = measure_distances(flat[own], decoded) + errors
-        distances[np.arange(len(own)), own] = np.inf
-        found.extend(np.argpartition(distances, 9, axis=1)[:, :10])
+    for distances in distances_in_chunks(flat, queries.rows, decoded):
+        found.extend(np.argpartition(distances + errors, 9, axis=1)[:, :10])
     pairs = zip(found, queries.nearest[:, :10], strict=True)
     return float(np.mean([np.isin(own, true).mean() for own, true in pairs]))
+
+
+def distances_in_chunks(
+    vectors: np.ndarray, rows: np.ndarray, items: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Squared distances of some of the vectors from items, one for each; its own is infinite.
+
+    Args:
+        vectors: `[num_vectors, dim]`.
+        rows: Which of them.
+        items: `[num_vectors, dim]`.
+
+    Yields:
+        `[num_rows, num_vectors]` of the next rows, as many as fit in memory.
+    """
+    at_once = max(1, DISTANCES_AT_ONCE // len(vectors))
+    for start in range(0, len(rows), at_once):
+        own = rows[start : start + at_once]
+        distances = measure_distances(vectors[own], items)
+        distances[np.arange(len(own)), own] = np.inf
+        yield distances
 
 
 def measure_distances(queries: np.ndarray, items: np.ndarray) -> np.ndarray:

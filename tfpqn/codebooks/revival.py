@@ -9,7 +9,7 @@ from tfpqn.codebooks.levels import apply_in_chunks, read_levels, read_subvectors
 from tfpqn.ops import decode_codes
 from tfpqn.protocols import QuantizerLike
 
-# Between vectors of about unit length: below this, a difference is one of rounding.
+# Share of the squared length below which a squared difference is one of rounding.
 SMALLEST_ERROR = 1e-6
 
 
@@ -38,8 +38,9 @@ def revive_codewords(
     codes = apply_in_chunks(lambda chunk: product.soften(chunk).codes, subvectors)
     chosen = ops.convert_to_numpy(decode_codes(codes, product.trained_codebooks()))
     errors = np.square(subvectors - chosen).sum(axis=-1)
+    squared_lengths = np.square(subvectors).sum(axis=-1)
     # A zero subvector is far from every codeword, but no codeword could stand on it.
-    errors *= np.square(subvectors).sum(axis=-1)
+    errors *= squared_lengths * (errors > SMALLEST_ERROR * squared_lengths)
     levels = read_levels(product)
     num_moved = 0
     for m, codebook in enumerate(levels[0]):
@@ -54,7 +55,7 @@ def revive_codewords(
 
 def _draw_by_error(errors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Rows drawn without repetition."""
-    candidates = np.flatnonzero(errors > SMALLEST_ERROR)
+    candidates = np.flatnonzero(errors)
     count = min(count, len(candidates))
     if not count:
         return candidates[:0]

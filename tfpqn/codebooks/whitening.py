@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from tfpqn.codebooks import lloyd
-from tfpqn.codebooks.ranking import DISTANCES_AT_ONCE, MOST_QUERIES, measure_distances
+from tfpqn.codebooks.ranking import MOST_QUERIES, distances_in_chunks
 from tfpqn.codebooks.rotation import deal_directions
 from tfpqn.protocols import NetworkLike
 
@@ -106,14 +106,12 @@ def _to_units(vectors: np.ndarray) -> np.ndarray:
 
 def _find_nearest(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Those nearest to some of the vectors, without themselves: `[num_rows, NEIGHBOURS]`."""
-    nearest = []
-    at_once = max(1, DISTANCES_AT_ONCE // len(vectors))
-    for start in range(0, len(rows), at_once):
-        own = rows[start : start + at_once]
-        distances = measure_distances(vectors[own], vectors)
-        distances[np.arange(len(own)), own] = np.inf
-        nearest.append(np.argpartition(distances, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS])
-    return np.concatenate(nearest)
+    return np.concatenate(
+        [
+            np.argpartition(distances, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+            for distances in distances_in_chunks(vectors, rows, vectors)
+        ]
+    )
 
 
 def _principal(centred: np.ndarray, number: int) -> np.ndarray:
