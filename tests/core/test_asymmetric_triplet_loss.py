@@ -171,6 +171,7 @@ def test_labels_and_predictions_of_the_wrong_shape_are_refused(labels, pairs, me
     [
         ({"form": "triplet"}, r"form must be one of \['hinge', 'sigmoid', 'softplus'\].*'triplet'"),
         ({"scale": 0.0}, "scale must be positive and finite. Received: scale=0.0"),
+        ({"margin": float("nan")}, "margin must be finite. Received: margin=nan"),
         ({"hardness": -1.0}, "hardness must be finite and at least 0. Received: hardness=-1.0"),
         ({"sides": "hard"}, r"sides must be one of \['asymmetric', 'quantized', 'raw'\].*'hard'"),
     ],

@@ -52,7 +52,13 @@ def test_bad_arguments_are_refused(options, message):
 def test_labels_that_are_no_classes_are_refused(images_and_labels):
     images, labels = images_and_labels
     network = compiled_network(num_classes=4)
-    with pytest.raises(ValueError, match="num_classes=4 takes labels below that. Received: .* 7"):
-        network.fit(images, labels + 4, verbose=0)
+    for bad, received in (
+        (labels + 4, "4 to 7"),
+        (labels - 1, "-1 to 2"),
+        (labels + 1.0, "1.0 to 4.0"),
+        ((labels + 1).tolist(), "1 to 4"),
+    ):
+        with pytest.raises(ValueError, match=f"below num_classes=4. Received: .* {received}"):
+            network.fit(images, bad, verbose=0)
     with pytest.raises(ValueError, match=r"integer labels \[batch\].*\(24, 4\)"):
         network.compute_loss(images, np.eye(4)[labels], network(images))

@@ -76,6 +76,13 @@ def test_masked_clips_are_the_shorter_clips_whatever_pads_them(padded, make):
             assert_close(outputs[name][row : row + 1], value, 1e-4)
 
 
+@pytest.mark.parametrize("make", [build_clip_network, build_motion_network])
+def test_a_mask_of_another_length_is_refused(padded, make):
+    padded["mask"] = padded["mask"][:, 1:]
+    with pytest.raises(ValueError, match=r"mask must be .* like the clips.*shape \(3, 3\)"):
+        make()(padded)
+
+
 def test_a_backbone_is_given_one_motion_image_of_each_segment(padded):
     network = build_motion_network()
     clips = padded["frames"]

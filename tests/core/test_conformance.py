@@ -430,8 +430,12 @@ def test_embeddings_of_the_wrong_shape_are_refused(row, quantizer):
             quantizer(np.ones(shape, "float32"))
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_embeddings_that_are_not_finite_are_refused(quantizer, embeddings, bad):
+# NumPy warns of the last before JAX has it.
+@pytest.mark.parametrize(
+    "bad", [np.nan, np.inf, -np.inf, pytest.param(1e300, marks=only_tensorflow)]
+)
+def test_embeddings_that_are_not_finite_as_float32_are_refused(quantizer, embeddings, bad):
+    embeddings = embeddings.astype("float64")
     embeddings[3, 1] = embeddings[5, 0] = embeddings[5, 1] = bad
     for method in (quantizer.encode, quantizer.lookup_tables):
         with pytest.raises(ValueError, match="finite.* in 2 of 12 rows, the first at row 3"):
@@ -545,19 +549,3 @@ def test_a_length_that_does_not_divide_is_refused(make):
     ):
         with pytest.raises(ValueError, match=message):
             use(make(num_subspaces=4, num_codewords=8))
-
-
-@pytest.mark.parametrize("make", [ResidualProductQuantization, TemporalProductQuantization])
-def test_a_configuration_of_an_earlier_version_is_read_where_it_means_the_same(make):
-    config = make().get_config()
-    levels = "num_levels" if make is ResidualProductQuantization else "levels"
-    config[levels] = 2
-    kept = {"residuals": "reconstructions", "straight_through": None}
-    removed = [{"residuals": "embeddings"}, {"straight_through": "all"}]
-    if make is TemporalProductQuantization:
-        kept["share_codebooks"] = False
-        removed.append({"share_codebooks": True})
-    assert make.from_config({**config, **kept}).get_config() == config
-    for gone in removed:
-        with pytest.raises(ValueError, match="is no longer an argument.*train the network anew"):
-            make.from_config({**config, **kept, **gone})

@@ -37,13 +37,6 @@ def test_the_configuration_comes_back(make):
     assert shapes[0] == shapes[1]
 
 
-def test_a_configuration_of_an_earlier_version_is_read_where_it_means_the_same():
-    config = build_network().get_config()
-    ProductQuantizationNetwork.from_config({**config, "level_loss_weight": 0.0})
-    with pytest.raises(ValueError, match="level_loss_weight is no longer an argument"):
-        ProductQuantizationNetwork.from_config({**config, "level_loss_weight": 0.5})
-
-
 @keras.saving.register_keras_serializable(package="tests")
 class ModelOfItself(keras.Model):
     """A model whose configuration says nothing of its layers, such as those of KerasHub."""

@@ -228,6 +228,8 @@ def test_a_quantizer_and_sizes_that_do_not_fit_are_refused():
         build_network(quantizer=keras.layers.Dense(8))
     with pytest.raises(ValueError, match="embedding_dim must be at least 1. Received: 0"):
         build_network(embedding_dim=0)
+    with pytest.raises(ValueError, match="resize must be one of .*'crop', 'pad'.*Received: 'cut'"):
+        build_network(resize="cut")
     with pytest.raises(ValueError, match="embedding_dim=9, num_subspaces=2"):
         build_network(embedding_dim=9)
     built = ProductQuantization(2, 8)

@@ -72,3 +72,21 @@ def test_vectors_of_another_width_or_rank_are_refused():
 def test_a_quantizer_of_clips_is_refused_for_vectors():
     with pytest.raises(ValueError, match="single items.*Received: TemporalProductQuantization"):
         ProductQuantizationNetwork(None, TemporalProductQuantization(2, 2, 8))
+
+
+def unbuilt_network(**options):
+    return ProductQuantizationNetwork(None, ProductQuantization(2, 8), None, **options)
+
+
+def test_an_unbuilt_network_is_built_by_the_first_vectors_that_it_embeds():
+    assert to_numpy(unbuilt_network().embed(ITEMS)).shape == (24, 12)
+    assert to_numpy(unbuilt_network().encode(ITEMS)).shape == (24, 2)
+    with pytest.raises(RuntimeError, match="rotation needs a network that is built"):
+        _ = unbuilt_network(rotation=True).rotation
+
+
+def test_a_width_that_was_refused_leaves_the_network_open_for_another():
+    network = unbuilt_network(rotation=True)
+    with pytest.raises(ValueError, match="embedding_dim=11, num_subspaces=2"):
+        network.build((None, 11))
+    assert to_numpy(network.encode(ITEMS)).shape == (24, 2)

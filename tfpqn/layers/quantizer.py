@@ -192,7 +192,7 @@ class Quantizer(keras.layers.Layer):
 
     def _checked_embeddings(self, embeddings: Tensor) -> Tensor:
         """A tensor of the layer's own dtype, of the right width and, where visible, finite."""
-        embeddings = ops.convert_to_tensor(embeddings)
+        embeddings = ops.cast(ops.convert_to_tensor(embeddings), self.variable_dtype)
         if not self.built:
             self.build(tuple(embeddings.shape))
         shape = tuple(embeddings.shape)
@@ -252,22 +252,3 @@ def require_usable(codebooks: np.ndarray) -> None:
             f"found by its code. Received: {'zeros alone' if is_finite else 'NaN or infinity'}; "
             "train the network anew"
         )
-
-
-def without_removed(config: dict[str, Any], **accepted: tuple[Any, ...]) -> dict[str, Any]:
-    """A saved configuration without the arguments that this version no longer has.
-
-    Args:
-        config: From `get_config` of an earlier version.
-        **accepted: Names of removed arguments, with the values that change nothing.
-
-    Raises:
-        ValueError: One has another value.
-    """
-    for name, values in accepted.items():
-        if name in config and config[name] not in values:
-            raise ValueError(
-                f"{name} is no longer an argument; only what was trained with one of {values} can "
-                f"be read. Received: {name}={config[name]!r}; train the network anew"
-            )
-    return {name: config[name] for name in config if name not in accepted}

@@ -8,13 +8,7 @@ import keras
 from keras import ops
 
 from tfpqn.layers.product_quantization import ProductQuantization
-from tfpqn.layers.quantizer import (
-    Quantization,
-    Quantizer,
-    Tensor,
-    require_at_least,
-    without_removed,
-)
+from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_at_least
 from tfpqn.ops import (
     assign_beam,
     assign_beam_by_products,
@@ -197,10 +191,6 @@ class ResidualProductQuantization(ProductQuantization):
             "beam_size": self.beam_size,
         }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> ResidualProductQuantization:
-        return cls(**without_removed_training(config, config.get("num_levels", 2)))
-
     def _choose_in_turn(self, subvectors: Tensor, targets: Tensor) -> list[Tensor]:
         """Codes of each level, without regard to those after it: the first as with one level."""
         hard, codes = self.choose(targets if self.soft_codes else subvectors)
@@ -252,13 +242,3 @@ def measure_norms(subvectors: Tensor, reconstructions: Tensor) -> Tensor:
     """
     errors = ops.square(subvectors - reconstructions)
     return ops.sum(ops.square(reconstructions) + ERROR_SHARE * errors, axis=(1, 2))
-
-
-def without_removed_training(config: dict[str, Any], num_levels: int) -> dict[str, Any]:
-    """A saved configuration without the other ways to train levels, which earlier versions had.
-
-    Raises:
-        ValueError: It was trained in one of these ways.
-    """
-    residuals = ("reconstructions", "embeddings") if num_levels == 1 else ("reconstructions",)
-    return without_removed(config, residuals=residuals, straight_through=(None, "none"))

@@ -9,17 +9,8 @@ import keras
 from keras import ops
 
 from tfpqn.items import CLIPS
-from tfpqn.layers.quantizer import (
-    Quantization,
-    Quantizer,
-    Tensor,
-    require_at_least,
-    without_removed,
-)
-from tfpqn.layers.residual_product_quantization import (
-    ResidualProductQuantization,
-    without_removed_training,
-)
+from tfpqn.layers.quantizer import Quantization, Quantizer, Tensor, require_at_least
+from tfpqn.layers.residual_product_quantization import ResidualProductQuantization
 from tfpqn.ops import average_segments
 
 
@@ -158,9 +149,6 @@ class TemporalProductQuantization(Quantizer):
             ValueError: There are fewer frames than segments, or the mask has another shape.
         """
         self.pooled_shape(tuple(features.shape))
-        if mask is not None:
-            mask = ops.convert_to_tensor(mask)
-            _require_mask(tuple(mask.shape), tuple(features.shape))
         stages = [average_segments(features, number, mask) for number in self.pyramid]
         return ops.concatenate(stages, axis=1)
 
@@ -228,11 +216,6 @@ class TemporalProductQuantization(Quantizer):
             ),
         }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> TemporalProductQuantization:
-        config = without_removed(config, share_codebooks=(False,))
-        return cls(**without_removed_training(config, config.get("levels", 1)))
-
     def _variant(self) -> str:
         # Segments of (1, 2, 4) and of 7 have codebooks of one shape.
         return f":{self.pyramid}{self.quantizer._variant()}"
@@ -277,12 +260,3 @@ def _read_pyramid(num_segments: int | Sequence[int]) -> tuple[int, ...]:
     for stage in stages:
         require_at_least("num_segments", stage, 1)
     return stages
-
-
-def _require_mask(mask_shape: tuple[Any, ...], frames_shape: tuple[Any, ...]) -> None:
-    sizes = zip(mask_shape, frames_shape[:2], strict=False)
-    if len(mask_shape) != 2 or any(None not in pair and pair[0] != pair[1] for pair in sizes):
-        raise ValueError(
-            "mask must be [batch, num_frames], like the clips. "
-            f"Received: a mask of shape {mask_shape} for clips of shape {frames_shape}"
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -235,6 +236,8 @@ class AsymmetricTripletLoss(keras.losses.Loss):
             raise ValueError(f"form must be one of {sorted(FORMS)}. Received: form={form!r}")
         if not 0 < scale < float("inf"):
             raise ValueError(f"scale must be positive and finite. Received: scale={scale}")
+        if not math.isfinite(margin):
+            raise ValueError(f"margin must be finite. Received: margin={margin}")
         if not 0 <= hardness < float("inf"):
             raise ValueError(
                 f"hardness must be finite and at least 0. Received: hardness={hardness}"

@@ -10,7 +10,6 @@ from keras import layers, ops
 
 from tfpqn.items import ItemSpec
 from tfpqn.layers import Quantizer
-from tfpqn.layers.quantizer import without_removed
 from tfpqn.metrics import CodebookPerplexity, CodebookUsage
 from tfpqn.models.classifier import Classifier
 from tfpqn.models.item_features import (
@@ -25,6 +24,9 @@ from tfpqn.models.replicated_model import ReplicatedModel
 from tfpqn.models.trainable_layers import read_trainable, set_trainable
 
 Tensor = Any
+
+# What becomes of images of another aspect.
+RESIZES = ("stretch", "crop", "pad")
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
@@ -81,8 +83,8 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
 
     Raises:
         TypeError: `quantizer` is not a `Quantizer`.
-        ValueError: `embedding_dim` is below 1 or does not fit the quantizer, an argument of the
-            classifier is out of range, or clips have fewer frames than segments.
+        ValueError: `embedding_dim` is below 1 or does not fit the quantizer, `resize` is unknown,
+            an argument of the classifier is out of range, or clips have fewer frames than segments.
 
     Example:
 
@@ -122,6 +124,8 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
             )
         if embedding_dim is not None and embedding_dim < 1:
             raise ValueError(f"embedding_dim must be at least 1. Received: {embedding_dim}")
+        if resize not in RESIZES:
+            raise ValueError(f"resize must be one of {RESIZES}. Received: {resize!r}")
         self.backbone = backbone
         self.quantizer = quantizer
         self.embedding_dim = embedding_dim
@@ -161,7 +165,16 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
 
     @property
     def rotation(self) -> keras.layers.Dense | None:
-        """The layer without bias whose orthogonal matrix turns the embeddings, if there is one."""
+        """The layer without bias whose orthogonal matrix turns the embeddings, if there is one.
+
+        Raises:
+            RuntimeError: The network is not built yet.
+        """
+        if self.has_rotation and not self.built:
+            raise RuntimeError(
+                "The rotation needs a network that is built. Expected a call on a batch, or "
+                "`build((None, dim))`, first"
+            )
         return self.embedding.get_layer(ROTATION) if self.has_rotation else None
 
     @property
@@ -205,17 +218,17 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
         shape = tuple(read_batch(input_shape)[0])
         self._features.require_rank(len(shape))
         embedding_input = self._features.build(shape, self.compute_dtype)
-        for layer in embedding_layers(
+        own_layers = embedding_layers(
             embedding_input,
             self.embedding_dim,
             center=self.center_embeddings,
             scale_features=self.scale_features,
             dropout=self.dropout,
             rotation=self.has_rotation,
-        ):
-            self.embedding.add(layer)
-        self.embedding.build(embedding_input)
-        embedding_shape = self.embedding.compute_output_shape(embedding_input)
+        )
+        embedding_shape = embedding_input
+        for layer in own_layers:
+            embedding_shape = layer.compute_output_shape(embedding_shape)
         # Deserialized from a file, the quantizer comes built.
         if not self.quantizer.built:
             self.quantizer.build(embedding_shape)
@@ -224,6 +237,10 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
                 f"The quantizer is built for embeddings of length {self.quantizer.embedding_dim}. "
                 f"Received: embedding_dim={embedding_shape[-1]}"
             )
+        # Not before the quantizer fits them: the network may be built again for items that do.
+        for layer in own_layers:
+            self.embedding.add(layer)
+        self.embedding.build(embedding_input)
         if self.classifier is not None:
             self.classifier.build(embedding_shape)
         self._freeze_own_layers()
@@ -254,7 +271,10 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
 
     def embed(self, images: Tensor, training: bool = False) -> Tensor:
         """Embeddings `[batch, embedding_dim]` of images, in the form that search compares."""
-        features = self._features(*read_batch(images), training)
+        items, mask = read_batch(images)
+        if not self.built:
+            self.build(tuple(items.shape))
+        features = self._features(items, mask, training)
         return self.quantizer.normalize(self.embedding(features, training=training))
 
     def call(self, images: Tensor, training: bool = False) -> dict[str, Tensor]:
@@ -275,13 +295,13 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
 
     def number(self, labels: Any) -> Any:
         # A classifier's labels are the numbers of its classes already.
-        is_array = isinstance(labels, np.ndarray) and labels.dtype.kind in "iu"
-        if self.num_classes is not None and is_array and labels.ndim == 1:
-            largest = int(labels.max(initial=0))
-            if largest >= self.num_classes:
+        if self.num_classes is not None and isinstance(labels, np.ndarray | list):
+            numbers = np.asarray(labels)
+            is_flat = numbers.ndim == 1 and numbers.size and numbers.dtype.kind in "iuf"
+            if is_flat and (numbers.min() < 0 or numbers.max() >= self.num_classes):
                 raise ValueError(
-                    f"A classifier of num_classes={self.num_classes} takes labels below that. "
-                    f"Received: the label {largest}"
+                    f"A classifier takes labels from 0 to below num_classes={self.num_classes}. "
+                    f"Received: labels from {numbers.min()} to {numbers.max()}"
                 )
         return super().number(labels)
 
@@ -330,7 +350,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ProductQuantizationNetwork:
-        config = without_removed(config, level_loss_weight=(0.0,))
+        config = dict(config)
         saved = tuple(config.pop("own_layers_trainable", ()))
         of_backbone = config.pop("backbone_trainable", ())
         for name in ("backbone", "quantizer"):

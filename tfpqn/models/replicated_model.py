@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from tfpqn.models.trainable_layers import flatten_layers
+
 
 class ReplicatedModel(keras.Model):
     """A model that several replicas train as one would, and of which one answers.
@@ -44,7 +46,7 @@ def synchronized_normalization(model: keras.Model) -> Iterator[None]:
     is_replicated = _strategy_of(model) is not None
     chosen = [
         layer
-        for layer in _find_layers(model)
+        for layer in flatten_layers(model)
         if is_replicated and isinstance(layer, layers.BatchNormalization) and not layer.synchronized
     ]
     for layer in chosen:
@@ -60,10 +62,3 @@ def _strategy_of(model: keras.Model) -> Any:
     """The `tf.distribute` strategy of a model on several replicas; else None."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy if strategy and strategy.num_replicas_in_sync > 1 else None
-
-
-def _find_layers(layer: layers.Layer) -> Iterator[layers.Layer]:
-    """A layer and all layers of the models that it is made of."""
-    yield layer
-    for inner in getattr(layer, "layers", ()):
-        yield from _find_layers(inner)

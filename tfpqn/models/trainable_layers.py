@@ -17,7 +17,7 @@ def freeze_first_layers(backbone: keras.Model, fine_tune: float) -> None:
         backbone: Its layers are in the order in which data passes them.
         fine_tune: Share of its layers with weights that learn, of which there is one at least.
     """
-    parts = [layer for layer in _flatten(backbone) if not isinstance(layer, keras.Model)]
+    parts = [layer for layer in flatten_layers(backbone) if not isinstance(layer, keras.Model)]
     parts = [layer for layer in parts if layer.weights]
     for layer in parts[: len(parts) - max(1, round(fine_tune * len(parts)))]:
         layer.trainable = False
@@ -25,20 +25,20 @@ def freeze_first_layers(backbone: keras.Model, fine_tune: float) -> None:
 
 def read_trainable(backbone: layers.Layer | None) -> list[bool]:
     """`trainable` of a backbone, and of its layers where it is a model."""
-    return [layer.trainable for layer in _flatten(backbone)]
+    return [layer.trainable for layer in flatten_layers(backbone)]
 
 
 def set_trainable(backbone: layers.Layer | None, flags: Sequence[bool]) -> None:
     """Give back what `read_trainable` has read: not every model's configuration holds it."""
-    for layer, is_trainable in zip(_flatten(backbone), flags, strict=False):
+    for layer, is_trainable in zip(flatten_layers(backbone), flags, strict=False):
         layer.trainable = is_trainable
 
 
-def _flatten(layer: layers.Layer | None) -> Iterator[layers.Layer]:
+def flatten_layers(layer: layers.Layer | None) -> Iterator[layers.Layer]:
     """A layer, and of a model all layers after it: what a model is given, its layers are given."""
     if layer is None:
         return
     yield layer
     if isinstance(layer, keras.Model):
         for inner in layer.layers:
-            yield from _flatten(inner)
+            yield from flatten_layers(inner)

@@ -7,6 +7,8 @@ from typing import Any
 
 from keras import ops
 
+from tfpqn.ops.codes import decode_codes
+
 Tensor = Any
 
 
@@ -107,7 +109,7 @@ def improve_in_turn(
         iterated conditional modes.
     """
     codes = list(codes)
-    words = [_look_up(level, own) for level, own in zip(codebooks, codes, strict=True)]
+    words = [decode_codes(own, level) for level, own in zip(codebooks, codes, strict=True)]
     left = targets - sum(words)
     for _ in range(rounds):
         for number, level in enumerate(codebooks):
@@ -115,13 +117,6 @@ def improve_in_turn(
             lengths = ops.sum(ops.square(level), axis=-1)
             costs = lengths - 2 * ops.einsum("bmd,mkd->bmk", left, level)
             codes[number] = ops.cast(ops.argmin(costs, axis=-1), "int32")
-            words[number] = _look_up(level, codes[number])
+            words[number] = decode_codes(codes[number], level)
             left = left - words[number]
     return codes
-
-
-def _look_up(level: Tensor, codes: Tensor) -> Tensor:
-    """Codewords `[batch, num_subspaces, subvector_dim]` of a level."""
-    num_subspaces, num_codewords, subvector_dim = level.shape
-    firsts = ops.arange(num_subspaces, dtype="int32") * num_codewords
-    return ops.take(ops.reshape(level, (-1, subvector_dim)), codes + firsts, axis=0)

@@ -45,12 +45,16 @@ def average_segments(frames: Tensor, num_segments: int, mask: Tensor | None = No
 
     Returns:
         Tensor `[batch, num_segments, dim]`, zero for a clip without frames.
+
+    Raises:
+        ValueError: The mask has another shape than the clips.
     """
     if mask is None:
         weights = segment_weights(ops.ones((1, ops.shape(frames)[1]), "bool"), num_segments)[0]
         return ops.einsum("sf,bfd->bsd", ops.cast(weights, frames.dtype), frames)
+    mask = _checked_mask(mask, frames)
     # What padding holds must not count, not even NaN times zero.
-    frames = ops.where(ops.cast(mask, "bool")[:, :, None], frames, ops.zeros_like(frames))
+    frames = ops.where(mask[:, :, None], frames, ops.zeros_like(frames))
     weights = ops.cast(segment_weights(mask, num_segments), frames.dtype)
     return ops.einsum("bsf,bfd->bsd", weights, frames)
 
@@ -73,6 +77,9 @@ def motion_images(
         float32 `[batch, num_images, height, width, num_stretches * 2 * channels]`: stretch by
         stretch the mean frame, then the mean change; zero for a clip without frames.
 
+    Raises:
+        ValueError: The mask has another shape than the clips.
+
     Reference:
         Mean changes of depth frames: Yang, Zhang, Tian: "Recognizing Actions Using Depth Motion
         Maps-based Histograms of Oriented Gradients", ACM Multimedia 2012. Bobick, Davis: "The
@@ -94,10 +101,22 @@ def motion_images(
 
 def _without_gaps(frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Clips whose frames come before all padding, in their order, and their mask."""
-    mask, num_frames = ops.cast(mask, "bool"), ops.shape(frames)[1]
+    mask, num_frames = _checked_mask(mask, frames), ops.shape(frames)[1]
     places = ops.arange(num_frames)[None, :]
     order = ops.argsort(ops.where(mask, places, places + num_frames), axis=1)
     return (
         ops.take_along_axis(frames, order[:, :, None, None, None], axis=1),
         ops.take_along_axis(mask, order, axis=1),
     )
+
+
+def _checked_mask(mask: Tensor, frames: Tensor) -> Tensor:
+    """The mask as booleans."""
+    mask = ops.cast(mask, "bool")
+    sizes = zip(mask.shape, frames.shape[:2], strict=False)
+    if len(mask.shape) != 2 or any(None not in pair and pair[0] != pair[1] for pair in sizes):
+        raise ValueError(
+            "mask must be [batch, num_frames], like the clips. Received: a mask of shape "
+            f"{tuple(mask.shape)} for clips of shape {tuple(frames.shape)}"
+        )
+    return mask

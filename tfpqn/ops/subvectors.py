@@ -8,6 +8,9 @@ from keras import backend, ops
 
 Tensor = Any
 
+# Largest absolute value under which a vector passes no gradient when it is brought to unit length.
+SHORTEST = 1e-6
+
 
 def split_subvectors(embeddings: Tensor, num_subspaces: int) -> Tensor:
     """Cut each embedding into `num_subspaces` equal slices.
@@ -46,16 +49,15 @@ def merge_subvectors(subvectors: Tensor) -> Tensor:
     return ops.reshape(subvectors, (*leading, num_subspaces * subvector_dim))
 
 
-def normalize_vectors(vectors: Tensor, epsilon: float = 1e-6) -> Tensor:
+def normalize_vectors(vectors: Tensor) -> Tensor:
     """Scale each vector along the last axis to unit length, however short or long it is.
 
-    The zero vector stays zero. A vector whose values are all below `epsilon` passes a zero
+    The zero vector stays zero. A vector whose values are all below `SHORTEST` passes a zero
     gradient: the true one grows as the vector shrinks, and would become infinite. A vector that
     holds NaN or infinity becomes NaN.
 
     Args:
         vectors: Float tensor `[..., dim]`.
-        epsilon: Largest absolute value under which a vector passes no gradient.
 
     Returns:
         Tensor of the same shape and dtype; each vector has length 1, or 0.
@@ -71,7 +73,7 @@ def normalize_vectors(vectors: Tensor, epsilon: float = 1e-6) -> Tensor:
     # Not the other way round: NaN compares false, and must not pass for zero.
     safe_length = ops.where(squared_length <= 0, ops.ones_like(largest), squared_length)
     units = scaled * ops.rsqrt(safe_length)
-    units = ops.where(largest < epsilon, ops.stop_gradient(units), units)
+    units = ops.where(largest < SHORTEST, ops.stop_gradient(units), units)
     return ops.cast(units, backend.result_type(dtype, float))
 
 
