@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from .groups import Groups, narrow, numbers_of_rows
 from .input_checks import require
+from .item_ids import ItemIds
 
-_NUM_HASHES = 2**63 - 1
 # An index of labelled images counts labels in one column and has their names in the other.
 _LABELS, _LABEL_NAMES = "label", "label_name"
 # Tags that an error shows.
@@ -159,11 +159,7 @@ class TagFilter(tf.Module):
     ) -> None:
         super().__init__(name="tag_filter")
         self._takes_any = takes_any
-        hashes = _hash(tf.constant(tag_sets.names.tolist(), tf.string)).numpy()
-        by_hash = np.argsort(hashes, kind="stable")
-        # Sorted by hash, so that a name is found by bisection.
-        names = tag_sets.names[by_hash].tolist()
-        tags = np.argsort(by_hash)[tag_sets.tags]
+        names = tag_sets.names.tolist()
         self.num_tags = len(names)
         # None that is too long for a sentence.
         short = [name for name in names if len(name) <= _LONGEST_EXAMPLE and name.isprintable()]
@@ -171,10 +167,10 @@ class TagFilter(tf.Module):
         self.num_sets = tag_sets.num_sets
         rows = np.arange(len(tag_sets.set_of_item)) if order is None else np.flatnonzero(order >= 0)
         items = rows if order is None else order[rows]
-        self.names = tf.Variable(tf.constant(names, tf.string), trainable=False, name="tag_names")
-        self.hashes = tf.Variable(hashes[by_hash], trainable=False, name="tag_hashes")
+        # Tags are found as ids are.
+        self.tags = ItemIds(tag_sets.names, "string")
         # The sets of each tag; the rows of each set, beside their items where these differ.
-        self.sets = Groups(tags, self.num_tags, "sets", tag_sets.sets)
+        self.sets = Groups(tag_sets.tags, self.num_tags, "sets", tag_sets.sets)
         members = rows if order is None else np.stack([rows, items], axis=1)
         self.rows = Groups(
             tag_sets.set_of_item[items], self.num_sets, "rows", members.astype(np.int32)
@@ -188,7 +184,7 @@ class TagFilter(tf.Module):
         """
         if self._takes_any:
             return tags
-        is_unknown = tf.not_equal(tags, "") & ~self._find(tags)[1]
+        is_unknown = tf.not_equal(tags, "") & (self._find(tags) < 0)
         such = f", such as {', '.join(self.examples)}" if self.examples else ""
         return require(
             tags,
@@ -210,9 +206,9 @@ class TagFilter(tf.Module):
 
     def _sets_with(self, wanted: tf.Tensor) -> tf.Tensor:
         """Which sets hold one of each query's tags: bool `[num_sets, queries]`."""
-        places, is_known = self._find(wanted)
-        queries = tf.where(is_known)[:, 0]
-        sets, splits = self.sets.of(tf.boolean_mask(places, is_known))
+        tags = self._find(wanted)
+        queries = tf.where(tags >= 0)[:, 0]
+        sets, splits = self.sets.of(tf.boolean_mask(tags, tags >= 0))
         queries = tf.gather(queries, numbers_of_rows(splits[1:] - splits[:-1]))
         return tf.tensor_scatter_nd_update(
             tf.zeros([self.num_sets, tf.shape(wanted)[0]], tf.bool),
@@ -220,21 +216,9 @@ class TagFilter(tf.Module):
             tf.ones_like(queries, tf.bool),
         )
 
-    def _find(self, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Places in `names` of tags of any shape, and whether they are there at all."""
-        if not self.num_tags:
-            return tf.zeros_like(wanted, tf.int32), tf.zeros_like(wanted, tf.bool)
-        # Not `tf.searchsorted`, which does not take no values.
-        places = tf.raw_ops.LowerBound(
-            sorted_inputs=tf.expand_dims(self.hashes, 0),
-            values=tf.reshape(_hash(wanted), [1, -1]),
-        )
-        places = tf.minimum(tf.reshape(places, tf.shape(wanted)), self.num_tags - 1)
-        return places, tf.equal(tf.gather(self.names, places), wanted)
-
-
-def _hash(tags: tf.Tensor) -> tf.Tensor:
-    return tf.strings.to_hash_bucket_fast(tags, _NUM_HASHES)
+    def _find(self, wanted: tf.Tensor) -> tf.Tensor:
+        """Numbers of tags of any shape; negative for one that no item has."""
+        return tf.reshape(self.tags.positions(tf.reshape(wanted, [-1])), tf.shape(wanted))
 
 
 class Admission(NamedTuple):
