@@ -199,15 +199,11 @@ def test_a_folder_is_labelled_by_its_relative_paths(tmp_path: Path) -> None:
     assert (splits.train.ids.tolist(), splits.query.ids.tolist()) == (["a/b.png"], ["d.png"])
 
 
-def test_items_without_a_row_are_an_error_or_left_out_or_have_no_label(tmp_path: Path) -> None:
+def test_items_without_a_row_are_an_error_or_have_no_label(tmp_path: Path) -> None:
     labels_file = read_labels(write_as(tmp_path, "csv", ROWS[:1]))
     items = make_items(["x.jpg", "a/b.jpg", "y.jpg"])
     with pytest.raises(ValueError, match="2 of 3 items without a row, the first 'x.jpg'"):
         labels_file.apply(items)
-    found = labels_file.apply(items, missing="skip")
-    assert found.ids.tolist() == ["a/b.jpg"]
-    np.testing.assert_array_equal(found.labels, [0])
-    np.testing.assert_array_equal(found.images, items.images[1:2])
     np.testing.assert_array_equal(
         labels_file.apply(items, missing="unlabelled").labels, [-1, 0, -1]
     )
@@ -215,14 +211,14 @@ def test_items_without_a_row_are_an_error_or_left_out_or_have_no_label(tmp_path:
         make_items(["a/c.jpg", "x.jpg"]), missing="unlabelled"
     )
     np.testing.assert_array_equal(several.labels, [[1, 1], [0, 0]])
-    with pytest.raises(ValueError, match="'skip' or 'unlabelled'. Received: 'drop'"):
+    with pytest.raises(ValueError, match="'error' or 'unlabelled'. Received: 'drop'"):
         labels_file.apply(items, missing="drop")  # type: ignore[arg-type]
 
 
 def test_rows_without_an_item_are_an_error_that_shows_an_id_of_the_set(tmp_path: Path) -> None:
     labels_file = read_labels(write_as(tmp_path, "csv", ROWS))
     message = "such as 'a/b.jpg'. Received: 2 of 3 names that it does not .* 'a/c.jpg' in row 3"
-    for missing in ("error", "skip", "unlabelled"):
+    for missing in ("error", "unlabelled"):
         with pytest.raises(ValueError, match=message):
             labels_file.apply(make_items(["a/b.jpg"]), missing=missing)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=re.escape("such as '0'. Received: 3 of 3")):

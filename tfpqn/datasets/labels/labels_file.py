@@ -55,7 +55,7 @@ class LabelsFile:
     def apply(
         self,
         items: _Set,
-        missing: Literal["error", "skip", "unlabelled"] = "error",
+        missing: Literal["error", "unlabelled"] = "error",
         *,
         partial: bool = False,
     ) -> _Set:
@@ -64,8 +64,8 @@ class LabelsFile:
         Args:
             items: Images, clips or vectors. A row of the file belongs to the item whose id is the
                 same text: `a/b.jpg` in a folder, or a row number in an array.
-            missing: What becomes of items that the file does not name: an error, or they are left
-                out, or have no label.
+            missing: What becomes of items that the file does not name: an error, or they have no
+                label.
             partial: Whether the file may name others too, such as items that are still to come.
 
         Returns:
@@ -76,19 +76,15 @@ class LabelsFile:
             ValueError: The file names an item that the set does not have and `partial` is False, or
                 does not name one that it has and `missing` is "error".
         """
-        if missing not in ("error", "skip", "unlabelled"):
-            raise ValueError(
-                f"missing must be 'error', 'skip' or 'unlabelled'. Received: {missing!r}"
-            )
+        if missing not in ("error", "unlabelled"):
+            raise ValueError(f"missing must be 'error' or 'unlabelled'. Received: {missing!r}")
         if not partial:
             self._require_known(items)
         rows = self._find_rows(items)
         if missing == "error":
             self._require_named(items, rows)
-        is_kept = np.full(len(rows), True) if missing == "unlabelled" else rows >= 0
-        # Not chosen among where all stay: a large array would be copied.
-        part = copy.copy(items) if is_kept.all() else items.subset(np.flatnonzero(is_kept))
-        chosen = [self.labels[row] if row >= 0 else () for row in rows[is_kept]]
+        part = copy.copy(items)
+        chosen = [self.labels[row] if row >= 0 else () for row in rows]
         part.labels = number_labels(chosen, self.label_names, several=self.is_multi_label)
         part.label_names = self.label_names
         return part
