@@ -77,6 +77,7 @@ def _frozen_rows() -> tuple[Recipe, ...]:
             f"lite0-frozen-{bits}",
             "PQN, EfficientNet-Lite0 frozen, ImageNet weights",
             RunConfig.of(bits=bits, **settings),
+            seeds=(0, 1, 2),
         )
         for bits in P3_BITS
     )

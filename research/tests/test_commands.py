@@ -2,15 +2,18 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from research import tables
+from research import reports, tables
 from research.commands import main
 from research.table import Table
 from tfpqn.training import RunConfig
 from tfpqn.training.recipes import Recipe
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 class Result(NamedTuple):
@@ -54,6 +57,13 @@ def test_rows_of_a_table_are_listed_and_run_again(research, tmp_path, monkeypatc
     result = research("tiny", "--rows", "pqn-16", "--seed", 5, *folders)
     assert result.status == 2 and "pqn-16-4.json must be a record" in result.error
     assert not (tmp_path / "runs" / "tiny" / "pqn-16-5").exists()
+
+
+def test_the_page_of_results_is_what_the_records_make(tmp_path, monkeypatch):
+    monkeypatch.setattr(reports, "draw_table", lambda *arguments: None)
+    reports.write_report(list(tables.TABLES.values()), DOCS / "results", tmp_path / "results.md")
+    made, page = (folder / "results.md" for folder in (tmp_path, DOCS))
+    assert made.read_text() == page.read_text(), "write it anew: python -m research --report"
 
 
 @pytest.mark.parametrize(
