@@ -22,7 +22,8 @@ _ADVICE = {
     NOT_FOUND: "{} has no such model or version; check their names",
     UNAVAILABLE: "{} cannot be reached or is not ready; check the address and that a server runs "
     "there, `tfpqn serve` for one",
-    DEADLINE_EXCEEDED: "{} did not answer in time; allow a longer timeout",
+    DEADLINE_EXCEEDED: "{} did not answer in time; it may still load the model: wait, or allow a "
+    "longer timeout",
 }
 # After the statuses of TensorFlow Serving those of proxies.
 _CODE_OF_HTTP_STATUS = {

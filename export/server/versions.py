@@ -143,6 +143,7 @@ class ModelVersions:
         if self._refused.get(number) == stamp:
             return False
         self._statuses[number] = VersionStatus(number, "LOADING")
+        logger.info("Loading version %d of model %r", number, self.name)
         try:
             version = await self._in_thread(ModelVersion.load, number, folder)
         except Exception as error:

@@ -218,7 +218,8 @@ def test_lists_are_tuned_with_the_runs_own_queries(folder, tmp_path):
 
 def test_items_that_a_table_does_not_name_are_indexed_without_a_label(folder, photos, tmp_path):
     names = sorted(path.relative_to(photos).as_posix() for path in photos.glob("*/*.png"))
-    rows = [f"{name},{name[:3]}" for name in names[2:]]
+    # Nor does it name one that is skipped.
+    rows = [f"{name},{name[:3]}" for name in names[2:] if "broken" not in name]
     (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
     index = ("index", "--run-dir", folder / "run", "--images", photos)
     table = ("--labels", tmp_path / "labels.csv")

@@ -257,9 +257,10 @@ def _report_left_out(items: ImageSet) -> None:
     from tfpqn.datasets.image_set import find_labelled
 
     report_skipped(items)
-    number = int((~find_labelled(items.labels)).sum())
-    if 0 < number < len(items):
-        error_console.print(f"Indexed without a label: {counted(number, 'items')}")
+    are_labelled = zip(items.ids.tolist(), find_labelled(items.labels).tolist(), strict=True)
+    coded = [is_labelled for id_, is_labelled in are_labelled if id_ not in items.skipped]
+    if 0 < coded.count(False) < len(coded):
+        error_console.print(f"Indexed without a label: {counted(coded.count(False), 'items')}")
 
 
 def _describe_size(manifest: Manifest) -> str:
