@@ -71,7 +71,7 @@ def test_the_first_level_alone_is_exported(tmp_path):
     assert manifest["quantizer"]["num_levels"] == 1
     assert manifest["quantizer"]["code_length"] == 2
     result = succeed("evaluate", "--run-dir", run)
-    assert "The first 1 of 2 levels, 4 bits: mAP" in result.output
+    assert "The first 1 of 2 levels, 12 bits: mAP" in result.output
     result = run_command(
         *("export", "--run-dir", run, "--index", index, "--num-levels", 3),
         *("--output", tmp_path / "long" / "1"),
