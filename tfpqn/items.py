@@ -15,6 +15,8 @@ import numpy as np
 
 # 33 million: decoded and resized, such an image takes half a gigabyte for a moment.
 MAX_PIXELS = 2**25
+# What becomes of images of another aspect.
+RESIZES = ("stretch", "crop", "pad")
 
 
 @dataclasses.dataclass(frozen=True)

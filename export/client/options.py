@@ -76,9 +76,9 @@ class ClientOptions:
             )
 
     def _check_ca_file(self) -> None:
-        file = Path(self.ca_file) if self.ca_file is not None else None
-        if file is None:
+        if self.ca_file is None:
             return
+        file = Path(self.ca_file)
         if not file.is_file():
             raise FileNotFoundError(f"The PEM file of tls must exist. Received: {str(file)!r}")
         if b"-----BEGIN" not in file.read_bytes():

@@ -46,6 +46,15 @@ def numpy_dtype(name: str) -> np.dtype:
     return np.dtype(object if name == "string" else name)
 
 
+def require_signature(name: str, signatures: Mapping[str, Any]) -> None:
+    """Raises ValueError unless there is a signature of this name."""
+    if name not in signatures:
+        raise ValueError(
+            f"The signature is unknown. Expected one of {sorted(signatures)}. "
+            f"Received: signature_name={name!r}"
+        )
+
+
 def read_inputs(
     name: str,
     signature: Signature,

@@ -19,7 +19,7 @@ from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
 
 from tfpqn.files.foreign import reading
 
-from ..interface.signatures import Arrays, read_inputs, to_array
+from ..interface.signatures import Arrays, read_inputs, require_signature, to_array
 from ..interface.tensor_protos import read_signatures
 from .op_check import Folder, read_saved_model
 
@@ -92,11 +92,7 @@ class ServedModel(ABC):
             raise RuntimeError(
                 "The model is closed. Expected `run` before `close`. Received: after"
             )
-        if signature_name not in self.signatures:
-            raise ValueError(
-                f"The signature is unknown. Expected one of {sorted(self.signatures)}. "
-                f"Received: signature_name={signature_name!r}"
-            )
+        require_signature(signature_name, self.signatures)
         signature = self.signatures[signature_name]
         return self.run_checked(
             signature_name, read_inputs(signature_name, signature, inputs, to_array)

@@ -14,6 +14,7 @@ from tfpqn.index.number_rows import read_embeddings
 from tfpqn.protocols import NetworkLike, QuantizerLike
 from tfpqn.similarities import SIMILARITIES
 
+from ..interface.signatures import require_signature
 from ..search.codebooks import Codebooks, Distance
 from ..search.filters import TagFilter, make_tag_sets
 from ..search.item_ids import ItemIds
@@ -157,11 +158,7 @@ class Searcher(tf.Module, SearchMethods):
 
     def run(self, signature_name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         """Run any signature on arrays by input name."""
-        if signature_name not in self.signatures:
-            raise ValueError(
-                f"The signature is unknown. Expected one of {sorted(self.signatures)}. "
-                f"Received: {signature_name!r}"
-            )
+        require_signature(signature_name, self.signatures)
         function = self.signatures[signature_name]
         tensors = [tf.constant(inputs[i.name], i.dtype) for i in function.input_signature]
         return {name: value.numpy() for name, value in function(*tensors).items()}

@@ -88,7 +88,7 @@ def test_a_table_of_labels_may_name_photos_that_come_later_or_have_gone(photos, 
     table.write_text("file,label\n0.png,cat\n1.png,dog\nlater.png,dog\n")
     run = Run(tmp_path / "run", RunConfig.of(images=str(photos)))
     labels = run.choose_data(images=photos, labels=table)
-    items = labels.label(ImageFolder(photos, IMAGE_SHAPE), "unlabelled", partial=True)
+    items = labels.label(ImageFolder(photos, IMAGE_SHAPE), missing="unlabelled", partial=True)
     build_index(network, items, index, overwrite=True)
     arrivals = open_arrivals(run, network, index, None, images=photos, labels=table)
     (photos / "1.png").unlink()

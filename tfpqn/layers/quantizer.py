@@ -127,7 +127,7 @@ class Quantizer(keras.layers.Layer):
             )
         config, codebooks = self.get_config(), ops.convert_to_numpy(self.codebooks)
         if num_levels < self.num_levels:
-            config[self._levels_argument] = num_levels
+            config[self._levels_argument] = int(num_levels)
             codebooks = codebooks[:num_levels]
         shorter = type(self).from_config(config)
         shorter.build((None, self.embedding_dim))

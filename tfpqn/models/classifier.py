@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 Tensor = Any
@@ -49,6 +50,18 @@ class Classifier(layers.Dense):
         self.cross_entropy = keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=label_smoothing
         )
+
+    def require_classes(self, labels: Any) -> None:
+        """Raises ValueError where an array or list of labels `[batch]` names no classes."""
+        if not isinstance(labels, np.ndarray | list):
+            return
+        numbers = np.asarray(labels)
+        is_flat = numbers.ndim == 1 and numbers.size and numbers.dtype.kind in "iuf"
+        if is_flat and (numbers.min() < 0 or numbers.max() >= self.units):
+            raise ValueError(
+                f"A classifier takes labels from 0 to below num_classes={self.units}. "
+                f"Received: labels from {numbers.min()} to {numbers.max()}"
+            )
 
     def classify(self, outputs: dict[str, Tensor]) -> Tensor:
         """Logits of a network's outputs, of the quantized items if it classifies both."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
 
-from tfpqn.items import ItemSpec
+from tfpqn.items import RESIZES, ItemSpec
 from tfpqn.layers import Quantizer
 from tfpqn.metrics import CodebookPerplexity, CodebookUsage
 from tfpqn.models.classifier import Classifier
@@ -24,9 +23,6 @@ from tfpqn.models.replicated_model import ReplicatedModel
 from tfpqn.models.trainable_layers import read_trainable, set_trainable
 
 Tensor = Any
-
-# What becomes of images of another aspect.
-RESIZES = ("stretch", "crop", "pad")
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
@@ -167,14 +163,10 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
     def rotation(self) -> keras.layers.Dense | None:
         """The layer without bias whose orthogonal matrix turns the embeddings, if there is one.
 
-        Raises:
-            RuntimeError: The network is not built yet.
+        Raises RuntimeError before the network is built.
         """
         if self.has_rotation and not self.built:
-            raise RuntimeError(
-                "The rotation needs a network that is built. Expected a call on a batch, or "
-                "`build((None, dim))`, first"
-            )
+            raise RuntimeError("The rotation needs a network that is built: call it first")
         return self.embedding.get_layer(ROTATION) if self.has_rotation else None
 
     @property
@@ -294,15 +286,8 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
         return self.quantizer.encode(self.embed(images))
 
     def number(self, labels: Any) -> Any:
-        # A classifier's labels are the numbers of its classes already.
-        if self.num_classes is not None and isinstance(labels, np.ndarray | list):
-            numbers = np.asarray(labels)
-            is_flat = numbers.ndim == 1 and numbers.size and numbers.dtype.kind in "iuf"
-            if is_flat and (numbers.min() < 0 or numbers.max() >= self.num_classes):
-                raise ValueError(
-                    f"A classifier takes labels from 0 to below num_classes={self.num_classes}. "
-                    f"Received: labels from {numbers.min()} to {numbers.max()}"
-                )
+        if self.classifier is not None:
+            self.classifier.require_classes(labels)
         return super().number(labels)
 
     def compute_loss(

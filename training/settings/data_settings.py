@@ -6,9 +6,9 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
-from tfpqn.items import CLIPS, IMAGES, SPECS, VECTORS, ItemSpec
+from tfpqn.items import CLIPS, IMAGES, RESIZES, SPECS, VECTORS, ItemSpec
 
 from .setting import check_settings, setting
 
@@ -59,7 +59,7 @@ class DataSettings:
     resize: str = setting(
         "stretch",
         "What becomes of another aspect: stretch, crop (its middle) or pad (grey borders).",
-        choices=("stretch", "crop", "pad"),
+        choices=RESIZES,
     )
     num_frames: int | None = setting(
         None, "Frames taken of each clip.", default_text="the protocol's number, or 16", at_least=1
@@ -196,26 +196,16 @@ class DataSettings:
         table = read_labels(self.labels, self.label_column)
         return table.split(items, labelled=labelled, known=known)
 
-    def label(
-        self,
-        items: ImageSet,
-        missing: Literal["error", "unlabelled"] = "error",
-        *,
-        partial: bool = False,
-    ) -> ImageSet:
-        """The items with the labels of the table, if there is one.
+    def label(self, items: ImageSet, **options: Any) -> ImageSet:
+        """The items, from `open_folder`, with the labels of the table, if there is one.
 
-        Args:
-            items: From `open_folder`.
-            missing: What becomes of items that the table does not name.
-            partial: Whether the table may name others too.
+        The options are those of `LabelsFile.apply`.
         """
         from tfpqn.datasets import read_labels
 
         if self.labels is None:
             return items
-        table = read_labels(self.labels, self.label_column)
-        return table.apply(items, missing, partial=partial)
+        return read_labels(self.labels, self.label_column).apply(items, **options)
 
     def goes_by_labels(self, items: ImageSet) -> bool:
         """Whether the items' labels have a part in the split and in the training."""
