@@ -4,9 +4,10 @@ many steps.
     python benchmarks/training_speed.py
     python -m research --report
 
-Each case trains the network of the recipes by `network.fit` in a process of its own, on random
-images in memory; the cases take turns, and a ratio compares what ran in the same round. A case
-whose backend is not installed is left out. Writes this machine's figures into
+Each case trains a network by `network.fit` in a process of its own, on random images in memory:
+those of the recipes, and the pretrained backbone that photos have, the last half of whose layers
+learns. The cases take turns, and a ratio compares what ran in the same round. A case whose backend
+is not installed is left out. Writes this machine's figures into
 docs/results/training-speed.json, beside those of others; the second command makes the table.
 On an accelerator, start it with the backend that uses it: KERAS_BACKEND=jax.
 """
@@ -28,8 +29,15 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "docs" / "results" / "training-speed.json"
-BACKBONES = ("conv3", "resnet9")
-BATCH_SIZE = 128
+PHOTOS = "efficientnet_lite0, half of its layers"
+# Name -> backbone, side of its images in pixels, images a step.
+NETWORKS = {
+    "conv3": ("conv3", 32, 128),
+    "resnet9": ("resnet9", 32, 128),
+    PHOTOS: ("efficientnet_lite0", 224, 64),
+}
+# Of photos the other cases would take minutes each.
+PHOTO_CASES = ("tensorflow", "tensorflow, oneDNN", "torch")
 # What a case is timed for, and at most so many steps.
 SECONDS = 8.0
 MOST_STEPS = 100
@@ -67,11 +75,10 @@ def main() -> None:
 
     load = os.getloadavg()[0]
     machine = {name: value for name, value in describe_machine().items() if name != "backend"}
-    rows = [row for backbone in BACKBONES for row in compare(backbone, arguments.rounds)]
+    rows = [row for network in NETWORKS for row in compare(network, arguments.rounds)]
     kept = json.loads(OUTPUT.read_text())["machines"] if OUTPUT.is_file() else []
     others = [other for other in kept if other["hardware"] != machine["hardware"]]
     content = {
-        "batch_size": BATCH_SIZE,
         "machines": [
             *others,
             {
@@ -85,18 +92,19 @@ def main() -> None:
     OUTPUT.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def compare(backbone: str, rounds: int) -> list[dict[str, Any]]:
+def compare(network: str, rounds: int) -> list[dict[str, Any]]:
     """Images a second of each case, and the median over the rounds of its ratio to the first."""
-    names = [name for name, case in CASES.items() if importlib.util.find_spec(case[0])]
+    wanted = PHOTO_CASES if network == PHOTOS else tuple(CASES)
+    names = [name for name in wanted if importlib.util.find_spec(CASES[name][0])]
     speeds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            speeds[name].append(measure_apart(backbone, name))
-            print(backbone, name, f"{speeds[name][-1]:.0f}", flush=True)
+            speeds[name].append(measure_apart(network, name))
+            print(network, name, f"{speeds[name][-1]:.0f}", flush=True)
     baseline = np.array(speeds[names[0]])
     return [
         {
-            "backbone": backbone,
+            "network": network,
             "case": name,
             "images_per_second": float(np.median(taken)),
             "ratio": float(np.median(np.array(taken) / baseline)),
@@ -105,7 +113,7 @@ def compare(backbone: str, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def measure_apart(backbone: str, name: str) -> float:
+def measure_apart(network: str, name: str) -> float:
     """Measure a case in its own process: backend and kernels are chosen when one starts."""
     backend, has_onednn, _, _ = CASES[name]
     environment = {
@@ -114,19 +122,21 @@ def measure_apart(backbone: str, name: str) -> float:
         "TF_ENABLE_ONEDNN_OPTS": str(int(has_onednn)),
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    command = [sys.executable, __file__, "--measure", backbone, name]
+    command = [sys.executable, __file__, "--measure", network, name]
     finished = subprocess.run(
         command, env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
     return float(json.loads(finished.stdout.splitlines()[-1]))
 
 
-def measure(backbone: str, name: str) -> float:
+def measure(network_name: str, name: str) -> float:
     """Images a second in this process."""
     from tfpqn.losses import AsymmetricTripletLoss
+    from tfpqn.models.trainable_layers import freeze_first_layers
     from tfpqn.training import RunConfig
 
     _, _, precision, options = CASES[name]
+    backbone, side, batch_size = NETWORKS[network_name]
     config = RunConfig.of(
         protocol="cifar10-full",
         backbone=backbone,
@@ -134,18 +144,19 @@ def measure(backbone: str, name: str) -> float:
         optimizer="sgd",
         classification_weight=1.0,
     )
-    network = config.build_network((32, 32, 3), MOST_STEPS, num_classes=10)
+    network = config.build_network((side, side, 3), MOST_STEPS, num_classes=10)
+    if network_name == PHOTOS:
+        freeze_first_layers(network.backbone, 0.5)
     network.compile(network.optimizer, AsymmetricTripletLoss("softplus", 2.0), **options)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (MOST_STEPS * BATCH_SIZE, 32, 32, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (MOST_STEPS * batch_size, side, side, 3), dtype=np.uint8)
     labels = rng.integers(0, 10, len(images))
-
     clock = StepClock()
 
     def fit(steps: int) -> float:
         """Steps a second, from the end of the first call to the end of the last."""
-        used = slice(steps * BATCH_SIZE)
-        network.fit(images[used], labels[used], batch_size=BATCH_SIZE, verbose=0, callbacks=[clock])
+        used = slice(steps * batch_size)
+        network.fit(images[used], labels[used], batch_size=batch_size, verbose=0, callbacks=[clock])
         calls = len(clock.ends) - 1
         return calls * unit / (clock.ends[-1] - clock.ends[0])
 
@@ -153,7 +164,7 @@ def measure(backbone: str, name: str) -> float:
     # The first traces and warms up; the second says how many steps to take.
     fit(2 * unit)
     calls = round(SECONDS * fit(3 * unit) / unit)
-    return BATCH_SIZE * fit(unit * min(max(calls, 3), MOST_STEPS // unit))
+    return batch_size * fit(unit * min(max(calls, 3), MOST_STEPS // unit))
 
 
 class StepClock(keras.callbacks.Callback):

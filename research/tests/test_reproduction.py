@@ -217,11 +217,11 @@ def test_the_page_lies_beside_the_results_and_replaces_none_of_another_kind(fold
 
 
 def test_the_page_ends_with_the_speed_of_training_where_it_was_measured(tmp_path):
-    row = {"backbone": "conv3", "case": "jax", "images_per_second": 1234.5, "ratio": 0.5}
+    row = {"network": "conv3", "case": "jax", "images_per_second": 1234.5, "ratio": 0.5}
     machine = {"command": "python speed.py", "hardware": "2 cores", "load_before": 0.0}
     machine.update(versions={"numpy": "2"}, rows=[row])
     file, page = tmp_path / "training-speed.json", tmp_path / "page.md"
-    file.write_text(json.dumps({"batch_size": 64, "machines": [machine, machine]}))
+    file.write_text(json.dumps({"machines": [machine, machine]}))
     write_report([TABLE], tmp_path, page)
     assert page.read_text().count("| conv3 | jax | 1,234 | 0.50 |") == 2
     assert "`python speed.py`: 2 cores; load 0.0 before the run; numpy 2." in page.read_text()
