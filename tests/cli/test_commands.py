@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.cli.conftest import run_command, succeed
+from tests.cli.conftest import SMALL, run_command, succeed
 from tfpqn import __version__
 from tfpqn.cli import main
 from tfpqn.datasets import load_protocol
@@ -33,6 +33,14 @@ def test_the_road_from_training_to_a_search(folder):
     assert "rank" in table and "score" in table
     (fewer,) = json.loads(succeed(*search, "--json", "--k", 2).output)
     assert fewer["neighbours"] == answer["neighbours"][:2]
+
+
+def test_training_that_was_stopped_says_where_it_goes_on(folder, tmp_path):
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    (run / "network.keras").unlink()
+    result = succeed("train", "--protocol", "digits", *SMALL, "--run-dir", run)
+    assert "The run goes on after epoch 1.\n" in result.output
+    assert (run / "network.keras").is_file()
 
 
 def test_a_model_without_search_k_says_how_to_get_it(folder, tmp_path):
