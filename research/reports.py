@@ -21,6 +21,7 @@ from research.metrics import (
 )
 from research.pictures import draw_table
 from research.records import Record, find_changes, read_records
+from research.summary import format_summary
 from research.table import Table
 from tfpqn.files import foreign as foreign_files
 from tfpqn.files.atomic import write_file_atomically
@@ -58,6 +59,8 @@ def write_report(tables: Sequence[Table], results_dir: str | Path, page: str | P
     parts = ["# Results\n", INTRODUCTION]
     recorded = [(table, read_records(table, results_dir)) for table in tables]
     recorded = [(table, records) for table, records in recorded if records]
+    parts.append(format_summary({table.name: (table, records) for table, records in recorded}))
+    parts.append(LEGEND)
     parts += [format_table(table, records, f"{table.name}.png") for table, records in recorded]
     speed = read_speed(results_dir)
     if speed is not None:
@@ -100,17 +103,20 @@ MADE_BY = "Made by `python -m research --report` from the records"
 INTRODUCTION = f"""\
 {MADE_BY}, one JSON file a run; do not edit.
 The mAP is over the full ranking, raw query against hard codes; equally scored items count with the
-expected value over their orders. A *soft item* is the mixture of codewords that training ranks in
-place of a code. Alpha says how near that mixture is to the nearest codeword.
+expected value over their orders. A figure of several seeds is their mean, with the smallest and the
+largest in brackets. All others are of one seed. Differences as small as those between seeds say
+nothing. "Published" figures are those of the papers' authors.
+"""
+LEGEND = """\
+## How to read the other tables
 
+- A *soft item* is the mixture of codewords that training ranks in place of a code. Alpha says how
+  near that mixture is to the nearest codeword.
 - "Soft" is the mAP against soft items, "raw" that of the same network's embeddings without coding,
   "coded queries" that of a search from code to code. Recall@1 is the share of queries whose first
   item has their label.
-- A figure of several seeds is their mean, with the smallest and the largest in brackets. All others
-  are of one seed. Differences as small as those between seeds say nothing.
-- "Published" figures are those of the paper's authors.
-- Rows with a † had other settings than the text says: the lines below the table list them. The code
-  may have changed since the commit that a run was trained at.
+- The code may have changed since the commit that a run was trained at. A † marks a row that had
+  other settings than the text says: the lines below its table list them.
 - Minutes are without those of the row that a run starts from. Images a second are those of the
   median epoch, without evaluations.
 """

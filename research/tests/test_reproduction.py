@@ -6,10 +6,13 @@ import shutil
 
 import pytest
 
+from research import summary
 from research.records import find_changes, read_records
 from research.reports import find_page, format_overview, format_runs, read_speed, write_report
 from research.reproduction import reproduce
+from research.summary import Line, format_summary
 from research.table import Table
+from research.tables import TABLES
 from tfpqn.training import Run, RunConfig
 from tfpqn.training.recipes import Recipe, find_recipe
 
@@ -110,6 +113,20 @@ def test_no_record_is_made_of_a_damaged_run(folder, records, tmp_path, name, con
     with pytest.raises(ValueError, match=message):
         run_rows(tmp_path / "runs", tmp_path / "results", ["pqn-8"], [0])
     assert not list((tmp_path / "results" / "tiny").iterdir())
+
+
+def test_the_summary_shows_how_many_seeds_a_figure_has(records, monkeypatch):
+    lines = (Line("tiny", "pqn-8", "PQN .750"), Line("unrecorded", "pqn-8"))
+    monkeypatch.setattr(summary, "LINES", lines)
+    of_row = [record for record in records.values() if record["row"] == "pqn-8"]
+    last = format_summary({"tiny": (TABLE, of_row)}).splitlines()[-1]
+    maps = [record["metrics"]["digits"]["mAP"] for record in of_row]
+    assert f"{sum(maps) / 2:.4f} ({min(maps):.3f}-{max(maps):.3f}) | 2 | PQN .750 |" in last
+    assert format_summary({}) == ""
+
+
+def test_the_summary_names_rows_that_are_there():
+    assert all(TABLES[line.table].find(line.row).group for line in summary.LINES)
 
 
 def test_the_page_shows_means_published_figures_and_runs(folder, records):
