@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from research.table import Table
-from tfpqn.training.recipes import RECIPES, Recipe
-from tfpqn.training.recipes.cifar10_p1 import BITS, SCHEDULES
+from tfpqn.training.recipes import Recipe
+from tfpqn.training.recipes.cifar10_p1 import BITS, EMBEDDING, RESNET9, TUNING
+from tfpqn.training.recipes.cifar10_p1 import CIFAR10_P1 as ROWS
 from tfpqn.training.recipes.small_images import settings_of
 from tfpqn.training.settings.run_config import RunConfig
 
@@ -35,43 +36,28 @@ training set.
 """
 
 
-def _coded_afterwards(start: Recipe, title: str, tuning: dict[str, Any]) -> list[Recipe]:
+def _coded_afterwards(start: Recipe, title: str, tuning: dict[str, Any]) -> tuple[Recipe, ...]:
     """Rows without a quantizer in training: the start tuned as PQN is, then k-means."""
     settings = {**settings_of(start), **tuning}
     tuned = Recipe(f"{start.name}-tuned", None, RunConfig.plain(**settings), start=start.name)
     settings.update(epochs=0, warmup_epochs=0.0, unit_codewords=False, loss_sides="asymmetric")
-    group = f"embedding, then k-means PQ, {title}"
-    coded = [
+    coded = (
         Recipe(
             f"{start.name}-pq-{bits}",
-            group,
+            f"embedding, then k-means PQ, {title}",
             RunConfig.plain(bits=bits, **settings),
             start=tuned.name,
         )
         for bits in BITS
-    ]
-    return [tuned, *coded]
-
-
-def _cifar10_rows() -> tuple[Recipe, ...]:
-    """The recipes, and after those of each net what they are compared with."""
-    recipes = RECIPES["cifar10-p1"]
-    starts = [row for row in recipes if row.start is None]
-    compared = [
-        _coded_afterwards(start, title, SCHEDULES[start.config.model.backbone][1])
-        for start, title in zip(starts, ("3-conv net", "ResNet-9"), strict=True)
-    ]
-    second = recipes.index(starts[1])
-    return (
-        *(*recipes[:second], *compared[0]),
-        *(*recipes[second:], *compared[1]),
     )
+    return (tuned, *coded)
 
 
+OTHER_NET = ROWS.index(RESNET9)
 CIFAR10_P1 = Table(
     "cifar10-p1",
     "CIFAR-10, all training images",
     TEXT,
     ("cifar10-full", "cifar10-test", "cifar10-train"),
-    _cifar10_rows(),
+    (*ROWS[:OTHER_NET], *_coded_afterwards(EMBEDDING, "3-conv net", TUNING), *ROWS[OTHER_NET:]),
 )

@@ -1,4 +1,4 @@
-"""CIFAR-10 with the 3-conv net, trained on all training images."""
+"""CIFAR-10 with small nets, trained on all training images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 # Fewer codewords in all share the images between them more softly.
 PQN_SIZES: dict[int, dict[str, Any]] = {12: {"alpha": 3.0}}
-RESIDUAL: dict[str, Any] = {"model": "rpqn"}
 # As many as leave each level some hundred codewords, and a search no more positions than PQN's.
 RPQN_SIZES: dict[int, dict[str, Any]] = {
     12: {"num_levels": 2, "alpha": 3.0, "beam_size": 16},
@@ -33,16 +32,24 @@ RPQN_SIZES: dict[int, dict[str, Any]] = {
 }
 
 
-def _rows(backbone: str, title: str, prefix: str = "") -> tuple[Recipe, ...]:
-    schedule, tuning = SCHEDULES[backbone]
-    published = PQN_PUBLISHED if backbone == "conv3" else None
-    start = embedding_row(prefix, {"protocol": PROTOCOL, "backbone": backbone, **schedule})
-    residual = {**tuning, **RESIDUAL}
-    return (
-        start,
-        *tuned_rows(start, f"PQN, {title}", BITS, tuning, sizes=PQN_SIZES, published=published),
-        *tuned_rows(start, f"RPQN, {title}", BITS, residual, sizes=RPQN_SIZES),
-    )
+def _start(backbone: str, prefix: str = "") -> Recipe:
+    schedule, _ = SCHEDULES[backbone]
+    return embedding_row(prefix, {"protocol": PROTOCOL, "backbone": backbone, **schedule})
 
 
-CIFAR10_P1 = (*_rows("conv3", "3-conv net"), *_rows("resnet9", "ResNet-9", "resnet9-"))
+def _residual_rows(start: Recipe, title: str, bits_of_rows: tuple[int, ...]) -> tuple[Recipe, ...]:
+    _, tuning = SCHEDULES[start.config.model.backbone]
+    settings = {**tuning, "model": "rpqn"}
+    return tuned_rows(start, f"RPQN, {title}", bits_of_rows, settings, sizes=RPQN_SIZES)
+
+
+EMBEDDING, RESNET9 = _start("conv3"), _start("resnet9", "resnet9-")
+TUNING = SCHEDULES["conv3"][1]
+TITLE = "PQN, 3-conv net"
+CIFAR10_P1 = (
+    EMBEDDING,
+    *tuned_rows(EMBEDDING, TITLE, BITS, TUNING, sizes=PQN_SIZES, published=PQN_PUBLISHED),
+    *_residual_rows(EMBEDDING, "3-conv net", BITS),
+    RESNET9,
+    *_residual_rows(RESNET9, "ResNet-9", BITS[1:]),
+)
