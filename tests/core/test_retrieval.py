@@ -12,14 +12,16 @@ from tfpqn.retrieval import QuantizedRetrieval
 from tfpqn.retrieval.coded_candidates import CodedCandidates
 
 DIM, ITEMS, K = 8, 60, 7
+# PyTorch has no order of equal scores: there each candidate has a code of its own.
+SIZES = (4, 16) if BACKEND == "torch" else (2, 4)
 FLOOR = np.finfo("float32").min
 STRINGS = pytest.param("strings", marks=only_tensorflow)
 KINDS = ["positions", "integers", STRINGS]
 
 
 def make_retrieval(embeddings=None, ids=None, **options):
-    """A layer of short codes, so that several candidates share one."""
-    quantizer = ProductQuantization(2, 4, similarity="dot")
+    """A layer of short codes, so that several candidates share one, but where that has no order."""
+    quantizer = ProductQuantization(*SIZES, similarity="dot")
     options = {"quantizer": quantizer, "rotation": False, "k": K} | options
     return QuantizedRetrieval(embeddings, ids, **options)
 
@@ -232,7 +234,7 @@ def test_weights_of_other_candidates_replace_them_or_are_refused(candidates, que
     other.load_weights(file)
     assert_same(other(queries)[1], retrieval(queries)[1])
     others = {"quantizer": ProductQuantization(2, 2, similarity="dot")}, {"rotation": True}
-    messages = r"at most 1, .* \(30, 2\), 0 .. 3", "rotation=True. Received: .*rotation=False"
+    messages = r"at most 1, .* \(30, [24]\), 0 .. ", "rotation=True. Received: .*rotation=False"
     for options, message in zip(others, messages, strict=True):
         other = make_retrieval(**options)
         other.build((None, DIM))
@@ -414,7 +416,7 @@ def test_refused_candidates_leave_an_empty_layer_open_for_others(candidates, que
         retrieval.index(np.full((3, 2 * DIM), np.nan))
     retrieval.index(candidates)
     assert_same(retrieval(queries)[1], rank(retrieval, queries, candidates)[0])
-    cosine = make_retrieval(quantizer=ProductQuantization(2, 4, similarity="cosine"))
+    cosine = make_retrieval(quantizer=ProductQuantization(*SIZES, similarity="cosine"))
     with pytest.raises(ValueError, match="must have a direction"):
         cosine.index(np.zeros((3, 2 * DIM)))
     assert_same(cosine.index(candidates)(queries)[1], rank(cosine, queries, candidates)[0])
@@ -425,7 +427,7 @@ def test_what_a_damaged_file_holds_is_named(candidates):
     store = {}
     retrieval.candidates.save_own_variables(store)
     for codes in (store["codes"].astype("int8") - 1, store["codes"].astype("float32")):
-        with pytest.raises(ValueError, match=r"integers of at most 3.* Received: (int8|float32)"):
+        with pytest.raises(ValueError, match=r"integers of at most (3|15),.* (int8|float32)"):
             retrieval.candidates.load_own_variables({**store, "codes": codes})
 
 

@@ -160,7 +160,8 @@ def _largest_difference(scores: Tensor, positives: Tensor, negatives: Tensor) ->
     # Without an initial value Keras refuses a replica that has no anchor.
     far = ops.max(ops.where(negatives > 0, scores, -np.inf), axis=1, initial=-np.inf)
     near = ops.min(ops.where(positives > 0, scores, np.inf), axis=1, initial=np.inf)
-    largest = ops.where(ops.isfinite(far - near), far - near, 0.0)
+    # On PyTorch the largest of no anchors is a scalar.
+    largest = ops.where(ops.isfinite(far - near), far - near, ops.zeros_like(scores[:, 0]))
     return largest[:, None, None]
 
 

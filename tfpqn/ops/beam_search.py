@@ -110,7 +110,7 @@ def improve_in_turn(
     """
     codes = list(codes)
     words = [decode_codes(own, level) for level, own in zip(codebooks, codes, strict=True)]
-    left = targets - sum(words)
+    left = ops.subtract(targets, sum(words))
     for _ in range(rounds):
         for number, level in enumerate(codebooks):
             left = left + words[number]

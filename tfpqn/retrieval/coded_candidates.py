@@ -134,11 +134,9 @@ class CodedCandidates(keras.layers.Layer):
         """Whether candidates `[queries, n]` have one of the ids `[queries, num_excluded]`."""
         ids = self.ids_at(positions)
         if keras.backend.standardize_dtype(ids.dtype) != "string":
-            # The wider dtype: a large number must not become the id of another candidate.
-            dtype = keras.backend.result_type(ids.dtype, exclusions.dtype)
-            # Of int64 and uint64 Keras would make a float.
-            dtype = dtype if "int" in dtype else id_dtype()
-            ids, exclusions = ops.cast(ids, dtype), ops.cast(exclusions, dtype)
+            # The widest that the backend has: a large number must not become the id of another
+            # candidate.
+            ids, exclusions = ops.cast(ids, id_dtype()), ops.cast(exclusions, id_dtype())
         return ops.any(ids[:, :, None] == exclusions[:, None, :], axis=-1)
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:

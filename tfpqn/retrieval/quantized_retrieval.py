@@ -271,6 +271,9 @@ class QuantizedRetrieval(keras.Model):
 
     def _read_exclusions(self, exclusions: Any, num_queries: int | None) -> Tensor:
         """Excluded ids `[queries, num_excluded]`, or one row for all queries; checked."""
+        if isinstance(exclusions, np.ndarray) and exclusions.dtype == np.uint64:
+            # PyTorch cannot hold these, and no id is longer than int64.
+            exclusions = exclusions.astype(np.int64)
         exclusions = ops.convert_to_tensor(exclusions)
         dtype, shape = keras.backend.standardize_dtype(exclusions.dtype), tuple(exclusions.shape)
         kind = "strings" if self._output_id_dtype() == "string" else "integers"
