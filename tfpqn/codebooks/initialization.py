@@ -69,7 +69,13 @@ def settle_codebooks(network: NetworkLike, images: Iterable[np.ndarray], *, seed
 
 
 def _embed(network: NetworkLike, images: Iterable[np.ndarray], training: bool) -> np.ndarray:
-    embeddings = [ops.convert_to_numpy(network.embed(batch, training=training)) for batch in images]
+    def embed(batch: np.ndarray) -> np.ndarray:
+        if training:
+            return ops.convert_to_numpy(network.embed(batch, training=True))
+        # Compiled, a pretrained backbone is more than twice as fast.
+        return network.predict_on_batch(batch)["embeddings"]
+
+    embeddings = [embed(batch) for batch in images]
     if not embeddings:
         raise ValueError("images must hold at least one batch. Received: none")
     return np.concatenate(embeddings)

@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from tfpqn.codebooks.revival import revive_codewords
 from tfpqn.datasets import Splits
@@ -51,8 +50,11 @@ class ReviveCodewords(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.last_epoch is not None and epoch > self.last_epoch:
             return
-        batches = [ops.convert_to_numpy(self.model.embed(batch)) for batch in self.images()]
-        embeddings = np.concatenate(batches)
+        batches = self.images()
+        # Compiled, a pretrained backbone is more than twice as fast as by `embed`.
+        embeddings = np.concatenate(
+            [self.model.predict_on_batch(batch)["embeddings"] for batch in batches]
+        )
         rng = np.random.default_rng([self.seed, epoch])
         revived = revive_codewords(self.model.quantizer, embeddings, rng)
         self.num_revived.append(revived)
