@@ -66,7 +66,6 @@ EMBEDDINGS: dict[str, Settings] = {
     "embedding": {"loss_sides": "raw"},
     "classifier": {"loss_sides": "raw", "loss_weight": 0.0},
 }
-TUNED_EMBEDDING = "embedding, fine-tuned"
 FEATURES = ("features", "whitened features")
 CODERS = ("PQ", "OPQ")
 RAW = "raw features"
@@ -164,7 +163,9 @@ class Photos:
         if all(self._is_known(f"{FEATURES[-1]}, then {CODERS[-1]}", bits) for bits in lengths):
             return
         for kind, settings in EMBEDDINGS.items():
-            parts = self._measure_embedding(kind, settings, lengths)
+            head, parts, seconds = self._train(kind, settings)
+            vectors = [np.asarray(head.embed(p.vectors)) for p in (parts.query, parts.database)]
+            self._measure_coded(kind, vectors, parts, lengths, train_seconds=seconds)
         query, database = (_unit(part.vectors) for part in (parts.query, parts.database))
         self._add(RAW, 32 * query.shape[1], mAP=_mean(query @ database.T, parts))
         self._measure_coded(FEATURES[0], [query, database], parts, lengths)
@@ -173,21 +174,18 @@ class Photos:
         self._measure_coded(FEATURES[1], whitened, parts, lengths)
 
     def measure_tuned(self, lengths: tuple[int, ...]) -> None:
-        """The row whose backbone learns too; on its features PQN, and what FAISS codes."""
-        afterwards = f"{TUNED_EMBEDDING}, then {CODERS[-1]}"
-        rows = [(row, bits) for row in (TUNED_PQN, afterwards) for bits in lengths]
-        if all(self._is_known(row, bits) for row, bits in (*rows, (TUNED, TUNED_BITS))):
+        """The row whose backbone learns too, and PQN of each length on its features."""
+        rows = [(TUNED, TUNED_BITS), *((TUNED_PQN, bits) for bits in lengths)]
+        if all(self._is_known(row, bits) for row, bits in rows):
             return
         start, tuned = _run_name(PQN, TUNED_BITS), _run_name(TUNED, TUNED_BITS)
         self._train(start, {"bits": TUNED_BITS})
         self.measure(TUNED, TUNING, start=start)
         # Trained even where its figures are known: the other rows start from it.
         self._train(tuned, {**TUNING, "initial_run": str(self.folder / start)})
-        frozen = {"freeze_backbone": True, "initial_run": str(self.folder / tuned)}
         for bits in lengths:
             sizes = SIZES.get((PQN, bits), {})
             self.measure(TUNED_PQN, {"bits": bits, "freeze_backbone": True, **sizes}, start=tuned)
-        self._measure_embedding(TUNED_EMBEDDING, {**EMBEDDINGS["embedding"], **frozen}, lengths)
 
     def measure(
         self, row: str, settings: Settings, *, seed: int = 0, start: str | None = None
@@ -241,13 +239,6 @@ class Photos:
             return network, splits, seconds
         frozen = FrozenBackbone(run, splits, progress=False)
         return frozen.head(network), frozen.splits(with_queries=True), seconds
-
-    def _measure_embedding(self, kind: str, settings: Settings, lengths: tuple[int, ...]) -> Splits:
-        """What FAISS makes of a trained embedding; returns the items with their features."""
-        head, parts, seconds = self._train(kind, settings)
-        vectors = [np.asarray(head.embed(part.vectors)) for part in (parts.query, parts.database)]
-        self._measure_coded(kind, vectors, parts, lengths, train_seconds=seconds)
-        return parts
 
     def _measure_coded(
         self,
@@ -321,7 +312,7 @@ def codes_table(rows: list[dict[str, Any]]) -> str:
     lines = ["| photos | codes | " + " | ".join(f"{bits} bits" for bits in BITS) + " |\n"]
     lines.append("|---|---|" + "---:|" * len(BITS) + "\n")
     for name in SETS:
-        for row in (*OWN_CODES, TUNED_EMBEDDING, *EMBEDDINGS, *FEATURES):
+        for row in (*OWN_CODES, *EMBEDDINGS, *FEATURES):
             # Of PQ and OPQ the better one.
             names = [row] if row in OWN_CODES else [f"{row}, then {pq}" for pq in CODERS]
             cells = [max(_cell(rows, name, found, bits) for found in names) for bits in BITS]
