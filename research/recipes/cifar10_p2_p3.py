@@ -15,6 +15,7 @@ from tfpqn.training.settings.run_config import RunConfig
 P2_BITS = (16, 24, 36, 48)
 P3_BITS = (12, 24, 32, 48)
 SHORTEST_BITS = (4, 6, 8, 10)
+TITLES = {"conv3": "PQN, 3-conv net", "resnet9": "PQN, ResNet-9"}
 # Codebooks of the small nets, where these are not as many as `tfpqn train` takes.
 SIZES: dict[int, dict[str, Any]] = {12: {"num_subspaces": 4}}
 
@@ -33,10 +34,9 @@ def _rows(
     """
     rows: list[Recipe] = []
     for backbone, (schedule, tuning) in schedules.items():
-        title = {"conv3": "3-conv net", "resnet9": "ResNet-9"}[backbone]
         settings = {"protocol": protocol, "backbone": backbone, **schedule}
         start = embedding_row(f"{backbone}-", settings)
-        rows += [start, *tuned_rows(start, f"PQN, {title}", bits_of_rows, tuning, sizes=SIZES)]
+        rows += [start, *tuned_rows(start, TITLES[backbone], bits_of_rows, tuning, sizes=SIZES)]
     return tuple(rows)
 
 

@@ -70,7 +70,7 @@ def train(
     splits = run.load_splits(data_dir)
     report_skipped(splits.train)
     _print_choices(run.for_items(splits.train).config, splits)
-    if (done := run.count_kept_epochs()) and not run.is_trained:
+    if (done := run.count_kept_epochs()) > max(earlier, default=0) and not run.is_trained:
         console.print(f"The run goes on after epoch {done}.")
     train_run(
         run,

@@ -41,7 +41,7 @@ def initialize_codebooks(
     """
     kmeans.fit_codebooks(
         network.quantizer,
-        _embed(network, images, training),
+        embed_batches(network, images, training),
         functools.partial(_cluster, seed=seed),
     )
 
@@ -63,22 +63,32 @@ def settle_codebooks(network: NetworkLike, images: Iterable[np.ndarray], *, seed
     """
     settling.settle_codebooks(
         network.quantizer,
-        _embed(network, images, training=False),
+        embed_batches(network, images),
         functools.partial(_cluster, seed=seed),
     )
 
 
-def _embed(network: NetworkLike, images: Iterable[np.ndarray], training: bool) -> np.ndarray:
-    def embed(batch: np.ndarray) -> np.ndarray:
-        if training:
-            return ops.convert_to_numpy(network.embed(batch, training=True))
-        # Compiled, a pretrained backbone is more than twice as fast.
-        return network.predict_on_batch(batch)["embeddings"]
+def embed_batches(
+    network: NetworkLike, images: Iterable[np.ndarray], training: bool = False
+) -> np.ndarray:
+    """Embeddings `[images, embedding_dim]` of batches, in the form that search compares.
 
-    embeddings = [embed(batch) for batch in images]
-    if not embeddings:
+    Args:
+        network: A `ProductQuantizationNetwork`.
+        images: Batches of images `[batch, height, width, channels]`.
+        training: Whether they are those that training sees.
+
+    Raises:
+        ValueError: There is no batch.
+    """
+    if training:
+        found = [ops.convert_to_numpy(network.embed(batch, training=True)) for batch in images]
+    else:
+        # Compiled, a pretrained backbone is more than twice as fast, although this codes too.
+        found = [network.predict_on_batch(batch)["embeddings"] for batch in images]
+    if not found:
         raise ValueError("images must hold at least one batch. Received: none")
-    return np.concatenate(embeddings)
+    return np.concatenate(found)
 
 
 def _cluster(vectors: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from tfpqn.models.item_features import (
 )
 from tfpqn.models.label_numbers import ModelOfAnyLabels
 from tfpqn.models.replicated_model import ReplicatedModel
-from tfpqn.models.trainable_layers import read_trainable, set_trainable
+from tfpqn.models.trainable_layers import flatten_layers, read_trainable, set_trainable
 
 Tensor = Any
 
@@ -178,9 +178,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
         Raises:
             RuntimeError: The network is not built yet, or takes images of any size.
         """
-        shape = (
-            None if self._images_shape is None else self._features.image_axes(self._images_shape)
-        )
+        shape = self._images_shape and self._features.image_axes(self._images_shape)
         if shape is None or None in shape:
             raise RuntimeError(
                 "The network's image shape is not known. Expected a backbone with a fixed input "
@@ -241,16 +239,14 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
 
     def _own_layers(self) -> list[layers.Layer]:
         """The layers that the network makes itself, a layer before those that it holds."""
-        own = [self.classifier, self.embedding, *self.embedding.layers]
-        return [layer for layer in own if layer is not None]
+        return [*flatten_layers(self.classifier), *flatten_layers(self.embedding)]
 
     def _freeze_own_layers(self) -> None:
         """Freeze what was frozen before it was built, and what was when the network was saved."""
         if not self.embedding.trainable:
             # Keras does not freeze the layers that are added later.
             self.embedding.trainable = False
-        for layer, is_trainable in zip(self._own_layers(), self._saved_trainable, strict=False):
-            layer.trainable = is_trainable
+        set_trainable(self._own_layers(), self._saved_trainable)
 
     def require_item_shape(self, item_shape: tuple[int, ...]) -> None:
         """Raises ValueError unless the network takes items of this shape, where that is known.
@@ -329,8 +325,8 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
             "classified": self.classified,
             "classification_weight": self.classification_weight,
             "label_smoothing": self.label_smoothing,
-            "own_layers_trainable": [layer.trainable for layer in self._own_layers()],
-            "backbone_trainable": read_trainable(self.backbone),
+            "own_layers_trainable": read_trainable(self._own_layers()),
+            "backbone_trainable": read_trainable(flatten_layers(self.backbone)),
         }
 
     @classmethod
@@ -340,7 +336,7 @@ class ProductQuantizationNetwork(ModelOfAnyLabels, ReplicatedModel):
         of_backbone = config.pop("backbone_trainable", ())
         for name in ("backbone", "quantizer"):
             config[name] = keras.saving.deserialize_keras_object(config[name])
-        set_trainable(config["backbone"], of_backbone)
+        set_trainable(flatten_layers(config["backbone"]), of_backbone)
         network = cls(**config)
         # Before Keras compiles it: the optimizer's state is that of the trainable variables.
         network._saved_trainable = saved

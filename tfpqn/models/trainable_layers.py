@@ -1,8 +1,8 @@
-"""Which layers of a backbone learn."""
+"""Which layers of a network learn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 from keras import layers
@@ -23,14 +23,14 @@ def freeze_first_layers(backbone: keras.Model, fine_tune: float) -> None:
         layer.trainable = False
 
 
-def read_trainable(backbone: layers.Layer | None) -> list[bool]:
-    """`trainable` of a backbone, and of its layers where it is a model."""
-    return [layer.trainable for layer in flatten_layers(backbone)]
+def read_trainable(parts: Iterable[layers.Layer]) -> list[bool]:
+    """`trainable` of each layer."""
+    return [layer.trainable for layer in parts]
 
 
-def set_trainable(backbone: layers.Layer | None, flags: Sequence[bool]) -> None:
+def set_trainable(parts: Iterable[layers.Layer], flags: Sequence[bool]) -> None:
     """Give back what `read_trainable` has read: not every model's configuration holds it."""
-    for layer, is_trainable in zip(flatten_layers(backbone), flags, strict=False):
+    for layer, is_trainable in zip(parts, flags, strict=False):
         layer.trainable = is_trainable
 
 
