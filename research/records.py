@@ -84,14 +84,15 @@ def _check_record(record: Any, table: Table) -> None:
 def find_changes(table: Table, record: Record, records: Sequence[Record]) -> list[str]:
     """What a run, or the run that it starts from, had otherwise than its row has now.
 
-    A setting that is younger than the record had the value of `RunConfig.plain` then.
+    A setting that is younger than the record had the value of `RunConfig.plain` then. Precision is
+    a matter of the machine, and no change.
     """
     row = table.find(record["row"])
     before = {**RunConfig.plain().flat(), **record["settings"]}
     changes = [
         f"{name} {before[name]}, now {value}"
         for name, value in row.settings().items()
-        if before[name] != value
+        if before[name] != value and name != "precision"
     ]
     # Levels of residuals of embeddings are no longer trained.
     has_levels = (row.config.model.num_levels or 1) > 1

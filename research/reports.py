@@ -194,8 +194,9 @@ def format_runs(table: Table, records: Sequence[Record]) -> list[str]:
         metrics = record["metrics"][table.protocols[0]]
         start = _name_start(record, records)
         mark = FORMER_MARK if find_changes(table, record, records) else ""
+        in_half = ", in bfloat16" if record["settings"].get("precision") == "mixed_bfloat16" else ""
         lines.append(
-            f"| `{record['row']}`, {record['seed']}{start}{_name_precision(record)}{mark} "
+            f"| `{record['row']}`, {record['seed']}{start}{in_half}{mark} "
             f"| {metrics['mAP']:.4f} "
             f"| {metrics['soft_items']['mAP']:.4f} | {metrics['raw_embeddings']['mAP']:.4f} "
             f"| {metrics['recall@k']['1']:.4f} | {record['training_seconds'] / 60:.0f} "
@@ -217,14 +218,6 @@ def _name_start(record: Record, records: Sequence[Record]) -> str:
     names = [(other["row"], other["seed"]) for other in records]
     is_known = (record["start"], record["seed"]) in names
     return f", from `{record['start']}`{'' if is_known else ', which has no record'}"
-
-
-def _name_precision(record: Record) -> str:
-    """What training computed in, if that is not what its settings want."""
-    wanted = record["settings"].get("precision")
-    # Records from before the choice lack it.
-    taken = record.get("precision", wanted)
-    return "" if taken == wanted else f", in {taken}"
 
 
 def _list_changes(table: Table, records: Sequence[Record]) -> list[str]:

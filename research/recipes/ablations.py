@@ -14,7 +14,6 @@ BITS = (4, 12, 24, 48)
 # Short, for there are many; of a length that every number of codebooks divides.
 TRAINING: dict[str, Any] = {
     "protocol": "fashion-mnist",
-    "precision": "mixed_bfloat16",
     "epochs": 3,
     "embedding_dim": 480,
     "augment": True,

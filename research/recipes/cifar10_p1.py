@@ -19,9 +19,8 @@ loss.
 
 We first train each net without a quantizer (`embedding`). Each row starts from that network, and
 trains on for an eighth to a fifth of that time: PQN and RPQN with their quantizer,
-`embedding-tuned` without one. "Embedding, then k-means PQ" codes the latter afterwards. All compute
-in bfloat16. Lines in float32 were trained again later, from an embedding in float32 that has no
-record.
+`embedding-tuned` without one. "Embedding, then k-means PQ" codes the latter afterwards. Lines that
+are not in bfloat16 started from an embedding in float32 that has no record.
 
 `cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
 took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the

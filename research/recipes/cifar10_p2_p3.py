@@ -86,11 +86,11 @@ def _frozen_rows() -> tuple[Recipe, ...]:
 # An epoch has a tenth of the steps.
 FEW_IMAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "conv3": (
-        {"epochs": 200, "cutout": 8, "precision": "mixed_bfloat16"},
+        {"epochs": 200, "cutout": 8},
         {"epochs": 50, "learning_rate": 0.02},
     ),
     "resnet9": (
-        {"epochs": 60, "cutout": 8, "precision": "mixed_bfloat16"},
+        {"epochs": 60, "cutout": 8},
         {"epochs": 15, "learning_rate": 0.02},
     ),
 }

@@ -56,7 +56,6 @@ PUBLISHED: Settings = {
     "learning_rate": 0.04,
     "weight_decay": 5e-3,
     "warmup_epochs": 0.5,
-    "precision": "mixed_bfloat16",
     "epochs": 16,
 }
 # The paper's "initial CNN". It classifies embeddings in the form that search compares.

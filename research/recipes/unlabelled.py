@@ -16,7 +16,6 @@ SEEDS = {"whitened": (0, 1, 2), "plain": (0,)}
 SIZES: dict[int, dict[str, Any]] = {16: {"num_subspaces": 4}}
 SETTINGS: dict[str, Any] = {
     "protocol": PROTOCOL,
-    "precision": "mixed_bfloat16",
     "views": 2,
     "batch_size": 256,
     "max_shift": 0,

@@ -165,10 +165,18 @@ def test_runs_of_a_former_recipe_or_start_are_marked_and_what_it_had_is_told(rec
 def test_a_setting_that_is_younger_than_the_record_had_the_plain_value(records):
     settings = dict(records["pqn-8-0"]["settings"])
     # The second is another one in the defaults.
-    del settings["precision"], settings["scale_features"]
+    del settings["center_embeddings"], settings["scale_features"]
     record = {**records["pqn-8-0"], "settings": settings}
-    half = with_row(0, config=CONFIG.replace(precision="mixed_bfloat16"))
-    assert find_changes(half, record, [record]) == ["precision float32, now mixed_bfloat16"]
+    uncentred = with_row(0, config=CONFIG.replace(center_embeddings=False))
+    assert find_changes(uncentred, record, [record]) == ["center_embeddings True, now False"]
+
+
+def test_a_run_in_half_precision_says_so_and_is_no_other_recipe(records):
+    record = records["pqn-8-0"]
+    half = {**record, "settings": {**record["settings"], "precision": "mixed_bfloat16"}}
+    assert not find_changes(TABLE, half, [half])
+    assert ", in bfloat16 |" in format_runs(TABLE, [half])[2]
+    assert "bfloat16" not in format_runs(TABLE, [record])[2]
 
 
 def test_speed_is_that_of_the_median_epoch_with_every_view_counted(records):

@@ -13,11 +13,11 @@ PQN_PUBLISHED = {12: 0.741, 24: 0.782, 36: 0.787, 48: 0.786}
 # Backbone -> settings of the embedding, and in which its tuning differs.
 SCHEDULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "conv3": (
-        {"epochs": 100, "cutout": 8, "precision": "mixed_bfloat16"},
+        {"epochs": 100, "cutout": 8},
         {"epochs": 12, "learning_rate": 0.02},
     ),
     "resnet9": (
-        {"epochs": 15, "cutout": 8, "precision": "mixed_bfloat16"},
+        {"epochs": 15, "cutout": 8},
         {"epochs": 3, "learning_rate": 0.02},
     ),
 }
