@@ -133,7 +133,7 @@ def write_pages(results: Path, docs: Path) -> None:
     (docs / PAGE_NAME).write_text("\n".join(parts))
     avx2 = read(results / "search_avx2.json") or {"scenarios": {}}
     search["scenarios"] |= {f"{name}, AVX2": own for name, own in avx2["scenarios"].items()}
-    write_details(search, read(results / "search_paired.json") or {}, docs)
+    write_details(search, docs)
 
 
 def read(path: Path) -> Any:

@@ -15,7 +15,7 @@ import search_figures as figures
 from peers import Peer
 from search_collections import Collection, Settings, make_collection
 from search_engines import Answer, Engine, Export
-from search_paired import find_largest, trace_kernels
+from search_kernels import find_largest, trace_kernels
 
 from tfpqn.export.loading.loaders import SessionLoader
 from tfpqn.export.loading.native_loader import NativeLoader

@@ -77,17 +77,6 @@ one query, but it copies entry by entry, several times slower than the loop of F
 looks up two positions at once, in tables of 65,536 sums. FAISS gives one query one thread. Many
 queries share each look-up of ours: `SparseSegmentSum` adds the entries of all of them.
 """
-PAIRED = """\
-## Two versions, pair by pair
-
-For those who change the search: an earlier version and a later one answer the same queries in turn
-in one process, without XLA. A busy machine slows both: compare the ratios, which are medians over
-the pairs. With nothing between the queries, times are shorter than above.
-
-| collection | queries | earlier ms (quartiles) | later ms | ratio | pairs | kernels | later |
-|---|---:|---:|---:|---:|---:|---:|---:|
-"""
-PAIRED_COMMAND = "python benchmarks/search_paired.py BEFORE AFTER QUERIES.npy --name NAME"
 PLACE = """\
 {cpu}, {cores} cores, {threads} threads, load {load_before:.1f} before the run, {date}; {versions}.
 Nearest items: {top_k}; at most {repeats} turns.
@@ -95,62 +84,16 @@ Nearest items: {top_k}; at most {repeats} turns.
     {command}
 """
 
-NUM_OPS = 8
-OPS = """\
-### What the ops take: {name}
 
-Shares of the later version's time in its ops, from traces of the session. `TopKV2` keeps a heap of
-the best keys and compares each column with its root, those that fill up shorter rows as well.
-`GatherNd` looks up one table entry for each position of each item, in some 2 ns. FAISS and ScaNN
-look up many at once in registers, which no standard op does. `_MklMatMul` ranks the lists and makes
-the tables. The others are passes over the places in the tables and over the keys.
-"""
-
-
-def write_details(content: dict[str, Any], paired: dict[str, Any], folder: Path) -> None:
-    """Write the page on every case, and on two versions measured pair by pair."""
+def write_details(content: dict[str, Any], folder: Path) -> None:
+    """Write the page on every case."""
     parts = [HEAD]
     for name, sizes in content["scenarios"].items():
         for case in sorted(sizes.values(), key=lambda case: case["items"]):
             parts.append(format_case(name, case))
     if "profile" in content:
         parts.append(format_profile(content["profile"]))
-    if paired:
-        parts.append(format_paired(paired))
     (folder / PAGE_NAME).write_text("\n".join(parts))
-
-
-def format_paired(paired: Mapping[str, Any]) -> str:
-    """A section on two versions of the package."""
-    lines = []
-    for name, case in paired.items():
-        kernels = " | ".join(str(case["kernels"][way]["all"]) for way in ("before", "after"))
-        for queries, times in case["times"].items():
-            before, after = (format_quartiles(times[f"{way}_ms"]) for way in ("before", "after"))
-            ratio = f"{times['median_ratio']:.2f} | {times['pairs']} | {kernels}"
-            lines.append(f"| {name} | {queries} | {before} | {after} | {ratio} |\n")
-            kernels = " | "
-    loads = [case["machine"]["load_before"] for case in paired.values()]
-    place = f"Load {min(loads):.1f} to {max(loads):.1f} before the runs."
-    ops = "".join(
-        format_ops(name, case["ops_us"]) for name, case in paired.items() if "ops_us" in case
-    )
-    return f"{PAIRED}{''.join(lines)}\n{place}\n\n    {PAIRED_COMMAND}\n{ops}"
-
-
-def format_ops(name: str, ops: Mapping[str, Mapping[str, float]]) -> str:
-    """A table of the ops that take longest: shares of a request by its number of queries."""
-    *_, most = ops.values()
-    lines = [
-        f"| op | {' | '.join(f'queries: {queries}' for queries in ops)} |",
-        f"|---|{'---:|' * len(ops)}",
-        f"| all, ms | {' | '.join(format_ms(own['all'] / 1000) for own in ops.values())} |",
-    ]
-    for op in list(most)[1 : NUM_OPS + 1]:
-        # Of the ops of fewer queries the list may end before.
-        shares = [f"{own[op] / own['all']:.0%}" if op in own else "" for own in ops.values()]
-        lines.append(f"| {op} | {' | '.join(shares)} |")
-    return "\n".join(["", OPS.format(name=name), *lines, ""])
 
 
 def format_quartiles(quartiles: Sequence[float]) -> str:
