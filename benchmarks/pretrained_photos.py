@@ -71,6 +71,7 @@ CODERS = ("PQ", "OPQ")
 RAW = "raw features"
 # OPQ turns vectors into so many coordinates, and codes them.
 OPQ_DIM = 128
+MIRRORED = "mirror images too"
 # One setting changed, at 24 bits.
 CHANGES: dict[str, Settings] = {
     "codes nearest to embeddings": {"soft_codes": False},
@@ -78,6 +79,8 @@ CHANGES: dict[str, Settings] = {
     "no triplets": {"loss_weight": 0.0},
     "hardness 1": {"loss_hardness": 1.0},
     "images of 160 x 160 pixels": {"image_size": 160},
+    "images of 288 x 288 pixels": {"image_size": 288},
+    MIRRORED: {"mirror": True},
 }
 # Of 64 bits, without labels.
 UNLABELLED: dict[str, Settings] = {
@@ -121,6 +124,7 @@ def main() -> None:
         for photos in (first, clothing):
             for seed in (1, 2):
                 photos.measure_trained((24,), seed)
+                photos.measure(MIRRORED, CHANGES[MIRRORED], seed=seed)
         both.measure(PQN, {"bits": 24})
     if arguments.docs:
         write_page(results["rows"])

@@ -6,7 +6,7 @@ import pytest
 
 from tests.core.backend import assert_close, to_numpy
 from tfpqn.layers import ProductQuantization
-from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone
+from tfpqn.models import ProductQuantizationNetwork, backbone_names, build_backbone, mirrored
 from tfpqn.models.backbones import (
     ApplicationPreprocessing,
     backbone_of_weights,
@@ -117,6 +117,18 @@ def test_pixels_of_any_dtype_and_image_shape_are_taken(rng, name):
     assert np.isfinite(features).all()
     for dtype in ("int32", "float32"):
         assert_close(backbone.predict_on_batch(images.astype(dtype)), features, 1e-6)
+
+
+def test_a_mirrored_backbone_gives_an_image_and_its_mirror_image_their_mean_features(rng):
+    backbone = build_backbone("conv3", (8, 6, 3))
+    images = pixels(rng, 2, 8, 6, 3)
+    flipped = images[:, :, ::-1]
+    expected = (to_numpy(backbone(images)) + to_numpy(backbone(flipped))) / 2
+    both = mirrored(backbone)
+    again = keras.Model.from_config(both.get_config())
+    again.set_weights(backbone.get_weights())
+    for model, given in ((both, images), (both, flipped), (again, images)):
+        assert_close(model(given), expected, 1e-5)
 
 
 @pytest.mark.parametrize("name", ["conv3", pytest.param("MobileNetV2", marks=pytest.mark.slow)])

@@ -63,9 +63,10 @@ def test_changed_photos_have_features_of_their_own(
     path = splits.train.files[0]
     Image.open(path).rotate(90).save(path)
     keys.add(frozen._key(splits.train))
-    half = Run(tmp_path, run.config.replace(precision="mixed_bfloat16"))
-    keys.add(FrozenBackbone(half, splits, progress=False)._key(splits.train))
-    assert len(keys) == 4
+    for setting in ({"precision": "mixed_bfloat16"}, {"mirror": True}):
+        other = Run(tmp_path, run.config.replace(**setting))
+        keys.add(FrozenBackbone(other, splits, progress=False)._key(splits.train))
+    assert len(keys) == 5
 
 
 def test_features_are_kept_in_the_own_folder_where_the_initial_run_takes_none(

@@ -101,13 +101,14 @@ class FrozenBackbone:
         return {"vectors": np.concatenate(vectors), "rows": np.concatenate(rows)}
 
     def _key(self, images: ImageSet) -> str:
-        """Digest of all that features depend on: backbone with weights, precision, images."""
+        """Digest of all that features depend on: backbone with weights, how it is used, images."""
         model, size = self.run.config.model, self.run.config.data.image_size
         files = [(str(id_), images.stamp(row)) for row, id_ in enumerate(images.ids)]
         weights = self._start.folder / NETWORK_FILE if self._start else str(model.weights)
-        # Left out where it is the usual one, so that features kept so far stay valid.
-        precision = () if model.precision == "float32" else (model.precision,)
-        facts = (model.backbone, _digest(str(weights)), size, images.image_shape, files, *precision)
+        # Left out where they are the usual ones, so that features kept so far stay valid.
+        rest = [] if model.precision == "float32" else [model.precision]
+        rest += ["mirror"] if model.mirror else []
+        facts = (model.backbone, _digest(str(weights)), size, images.image_shape, files, *rest)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tfpqn.datasets import ImageSet
 
 # Settings that make features of pixels.
-OF_FEATURES = ("image_size", "resize", "weights", "backbone", "normalization", "precision")
+OF_FEATURES = (
+    *("image_size", "resize", "weights", "backbone", "normalization", "precision", "mirror"),
+)
 # Settings that have a part where codebooks are fitted and nothing is trained; to leave augmentation
 # out agrees with that.
 OF_FITS = (

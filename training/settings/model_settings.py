@@ -49,6 +49,11 @@ class ModelSettings(CodeSettings):
         above=0,
         at_most=1,
     )
+    mirror: bool = setting(
+        False,
+        "Whether features are the mean of those of an image and of its mirror image: they find "
+        "more, and take twice the time.",
+    )
     scale_features: bool | None = setting(
         None,
         "Whether the features of an item are brought to one length.",

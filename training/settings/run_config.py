@@ -184,7 +184,7 @@ class RunConfig:
         Raises:
             ValueError: A classifier is wanted, and there are no classes.
         """
-        from tfpqn.models import ProductQuantizationNetwork, build_backbone
+        from tfpqn.models import ProductQuantizationNetwork, build_backbone, mirrored
         from tfpqn.models.trainable_layers import freeze_first_layers
 
         model, loss = self.model, self.loss
@@ -213,6 +213,7 @@ class RunConfig:
                 **options,
             )
             freeze_first_layers(backbone, model.fine_tune or 1.0)
+            backbone = mirrored(backbone) if model.mirror else backbone
         network = ProductQuantizationNetwork(
             backbone,
             model.build_quantizer(is_trained=self.optimization.epochs != 0),
