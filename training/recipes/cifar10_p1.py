@@ -43,12 +43,22 @@ def _residual_rows(start: Recipe, title: str, bits_of_rows: tuple[int, ...]) -> 
     return tuned_rows(start, f"RPQN, {title}", bits_of_rows, settings, sizes=RPQN_SIZES)
 
 
+def _mirrored(row: Recipe) -> Recipe:
+    """The network and the codebooks of a row, given mirror images too."""
+    kept = {"initial_run": row.name, "freeze_codebooks": True, "epochs": 0, "warmup_epochs": 0.0}
+    title = f"{row.group}, mirror images too"
+    config = row.config.replace(mirror=True, **kept)
+    return Recipe(f"{row.name}-mirrored", title, config, start=row.name)
+
+
 EMBEDDING, RESNET9 = _start("conv3"), _start("resnet9", "resnet9-")
 TUNING = SCHEDULES["conv3"][1]
 TITLE = "PQN, 3-conv net"
+PQN_ROWS = tuned_rows(EMBEDDING, TITLE, BITS, TUNING, sizes=PQN_SIZES, published=PQN_PUBLISHED)
 CIFAR10_P1 = (
     EMBEDDING,
-    *tuned_rows(EMBEDDING, TITLE, BITS, TUNING, sizes=PQN_SIZES, published=PQN_PUBLISHED),
+    *PQN_ROWS,
+    _mirrored(PQN_ROWS[BITS.index(24)]),
     *_residual_rows(EMBEDDING, "3-conv net", BITS),
     RESNET9,
     *_residual_rows(RESNET9, "ResNet-9", BITS[1:]),
