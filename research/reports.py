@@ -194,7 +194,7 @@ def format_runs(table: Table, records: Sequence[Record]) -> list[str]:
         metrics = record["metrics"][table.protocols[0]]
         start = _name_start(record, records)
         mark = FORMER_MARK if find_changes(table, record, records) else ""
-        in_half = ", in bfloat16" if record["settings"].get("precision") == "mixed_bfloat16" else ""
+        in_half = ", in bfloat16" if _precision(record) == "mixed_bfloat16" else ""
         lines.append(
             f"| `{record['row']}`, {record['seed']}{start}{in_half}{mark} "
             f"| {metrics['mAP']:.4f} "
@@ -212,12 +212,17 @@ def format_runs(table: Table, records: Sequence[Record]) -> list[str]:
 
 
 def _name_start(record: Record, records: Sequence[Record]) -> str:
-    """The row that a run starts from; its settings then are known if it is recorded."""
+    """The row that a run starts from; what it was is known if it is recorded, in its precision."""
     if record["start"] is None:
         return ""
-    names = [(other["row"], other["seed"]) for other in records]
-    is_known = (record["start"], record["seed"]) in names
+    names = [(other["row"], other["seed"], _precision(other)) for other in records]
+    is_known = (record["start"], record["seed"], _precision(record)) in names
     return f", from `{record['start']}`{'' if is_known else ', which has no record'}"
+
+
+def _precision(record: Record) -> str:
+    # Records from before the choice lack it.
+    return str(record["settings"].get("precision", "float32"))
 
 
 def _list_changes(table: Table, records: Sequence[Record]) -> list[str]:

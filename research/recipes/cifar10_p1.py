@@ -21,9 +21,8 @@ We first train each net without a quantizer (`embedding`). Each row starts from 
 trains on for an eighth to a fifth of that time: PQN and RPQN with their quantizer,
 `embedding-tuned` without one. "Embedding, then k-means PQ" codes the latter afterwards. "Mirror
 images too" averages the features of an image and of its mirror image, with the network and the
-codebooks of PQN as they are. `embedding`, 0 is in float32 and the start of `pqn-24`, 0 alone. The
-other lines started from such networks without a record: `pqn-12` and `rpqn-12` from one in float32,
-all in bfloat16 from one in bfloat16 with .773.
+codebooks of PQN as they are. `pqn-12` and `rpqn-12` started from another `embedding` in float32,
+which has no record.
 
 `cifar10-full` is the protocol of the paper as far as it is known; the other two are what others
 took for it: `cifar10-test` ranks the test images against themselves, `cifar10-train` searches the

@@ -176,6 +176,11 @@ def test_a_run_in_half_precision_says_so_and_is_no_other_recipe(records):
     half = {**record, "settings": {**record["settings"], "precision": "mixed_bfloat16"}}
     assert not find_changes(TABLE, half, [half])
     assert ", in bfloat16 |" in format_runs(TABLE, [half])[2]
+    # Nor is it the start of one in full.
+    later = records["later-8-0"]
+    start = records["embedding-0"]
+    start = {**start, "settings": {**start["settings"], "precision": "mixed_bfloat16"}}
+    assert "from `embedding`, which has no record |" in format_runs(TABLE, [start, later])[3]
     assert "bfloat16" not in format_runs(TABLE, [record])[2]
 
 

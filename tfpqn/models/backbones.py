@@ -145,7 +145,7 @@ def build_backbone(
 def mirrored(backbone: keras.Model) -> keras.Model:
     """A backbone that averages the features of an image and of its mirror image.
 
-    It has the weights of the other, and takes twice its time, in training and in search.
+    It has the weights of the other, which runs twice, in training and in search.
 
     Args:
         backbone: From images of a known shape to features, such as `build_backbone` makes.

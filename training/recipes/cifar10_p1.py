@@ -45,6 +45,7 @@ def _residual_rows(start: Recipe, title: str, bits_of_rows: tuple[int, ...]) -> 
 
 def _mirrored(row: Recipe) -> Recipe:
     """The network and the codebooks of a row, given mirror images too."""
+    # Codebooks are kept from a run: `config_of` names the one of the seed.
     kept = {"initial_run": row.name, "freeze_codebooks": True, "epochs": 0, "warmup_epochs": 0.0}
     title = f"{row.group}, mirror images too"
     config = row.config.replace(mirror=True, **kept)

@@ -52,7 +52,7 @@ class ModelSettings(CodeSettings):
     mirror: bool = setting(
         False,
         "Whether features are the mean of those of an image and of its mirror image: they find "
-        "more, and take twice the time.",
+        "more, and the backbone runs twice.",
     )
     scale_features: bool | None = setting(
         None,
