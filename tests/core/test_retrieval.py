@@ -135,6 +135,8 @@ def test_unsigned_exclusions_are_compared_whole(candidates, queries):
     found = to_numpy(retrieval(queries, k=K + 1)[1])
     left = retrieval.query_with_exclusions(queries, found[:, :1].astype("uint64"))[1]
     assert_same(left, found[:, 1:])
+    with pytest.raises(ValueError, match="exclusions must fit int"):
+        retrieval.query_with_exclusions(queries, np.array([[2**64 - 1]], "uint64"))
 
 
 @pytest.mark.parametrize("kind", ["positions", STRINGS])

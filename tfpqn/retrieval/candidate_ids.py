@@ -32,7 +32,7 @@ def read_ids(ids: Any, num_candidates: int) -> np.ndarray:
             f"Received: {ids.shape}"
         )
     if ids.dtype.kind in "iu":
-        return _require_held(ids).astype(np.int64)
+        return require_held(ids, "candidate_ids").astype(np.int64)
     if all(isinstance(one, (str, bytes)) for one in ids.tolist()):
         return _encode(ids)
     kinds = sorted({type(one).__name__ for one in ids.tolist()})
@@ -94,11 +94,16 @@ def _encode(ids: np.ndarray) -> np.ndarray:
     return encoded
 
 
-def _require_held(ids: np.ndarray) -> np.ndarray:
+def require_held(ids: np.ndarray, name: str) -> np.ndarray:
+    """The integers, which the backend can hold.
+
+    Raises:
+        ValueError: It cannot.
+    """
     limits = np.iinfo(id_dtype())
-    if len(ids) and (ids.max() > limits.max or ids.min() < limits.min):
+    if ids.size and (ids.max() > limits.max or ids.min() < limits.min):
         raise ValueError(
-            f"candidate_ids must fit {limits.dtype} on {keras.backend.backend()}. "
+            f"{name} must fit {limits.dtype} on {keras.backend.backend()}. "
             f"Received: {ids.min()} .. {ids.max()}"
         )
     return ids

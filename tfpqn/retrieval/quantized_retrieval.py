@@ -12,7 +12,12 @@ from keras import ops
 from tfpqn.layers import ProductQuantization, Quantizer
 from tfpqn.layers.quantizer import require_at_least
 from tfpqn.retrieval.candidate_arrays import join_batches, read_embeddings
-from tfpqn.retrieval.candidate_ids import id_dtype, kind_of_ids, read_ids
+from tfpqn.retrieval.candidate_ids import (
+    id_dtype,
+    kind_of_ids,
+    read_ids,
+    require_held,
+)
 from tfpqn.retrieval.coded_candidates import FLOOR_SCORE, NO_POSITION, CodedCandidates
 
 Tensor = Any
@@ -271,9 +276,9 @@ class QuantizedRetrieval(keras.Model):
 
     def _read_exclusions(self, exclusions: Any, num_queries: int | None) -> Tensor:
         """Excluded ids `[queries, num_excluded]`, or one row for all queries; checked."""
-        if isinstance(exclusions, np.ndarray) and exclusions.dtype == np.uint64:
-            # PyTorch cannot hold these, and no id is longer than int64.
-            exclusions = exclusions.astype(np.int64)
+        if isinstance(exclusions, np.ndarray) and exclusions.dtype.kind in "iu":
+            # Cut by the backend, a large number could become the id of a candidate.
+            exclusions = require_held(exclusions, "exclusions").astype(np.int64)
         exclusions = ops.convert_to_tensor(exclusions)
         dtype, shape = keras.backend.standardize_dtype(exclusions.dtype), tuple(exclusions.shape)
         kind = "strings" if self._output_id_dtype() == "string" else "integers"
