@@ -57,8 +57,9 @@ def test_every_public_name_is_there_when_it_is_first_used(package):
     ],
 )
 def test_keras_finds_the_classes_of_a_saved_network(program):
-    name = "tfpqn>ProductQuantizationNetwork"
-    run_python(f"{program}; assert keras.saving.get_registered_object({name!r}) is not None")
+    names = ["ProductQuantizationNetwork", "AsymmetricTripletLoss", "CodebookUsage"]
+    found = f"map(keras.saving.get_registered_object, {[f'tfpqn>{name}' for name in names]})"
+    run_python(f"{program}; assert all({found})")
 
 
 def test_where_stderr_is_closed_nothing_is_held_back(monkeypatch):

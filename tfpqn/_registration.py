@@ -58,5 +58,5 @@ class _AfterKeras(MetaPathFinder):
 
 
 def _import_classes() -> None:
-    importlib.import_module("tfpqn.models")
-    importlib.import_module("tfpqn.retrieval")
+    for room in ("losses", "metrics", "models", "retrieval"):
+        importlib.import_module(f"tfpqn.{room}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from tfpqn.training import Run
 
 ROWS_PER_PART = 2**16
+# Records that tell of what type ids are, and whether there are labels.
+RECORDS_TO_PLAN_BY = 256
 _SOURCES = ("images", "videos", "vectors", *RECORD_SOURCES)
 
 
@@ -210,16 +213,18 @@ def _list_records(settings: JobSettings, network: Any) -> _Listing:
             "Names of Parquet files must end in .parquet, and those of TFRecord files must not. "
             f"Received: {others[0]!r} as {settings.source}"
         )
-    first = next((record for record in read_records(paths[0]) if not record.fault), None)
-    if first is None:
+    first = list(itertools.islice(read_records(paths[0]), RECORDS_TO_PLAN_BY))
+    usable = [record for record in first if not record.fault]
+    if not usable:
         raise ValueError(
-            f"The first file must hold an image. Received: {paths[0]!r}, which holds none"
+            f"The first {RECORDS_TO_PLAN_BY:,} records of the first file must hold an image. "
+            f"Received: {paths[0]!r}, with {first[0].fault if first else 'no records'}"
         )
     return _Listing(
         pa.table({PLACE_COLUMN: pa.array([path.encode() for path in paths])}),
         1,
-        "int64" if isinstance(first.id, int) else "string",
-        {} if first.label is None else {"label": "int64"},
+        "int64" if isinstance(usable[0].id, int) else "string",
+        {"label": "int64"} if any(record.label is not None for record in usable) else {},
     )
 
 

@@ -144,4 +144,6 @@ def _to_record(place: str, data: Any) -> Record:
         return Record(place, fault=fault)
     if isinstance(id_, bytes):
         id_ = id_.decode(errors="backslashreplace")
-    return Record(place, image, id_, int(label) if isinstance(label, int) else None)
+    if label is not None and not isinstance(label, int):
+        return Record(place, fault=f"expected a whole number as label. Received: {label!r}")
+    return Record(place, image, id_, None if label is None else int(label))

@@ -147,17 +147,25 @@ def distances_in_chunks(
         `[num_rows, num_vectors]` of the next rows, as many as fit in memory.
     """
     at_once = max(1, DISTANCES_AT_ONCE // len(vectors))
+    squares = measure_squares(items)
     for start in range(0, len(rows), at_once):
         own = rows[start : start + at_once]
-        distances = measure_distances(vectors[own], items)
+        distances = measure_distances(vectors[own], items, squares)
         distances[np.arange(len(own)), own] = np.inf
         yield distances
 
 
-def measure_distances(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Squared distances `[num_queries, num_items]`."""
-    squares = np.square(queries).sum(axis=1)[:, None] + np.square(items).sum(axis=1)
-    return np.asarray(squares - 2 * (queries @ items.T))
+def measure_squares(vectors: np.ndarray) -> np.ndarray:
+    """Squared lengths of vectors, without squares of all their values in memory."""
+    return np.einsum("nd,nd->n", vectors, vectors)
+
+
+def measure_distances(
+    queries: np.ndarray, items: np.ndarray, squares: np.ndarray | None = None
+) -> np.ndarray:
+    """Squared distances `[num_queries, num_items]`; `squares` if known are those of the items."""
+    squares = measure_squares(items) if squares is None else squares
+    return np.asarray(measure_squares(queries)[:, None] + squares - 2 * (queries @ items.T))
 
 
 def measure_slopes(

@@ -161,9 +161,12 @@ def to_column(values: Any, name: str, kind: pa.DataType | None = None) -> pa.Chu
         return pa.chunked_array([pa.nulls(len(column), kind)])
     try:
         _require_alike(column.type, kind)
+    except TypeError as error:
+        raise TypeError(f"{name!r} must hold values of type {kind}. Received: {error}") from error
+    try:
         return column.cast(kind)
     except _CONVERSION_ERRORS as error:
-        raise TypeError(f"{name!r} must hold values of type {kind}. Received: {error}") from error
+        raise ValueError(f"{name!r} must hold values of type {kind}. Received: {error}") from error
 
 
 def _infer(values: Any, name: str) -> pa.ChunkedArray:

@@ -176,10 +176,12 @@ def _load_model(path: str | None) -> keras.Model:
         )
     with reading(path, expected):
         model = keras.saving.load_model(path, compile=False)
-    if not hasattr(model, "input_shape"):
+    shape = getattr(model, "input_shape", None)
+    # Of several inputs it is a list.
+    if not isinstance(shape, tuple):
         raise ValueError(
             f"{path} must hold a Functional or Sequential model from images to features. "
-            f"Received: a {type(model).__name__}"
+            f"Received: a {type(model).__name__} of the input shape {shape}"
         )
     return model
 

@@ -94,11 +94,12 @@ class ItemFeatures:
         if not self.backbone.built:
             self.backbone.build(backbone_input)
         batch = keras.KerasTensor(backbone_input, dtype=dtype)
-        features = tuple(self.backbone.compute_output_spec(batch).shape)
+        output = self.backbone.compute_output_spec(batch)
+        features = tuple(getattr(output, "shape", ()))
         if len(features) not in (self._vectors_rank, self._vectors_rank + 2):
             raise ValueError(
                 f"The backbone must give features [{self._axes}, num_features] or [{self._axes}, "
-                f"height, width, num_features]. Received: features of rank {len(features)}"
+                f"height, width, num_features]. Received: {features or output}"
             )
         if self._has_time:
             num_frames = shape[1] if self.folds_frames else features[1]
@@ -197,7 +198,10 @@ def embedding_layers(
 def known_input_shape(backbone: keras.layers.Layer | None) -> Any:
     """The shape of batches that a backbone is built for; None if it does not know."""
     is_built = backbone is not None and backbone.built
-    return getattr(backbone, "input_shape", None) if is_built else None
+    shape = getattr(backbone, "input_shape", None) if is_built else None
+    if not isinstance(shape, tuple | None):
+        raise ValueError(f"The backbone must have one input. Received: inputs of shapes {shape}")
+    return shape
 
 
 def read_batch(batch: Any) -> tuple[Tensor, Tensor | None]:

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from tfpqn.codebooks.fitting import check_vectors, fit_vectors
+from tfpqn.codebooks.levels import apply_in_chunks
 from tfpqn.layers import Quantizer
 from tfpqn.ops import adc_scores
 from tfpqn.retrieval.candidate_ids import (
@@ -27,8 +28,6 @@ Tensor = Any
 
 # Score where there is no candidate: finite, because JSON knows no infinity.
 FLOOR_SCORE = float(np.finfo(np.float32).min)
-# Candidates coded at a time.
-ROWS_AT_ONCE = 2**16
 # Position where there is no candidate, and never will be.
 NO_POSITION = np.iinfo(np.int32).max
 
@@ -74,9 +73,7 @@ class CodedCandidates(keras.layers.Layer):
 
     def encode(self, embeddings: np.ndarray) -> np.ndarray:
         """Codes `[num_candidates, code_length]` by the codebooks that there are."""
-        starts = range(0, len(embeddings), ROWS_AT_ONCE)
-        parts = [self._turn(embeddings[start : start + ROWS_AT_ONCE]) for start in starts]
-        return np.concatenate([ops.convert_to_numpy(self.quantizer.encode(part)) for part in parts])
+        return apply_in_chunks(lambda rows: self.quantizer.encode(self._turn(rows)), embeddings)
 
     def put(self, codes: np.ndarray, ids: np.ndarray | None) -> None:
         """Hold these candidates in the place of those before."""

@@ -230,7 +230,7 @@ class QuantizedRetrieval(keras.Model):
         k = self._read_k(k)
         queries = self._embed(queries)
         exclusions = self._read_exclusions(exclusions, queries.shape[0])
-        scores, positions = self.candidates.find(queries, k + exclusions.shape[1])
+        scores, positions = self.candidates.find(queries, k + ops.shape(exclusions)[1])
         is_excluded = self.candidates.are_excluded(positions, exclusions)
         scores = ops.where(is_excluded, FLOOR_SCORE, scores)
         positions = ops.where(is_excluded, NO_POSITION, positions)
