@@ -36,6 +36,12 @@ def with_codebooks(codebooks, **options):
     return layer
 
 
+def levels_of_vectors(num_levels, similarity="l2"):
+    """Levels of whole vectors, not built yet."""
+    options = {"unit_codewords": False, "similarity": similarity, "beam_size": 4}
+    return ResidualProductQuantization(num_levels, 2, 8, **options)
+
+
 def draw(rng, *shape):
     return rng.normal(size=shape).astype("float32")
 

@@ -43,20 +43,9 @@ class Row(NamedTuple):
     embedding_dim: int
 
 
-def product(num_subspaces, num_codewords, **options):
-    return partial(ProductQuantization, num_subspaces, num_codewords, **options)
-
-
-def residual(num_levels, num_subspaces, num_codewords, **options):
-    return partial(ResidualProductQuantization, num_levels, num_subspaces, num_codewords, **options)
-
-
-def temporal(num_segments, num_subspaces, num_codewords, **options):
-    return partial(
-        TemporalProductQuantization, num_segments, num_subspaces, num_codewords, **options
-    )
-
-
+CLASSES = (ProductQuantization, ResidualProductQuantization, TemporalProductQuantization)
+# Sizes and options -> a factory that takes more options.
+product, residual, temporal = (partial(partial, kind) for kind in CLASSES)
 OWN_LENGTHS = {"unit_codewords": False}
 ROWS = (
     Row("product", product(4, 16), 20),
@@ -76,7 +65,6 @@ ROWS = (
 )
 # What differs little from another row is checked where minutes do not matter.
 SLOW_ROWS = {"residual-of-own-lengths", "temporal-pyramid-of-own-lengths", "temporal"}
-CLASSES = (ProductQuantization, ResidualProductQuantization, TemporalProductQuantization)
 
 
 @pytest.fixture(
@@ -504,27 +492,26 @@ def test_codebooks_that_tell_nothing_apart_are_refused(quantizer, bad):
         quantizer.require_usable_codebooks()
 
 
-@pytest.mark.parametrize("make", CLASSES)
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_subspaces": 0}, "num_subspaces must be an integer of at least 1.*num_subspaces=0"),
-        ({"num_subspaces": 2.0}, "num_subspaces must be an integer .*num_subspaces=2.0"),
-        ({"num_codewords": 1}, "num_codewords must be an integer of at least 2.*num_codewords=1"),
-        ({"num_codewords": "16"}, "num_codewords must be an integer .*num_codewords=16"),
-        ({"alpha": 0.0}, "alpha must be positive and finite. Received: alpha=0.0"),
-        ({"alpha": float("inf")}, "alpha must be positive and finite. Received: alpha=inf"),
-        ({"alpha": float("nan")}, "alpha must be positive and finite. Received: alpha=nan"),
-    ],
-)
-def test_bad_arguments_are_refused(make, options, message):
-    with pytest.raises(ValueError, match=message):
-        make(**options)
+REFUSED_BY_ALL = [
+    ({"num_subspaces": 0}, "num_subspaces must be an integer of at least 1.*num_subspaces=0"),
+    ({"num_subspaces": 2.0}, "num_subspaces must be an integer .*num_subspaces=2.0"),
+    ({"num_codewords": 1}, "num_codewords must be an integer of at least 2.*num_codewords=1"),
+    ({"num_codewords": "16"}, "num_codewords must be an integer .*num_codewords=16"),
+    ({"alpha": 0.0}, "alpha must be positive and finite. Received: alpha=0.0"),
+    ({"alpha": float("inf")}, "alpha must be positive and finite. Received: alpha=inf"),
+    ({"alpha": float("nan")}, "alpha must be positive and finite. Received: alpha=nan"),
+]
 
 
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
+        *((make, *row) for make in CLASSES for row in REFUSED_BY_ALL),
+        (ProductQuantization, {"similarity": "angle"}, "one of subspace, cos.*similarity='angle'"),
+        *(
+            (m, {"similarity": "l2", "unit_codewords": True}, "must be False with sim.*'l2'")
+            for m in CLASSES[:2]
+        ),
         (ResidualProductQuantization, {"num_levels": 0}, "num_levels must be an .*num_levels=0"),
         (ResidualProductQuantization, {"beam_size": 0}, "beam_size must be an .*beam_size=0"),
         (TemporalProductQuantization, {"levels": 0}, "levels must be an integer .*levels=0"),
@@ -534,7 +521,7 @@ def test_bad_arguments_are_refused(make, options, message):
         (TemporalProductQuantization, {"num_segments": ()}, r"at least one .*num_segments=\(\)"),
     ],
 )
-def test_bad_sizes_of_levels_and_segments_are_refused(make, options, message):
+def test_bad_arguments_are_refused(make, options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
 

@@ -73,27 +73,14 @@ def test_shared_labels_rank_as_their_share_of_the_querys_labels_does(rng):
         np.testing.assert_array_equal(one_sort, ndcg(scores, shared, cutoff))
 
 
-def test_no_gain_and_no_item_give_zero():
-    for scores in (np.zeros((2, 3)), np.zeros((2, 0))):
-        np.testing.assert_array_equal(ndcg(scores, np.zeros(scores.shape)), [0.0, 0.0])
-        np.testing.assert_array_equal(ndcg(scores, np.zeros(scores.shape), 2), [0.0, 0.0])
-
-
-def test_bad_input_is_refused():
-    gains = np.zeros((2, 3))
-    with pytest.raises(ValueError, match="scores must not be NaN"):
-        ndcg(np.full((2, 3), np.nan), gains)
-    with pytest.raises(ValueError, match=r"scores and gains .*Received: \(2, 4\) and \(2, 3\)"):
-        ndcg(np.zeros((2, 4)), gains)
-    for wrong in (-1.0, np.nan, np.inf):
-        with pytest.raises(ValueError, match=f"at least 0. Received: {wrong}"):
-            ndcg(gains, np.array([[0, 0, 0], [0, wrong, 1]]))
-    with pytest.raises(ValueError, match="must be at least 1. Received: 0"):
-        ndcg(gains, gains, 0)
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_gains_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"at least 0. Received: {wrong}"):
+        ndcg(np.zeros((2, 3)), np.array([[0, 0, 0], [0, wrong, 1]]))
 
 
 def test_shared_labels_are_counted_however_often_each_is(rng):
-    rows, columns = rng.integers(0, 3, (4, 5)), rng.integers(0, 3, (6, 5))
+    rows, columns = 2**32 * rng.integers(0, 3, (4, 5)), rng.integers(0, 3, (6, 5))
     expected = [[sum((row > 0) & (column > 0)) for column in columns] for row in rows]
     assert_same(count_shared_labels(rows, columns), np.array(expected, "float32"))
     assert_same(label_relevance(rows, columns), np.array(expected) > 0)

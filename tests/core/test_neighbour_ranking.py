@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 
 from tests.core.backend import assert_close, assert_same, to_numpy
+from tests.core.quantizers import levels_of_vectors
 from tfpqn.codebooks import ranking
 from tfpqn.codebooks.fitting import fit_vectors
 from tfpqn.codebooks.joint_levels import CodeChooser, add_codewords, fit_levels
 from tfpqn.codebooks.levels import read_levels
-from tfpqn.layers import ResidualProductQuantization
 from tfpqn.layers.residual_product_quantization import ERROR_SHARE
 
 DIM = 8
 
 
 def residual(similarity="l2"):
-    quantizer = ResidualProductQuantization(
-        2, 2, 8, unit_codewords=False, similarity=similarity, beam_size=4
-    )
+    quantizer = levels_of_vectors(2, similarity)
     quantizer.build((None, DIM))
     return quantizer
 
@@ -76,13 +74,6 @@ def test_slopes_are_those_of_the_cross_entropy(step):
         assert abs(slopes[place] - (losses[0] - losses[1]) / 2e-4) < 1e-5
 
 
-def test_exact_codes_have_no_slopes(step):
-    _, _, items, *others = step
-    levels = np.stack([np.moveaxis(items, 0, 1), np.zeros((2, 12, DIM // 2))])
-    codes = np.tile(np.arange(12)[:, None, None], (1, 2, 2))
-    assert np.abs(ranking.measure_slopes(levels, codes, items, *others)).max() < 1e-6
-
-
 def test_neighbours_are_the_nearest_but_the_query_itself(vectors, rng):
     rows, nearest, tenth = ranking.find_neighbours(vectors, rng)
     tenths = []
@@ -100,19 +91,6 @@ def coded(vectors, rng):
     quantizer = residual()
     parts = vectors.reshape(-1, 2, DIM // 2)
     return parts, quantizer, fit_levels(quantizer, parts, rng, lambda *told: None)
-
-
-def test_steps_lower_the_cross_entropy(vectors, short_ranking, rng):
-    vectors = vectors[:400]
-    parts, quantizer, codes = coded(vectors, rng)
-    queries = ranking.find_neighbours(vectors, rng).take(slice(ranking.QUERIES_AT_ONCE))
-    before = read_levels(quantizer)
-    after = ranking.move_codewords(before, parts, codes, queries, np.full(40, 0.01), rng)
-    is_same = queries.rows[:, None] == np.arange(len(vectors))
-    temperature = ranking.TEMPERATURE * queries.tenth
-    step = codes, parts, vectors[queries.rows], is_same, temperature
-    losses = [cross_entropy(levels, *step) for levels in (before, after)]
-    assert losses[1] < losses[0] - 0.02
 
 
 def test_the_measured_recall_is_that_of_a_search(vectors, rng):

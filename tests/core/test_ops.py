@@ -69,15 +69,6 @@ def test_a_vector_of_hardly_any_length_passes_a_zero_gradient(length):
     assert gradient[1].any()
 
 
-def test_the_gradient_is_the_projection_off_the_direction_over_the_length(rng):
-    vectors, weights = rng.normal(size=(2, 4, 3)).astype("float32")
-    (gradient,) = gradients(lambda x: ops.sum(ops.multiply(normalize_vectors(x), weights)), vectors)
-    for vector, weight, found in zip(vectors, weights, gradient, strict=True):
-        length = np.linalg.norm(vector)
-        projection = np.eye(3) - np.outer(vector, vector) / length**2
-        assert_close(found, projection @ weight / length)
-
-
 @few_examples
 @given(st.integers(1, 3), st.integers(0, 6), st.integers(1, 5), seeds)
 def test_scores_are_the_sums_of_the_entries_that_the_codes_name(queries, items, length, seed):

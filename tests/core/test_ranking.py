@@ -1,5 +1,6 @@
 """Laws of average precision and recall: the mean over all orders of tied items is the truth."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import reference
-from tfpqn.metrics import average_precision, recall_at_k
+from tfpqn.metrics import average_precision, ndcg, recall_at_k
 
 # At most seven items, hence at most 5040 orders; few scores, hence many ties.
 rankings = st.lists(st.tuples(st.integers(-1, 2), st.booleans()), min_size=1, max_size=7)
@@ -21,20 +22,26 @@ def as_arrays(ranking):
     return np.array(scores, "float32"), np.array(relevance)
 
 
+def each_for_itself(scores, relevance):
+    """Two queries that rank the same items otherwise."""
+    return [(scores, relevance), (-scores, ~relevance)]
+
+
 @given(rankings, st.none() | cutoffs)
 def test_average_precision_is_the_mean_over_all_orders_of_ties(ranking, cutoff):
-    scores, relevance = as_arrays(ranking)
-    (found,) = average_precision(scores[None], relevance[None], cutoff)
-    expected = reference.average_precision(scores, relevance, cutoff)
+    rows = each_for_itself(*as_arrays(ranking))
+    found = average_precision(*zip(*rows, strict=True), cutoff)
+    expected = [reference.average_precision(*row, cutoff) for row in rows]
     assert found == pytest.approx(expected, abs=1e-12)
 
 
 @settings(max_examples=50)
 @given(rankings, cutoffs)
 def test_recall_is_the_share_of_orders_with_a_hit(ranking, k):
-    scores, relevance = as_arrays(ranking)
-    (found,) = recall_at_k(scores[None], relevance[None], k)
-    assert found == pytest.approx(reference.recall_at_k(scores, relevance, k), abs=1e-12)
+    rows = each_for_itself(*as_arrays(ranking))
+    found = recall_at_k(*zip(*rows, strict=True), k)
+    expected = [reference.recall_at_k(*row, k) for row in rows]
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_when_all_items_tie_it_is_what_chance_gives(rng):
@@ -59,30 +66,15 @@ def test_recall_of_large_ties_is_the_exact_chance(items, relevant, k):
     assert found == pytest.approx(float(1 - misses), rel=1e-9)
 
 
-def test_queries_are_ranked_each_for_itself(rng):
-    scores, relevance = rng.integers(0, 3, size=(4, 6)).astype("float32"), rng.random((4, 6)) < 0.5
-    for cutoff in (None, 3):
-        found = average_precision(scores, relevance, cutoff)
-        assert found.shape == (4,)
-        assert found.dtype == np.float64
-        expected = [
-            reference.average_precision(*row, cutoff) for row in zip(scores, relevance, strict=True)
-        ]
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
-    expected = [reference.recall_at_k(*row, 2) for row in zip(scores, relevance, strict=True)]
-    np.testing.assert_allclose(recall_at_k(scores, relevance, 2), expected, rtol=1e-12)
-
-
 def test_nothing_relevant_and_nothing_at_all_give_zero():
-    for scores in (np.zeros((2, 3)), np.zeros((2, 0))):
-        nothing = np.zeros(scores.shape, bool)
-        np.testing.assert_array_equal(average_precision(scores, nothing), [0.0, 0.0])
-        np.testing.assert_array_equal(average_precision(scores, nothing, 2), [0.0, 0.0])
-        np.testing.assert_array_equal(recall_at_k(scores, nothing, 2), [0.0, 0.0])
+    for scores, measure in itertools.product(
+        (np.zeros((2, 3)), np.zeros((2, 0))), (average_precision, recall_at_k, ndcg)
+    ):
+        np.testing.assert_array_equal(measure(scores, np.zeros(scores.shape), 2), [0.0, 0.0])
     assert average_precision(np.zeros((0, 3)), np.zeros((0, 3), bool)).shape == (0,)
 
 
-@pytest.mark.parametrize("function", [average_precision, recall_at_k])
+@pytest.mark.parametrize("function", [average_precision, recall_at_k, ndcg])
 def test_bad_input_is_refused(function):
     relevance = np.zeros((2, 3), bool)
     with pytest.raises(ValueError, match="scores must not be NaN"):

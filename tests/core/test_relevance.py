@@ -31,13 +31,6 @@ def test_multi_hot_labels_are_relevant_when_one_is_shared(seed, dtype):
     np.testing.assert_array_equal(relevance, expected)
 
 
-def test_how_often_a_label_is_counted_does_not_matter():
-    rows = np.array([[2**32, 0, 0], [0, 0, 0]])
-    columns = np.array([[9, 1, 0], [0, 1, 1], [1, 0, 0]])
-    expected = [[True, False, True], [False, False, False]]
-    assert_same(label_relevance(rows, columns), expected)
-
-
 @pytest.mark.parametrize(
     "ids",
     [

@@ -7,21 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.backend import assert_close, few_examples, to_numpy
-from tests.core.quantizers import residual, with_codebooks
+from tests.core.quantizers import residual
 from tfpqn.ops import assign_beam
-
-
-def test_with_a_zero_codeword_in_each_later_level_the_error_never_grows(rng):
-    """The error of what codes stand for: the soft reconstruction."""
-    codebooks = rng.normal(size=(4, 2, 8, 3)) * 0.6 ** np.arange(4)[:, None, None, None]
-    codebooks[1:, :, 5] = 0.0
-    layer = with_codebooks(codebooks)
-    embeddings = rng.normal(size=(30, 6)).astype("float32")
-    sums = np.stack([to_numpy(layer.prefix(number)(embeddings)) for number in (1, 2, 3, 4)], axis=1)
-    gaps = sums - to_numpy(layer(embeddings, training=True))[:, None]
-    errors = np.square(gaps.reshape(30, 4, 2, 3)).sum(axis=-1)
-    assert (np.diff(errors, axis=1) <= 1e-5).all()
-    assert errors[:, 3].mean() < 0.8 * errors[:, 0].mean()
 
 
 def test_the_codebooks_start_shorter_from_level_to_level():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.core.backend import assert_close, assert_same, to_numpy
+from tests.core.quantizers import levels_of_vectors
 from tfpqn.codebooks import lloyd
 from tfpqn.codebooks.fitting import fit_vectors
 from tfpqn.codebooks.joint_levels import (
@@ -19,7 +20,7 @@ from tfpqn.codebooks.joint_levels import (
 from tfpqn.codebooks.kmeans import fit_codebooks
 from tfpqn.codebooks.rotation import deal_directions
 from tfpqn.codebooks.settling import settle_codebooks
-from tfpqn.layers import ProductQuantization, ResidualProductQuantization
+from tfpqn.layers import ProductQuantization
 from tfpqn.layers.residual_product_quantization import ERROR_SHARE
 
 DIM = 8
@@ -38,15 +39,8 @@ def product(num_codewords=8, similarity="l2"):
     return ProductQuantization(2, num_codewords, unit_codewords=False, similarity=similarity)
 
 
-def residual(num_levels=3, num_subspaces=2, beam_size=4, similarity="l2"):
-    return ResidualProductQuantization(
-        num_levels,
-        num_subspaces,
-        8,
-        unit_codewords=False,
-        similarity=similarity,
-        beam_size=beam_size,
-    )
+def residual(num_levels=3, similarity="l2"):
+    return levels_of_vectors(num_levels, similarity)
 
 
 def draw_vectors(rng):

@@ -51,21 +51,6 @@ def test_broken_videos_are_skipped_and_named_in_a_line(broken):
     assert all(len(reason.splitlines()) == 1 for reason in clips.skipped.values())
 
 
-def test_the_stamp_of_a_video_changes_with_its_file(broken):
-    clips = ClipFolder(broken, SHAPE, 4)
-    position = clips.ids.tolist().index("ant/empty.mp4")
-    before = clips.stamp(position)
-    assert before == ClipFolder(broken, SHAPE, 4).stamp(position)
-    (broken / "ant" / "empty.mp4").write_bytes(encode_video(3))
-    assert clips.stamp(position) != before
-
-
-def test_folder_without_videos_is_refused(tmp_path):
-    (tmp_path / "none").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"must hold videos .*\.mp4.*holds none"):
-        ClipFolder(tmp_path / "none", SHAPE, 4)
-
-
 def test_missing_pyav_is_noted_before_the_first_batch(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImportError, match=r"pip install 'tfpqn\[video\]'"):

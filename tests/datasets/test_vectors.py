@@ -1,8 +1,5 @@
 """Laws of vectors of another model: each kind of file gives the same set; none is guessed at."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,25 +13,23 @@ VECTORS = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
 LABELS = np.arange(50) % 3
 
 
-def write_parquet(path: Path, vectors: np.ndarray = VECTORS, **columns: Any) -> Path:
+def write_parquet(path, vectors=VECTORS, **columns):
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
     pq.write_table(pa.table({"vector": lists, **columns}), path, row_group_size=7)
     return path
 
 
-def write_npy(path: Path, vectors: Any = VECTORS) -> Path:
+def write_npy(path, vectors=VECTORS):
     np.save(path, vectors)
     return path
 
 
-def read_all(vectors: VectorSet) -> np.ndarray:
+def read_all(vectors):
     return np.concatenate([batch.images for batch in vectors.batches(8)])
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet"])
-def test_every_kind_of_file_gives_the_same_vectors_in_any_order_of_rows(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_every_kind_of_file_gives_the_same_vectors_in_any_order_of_rows(tmp_path, suffix):
     path = tmp_path / f"all{suffix}"
     if suffix == ".parquet":
         write_parquet(path)
@@ -61,13 +56,13 @@ def test_every_kind_of_file_gives_the_same_vectors_in_any_order_of_rows(
     ],
     ids=["Fortran order", "big-endian doubles", "half precision", "integers", "strided", "lists"],
 )
-def test_numbers_of_any_dtype_and_order_become_float32_rows(given: Any) -> None:
+def test_numbers_of_any_dtype_and_order_become_float32_rows(given):
     read = read_all(VectorSet(given))
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, np.asarray(given, np.float32))
 
 
-def test_a_parquet_file_brings_ids_labels_and_metadata_that_a_part_keeps(tmp_path: Path) -> None:
+def test_a_parquet_file_brings_ids_labels_and_metadata_that_a_part_keeps(tmp_path):
     ids = [f"item {row}" for row in range(50)]
     columns = {"id": ids, "label": [f"kind {label}" for label in LABELS], "price": np.arange(50.0)}
     vectors = open_vectors(write_parquet(tmp_path / "all.parquet", **columns))
@@ -78,7 +73,7 @@ def test_a_parquet_file_brings_ids_labels_and_metadata_that_a_part_keeps(tmp_pat
     np.testing.assert_array_equal(read_all(part), VECTORS[[49, 3]])
 
 
-def test_metadata_keep_their_type_where_all_of_a_batch_are_missing(tmp_path: Path) -> None:
+def test_metadata_keep_their_type_where_all_of_a_batch_are_missing(tmp_path):
     known = {"flag": [True] * 10, "count": [7] * 10, "share": [0.5] * 10, "name": ["a"] * 10}
     columns = {name: [None] * 40 + values for name, values in known.items()}
     vectors = open_vectors(write_parquet(tmp_path / "all.parquet", **columns))
@@ -92,8 +87,8 @@ def test_metadata_keep_their_type_where_all_of_a_batch_are_missing(tmp_path: Pat
 
 
 def test_a_column_of_labels_is_one_label_a_vector_and_rows_of_counts_are_refused(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     np.savez(tmp_path / "a.npz", vectors=VECTORS, label=(LABELS + 254)[:, np.newaxis])
     vectors = open_vectors(tmp_path / "a.npz")
     assert vectors.labels.tolist() == LABELS.tolist()
@@ -103,7 +98,7 @@ def test_a_column_of_labels_is_one_label_a_vector_and_rows_of_counts_are_refused
         open_vectors(tmp_path / "a.npz")
 
 
-def test_missing_labels_are_none_and_several_are_multi_hot(tmp_path: Path) -> None:
+def test_missing_labels_are_none_and_several_are_multi_hot(tmp_path):
     one = write_parquet(tmp_path / "one.parquet", label=[None, "b", "a", ""] + ["b"] * 46)
     vectors = open_vectors(one)
     assert vectors.labels[:4].tolist() == [-1, 1, 0, -1] and vectors.label_names == ("a", "b")
@@ -117,7 +112,7 @@ def test_missing_labels_are_none_and_several_are_multi_hot(tmp_path: Path) -> No
     assert far.label_names == ("7", str(10**15)) and far.labels.max() == 1
 
 
-def test_columns_that_no_index_keeps_are_left_out_by_name(tmp_path: Path) -> None:
+def test_columns_that_no_index_keeps_are_left_out_by_name(tmp_path):
     others = {"code": ["x"] * 50, "none": pa.nulls(50), "size": np.arange(50)}
     path = write_parquet(tmp_path / "all.parquet", **others)
     with pytest.warns(UserWarning, match=r"Left out: \['code', 'none'\]"):
@@ -125,15 +120,15 @@ def test_columns_that_no_index_keeps_are_left_out_by_name(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("ids", [np.arange(50) / 2, [None, *map(str, range(49))], ["a"] * 50])
-def test_ids_that_are_no_names_of_one_item_each_are_refused(tmp_path: Path, ids: Any) -> None:
+def test_ids_that_are_no_names_of_one_item_each_are_refused(tmp_path, ids):
     path = write_parquet(tmp_path / "all.parquet", id=ids)
     with pytest.raises(ValueError, match="ids must be (unique|whole numbers of 64 bits, or text)"):
         open_vectors(path)
 
 
 def test_a_parquet_file_too_large_to_hold_is_trained_on_by_rows_spread_over_it(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     vectors = open_vectors(write_parquet(tmp_path / "all.parquet", label=LABELS))
     held = vectors.held_in_memory(5 * 6 * 4)
     assert held.ids.tolist() == [0, 12, 24, 36, 49]
@@ -142,7 +137,7 @@ def test_a_parquet_file_too_large_to_hold_is_trained_on_by_rows_spread_over_it(
     assert len(vectors.held_in_memory(10**6)) == 50
 
 
-def test_training_batches_of_vectors_are_float32_with_the_labels_of_their_rows() -> None:
+def test_training_batches_of_vectors_are_float32_with_the_labels_of_their_rows():
     splits = split_folder(VectorSet(VECTORS, LABELS))
     batches = TrainingBatches(splits.train, 8, seed=3)
     for vectors, labels in (next(batches.arrays()), next(iter(batches.dataset()))):
@@ -152,12 +147,12 @@ def test_training_batches_of_vectors_are_float32_with_the_labels_of_their_rows()
         np.testing.assert_array_equal(LABELS[rows], labels)
 
 
-def test_vectors_without_pixels_are_not_augmented() -> None:
+def test_vectors_without_pixels_are_not_augmented():
     with pytest.raises(ValueError, match=r"augment must be False.*shape \[6\]"):
         TrainingBatches(VectorSet(VECTORS, LABELS), 8, augment=True)
 
 
-def write_twice(path: Path) -> Path:
+def write_twice(path):
     """A file of which two columns have one name."""
     columns = [pa.array(VECTORS.tolist()), pa.array(LABELS), pa.array(LABELS)]
     pq.write_table(pa.Table.from_arrays(columns, ["vector", "size", "size"]), path)
@@ -167,51 +162,38 @@ def write_twice(path: Path) -> Path:
 NAN = np.where(np.arange(50)[:, None] == 33, np.nan, VECTORS)
 
 
+def write_lists(path, rows):
+    pq.write_table(pa.table({"vector": pa.array(rows, pa.list_(pa.float32()))}), path)
+    return path
+
+
 @pytest.mark.parametrize(
-    ("make", "error", "message"),
+    ("make", "message"),
     [
-        (lambda at: at / "none.npy", FileNotFoundError, "which does not exist"),
-        (lambda at: at, FileNotFoundError, "a folder"),
-        (
-            lambda at: write_npy(at / "a.npy").rename(at / "a.txt"),
-            ValueError,
-            "must end in one of .npy, .npz, .parquet",
-        ),
-        (lambda at: write_npy(at / "a.npy", np.array([{}, {}])), ValueError, "plain numbers"),
-        (lambda at: write_npy(at / "a.npy", np.array([["a"]])), ValueError, "real numbers"),
-        (lambda at: write_npy(at / "a.npy", VECTORS + 1j), ValueError, "complex"),
-        (
-            lambda at: write_npy(at / "a.npy", VECTORS[0]),
-            ValueError,
-            r"\[num_vectors, dim\].*\[6\]",
-        ),
-        (lambda at: write_npy(at / "a.npy", NAN), ValueError, "finite.*1 of 50 rows.*row 33"),
-        (
-            lambda at: write_npy(at / "a.npy", VECTORS.astype(float) * 1e300),
-            ValueError,
-            "finite.*float32",
-        ),
-        (lambda at: write_parquet(at / "a.parquet", NAN), ValueError, "group 4 must be finite"),
-        (
-            lambda at: write_parquet(at / "a.parquet", other=VECTORS.tolist()),
-            ValueError,
-            "one column of vectors.*2 columns",
-        ),
-        (lambda at: write_twice(at / "a.parquet"), ValueError, "several columns of one name"),
+        (lambda at: at / "none.npy", "which does not exist"),
+        (lambda at: at, "a folder"),
+        (lambda at: write_npy(at / "a.npy").rename(at / "a.txt"), "one of .npy, .npz, .parquet"),
+        (lambda at: write_npy(at / "a.npy", np.array([{}, {}])), "plain numbers"),
+        (lambda at: write_npy(at / "a.npy", np.array([["a"]])), "real numbers"),
+        (lambda at: write_npy(at / "a.npy", VECTORS + 1j), "complex"),
+        (lambda at: write_npy(at / "a.npy", VECTORS[0]), r"\[num_vectors, dim\].*\[6\]"),
+        (lambda at: write_npy(at / "a.npy", NAN), "finite.*1 of 50 rows.*row 33"),
+        (lambda at: write_npy(at / "a.npy", VECTORS.astype(float) * 1e300), "finite.*float32"),
+        (lambda at: write_parquet(at / "a.parquet", NAN), "group 4 must be finite"),
+        (lambda at: write_parquet(at / "a.parquet", b=VECTORS.tolist()), "vectors.*2 columns"),
+        (lambda at: write_twice(at / "a.parquet"), "several columns of one name"),
+        (lambda at: write_lists(at / "a.parquet", [[1.0, 2.0], [1.0]]), "differ in width"),
+        (lambda at: write_lists(at / "a.parquet", [[1.0], None]), "missing or differ in width"),
     ],
 )
-def test_what_is_no_file_of_vectors_is_refused_by_name(
-    tmp_path: Path, make: Any, error: type[Exception], message: str
-) -> None:
+def test_what_is_no_file_of_vectors_is_refused_by_name(tmp_path, make, message):
     path = make(tmp_path)
-    with pytest.raises(error, match=message) as caught:
+    with pytest.raises((FileNotFoundError, ValueError), match=message) as caught:
         open_vectors(path)
     assert str(path) in str(caught.value)
 
 
-def test_vectors_of_a_large_parquet_file_are_checked_as_they_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vectors_of_a_large_parquet_file_are_checked_as_they_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "CHECKED_BYTES", 0)
     path = write_parquet(tmp_path / "a.parquet", NAN)
     vectors = open_vectors(path)
@@ -224,11 +206,3 @@ def test_vectors_of_a_large_parquet_file_are_checked_as_they_are_read(
     np.testing.assert_array_equal(vectors.read(np.arange(50)).images, VECTORS)
     with pytest.raises(ValueError, match="a.parquet.*of the widths 6 and 1"):
         vectors.read(np.array([50]))
-
-
-def test_vectors_of_different_widths_or_missing_ones_are_refused(tmp_path: Path) -> None:
-    for name, rows in (("ragged", [[1.0, 2.0], [1.0]]), ("missing", [[1.0], None])):
-        path = tmp_path / f"{name}.parquet"
-        pq.write_table(pa.table({"vector": pa.array(rows, pa.list_(pa.float32()))}), path)
-        with pytest.raises(ValueError, match="missing or differ in width"):
-            open_vectors(path)

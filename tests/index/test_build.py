@@ -1,8 +1,5 @@
 """Laws of building and growing an index with a network: it holds the codes of the items."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -24,39 +21,37 @@ from tfpqn.index.number_rows import read_embeddings
 
 
 @pytest.fixture(scope="module")
-def network() -> Any:
+def network():
     return make_network()
 
 
 @pytest.fixture(scope="module")
-def images() -> ImageArrays:
+def images():
     return make_images(30)
 
 
 @pytest.fixture
-def path(network: Any, images: ImageArrays, tmp_path: Path) -> Path:
+def path(network, images, tmp_path):
     """An index of the first twenty images."""
     build_index(network, images.subset(np.arange(20)), tmp_path / "index")
     return tmp_path / "index"
 
 
-def write_files(folder: Path, images: ImageArrays, names: list[str]) -> ImageFolder:
+def write_files(folder, images, names):
     for position, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(images.encoded_image(position))
     return ImageFolder(folder, (8, 8, 1))
 
 
-def rows_of(index: CodeIndex) -> dict[Any, tuple[Any, Any]]:
+def rows_of(index):
     """Id -> (name of the label, its number)."""
     rows = index.metadata.to_pylist()
     pairs = [(row["label_name"], row["label"]) for row in rows]
     return dict(zip(index.ids, pairs, strict=True))
 
 
-def test_codes_ids_and_labels_are_those_of_network_and_items(
-    images: ImageArrays, tmp_path: Path
-) -> None:
+def test_codes_ids_and_labels_are_those_of_network_and_items(images, tmp_path):
     network, path, done = make_network(num_codewords=1024), tmp_path / "index", []
     assert build_index(network, images, path, batch_size=7, progress=done.append) == 30
     assert done == [7, 14, 21, 28, 30]
@@ -72,17 +67,15 @@ def test_codes_ids_and_labels_are_those_of_network_and_items(
     ("labels", "columns"), [(np.arange(30) % 4, ["label"]), (np.eye(30, dtype=np.int64), [])]
 )
 def test_labels_without_names_are_numbers_and_multi_hot_ones_are_left_out(
-    network: Any, images: ImageArrays, tmp_path: Path, labels: np.ndarray, columns: list[str]
-) -> None:
+    network, images, tmp_path, labels, columns
+):
     build_index(network, ImageArrays(images.images, labels), tmp_path / "index")
     assert CodeIndex.load(tmp_path / "index").metadata.column_names == columns
     add_to_index(network, make_images(40), tmp_path / "index")
     assert CodeIndex.load(tmp_path / "index").metadata.column_names == columns
 
 
-def test_several_labels_of_an_item_are_kept_by_their_names(
-    network: Any, images: ImageArrays, tmp_path: Path
-) -> None:
+def test_several_labels_of_an_item_are_kept_by_their_names(network, images, tmp_path):
     labels = np.stack([np.arange(30) % 2, np.arange(30) % 3 == 0], axis=1).astype(np.int64)
     named = ImageArrays(images.images, labels, label_names=("odd", "third"))
     build_index(network, named, tmp_path / "index")
@@ -91,9 +84,7 @@ def test_several_labels_of_an_item_are_kept_by_their_names(
 
 
 @pytest.mark.parametrize("values", [np.nan, 0.0])
-def test_codebooks_that_cannot_code_are_refused(
-    images: ImageArrays, path: Path, tmp_path: Path, values: float
-) -> None:
+def test_codebooks_that_cannot_code_are_refused(images, path, tmp_path, values):
     network = make_network()
     codebooks = np.array(network.quantizer.codebooks)
     codebooks[0, 0, 0] = values
@@ -107,9 +98,7 @@ def test_codebooks_that_cannot_code_are_refused(
         Searcher(network, CodeIndex.load(path))
 
 
-def test_what_fails_while_it_codes_leaves_the_index_as_it_was(
-    network: Any, images: ImageArrays, path: Path, tmp_path: Path
-) -> None:
+def test_what_fails_while_it_codes_leaves_the_index_as_it_was(network, images, path, tmp_path):
     before = contents_of(path)
     broken = fill_weights_with_nan(make_network())
     with pytest.raises(ValueError, match=r"must be finite.*for 30 items, the first with id .*0"):
@@ -127,9 +116,7 @@ def test_what_fails_while_it_codes_leaves_the_index_as_it_was(
 
 
 @pytest.mark.parametrize("keep_embeddings", [False, True])
-def test_grown_index_equals_that_of_all_items(
-    network: Any, images: ImageArrays, path: Path, tmp_path: Path, keep_embeddings: bool
-) -> None:
+def test_grown_index_equals_that_of_all_items(network, images, path, tmp_path, keep_embeddings):
     done: list[int] = []
     build_index(
         network, images.subset(np.arange(20)), path, overwrite=True, keep_embeddings=keep_embeddings
@@ -154,8 +141,8 @@ def test_grown_index_equals_that_of_all_items(
 
 
 def test_folder_is_coded_without_broken_files_and_labels_keep_the_numbers_of_the_index(
-    network: Any, images: ImageArrays, tmp_path: Path
-) -> None:
+    network, images, tmp_path
+):
     """A folder counts its own subfolders from 0: that is not the count of the collection."""
     path = tmp_path / "index"
     (tmp_path / "old" / "dog").mkdir(parents=True)
@@ -175,13 +162,11 @@ def test_folder_is_coded_without_broken_files_and_labels_keep_the_numbers_of_the
     }
 
 
-def refuse_to_code(*_: Any) -> None:
+def refuse_to_code(*_):
     raise AssertionError("images were coded in vain")
 
 
-def test_what_does_not_fit_is_refused_before_any_work(
-    network: Any, images: ImageArrays, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_is_refused_before_any_work(network, images, path, tmp_path, monkeypatch):
     other = make_network()
     other.quantizer.codebooks.assign(np.array(other.quantizer.codebooks) + 0.1)
     for each in (network, other):

@@ -2,10 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +33,7 @@ READERS = (CodeIndex.load, CodeIndex.verify)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path):
     """An index of one part."""
     index_of(make_items(10)).save(tmp_path / "index")
     return tmp_path / "index"
@@ -56,9 +54,7 @@ index.save(sys.argv[2], overwrite=True)
     ("owner", "name", "survivor"),
     [("atomic", "_put_in_place", "former"), ("partials.shutil", "rmtree", "new")],
 )
-def test_kill_leaves_one_whole_version(
-    path: Path, tmp_path: Path, owner: str, name: str, survivor: str
-) -> None:
+def test_kill_leaves_one_whole_version(path, tmp_path, owner, name, survivor):
     former, new = CodeIndex.load(path), index_of(make_items(7))
     new.save(tmp_path / "new")
     command = [sys.executable, "-c", KILL, tmp_path / "new", path, owner, name]
@@ -70,11 +66,11 @@ def test_kill_leaves_one_whole_version(
     assert names_in(tmp_path) == ["index", "new"]
 
 
-def truncate(part: Path) -> None:
+def truncate(part):
     part.write_bytes(part.read_bytes()[:-100])
 
 
-def add_another(part: Path) -> None:
+def add_another(part):
     part.with_name("part-00003-of-00004.parquet").touch()
 
 
@@ -87,9 +83,7 @@ def add_another(part: Path) -> None:
         (add_another, ValueError, "Received: part-00003-of-00004.parquet, which is foreign"),
     ],
 )
-def test_damaged_part_is_named(
-    tmp_path: Path, damage: Callable[[Path], None], error: type[Exception], message: str
-) -> None:
+def test_damaged_part_is_named(tmp_path, damage, error, message):
     write_index(tmp_path / "index", index_of(make_items(10)), rows_per_part=4)
     damage(tmp_path / "index" / "part-00002-of-00003.parquet")
     for read in READERS:
@@ -115,15 +109,13 @@ def test_damaged_part_is_named(
         ({"metadata_columns": {"id": "int64"}}, "name must be a string other than '', 'id'"),
     ],
 )
-def test_manifest_that_contradicts_is_refused(
-    path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_manifest_that_contradicts_is_refused(path, change, message):
     edit_manifest(path, **change)
     with pytest.raises(ValueError, match=rf"manifest\.json' must be .*Received: .*{message}"):
         CodeIndex.load(path)
 
 
-def test_manifest_that_is_torn_or_missing_is_named(path: Path) -> None:
+def test_manifest_that_is_torn_or_missing_is_named(path):
     manifest = path / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"manifest\.json' must be the manifest of an index"):
@@ -135,7 +127,7 @@ def test_manifest_that_is_torn_or_missing_is_named(path: Path) -> None:
         CodeIndex.load(path / "nowhere")
 
 
-def test_part_of_another_engine_is_read(path: Path) -> None:
+def test_part_of_another_engine_is_read(path):
     """Spark writes binary of free size and nullable columns, in its own row groups."""
     index = CodeIndex.load(path)
     table = pa.table(
@@ -166,9 +158,7 @@ def test_part_of_another_engine_is_read(path: Path) -> None:
         ({"label": pa.array([1, 2])}, "must have the columns"),
     ],
 )
-def test_part_that_does_not_fit_is_named(
-    tmp_path: Path, columns: dict[str, pa.Array], message: str
-) -> None:
+def test_part_that_does_not_fit_is_named(tmp_path, columns, message):
     layout = CodeLayout(code_length=2, num_codewords=16, fingerprint="ab")
     CodeIndex(layout, CODES, [1, 2]).save(tmp_path / "index")
     fitting = {"id": pa.array([1, 2]), "code": pa.array([b"\x00\x01"] * 2, pa.binary(2))}
@@ -178,21 +168,21 @@ def test_part_that_does_not_fit_is_named(
             read(tmp_path / "index")
 
 
-def test_part_with_other_rows_than_the_manifest_says_is_named(path: Path) -> None:
+def test_part_with_other_rows_than_the_manifest_says_is_named(path):
     edit_manifest(path, num_items=10**15)
     edit_part(path, rows=10**15)
     with pytest.raises(ValueError, match=f"{PART} .* the manifest says rows 10+. Received: 10$"):
         CodeIndex.load(path)
 
 
-def bomb_of_rows(count: int) -> tuple[pa.Table, dict[str, Any]]:
+def bomb_of_rows(count):
     """Ids as their differences, and one code: bits for each item."""
     codes = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), [b"\x00" * 2])
     table = pa.table({"id": np.arange(count), "code": codes.cast(pa.binary(2))})
     return table, {"use_dictionary": ["code"], "column_encoding": {"id": "DELTA_BINARY_PACKED"}}
 
 
-def bomb_of_strings(count: int, text: str, lists: int = 0) -> tuple[pa.Table, dict[str, Any]]:
+def bomb_of_strings(count, text, lists=0):
     """One string that stands in each row, or many times in the lists of some."""
     texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), [text])
     if lists:
@@ -214,8 +204,8 @@ def bomb_of_strings(count: int, text: str, lists: int = 0) -> tuple[pa.Table, di
     ids=["rows", "strings", "lists", "one list"],
 )
 def test_few_bytes_that_stand_for_many_are_refused_before_they_grow(
-    path: Path, monkeypatch: pytest.MonkeyPatch, bomb: Any, is_read: bool
-) -> None:
+    path, monkeypatch, bomb, is_read
+):
     table, options = bomb()
     kind = "string" if table.schema[-1].type.num_fields == 0 else "list<string>"
     columns = {"path": kind} if "path" in table.column_names else {}
@@ -230,7 +220,7 @@ def test_few_bytes_that_stand_for_many_are_refused_before_they_grow(
     assert pa.total_allocated_bytes() - before < 2**24
 
 
-def test_forged_part_is_read_or_refused_and_never_ends_the_process(path: Path) -> None:
+def test_forged_part_is_read_or_refused_and_never_ends_the_process(path):
     """Its checksum fits: whoever wrote it wrote the manifest, too."""
     part, rng = path / PART, np.random.default_rng(0)
     whole, num_refused = part.read_bytes(), 0
@@ -248,7 +238,7 @@ def test_forged_part_is_read_or_refused_and_never_ends_the_process(path: Path) -
 
 
 @pytest.mark.parametrize("name", [PART, "manifest.json"])
-def test_link_that_leads_out_of_the_index_is_refused(path: Path, tmp_path: Path, name: str) -> None:
+def test_link_that_leads_out_of_the_index_is_refused(path, tmp_path, name):
     (path / name).rename(tmp_path / name)
     (path / name).symlink_to(tmp_path / name)
     add = partial(update_index, items=CodeIndex(LAYOUT, CODES, [50, 51]))

@@ -1,8 +1,6 @@
 """Laws of former states of an index: without what is hidden, and with the items, each is the
 present one."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,8 +32,8 @@ COLUMNS = tuple(COLUMN_TYPES)
 @given(data=st.data())
 @settings(max_examples=10)
 def test_each_former_state_without_the_hidden_and_with_the_items_is_the_present_one(
-    id_type: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+    id_type, data, tmp_path_factory
+):
     folder = tmp_path_factory.mktemp("states")
     path, states = folder / "index", []
     write_index(path, index_of(data.draw(items_with(ID_KINDS[id_type])), id_type))
@@ -59,7 +57,7 @@ def test_each_former_state_without_the_hidden_and_with_the_items_is_the_present_
         assert all(item == present[id_] for id_, item in kept.items()), "no item has two codes"
 
 
-def test_what_is_compared_grows_with_the_changes_alone(tmp_path: Path) -> None:
+def test_what_is_compared_grows_with_the_changes_alone(tmp_path):
     path, state, items = tmp_path / "index", tmp_path / "state", make_items(9)
     write_index(path, index_of(items), rows_per_part=3)
     assert copy_index(path, state) == describe_index(path)
@@ -81,7 +79,7 @@ def test_what_is_compared_grows_with_the_changes_alone(tmp_path: Path) -> None:
     assert compare_index(path, [state], COLUMNS).items.ids.tolist() == [70, 0, 1]
 
 
-def test_a_compacted_index_is_the_same_as_it_was(tmp_path: Path) -> None:
+def test_a_compacted_index_is_the_same_as_it_was(tmp_path):
     path, state = tmp_path / "index", tmp_path / "state"
     write_index(path, index_of(make_items(9)), rows_per_part=2)
     copy_index(path, state)

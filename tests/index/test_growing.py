@@ -1,8 +1,5 @@
 """Laws of a collection that changes: whatever is done to an index, it equals a list of items."""
 
-from pathlib import Path
-from typing import Any
-
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -40,8 +37,8 @@ RED = CodeIndex(LAYOUT, [[1, 2]], [9], {"label": ["red"]})
 @given(data=st.data())
 @settings(max_examples=15)
 def test_any_sequence_of_changes_on_disk_equals_the_same_changes_to_a_list(
-    id_type: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+    id_type, data, tmp_path_factory
+):
     folder = tmp_path_factory.mktemp("growing")
     path = folder / "index"
     model = {item.id: item for item in data.draw(items_with(ID_KINDS[id_type]))}
@@ -71,12 +68,12 @@ def test_any_sequence_of_changes_on_disk_equals_the_same_changes_to_a_list(
 
 
 def test_many_small_parts_become_few_full_ones_and_one_row_group_is_read_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     path, items, rows, add = tmp_path / "index", make_items(25), [], CodeIndexWriter.append_table
     write_index(path, index_of(items), rows_per_part=4)
 
-    def note(writer: CodeIndexWriter, table: Any) -> None:
+    def note(writer, table):
         rows.append(len(table))
         add(writer, table)
 
@@ -101,9 +98,7 @@ def test_many_small_parts_become_few_full_ones_and_one_row_group_is_read_at_a_ti
         (lambda path: update_index(path, RED), "'label' .* int64. Received: string"),
     ],
 )
-def test_change_that_cannot_be_leaves_the_index_as_it_was(
-    tmp_path: Path, change: Any, message: str
-) -> None:
+def test_change_that_cannot_be_leaves_the_index_as_it_was(tmp_path, change, message):
     """Its second part is torn, which those that need it name."""
     path = tmp_path / "index"
     write_index(path, index_of(make_items(5)))
@@ -116,9 +111,7 @@ def test_change_that_cannot_be_leaves_the_index_as_it_was(
 
 
 @pytest.mark.parametrize("id_type", sorted(ID_KINDS))
-def test_adding_opens_no_part_that_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, id_type: str
-) -> None:
+def test_adding_opens_no_part_that_is_there(tmp_path, monkeypatch, id_type):
     items = make_items(6)
     if id_type == "string":
         items = [item._replace(id=f"photos/{item.id}.jpg") for item in items]
@@ -136,8 +129,8 @@ def test_adding_opens_no_part_that_is_there(
 
 
 def test_columns_that_new_items_lack_stay_for_known_ids_and_are_missing_for_others(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     items = make_items(3)
     write_index(tmp_path / "index", index_of(items))
     metadata = {"label": [8, 9], "colour": ["red", "blue"]}

@@ -1,9 +1,5 @@
 """Laws of an index that several use at once: a reader gets one state, no update is lost."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -22,15 +18,15 @@ IDS = np.arange(8)
 NUM_OPENED = 4  # once each part
 
 
-def index_with(value: int) -> CodeIndex:
+def index_with(value):
     return CodeIndex(LAYOUT, np.full((8, 2), value, np.uint8), IDS, {"label": IDS * value})
 
 
-def call_before_opening(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], object]) -> list[int]:
+def call_before_opening(monkeypatch, act):
     """Calls `act` with 0, 1, ... before each opening of a part; returns these numbers."""
     read_metadata, numbers = pq.read_metadata, []
 
-    def acting(*arguments: Any) -> Any:
+    def acting(*arguments):
         numbers.append(len(numbers))
         act(numbers[-1])
         return read_metadata(*arguments)
@@ -41,14 +37,12 @@ def call_before_opening(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], ob
 
 @pytest.mark.parametrize("moment", range(NUM_OPENED))
 @pytest.mark.parametrize("rows_per_part", [2, 3])
-def test_load_gives_the_former_index_or_the_new_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int, rows_per_part: int
-) -> None:
+def test_load_gives_the_former_index_or_the_new_one(tmp_path, monkeypatch, moment, rows_per_part):
     """Whenever the folder is replaced, by parts of the same names and sizes or by others."""
     path, new = tmp_path / "index", index_with(2)
     write_index(path, index_with(1))
 
-    def replace(number: int) -> None:
+    def replace(number):
         if number == moment:
             write_index(path, new, rows_per_part, overwrite=True)
 
@@ -58,14 +52,12 @@ def test_load_gives_the_former_index_or_the_new_one(
     assert index.table.equals(index_with(int(index.codes[0, 0])).table)
 
 
-def test_copy_is_of_one_state_though_the_index_is_replaced_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_copy_is_of_one_state_though_the_index_is_replaced_meanwhile(tmp_path, monkeypatch):
     path, new = tmp_path / "index", index_with(2)
     write_index(path, index_with(1))
     append_part, numbers = CodeIndexWriter.append_part, []
 
-    def append(*arguments: Any) -> Any:
+    def append(*arguments):
         numbers.append(len(numbers))
         if numbers[-1] == 1:
             write_index(path, new, overwrite=True)
@@ -77,9 +69,7 @@ def test_copy_is_of_one_state_though_the_index_is_replaced_meanwhile(
     assert CodeIndex.load(tmp_path / "copy").table.equals(new.table)
 
 
-def test_reader_of_an_index_that_never_rests_is_told_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reader_of_an_index_that_never_rests_is_told_so(tmp_path, monkeypatch):
     path, index = tmp_path / "index", index_with(1)
     write_index(path, index)
     call_before_opening(
@@ -98,13 +88,11 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("second", CHANGES.values(), ids=CHANGES)
-def test_second_writer_is_refused_by_name_and_the_first_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: Callable[[Path], object]
-) -> None:
+def test_second_writer_is_refused_by_name_and_the_first_goes_on(tmp_path, monkeypatch, second):
     path, refused = tmp_path / "index", []
     write_index(path, index_with(1))
 
-    def write_second(number: int) -> None:
+    def write_second(number):
         if number == 1:
             with pytest.raises(BlockingIOError, match="index must have one writer.*index") as error:
                 second(path)

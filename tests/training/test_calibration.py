@@ -157,14 +157,6 @@ def test_search_finds_the_matches_that_the_calibration_promised(network):
     assert (matches & relevant).sum() / matches.sum() == result["calibration"]["precision"]
 
 
-def test_halves_follow_from_the_seed(network):
-    splits = make_splits()
-    first, again, other = (calibrate(network, splits, precision=0.3, seed=s) for s in (0, 0, 1))
-    assert first == again
-    assert first["calibration"] != other["calibration"]
-    assert first["calibration"]["pairs"] == first["held_out"]["pairs"] == 60
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

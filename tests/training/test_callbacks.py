@@ -34,20 +34,6 @@ def revive(network, epoch=0, **settings):
     return logs
 
 
-def test_revival_follows_from_seed_and_epoch(network):
-    former = np.array(network.quantizer.codebooks)
-
-    def outcome(epoch, seed):
-        network.quantizer.codebooks.assign(former)
-        revive(network, epoch, seed=seed)
-        return np.array(network.quantizer.codebooks)
-
-    first = outcome(3, 8)
-    np.testing.assert_array_equal(first, outcome(3, 8))
-    assert not np.array_equal(first, outcome(4, 8))
-    assert not np.array_equal(first, outcome(3, 9))
-
-
 def test_last_epochs_are_left_to_training(network):
     former = np.array(network.quantizer.codebooks)
     assert revive(network, epoch=3, last_epoch=2) == {"loss": 1.0}

@@ -1,15 +1,12 @@
 """Laws of training on the features of a frozen backbone."""
 
-from pathlib import Path
-from typing import Any
-
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.training.lite0 import write_photos, write_weights
-from tfpqn.training import Run, RunConfig, evaluate_run, train
+from tfpqn.training import Run, RunConfig, train
 from tfpqn.training.runs.frozen_backbone import FrozenBackbone
 
 SETTINGS = {"image_size": 32, "bits": 4, "num_subspaces": 2, "embedding_dim": 8, "epochs": 6}
@@ -17,46 +14,25 @@ SETTINGS |= {"batch_size": 16, "learning_rate": 0.01}
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights") / "lite0.npz")
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photos(tmp_path_factory):
     return write_photos(tmp_path_factory.mktemp("photos"))
 
 
-def train_run(folder: Path, photos: Path, **settings: Any) -> tuple[Run, Any, Any]:
+def train_run(folder, photos, **settings):
     config = RunConfig.of(images=str(photos), **{**SETTINGS, **settings})
     run = Run.start(folder, config)
     splits = run.load_splits()
     return run, train(run, splits, progress=False), splits
 
 
-@pytest.mark.slow
-def test_weights_alone_choose_and_freeze_their_backbone(
-    tmp_path: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, network, splits = train_run(tmp_path / "run", photos, weights=str(weights))
-    assert run.config.model.backbone == "efficientnet_lite0"
-    fresh = run.config.build_network((32, 32, 3), 1, 4)
-    for trained, given in zip(network.backbone.weights, fresh.backbone.weights, strict=True):
-        np.testing.assert_array_equal(trained, given)
-    history = [epoch["loss"] for epoch in run.read_history()]
-    assert history[-1] < history[0]
-    assert evaluate_run(run, run.load_network(), splits)["mAP"] > 0.4
-
-    # Once more in the same folder: the features are there.
-    monkeypatch.setattr(FrozenBackbone, "_compute", lambda *_: pytest.fail("computed again"))
-    (run.folder / "network.keras").unlink()
-    again = train(run, splits, progress=False)
-    np.testing.assert_array_equal(again.quantizer.codebooks, network.quantizer.codebooks)
-
-
-def test_changed_photos_have_features_of_their_own(
-    tmp_path: Path, photos: Path, weights: Path
-) -> None:
+def test_changed_photos_have_features_of_their_own(tmp_path, photos, weights):
     run = Run(tmp_path, RunConfig.of(images=str(photos), weights=str(weights), **SETTINGS))
+    assert run.config.model.backbone == "efficientnet_lite0"
     splits = run.load_splits()
     frozen = FrozenBackbone(run.for_items(splits.train), splits, progress=False)
     keys = {frozen._key(splits.train), frozen._key(splits.train.subset(np.arange(9)))}
@@ -70,8 +46,8 @@ def test_changed_photos_have_features_of_their_own(
 
 
 def test_features_are_kept_in_the_own_folder_where_the_initial_run_takes_none(
-    tmp_path: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, photos, weights, monkeypatch
+):
     config = RunConfig.of(images=str(photos), weights=str(weights), **SETTINGS)
     start = Run.start(tmp_path / "start", config)
     settings = {"initial_run": str(start.folder), "freeze_backbone": True}
@@ -87,9 +63,7 @@ def test_features_are_kept_in_the_own_folder_where_the_initial_run_takes_none(
     np.testing.assert_array_equal(again.vectors, computed["vectors"])
 
 
-def test_fine_tuning_moves_the_last_layers_of_an_initial_run_alone(
-    tmp_path: Path, photos: Path
-) -> None:
+def test_fine_tuning_moves_the_last_layers_of_an_initial_run_alone(tmp_path, photos):
     layers = keras.layers
     inner = [layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Conv2D(8, 3)]
     mine = [keras.Input((8, 8, 3)), *inner, layers.GlobalAveragePooling2D()]
@@ -118,7 +92,7 @@ def test_fine_tuning_moves_the_last_layers_of_an_initial_run_alone(
     )
 
 
-def test_what_a_frozen_backbone_would_not_do_is_refused() -> None:
+def test_what_a_frozen_backbone_would_not_do_is_refused():
     with pytest.raises(ValueError, match="fine_tune is for a backbone that learns.*fine_tune=0.5"):
         RunConfig.of(images="a", weights="imagenet", freeze_backbone=True, fine_tune=0.5)
     with pytest.raises(ValueError, match="fine_tune is for.*or an initial_run.*weights=None"):
@@ -128,6 +102,6 @@ def test_what_a_frozen_backbone_would_not_do_is_refused() -> None:
     assert not RunConfig.of(images="a", weights="imagenet", fine_tune=0.5).model.freeze_backbone
 
 
-def test_freezing_needs_weights_and_single_images() -> None:
+def test_freezing_needs_weights_and_single_images():
     with pytest.raises(ValueError, match="freeze_backbone needs weights.*weights=None"):
         RunConfig.of(images="photos", freeze_backbone=True)

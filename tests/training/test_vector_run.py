@@ -1,8 +1,5 @@
 """Laws of runs on vectors of another model, with labels and without."""
 
-from pathlib import Path
-from typing import Any
-
 import keras
 import numpy as np
 import pytest
@@ -10,8 +7,6 @@ import pytest
 from tfpqn.datasets import VectorSet, split_folder
 from tfpqn.datasets.labels.numbering import number_classes
 from tfpqn.training import Run, RunConfig, evaluate_run, train
-from tfpqn.training.encoding import Encoded
-from tfpqn.training.evaluation import measure_neighbours
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(120) % 3
@@ -19,9 +14,7 @@ CENTRES = RNG.normal(size=(3, 8))
 VECTORS = (CENTRES[LABELS] + 0.6 * RNG.normal(size=(120, 8))).astype(np.float32)
 
 
-def run_on(
-    folder: Path, vectors: np.ndarray = VECTORS, strategy: Any = None, **settings: Any
-) -> tuple[Run, Any, Any]:
+def run_on(folder, vectors=VECTORS, strategy=None, **settings):
     folder.mkdir(exist_ok=True)
     np.save(folder / "all.npy", vectors)
     config = RunConfig.of(vectors=str(folder / "all.npy"), **settings)
@@ -30,7 +23,7 @@ def run_on(
     return run, train(run, splits, progress=False, strategy=strategy), splits
 
 
-def slow_recall(queries: np.ndarray, items: np.ndarray, found: np.ndarray, n: int, k: int) -> float:
+def slow_recall(queries, items, found, n, k):
     shares = []
     for query, row in zip(queries, found, strict=True):
         nearest = np.argsort(np.square(items - query).sum(axis=1), kind="stable")[:n]
@@ -39,8 +32,8 @@ def slow_recall(queries: np.ndarray, items: np.ndarray, found: np.ndarray, n: in
 
 
 def test_vectors_without_labels_are_coded_as_they_are_and_measured_by_their_neighbours(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     run, network, splits = run_on(tmp_path, bits=12, num_subspaces=2, rotation="opq")
     config = run.for_items(splits.train).config
     assert (config.model.similarity, config.num_epochs) == ("l2", 0)
@@ -61,7 +54,7 @@ def test_vectors_without_labels_are_coded_as_they_are_and_measured_by_their_neig
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a strategy is TensorFlow's")
-def test_vectors_without_labels_have_the_same_codes_under_a_strategy(tmp_path: Path) -> None:
+def test_vectors_without_labels_have_the_same_codes_under_a_strategy(tmp_path):
     import tensorflow as tf
 
     codes = []
@@ -71,18 +64,7 @@ def test_vectors_without_labels_have_the_same_codes_under_a_strategy(tmp_path: P
     assert np.array_equal(*codes)
 
 
-def test_exact_codes_find_all_neighbours() -> None:
-    class Exact:
-        similarity = "l2"
-
-        def lookup_tables(self, queries: np.ndarray) -> np.ndarray:
-            return -np.square(queries[:, None] - VECTORS).sum(axis=2)[:, None]
-
-    database = Encoded(VECTORS, np.arange(120)[:, None], LABELS, np.arange(120))
-    assert set(measure_neighbours(Exact(), VECTORS[:9], database).values()) == {1.0}
-
-
-def test_vectors_with_labels_in_a_table_are_trained_on(tmp_path: Path) -> None:
+def test_vectors_with_labels_in_a_table_are_trained_on(tmp_path):
     rows = [f"{row},{'abc'[label]}" for row, label in enumerate(LABELS)]
     (tmp_path / "labels.csv").write_text("\n".join(["row,label", *rows]))
     run, network, splits = run_on(
@@ -96,7 +78,7 @@ def test_vectors_with_labels_in_a_table_are_trained_on(tmp_path: Path) -> None:
     assert evaluate_run(run, network, splits)["mAP"] > 0.9
 
 
-def test_a_classifier_has_as_many_classes_as_labels_have_values(tmp_path: Path) -> None:
+def test_a_classifier_has_as_many_classes_as_labels_have_values(tmp_path):
     settings = {"bits": 8, "embedding_dim": 16, "epochs": 1, "batch_size": 30}
     run = Run.start(tmp_path, RunConfig.of(vectors="all.npy", **settings))
     splits = split_folder(VectorSet(VECTORS, LABELS * 10**12))
@@ -104,7 +86,7 @@ def test_a_classifier_has_as_many_classes_as_labels_have_values(tmp_path: Path) 
     assert splits.train.labels.max() == 2 * 10**12
 
 
-def test_classes_are_numbered_in_the_order_of_labels_without_names() -> None:
+def test_classes_are_numbered_in_the_order_of_labels_without_names():
     labels = np.array([7, -1, 10**12, 7])
     assert number_classes(VectorSet(VECTORS[:4], labels)).labels.tolist() == [0, -1, 1, 0]
     for same in (VectorSet(VECTORS[:2], [0, 2], None, "abc"), VectorSet(VECTORS[:2], np.eye(2))):
@@ -140,9 +122,7 @@ def test_classes_are_numbered_in_the_order_of_labels_without_names() -> None:
         ),
     ],
 )
-def test_settings_that_vectors_without_labels_cannot_have_are_refused(
-    tmp_path: Path, settings: dict[str, Any], message: str
-) -> None:
+def test_settings_that_vectors_without_labels_cannot_have_are_refused(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         run_on(tmp_path, **settings)
 
@@ -161,29 +141,27 @@ def test_settings_that_vectors_without_labels_cannot_have_are_refused(
     ids=str,
 )
 def test_vectors_without_labels_have_levels_where_these_fit_the_other_settings(
-    settings: dict[str, Any], model: str, levels: int
-) -> None:
+    settings, model, levels
+):
     config = RunConfig.of(vectors="all.npy", **settings).for_items(VectorSet(VECTORS)).model
     assert (config.kind, config.num_levels) == (model, levels)
 
 
 @pytest.mark.parametrize("change", [(1.0, 1e4), (1e18, 0.0), (1e-30, 0.0)])
-def test_distances_that_float32_cannot_tell_are_refused(
-    tmp_path: Path, change: tuple[float, float]
-) -> None:
+def test_distances_that_float32_cannot_tell_are_refused(tmp_path, change):
     scale, offset = change
     with pytest.raises(ValueError, match="subtract their mean, or scale them.*Received: a mean of"):
         run_on(tmp_path, VECTORS * np.float32(scale) + np.float32(offset), bits=8, num_subspaces=2)
 
 
-def test_other_vectors_in_the_place_of_those_trained_on_are_told(tmp_path: Path) -> None:
+def test_other_vectors_in_the_place_of_those_trained_on_are_told(tmp_path):
     run, _, _ = run_on(tmp_path, bits=8, num_subspaces=2)
     np.save(tmp_path / "all.npy", VECTORS[::-1])
     with pytest.warns(UserWarning, match="other contents than when training began"):
         train(run, run.load_splits(), progress=False)
 
 
-def test_vectors_of_zeros_have_no_cosine(tmp_path: Path) -> None:
+def test_vectors_of_zeros_have_no_cosine(tmp_path):
     vectors = np.where(np.arange(120)[:, None] % 2, VECTORS, 0.0)
     with pytest.raises(ValueError, match="must have a direction.*vectors of zeros.*l2"):
         run_on(tmp_path, vectors, similarity="cosine", bits=8, num_subspaces=2)
