@@ -181,7 +181,7 @@ class GrowingModel:
             quantizer.get("codebook_fingerprint") == network_layout(self._network).fingerprint
             and quantizer.get("num_levels") == num_levels
             and manifest["top_k"] == self._options.get("top_k", 10)
-            and manifest["tag_columns"] == list(self._options.get("tag_columns", ()))
+            and manifest["tag_columns"] == list(dict.fromkeys(self._options.get("tag_columns", ())))
             and manifest["calibration"] == self._options.get("calibration")
             and has_labels == bool(self._options.get("label_column"))
             and (manifest.get("storage", {}).get("reranked_by") == "embeddings")

@@ -184,7 +184,12 @@ def test_a_delta_that_goes_with_the_next_base_comes_before_it(tmp_path, monkeypa
     assert model.done[len(first) :] == begun
     model.changes, process.exitcode = (5, 0), 2
     remove_from_index(index, ["1.png"])
-    with pytest.raises(ValueError, match="export of base 3 must end well. Received: status 2"):
+    with pytest.raises(ValueError, match="export of base 3 must end well.* Received: status 2"):
+        work.run(None)
+    # Nor is a base that deltas do not go with exported again and again.
+    work, process.exitcode = IngestLoop(model, index, None, 5, lambda base: None), 0
+    model.changes = (5, 0)
+    with pytest.raises(ValueError, match="no base that deltas go with"):
         work.run(None)
 
 

@@ -68,17 +68,18 @@ def ingest(
     from tfpqn.training import Run
 
     require_lists_for(agreement, partition, num_probes)
-    arguments: dict[str, Any] = {
-        "index": index,
-        "output": output,
-        "shards": shards,
-        "answers": (top_k, num_levels, tags, max_pixels),
-        "max_batch_size": max_batch_size,
-    }
     lists = (data_dir, partition, num_probes, agreement, exact)
     with exclusive(output, "model"):
         run = Run.open(run_dir)
         network = run.load_network()
+        arguments: dict[str, Any] = {
+            "index": index,
+            "output": output,
+            "shards": shards,
+            # Once: a base that answers otherwise than the deltas would be of no use.
+            "answers": choose_answers(run, index, top_k, num_levels, tags, max_pixels),
+            "max_batch_size": max_batch_size,
+        }
         model = open_model(run, network, **arguments)
         arrivals = None
         if images or videos or vectors:
@@ -94,16 +95,14 @@ def open_model(
     index: Path,
     output: Path,
     shards: int,
-    answers: tuple[Any, ...],
+    answers: dict[str, Any],
     max_batch_size: int | None,
     lists: tuple[Any, ...] | None = None,
 ) -> GrowingModel:
     """What is exported, as the options say; without `lists` it is good for deltas alone."""
     from tfpqn.export.ingest.growing_model import GrowingModel
 
-    options = choose_answers(run, index, *answers)
-    if lists is not None:
-        options |= choose_lists(run, network, *lists)
+    options = answers | (choose_lists(run, network, *lists) if lists is not None else {})
     figures = choose_figures(run, network, max_batch_size)
     return GrowingModel(network, index, output, num_shards=shards, **figures, **options)
 

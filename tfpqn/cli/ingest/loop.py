@@ -122,10 +122,12 @@ class IngestLoop:
             return
         status, base = self._process.exitcode, self._base
         self._process = self._base = None
-        if status:
+        is_usable = any(one.number == base.number for one in self._model.list_bases())
+        if status or not is_usable:
             self._not_before = time.monotonic() + RETRY_SECONDS
             raise ValueError(
-                f"The export of base {base.number} must end well. Received: status {status}"
+                f"The export of base {base.number} must end well, and answer as deltas do. "
+                f"Received: status {status}{'' if is_usable else ', no base that deltas go with'}"
             )
         self._tell_of(base)
 
