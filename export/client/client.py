@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Coroutine
+from typing import Any
 
 from .async_client import AsyncSearchClient
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+from .blocking import BlockingCalls, Result, blocking
 
 
 class _BlockingClient(AsyncSearchClient):
@@ -18,24 +15,7 @@ class _BlockingClient(AsyncSearchClient):
     _is_async = False
 
 
-def _blocking(
-    method: Callable[Concatenate[AsyncSearchClient, Arguments], Coroutine[Any, Any, Result]],
-) -> Callable[Concatenate[SearchClient, Arguments], Result]:
-    """A method with the arguments and the docstring of one that is awaited."""
-
-    @functools.wraps(method)
-    def call(self: SearchClient, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        try:
-            # As nothing waits, there is no need for an event loop.
-            method(self._client, *args, **kwargs).send(None)
-        except StopIteration as end:
-            return end.value
-        raise RuntimeError("A call that blocks must not wait. Received: one that does")
-
-    return call
-
-
-class SearchClient:
+class SearchClient(BlockingCalls):
     """Searches a model that TensorFlow Serving, or `tfpqn serve`, serves.
 
     A call is checked against the model's signatures, which are learnt at the first one; what does
@@ -75,20 +55,22 @@ class SearchClient:
     def __init__(self, address: str, model: str, **options: Any) -> None:
         self._client = _BlockingClient(address, model, **options)
 
-    search = _blocking(AsyncSearchClient.search)
-    search_by_embedding = _blocking(AsyncSearchClient.search_by_embedding)
-    search_by_id = _blocking(AsyncSearchClient.search_by_id)
-    embed = _blocking(AsyncSearchClient.embed)
-    encode = _blocking(AsyncSearchClient.encode)
-    decode = _blocking(AsyncSearchClient.decode)
-    predict = _blocking(AsyncSearchClient.predict)
-    signatures = _blocking(AsyncSearchClient.signatures)
-    items = _blocking(AsyncSearchClient.items)
-    model_status = _blocking(AsyncSearchClient.model_status)
-    close = _blocking(AsyncSearchClient.close)
+    search = blocking(AsyncSearchClient.search)
+    search_by_embedding = blocking(AsyncSearchClient.search_by_embedding)
+    search_by_id = blocking(AsyncSearchClient.search_by_id)
+    embed = blocking(AsyncSearchClient.embed)
+    encode = blocking(AsyncSearchClient.encode)
+    decode = blocking(AsyncSearchClient.decode)
+    predict = blocking(AsyncSearchClient.predict)
+    signatures = blocking(AsyncSearchClient.signatures)
+    items = blocking(AsyncSearchClient.items)
+    model_status = blocking(AsyncSearchClient.model_status)
+    close = blocking(AsyncSearchClient.close)
 
-    def __enter__(self) -> SearchClient:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def _wait_for(self, call: Coroutine[Any, Any, Result]) -> Result:
+        try:
+            # As nothing waits, there is no need for an event loop.
+            call.send(None)
+        except StopIteration as end:
+            return end.value
+        raise RuntimeError("A call that blocks must not wait. Received: one that does")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -32,7 +33,7 @@ class ClientOptions:
     max_attempts: int = MAX_ATTEMPTS
     token: str | None = field(default=None, repr=False)
     metadata: Sequence[tuple[str, str]] = field(default=(), repr=False)
-    tls: bool | str = False
+    tls: bool | str | os.PathLike[str] = False
     max_message_bytes: int = 64 * 2**20
     rest: bool = False
     chunk_size: int = 64
@@ -105,7 +106,7 @@ class ClientOptions:
 
     @property
     def ca_file(self) -> str | None:
-        return self.tls if isinstance(self.tls, str) else None
+        return None if isinstance(self.tls, bool) else os.fspath(self.tls)
 
     @property
     def url(self) -> str:

@@ -46,7 +46,7 @@ def test_other_addresses_are_refused(address, rest):
 def test_a_file_of_authorities_must_be_there_in_pem_format(tmp_path):
     for rest in (False, True):
         with pytest.raises(FileNotFoundError, match="PEM file of tls must exist. Received"):
-            open_options(tls=str(tmp_path / "none.pem"), rest=rest)
+            open_options(tls=tmp_path / "none.pem", rest=rest)
         (tmp_path / "other.pem").write_text("other")
         with pytest.raises(ValueError, match="tls must be in PEM format. Received"):
             open_options(tls=str(tmp_path / "other.pem"), rest=rest)

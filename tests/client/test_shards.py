@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis
@@ -73,6 +74,18 @@ def test_shards_answer_as_one_index_and_a_client_may_wait_or_await(shards):
     client.close()
     with pytest.raises(RuntimeError, match="client is closed"):
         client.items()
+
+    client, model = group.connect(), group.models[0]
+    model.gate.clear()
+    num_searched = len(model.searched)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(client.search, QUERIES)
+        while len(model.searched) == num_searched:
+            time.sleep(0.001)
+        client.close()
+        with pytest.raises(RuntimeError, match="client is closed"):
+            waiting.result(timeout=30)
+    model.gate.set()
 
     async def search_twice():
         async with AsyncShardedSearchClient(group.addresses, "birds") as client:

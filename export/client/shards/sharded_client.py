@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
 
+from ..blocking import BlockingCalls, Result, blocking
 from .async_sharded_client import AsyncShardedSearchClient
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+_CLOSED = "The client is closed. Expected calls that end before `close`. Received: another one"
 
 
-def _blocking(
-    method: Callable[Concatenate[AsyncShardedSearchClient, Arguments], Coroutine[Any, Any, Result]],
-) -> Callable[Concatenate[ShardedSearchClient, Arguments], Result]:
-    """A method with the arguments and the docstring of one that is awaited."""
-
-    @functools.wraps(method)
-    def call(
-        self: ShardedSearchClient, *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> Result:
-        return self._wait_for(method(self._client, *args, **kwargs))
-
-    return call
-
-
-class ShardedSearchClient:
+class ShardedSearchClient(BlockingCalls):
     """Searches a collection whose shards (`tfpqn export --shards`) several servers hold.
 
     A request goes to all shards at once, and what they find is merged: ids and scores are those
@@ -80,42 +66,47 @@ class ShardedSearchClient:
 
     def __init__(self, shards: Sequence[str | Sequence[str]], model: str, **options: Any) -> None:
         self._client = AsyncShardedSearchClient(shards, model, **options)
+        self._lock, self._is_closed = threading.Lock(), False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="tfpqn-shards", daemon=True
         )
         self._thread.start()
 
-    search = _blocking(AsyncShardedSearchClient.search)
-    search_by_embedding = _blocking(AsyncShardedSearchClient.search_by_embedding)
-    embed = _blocking(AsyncShardedSearchClient.embed)
-    items = _blocking(AsyncShardedSearchClient.items)
-    signatures = _blocking(AsyncShardedSearchClient.signatures)
+    search = blocking(AsyncShardedSearchClient.search)
+    search_by_embedding = blocking(AsyncShardedSearchClient.search_by_embedding)
+    embed = blocking(AsyncShardedSearchClient.embed)
+    items = blocking(AsyncShardedSearchClient.items)
+    signatures = blocking(AsyncShardedSearchClient.signatures)
 
     def close(self) -> None:
-        """Close the connections. Closing twice does no harm."""
-        if self._loop.is_closed():
-            return
-        self._wait_for(self._client.close())
+        """Close the connections; calls of other threads end in an error. Twice does no harm."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def __enter__(self) -> ShardedSearchClient:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    async def _end(self) -> None:
+        await self._client.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def _wait_for(self, call: Coroutine[Any, Any, Result]) -> Result:
-        if self._loop.is_closed():
-            call.close()
-            raise RuntimeError(
-                "The client is closed. Expected calls before `close`. Received: after"
-            )
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        with self._lock:
+            if self._is_closed:
+                call.close()
+                raise RuntimeError(_CLOSED)
+            future = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise RuntimeError(_CLOSED) from None
         except BaseException:
             future.cancel()
             raise
