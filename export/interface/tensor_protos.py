@@ -73,7 +73,7 @@ def _read_values(proto: Any, name: str, dtype: np.dtype) -> np.ndarray:
     if name == "string":
         return np.fromiter(values, object, len(values))
     if name == "float16":  # its bits as integers
-        return np.array(values, np.uint16).view(np.float16)
+        return to_numbers(np.array(values), np.dtype(np.uint16)).view(np.float16)
     # The field may be wider than the dtype.
     return to_numbers(np.array(values), dtype)
 

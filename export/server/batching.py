@@ -111,9 +111,10 @@ def run_merged(
     run: Callable[[Arrays], Arrays], requests: Sequence[Arrays], rows: Sequence[int]
 ) -> list[Answer]:
     """Run requests of one form as one batch; if that fails, each alone: outputs or exceptions."""
-    merged = {name: np.concatenate([one[name] for one in requests]) for name in requests[0]}
     try:
-        outputs = run(merged)
+        outputs = run(
+            {name: np.concatenate([one[name] for one in requests]) for name in requests[0]}
+        )
     except Exception as error:
         if len(requests) == 1:
             return [error]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,8 @@ from .model_version import ModelVersion
 from .predictor import Predictor
 from .versions import ModelSpec, ModelVersions
 
+_NUMBER = re.compile("[0-9]{1,18}")
+
 
 def make_app(
     predictor: Predictor,
@@ -36,7 +39,7 @@ def make_app(
     """The ASGI application, with the routes of a page beside those of the model."""
     api = _RestApi(predictor, versions, max_body_bytes)
     routes = list(page)
-    for version in ("", "/versions/{number:int}", "/labels/{label}"):
+    for version in ("", "/versions/{number}", "/labels/{label}"):
         path = f"/v1/models/{{name}}{version}"
         routes += [
             Route(f"{path}:predict", api.predict, methods=["POST"]),
@@ -115,7 +118,10 @@ def _read_request(data: bytes, version: ModelVersion) -> tuple[Body, str, Arrays
 
 def _read_spec(request: Request) -> ModelSpec:
     found = request.path_params
-    return ModelSpec(found["name"], found.get("number"), found.get("label", ""))
+    number = found.get("number")
+    if number is not None and not _NUMBER.fullmatch(number):
+        raise HTTPException(404)
+    return ModelSpec(found["name"], number and int(number), found.get("label", ""))
 
 
 def _to_dict(message: Any) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from .refusals import bad_request, refusal
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+# Versions without a folder whose end is still told: with deltas one comes every few seconds.
+KEPT_STATUSES = 10
 # Names, sizes and times of a folder's files: another one says that something changed.
 Stamp: TypeAlias = "list[tuple[str, int, int]]"
 
@@ -115,6 +117,10 @@ class ModelVersions:
     async def poll(self) -> None:
         """Look at the folder once, and load and unload what that asks for."""
         folders = await self._in_thread(_find_versions, self._base_path)
+        gone = [one for one in sorted(self._statuses) if one not in {*folders, *self._available}]
+        for number in gone[:-KEPT_STATUSES]:
+            del self._statuses[number]
+            self._refused.pop(number, None)
         for number in sorted(self._labels.values()):
             if number in folders:
                 await self._load(number, folders[number])

@@ -19,7 +19,7 @@ numbers = st.sampled_from(DTYPES).flatmap(lambda dtype: npst.arrays(dtype, shape
 texts = npst.arrays(object, shapes, elements=st.binary(max_size=9), fill=st.nothing())
 
 
-def assert_same(received: np.ndarray, expected: np.ndarray) -> None:
+def assert_same(received, expected):
     assert (received.dtype, received.shape) == (expected.dtype, expected.shape)
     np.testing.assert_array_equal(received, expected)
 
@@ -42,6 +42,10 @@ def test_values_that_the_dtype_cannot_hold_are_refused():
     proto = TensorProto(dtype=tf.uint8.as_datatype_enum, int_val=[300])
     proto.tensor_shape.dim.add(size=1)
     with pytest.raises(ValueError, match="fit uint8"):
+        from_proto(proto)
+    proto = TensorProto(dtype=tf.float16.as_datatype_enum, half_val=[70000])
+    proto.tensor_shape.dim.add(size=1)
+    with pytest.raises(ValueError, match="fit uint16"):
         from_proto(proto)
 
 

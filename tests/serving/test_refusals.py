@@ -97,6 +97,7 @@ def rest_body(**changes):
         ("/v1/models/NAME:classify", rest_body(), 405, "Method Not Allowed"),
         ("/v1/models/fish", None, 404, "Could not find any versions of model fish"),
         ("/v1/models/NAME/versions/7", None, 404, "Could not find version 7"),
+        (f"/v1/models/NAME/versions/{'7' * 5000}", None, 404, "Not Found"),
         ("/elsewhere", None, 404, "Not Found"),
     ],
 )
