@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -62,16 +62,21 @@ def read_inputs(
     read: Callable[[Any, TensorInfo], np.ndarray],
 ) -> Arrays:
     """Arrays of all inputs of a signature; an error of `read` is raised with the input's name."""
-    if signature.inputs.keys() != values.keys():
-        raise ValueError(
-            f"The inputs of signature {name!r} must be {sorted(signature.inputs)}. "
-            f"Received: {sorted(values)[:10]}"
-        )
+    require_inputs(name, signature.inputs, values)
     arrays = {}
     for key, info in signature.inputs.items():
         with naming(key):
             arrays[key] = read(values[key], info)
     return arrays
+
+
+def require_inputs(name: str, inputs: Iterable[str], values: Iterable[str]) -> None:
+    """Raises ValueError unless the names of the values are those of a signature's inputs."""
+    if {*inputs} != {*values}:
+        raise ValueError(
+            f"The inputs of signature {name!r} must be {sorted(inputs)}. "
+            f"Received: {sorted(values)[:10]}"
+        )
 
 
 @contextmanager

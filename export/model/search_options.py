@@ -67,7 +67,7 @@ class SearchOptions:
 
     def _require_what_they_need(self) -> None:
         """No option is ignored because another one is missing."""
-        of_lists = ("num_probes", "exact", "tuning_queries")
+        of_lists = ("num_probes", "exact", "agreement", "tuning_queries")
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         given = [name for name in of_lists if getattr(self, name) is not defaults[name]]
         if self.partition is None and given:
@@ -79,6 +79,11 @@ class SearchOptions:
             raise ValueError(
                 "num_probes needs a number of lists, as 'auto' chooses both. "
                 f"Received: partition='auto', num_probes={self.num_probes}"
+            )
+        if self.num_probes is not None and "agreement" in given:
+            raise ValueError(
+                "agreement chooses num_probes: give one of them. "
+                f"Received: num_probes={self.num_probes}, agreement={self.agreement}"
             )
         if self.num_candidates is not None and self.first_levels is None and not self.rerank:
             raise ValueError(
@@ -121,7 +126,7 @@ class SearchOptions:
 
     def _choose_queries(self, quantizer: QuantizerLike, codes: np.ndarray) -> np.ndarray:
         """Some of the queries, or reconstructions of items, in the form that search compares."""
-        rows = codes if self.tuning_queries is None else self.tuning_queries
+        rows = codes if self.tuning_queries is None else np.asarray(self.tuning_queries)
         count = min(NUM_TUNING_QUERIES, len(rows))
         chosen = rows[np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))]
         if self.tuning_queries is None:

@@ -14,7 +14,7 @@ from tfpqn.index.number_rows import read_embeddings
 from tfpqn.protocols import NetworkLike, QuantizerLike
 from tfpqn.similarities import SIMILARITIES
 
-from ..interface.signatures import require_signature
+from ..interface.signatures import require_inputs, require_signature
 from ..search.codebooks import Codebooks, Distance
 from ..search.filters import TagFilter, make_tag_sets
 from ..search.item_ids import ItemIds
@@ -160,6 +160,7 @@ class Searcher(tf.Module, SearchMethods):
         """Run any signature on arrays by input name."""
         require_signature(signature_name, self.signatures)
         function = self.signatures[signature_name]
+        require_inputs(signature_name, [i.name for i in function.input_signature], inputs)
         tensors = [tf.constant(inputs[i.name], i.dtype) for i in function.input_signature]
         return {name: value.numpy() for name, value in function(*tensors).items()}
 

@@ -1,7 +1,6 @@
 """Inverted lists: what is parted, how it is chosen, and what an exported model says of it."""
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +27,8 @@ from tfpqn.export.search.storages.partition import (
     MAX_LENGTH_RATIO,
     build_partition,
 )
-from tfpqn.export.search.storages.partition_tuning import choose_list_counts
 from tfpqn.export.search.storages.storage import Queries
-from tfpqn.export.search.storages.timing import choose_fastest, time_searches
+from tfpqn.export.search.storages.timing import choose_fastest
 from tfpqn.index import CodeIndex, network_layout
 
 
@@ -84,13 +82,6 @@ def test_a_list_that_would_dominate_is_cut(vectors, codes):
     assert partition.lengths.max() <= MAX_LENGTH_RATIO * 500
     many = build_partition(vectors, np.concatenate([codes, codes[:1].repeat(5000, axis=0)]), 50)
     assert many.lengths.max() <= MAX_LENGTH_RATIO * 5500 / 40
-
-
-def test_numbers_of_lists_grow_with_the_root_of_the_collection():
-    assert choose_list_counts(10**6) == [1024, 2048]
-    assert choose_list_counts(4 * 10**6) == [2048, 4096]
-    assert choose_list_counts(10**7) == [8192]
-    assert choose_list_counts(1000) == []
 
 
 def test_the_wanted_agreement_is_reached_with_the_fewest_probes(network):
@@ -171,17 +162,6 @@ def test_of_storages_that_are_about_as_fast_the_next_figure_chooses():
     assert choose_fastest(np.array([[1.05, 10, 1], [1.0, 9, 9]])) == 1
 
 
-def test_storages_answer_in_turn_and_the_second_answer_counts():
-    calls: list[tuple[int, int]] = []
-
-    def search(number: int) -> Any:
-        return lambda queries: calls.append((number, len(queries)))
-
-    times = time_searches([search(0), search(1)], make_embeddings(5), 3)
-    assert times.shape == (2,) and (times >= 0).all()
-    assert calls[:6] == [(0, 3), (1, 3), (0, 3), (0, 3), (1, 3), (1, 3)]
-
-
 def test_the_manifest_tells_the_lists_and_a_search_may_look_at_no_more(network, tmp_path):
     searcher = make_searcher(network, partition=8, num_probes=2)
     path = save_searcher(searcher, tmp_path / "1")
@@ -189,16 +169,8 @@ def test_the_manifest_tells_the_lists_and_a_search_may_look_at_no_more(network, 
     lists = {"num_lists": 8, "num_probes": 2, "exact": False}
     assert manifest["storage"] == {"kind": "partitioned", **lists}
     # Code and position of each place in a block, and the list of each item; of each list its
-    # direction, its begin and end, its numbers of codewords at 4 positions, and these.
-    storage = searcher.storage
-    positions, bounds = storage.positions.numpy(), storage.bounds.numpy()
-    codes = storage.words.numpy().view("u1").reshape(*positions.shape, 4)
-    num_codewords = sum(
-        len(np.unique(column))
-        for start, end in bounds
-        for column in codes[start:end][positions[start:end] >= 0].T
-    )
-    size = positions.size * (4 + 4) + NUM_ITEMS + 8 * (16 * 4 + 4 * 4) + 9 * 16 + num_codewords
+    # direction, and its begin and end.
+    size = searcher.storage.positions.numpy().size * (4 + 4) + NUM_ITEMS + 8 * 16 * 4 + 9 * 16
     assert manifest["bytes_per_item"] == {"codes": size / NUM_ITEMS, "ids": 8}
     for num_probes in (0, 9):
         inputs = {"images": make_images(3), "num_probes": np.int32(num_probes)}
@@ -223,6 +195,8 @@ def test_ids_that_count_from_0_take_no_memory(network):
     [
         ({"exact": True}, "need lists: give partition"),
         ({"num_probes": 3}, "need lists: give partition"),
+        ({"agreement": 0.9}, "need lists: give partition"),
+        ({"partition": 3, "num_probes": 2, "agreement": 0.9}, "agreement chooses num_probes"),
         ({"partition": "auto", "num_probes": 3}, "num_probes needs a number of lists, as 'auto'"),
         ({"partition": 61}, "partition must be at least 1 and at most 60. Received: partition=61"),
         ({"partition": 3, "agreement": 0}, r"agreement must lie in \(0, 1\]"),
@@ -230,7 +204,7 @@ def test_ids_that_count_from_0_take_no_memory(network):
         ({"num_candidates": 3}, "needs a second stage"),
         ({"first_levels": 1}, "needs codes with several levels"),
         ({"first_levels": 1, "rerank": True}, "give one of them"),
-        ({"partition": 3, "tuning_queries": np.zeros((4, 3))}, r"\[queries, 16\].*\(4, 3\)"),
+        ({"partition": 3, "tuning_queries": [[0.0] * 3] * 4}, r"\[queries, 16\].*\(4, 3\)"),
         ({"partition": 3, "tuning_queries": np.full((4, 16), np.inf)}, "must be finite"),
         ({"partition": "many"}, "partition must be"),
     ],

@@ -1,7 +1,6 @@
 """Laws of the searcher: a network and its collection answer as a loop over both would."""
 
 import re
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,7 @@ from tests.export.tiny import (
 from tests.export.tiny_levels import make_level_network
 from tfpqn.cli.queries import read_queries
 from tfpqn.datasets import ImageFolder
-from tfpqn.export import Searcher, SearchResult
+from tfpqn.export import SearchResult
 from tfpqn.export.client.inputs import pack_queries
 from tfpqn.export.interface.signatures import Signature, TensorInfo
 from tfpqn.export.search.item_labels import ItemLabels
@@ -35,12 +34,12 @@ from tfpqn.items import IMAGES
 
 
 @pytest.fixture(scope="module")
-def network() -> Any:
+def network():
     return make_network()
 
 
 @pytest.fixture(scope="module")
-def searcher(network) -> Searcher:
+def searcher(network):
     return make_searcher(network)
 
 
@@ -151,6 +150,8 @@ def test_any_signature_runs_by_its_name_and_another_name_is_refused(searcher):
         ValueError, match="signature is unknown. Expected one of .*Received: .*'fly'"
     ):
         searcher.run("fly", images)
+    with pytest.raises(ValueError, match=r"must be \['images'\]. Received: \['exclude_ids', 'im"):
+        searcher.run("search", {**images, "exclude_ids": [[1]]})
 
 
 @pytest.mark.parametrize("options", [{}, {"partition": 8, "num_probes": 2}])

@@ -61,10 +61,11 @@ class PartitionedCodes(CodedRows):
         self.by_distance = partition.by_distance
         if self.by_distance:
             self.rank_offsets = constant("rank_offsets", partition.rank_offsets)
-        self._keep_codewords(codes, partition)
+        if exact:
+            self._keep_codewords(codes, partition)
 
     def _keep_codewords(self, codes: np.ndarray, partition: Partition) -> None:
-        """The codewords that the items of each list have at each position.
+        """The codewords that the items of each list have at each position, for `_bound`.
 
         They are held as places in a table of all positions.
         """
