@@ -277,3 +277,5 @@ def test_data_is_that_of_the_protocol_or_of_the_folder(tmp_path):
     assert splits.train.image_shape == (16, 16, 3)
     assert len(splits.database) + len(splits.query) == 20
     assert set(splits.train.skipped) == {"ant/broken.png", "bee/broken.png"}
+    with pytest.raises(ValueError, match="for clips alone. Received: num_frames=5, images"):
+        data.open_folder(num_frames=5)

@@ -2,6 +2,8 @@
 
 import keras
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tfpqn.datasets import VectorSet, split_folder
@@ -78,6 +80,20 @@ def test_vectors_with_labels_in_a_table_are_trained_on(tmp_path):
     assert evaluate_run(run, network, splits)["mAP"] > 0.9
 
 
+def test_labelled_vectors_that_are_too_many_for_memory_are_left_out_with_a_warning(
+    tmp_path, monkeypatch
+):
+    table = {"vector": list(VECTORS), "label": [str(label) for label in LABELS]}
+    pq.write_table(pa.table(table), tmp_path / "all.parquet")
+    settings = {"bits": 8, "embedding_dim": 16, "epochs": 1, "batch_size": 30}
+    run = Run.start(
+        tmp_path / "run", RunConfig.of(vectors=str(tmp_path / "all.parquet"), **settings)
+    )
+    monkeypatch.setattr("tfpqn.training.runs.train.HELD_BYTES", 60 * 4 * VECTORS.shape[1])
+    with pytest.warns(UserWarning, match="takes 60 of the 1.. vectors, evenly spread"):
+        train(run, run.load_splits(), progress=False)
+
+
 def test_a_classifier_has_as_many_classes_as_labels_have_values(tmp_path):
     settings = {"bits": 8, "embedding_dim": 16, "epochs": 1, "batch_size": 30}
     run = Run.start(tmp_path, RunConfig.of(vectors="all.npy", **settings))
@@ -109,6 +125,10 @@ def test_classes_are_numbered_in_the_order_of_labels_without_names():
             "Received: batch_size=7, embedding_dim=8, dropout=0.1, optimizer='sgd'$",
         ),
         ({"similarity": "l2", "initial_run": "run"}, "nothing is trained.*initial_run='.*run'"),
+        (
+            {"initial_run": "a", "freeze_codebooks": True},
+            "initial_run='.*a', freeze_codebooks=True",
+        ),
         ({"label_column": ("kind",)}, r"give labels. Received: label_column=\['kind'\]"),
         ({"image_size": 32, "backbone": "resnet9"}, "image_size=32, backbone='resnet9'$"),
         ({"bits": 24, "num_subspaces": 3}, "multiple of num_subspaces.*embedding_dim=8"),

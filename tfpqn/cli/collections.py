@@ -147,11 +147,6 @@ def index(
     network = run.load_network()
     if images or videos or vectors:
         data = run.choose_data(protocol, images, videos, vectors, labels)
-        if run.config.data.labels and not data.labels:
-            error_console.print(
-                f"The run's table, {run.config.data.labels}, is of other items and not used: "
-                "--labels names one of these"
-            )
         items = data.open_folder(num_frames, network.image_shape)
         collection = data.label(items, missing="unlabelled")
     else:

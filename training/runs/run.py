@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ class Run:
         """The run's data, or with one of the arguments others of the same kind.
 
         The run's own table of labels stays with its own place of the items alone; `labels` is that
-        of others.
+        of others. A table that is left out is a warning.
 
         Raises:
             ValueError: More than one is given, or one of another kind of items.
@@ -210,6 +211,12 @@ class Run:
             )
         if chosen.folder == own.folder and labels is None:
             return dataclasses.replace(chosen, labels=own.labels)
+        if own.labels and not chosen.labels:
+            warnings.warn(
+                f"The run's table, {own.labels}, is of other items and not used: labels (--labels) "
+                "names one of these",
+                stacklevel=2,
+            )
         return chosen
 
     def load_splits(

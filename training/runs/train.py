@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -113,7 +114,15 @@ def train(
             frozen = FrozenBackbone(run, splits, progress)
             splits = frozen.splits(with_queries=evaluate_every is not None)
         elif not run.config.model.is_fitted:
-            splits = dataclasses.replace(splits, train=splits.train.held_in_memory(HELD_BYTES))
+            held = splits.train.held_in_memory(HELD_BYTES)
+            if len(held) < len(splits.train):
+                warnings.warn(
+                    f"Training takes {len(held):,} of the {len(splits.train):,} vectors, evenly "
+                    f"spread: it reads them into memory, {HELD_BYTES / 2**30:g} GiB at most. Of "
+                    "an .npy file with a table of labels it takes all",
+                    stacklevel=2,
+                )
+            splits = dataclasses.replace(splits, train=held)
         splits = dataclasses.replace(splits, train=number_classes(splits.train))
         warn_of_slow_precision(run.config.model.precision)
         done = run.count_kept_epochs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable
@@ -93,9 +94,11 @@ def _given(config: Any, chosen: dict[str, Any], names: Iterable[str]) -> str:
         value = values[name]
         if value in (defaults.get(name, value), chosen.get(name)):
             continue
-        # What is left open may have been settled by other settings.
-        if value != config.replace(**{name: defaults[name]}).flat()[name]:
-            given.append(f"{name}={value!r}")
+        # What is left open may have been settled by other settings; what these need was given.
+        with contextlib.suppress(ValueError):
+            if value == config.replace(**{name: defaults[name]}).flat()[name]:
+                continue
+        given.append(f"{name}={value!r}")
     return ", ".join(given)
 
 

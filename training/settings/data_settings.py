@@ -171,6 +171,11 @@ class DataSettings:
         """
         from tfpqn.datasets import ImageFolder, open_clips, open_vectors
 
+        if num_frames is not None and self.items is not CLIPS:
+            raise ValueError(
+                f"num_frames is for clips alone. Received: num_frames={num_frames}, "
+                f"{self.items.kind}"
+            )
         if self.items is VECTORS:
             return open_vectors(self.folder or "")
         size = self.image_size or IMAGE_SIZE

@@ -68,6 +68,11 @@ def ingest(
     from tfpqn.training import Run
 
     require_lists_for(agreement, partition, num_probes)
+    if (labels or num_frames) and not (images or videos or vectors):
+        raise ValueError(
+            "--labels and --num-frames are of items that come: give --images, --videos or "
+            "--vectors. Received: none of them"
+        )
     lists = (data_dir, partition, num_probes, agreement, exact)
     with exclusive(output, "model"):
         run = Run.open(run_dir)
