@@ -196,7 +196,11 @@ def format_machines(scenarios: Mapping[str, Any]) -> str:
 
 def format_recall(rows: Sequence[Mapping[str, Any]]) -> str:
     """A line for each method, a column for each set of vectors and number of bytes."""
-    found = {(row["vectors"], row["bytes"], row["method"]): row["recall"] for row in rows}
+    found = {
+        (row["vectors"], row["bytes"], row["method"]): row["recall"]
+        for row in rows
+        if row["vectors"] in VECTORS  # Not those of a file of one's own.
+    }
     columns = sorted({key[:2] for key in found}, key=lambda key: (list(VECTORS).index(key[0]), key))
     lines = []
     for method in METHODS:

@@ -195,7 +195,7 @@ class Photos:
         paths = {"images": str(self.images), "labels": str(self.labels), "weights": self.weights}
         config = RunConfig.of(**{**paths, **settings})
         run = Run.start(self.folder / name, config)
-        if config.model.freeze_backbone:
+        if config.model.freeze_backbone and not (run.folder / "features").exists():
             (run.folder / "features").symlink_to(self.features)
         return run.for_items(run.load_splits().train)
 
