@@ -55,26 +55,3 @@ def test_the_road_of_a_folder_of_videos(films, tmp_path):
         result = run_command("search", "--model", model, wrong)
         assert result.status == 2
         assert sentence in result.error and result.error.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_the_first_level_alone_is_exported(tmp_path):
-    run, index = tmp_path / "run", tmp_path / "index"
-    for command in (
-        ("train", "--model", "rpqn", *SMALL, "--batch-size", "64", "--run-dir", run),
-        ("index", "--run-dir", run, "--output", index),
-        ("export", "--run-dir", run, "--index", index, "--num-levels", 1)
-        + ("--output", tmp_path / "short" / "1"),
-    ):
-        succeed(*command)
-    manifest = json.loads((tmp_path / "short" / "1" / "manifest.json").read_text())
-    assert manifest["quantizer"]["num_levels"] == 1
-    assert manifest["quantizer"]["code_length"] == 2
-    result = succeed("evaluate", "--run-dir", run)
-    assert "The first 1 of 2 levels, 12 bits: mAP" in result.output
-    result = run_command(
-        *("export", "--run-dir", run, "--index", index, "--num-levels", 3),
-        *("--output", tmp_path / "long" / "1"),
-    )
-    assert result.status == 2
-    assert "num_levels must lie in 1 .. 2" in result.error

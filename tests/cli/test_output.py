@@ -12,7 +12,7 @@ import pytest
 from tfpqn import _command_line
 from tfpqn._text import counted
 from tfpqn.cli import entry_point
-from tfpqn.cli.answers import answer_files, print_answers
+from tfpqn.cli.answers import print_answers
 from tfpqn.cli.commands import app
 from tfpqn.cli.shared import PlainConsole, console, report_skipped
 
@@ -56,15 +56,6 @@ def test_a_long_path_stays_in_one_line(capsys):
     path = "/".join(["photographs"] * 20)
     console.print(f"Written to {path} and {path}")
     assert capsys.readouterr().out == f"Written to {path} and {path}\n"
-
-
-def test_each_file_that_cannot_be_searched_with_is_told_in_one_line(capsys):
-    def search(file):
-        raise ValueError(f"{file}: two\nlines")
-
-    with pytest.raises(ValueError, match="b: two"):
-        answer_files(["a", "b"], search, as_json=False)
-    assert capsys.readouterr().err == "tfpqn: error: a: two lines\n"
 
 
 @pytest.mark.parametrize(

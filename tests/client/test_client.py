@@ -167,16 +167,6 @@ def test_requests_are_kept_below_the_size_of_a_message(connect, fake_model, way)
     assert error.value.code == "RESOURCE_EXHAUSTED"
 
 
-def test_many_asynchronous_calls_run_at_once():
-    async def ask(address):
-        async with AsyncSearchClient(address, "birds") as client:
-            return await asyncio.gather(*(client.search_by_embedding(ROWS) for _ in range(20)))
-
-    with GrpcServer() as server:
-        for result in asyncio.run(ask(server.address)):
-            assert_found(result)
-
-
 def test_a_client_of_one_version_leaves_the_connections_open():
     async def ask(address):
         async with AsyncSearchClient(address, "birds") as client:

@@ -60,9 +60,9 @@ def run_page(
             if afresh and "tfpqn train" in block.text:
                 for name in ("runs", "indexes", "models"):
                     shutil.rmtree(folder / name, ignore_errors=True)
-            if block.text.startswith("tfpqn serve") and "--port" not in block.text:
-                options = f" --port {ports[0]} --rest-api-port {ports[1]} "
-                block = block._replace(text=block.text.replace("serve ", f"serve {options}", 1))
+            if "tfpqn serve" in block.text and "--port" not in block.text:
+                command = f"tfpqn serve --port {ports[0]} --rest-api-port {ports[1]}"
+                block = block._replace(text=block.text.replace("tfpqn serve", command, 1))
             output += _run_block(runner, block, around or {})
     finally:
         runner.close()

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.docs.scenes import ROOT, is_run, run_page
@@ -13,7 +14,7 @@ from tfpqn.datasets import load_protocol
 from tools.pages import PageRunner, read_blocks, read_commands
 
 DOCS = ROOT / "docs"
-# Pages whose blocks a test runs: here, in test_tutorials.py, tests/test_readme.py or tests/export.
+# Pages whose blocks a test runs, here or in test_tutorials.py.
 RUN = {
     "README.md",
     "docs/quickstart.md",
@@ -74,6 +75,30 @@ def birds(photos, monkeypatch):
     export = ("export", "--run-dir", "runs/birds", "--index", "indexes/birds", "--tags", "label")
     succeed(*export, "--output", "models/birds/1")
     return photos
+
+
+def test_the_first_program_of_the_readme_finds_the_right_digit(tmp_path):
+    page = ROOT / "README.md"
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= 100, "README is one page"
+    program, *_ = (block.text for block in read_blocks(page) if block.language == "python")
+    assert len(program.splitlines()) <= 20
+    check = (
+        "assert index.codes.shape == (1437, 4)\n"
+        "assert found.ids.shape == (1, 5) and found.ids.dtype == 'int64'\n"
+        "assert found.scores.shape == (1, 5) and found.scores.dtype == 'float32'\n"
+        "assert found.labels.tolist() == [[str(splits.query.labels[0])] * 5]\n"
+    )
+    runner = PageRunner(tmp_path, Path(sys.executable).parent, {"PYTHONPATH": str(ROOT)})
+    assert "finds [" in runner.run_python(program + check)
+
+
+@pytest.mark.slow
+def test_readme(photos):
+    np.save(photos / "all.npy", np.random.default_rng(0).normal(size=(600, 16)))
+    replaced = {"--images photos/ --run-dir": f"--images photos/ {SHORT} --run-dir"}
+    client = "from tfpqn.export.client import SearchClient  # needs neither TensorFlow nor Keras"
+    around = {client: ("", "assert found.ids.size and more.ids.size")}
+    run_page(ROOT / "README.md", photos, replaced, around)
 
 
 @pytest.mark.slow
@@ -138,16 +163,29 @@ def test_serving(birds):
 
 
 @pytest.mark.slow
-def test_retrieval(tmp_path):
-    check = (
-        "assert retrieval.num_candidates == 2000 and ids.shape == (3, 10)\n"
-        "assert found.shape == (1, 10) and found.dtype == tf.string\n"
-        "assert not set(found.numpy()[0, :3]) & set(others.numpy()[0])\n"
-    )
-    # The programs go on from one another.
-    programs = [block.text for block in read_blocks(DOCS / "retrieval.md")]
+@pytest.mark.parametrize(
+    ("page", "check"),
+    [
+        (
+            "retrieval",
+            "assert retrieval.num_candidates == 2000 and ids.shape == (3, 10)\n"
+            "assert found.shape == (1, 10) and found.dtype == tf.string\n"
+            "assert not set(found.numpy()[0, :3]) & set(others.numpy()[0])\n",
+        ),
+        ("faiss", "import os; assert {'again.faiss', 'lists.faiss', 'models'} <= {*os.listdir()}"),
+        ("devices", "assert found['ids'].size"),
+    ],
+)
+def test_programs_that_go_on_from_one_another(tmp_path, page, check):
+    if page == "faiss":
+        pytest.importorskip("faiss")
+    blocks = read_blocks(DOCS / f"{page}.md")
+    program = "\n".join(block.text for block in blocks if block.language == "python")
+    # The interpreter of the tests is TensorFlow's.
+    interpreter = "import tensorflow\nInterpreter = tensorflow.lite.Interpreter\n"
+    program = program.replace("from ai_edge_litert.interpreter import Interpreter\n", interpreter)
     runner = PageRunner(tmp_path, Path(sys.executable).parent, {"PYTHONPATH": str(ROOT)})
-    runner.run_python("\n".join([*programs, check]))
+    runner.run_python(f"{program}\n{check}")
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 """Laws of searching with clips: frames in time, of any number."""
 
-from typing import Any
-
 import keras
 import numpy as np
 import pytest
@@ -23,7 +21,7 @@ FRAME, OTHER = make_images(2)
 
 
 @pytest.fixture(scope="module")
-def searcher() -> Any:
+def searcher():
     return make_searcher(make_clip_network())
 
 
@@ -37,7 +35,7 @@ def test_empty_strings_are_no_frames_wherever_they_stand(searcher, positions):
 
 
 @pytest.fixture(scope="module")
-def whole_clips() -> Any:
+def whole_clips():
     """A network whose backbone sees neighbouring frames together, and fixes their number."""
     backbone = keras.Sequential(
         [

@@ -1,11 +1,8 @@
 """Laws of the bridge to FAISS: both find the same items with the same scores, either way."""
 
-import os
 import re
-import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,24 +151,6 @@ def test_a_large_offset_leaves_the_written_matrix_exact():
     np.testing.assert_array_equal(again.embedding.get_weights()[0], matrix)
 
 
-def test_a_file_finds_the_same_in_a_process_that_has_faiss_alone(tmp_path):
-    network = make_network("cosine", 2)
-    index = index_of(network, np.asarray(network.encode(VECTORS)))
-    through_file(to_faiss(network, index), tmp_path)
-    np.save(tmp_path / "queries.npy", QUERIES)
-    program = (
-        "import faiss, numpy, sys\n"
-        "found = faiss.read_index('index.faiss').search(numpy.load('queries.npy'), 6)\n"
-        "numpy.savez('found.npz', values=found[0], ids=found[1])\n"
-        "assert 'tensorflow' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
-    found = np.load(tmp_path / "found.npz")
-    expected = Searcher(network, index, top_k=TOP_K)(QUERIES)
-    np.testing.assert_allclose(1 - found["values"] / 2, expected.scores, atol=1e-5)
-    np.testing.assert_array_equal(found["ids"], expected.ids)
-
-
 def train(name, metric=faiss.METRIC_L2):
     """A FAISS index of the vectors, trained in a round."""
     made = faiss.index_factory(DIM, name, metric)
@@ -309,18 +288,6 @@ def test_what_has_no_counterpart_is_refused_by_name():
     network.build((None, DIM))
     with pytest.raises(ValueError, match="power of two. Received: num_codewords=12"):
         to_faiss(network, index_of(network, np.asarray(network.encode(VECTORS))))
-
-
-@pytest.mark.slow
-def test_the_programs_of_the_page_on_faiss_run_in_their_order(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "faiss.md").read_text(encoding="utf-8")
-    programs = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert len(programs) == 3
-    command = [sys.executable, "-c", "\n".join(programs)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=600)
-    assert (tmp_path / "models" / "vectors" / "1" / "saved_model.pb").is_file()
-    assert {"again.faiss", "lists.faiss"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_without_faiss_the_message_says_how_to_install_it(monkeypatch):

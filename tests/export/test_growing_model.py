@@ -25,11 +25,11 @@ class Killed(Exception):
     """The process ends here."""
 
 
-def contents_of(index: CodeIndex) -> dict[int, Any]:
+def contents_of(index):
     return dict(zip(index.ids.tolist(), map(tuple, index.codes.tolist()), strict=True))
 
 
-def make_index(items: dict[int, int]) -> CodeIndex:
+def make_index(items):
     """Items by id; a number stands for a code."""
     codes = np.array([[code] * LAYOUT.code_length for code in items.values()], np.uint8)
     ids = np.array(list(items), np.int64)

@@ -26,20 +26,20 @@ FORMATS = {
 }
 
 
-def make_image(kind: str, width: int, height: int) -> bytes:
+def make_image(kind, width, height):
     mode, options = FORMATS[kind]
     buffer = io.BytesIO()
     Image.new(mode, (width, height)).save(buffer, kind.split()[-1], **options)
     return buffer.getvalue()
 
 
-def top_down_bitmap(width: int, height: int) -> bytes:
+def top_down_bitmap(width, height):
     data = bytearray(make_image("BMP", width, height))
     data[22:26] = struct.pack("<i", -height)
     return bytes(data)
 
 
-def accepts_in_graph(data: bytes, max_pixels: int) -> bool:
+def accepts_in_graph(data, max_pixels):
     try:
         check_pixels(tf.constant(data), max_pixels, "images")
     except tf.errors.InvalidArgumentError as error:
@@ -48,7 +48,7 @@ def accepts_in_graph(data: bytes, max_pixels: int) -> bool:
     return True
 
 
-def accepts(data: bytes, max_pixels: int) -> bool:
+def accepts(data, max_pixels):
     try:
         make_plain(data, max_pixels)
     except ValueError as error:
@@ -73,10 +73,10 @@ def test_a_bitmap_with_rows_top_down_has_a_positive_size():
     assert not accepts_in_graph(data, 34)
 
 
-def make_bomb(side: int) -> bytes:
+def make_bomb(side):
     """A PNG whose header promises side x side pixels and whose data does not matter."""
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
+    def chunk(kind, content):
         check = struct.pack(">I", zlib.crc32(kind + content))
         return struct.pack(">I", len(content)) + kind + content + check
 

@@ -1,11 +1,6 @@
 """Laws of LiteRT models: they find what a search of all items on a server finds."""
 
 import json
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -122,23 +117,3 @@ def test_an_operation_that_litert_lacks_is_named_and_nothing_is_written(tmp_path
     with pytest.raises(ValueError, match="operations of LiteRT alone. Received: one with Erfinv"):
         save_litert(network, index, tmp_path / "some.tflite", top_k=1)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_the_programs_of_the_page_on_devices_run_in_their_order(tmp_path):
-    root = Path(__file__).parents[2]
-    page = (root / "docs" / "devices.md").read_text(encoding="utf-8")
-    program = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
-    # The interpreter of the tests is TensorFlow's.
-    line = "from ai_edge_litert.interpreter import Interpreter\n"
-    assert line in program
-    program = program.replace(
-        line, "import tensorflow\nInterpreter = tensorflow.lite.Interpreter\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    assert "finds the ids [" in done.stdout

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.native_calls import Answers, Call, answer, answer_natively
+from tests.export.native_calls import Call, answer, answer_natively
 from tfpqn.export.interface.signatures import Signature, TensorInfo
 from tfpqn.export.loading.loaders import SavedModelLoader, SessionLoader
 from tfpqn.export.loading.op_check import check_ops
@@ -71,7 +71,7 @@ def compiled(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def native_answers(echo, compiled) -> list[Answers]:
+def native_answers(echo, compiled):
     """What the C API answers to each dtype and rank, and to what XLA must compile."""
     xla_calls = {name: Call(name, {"x": np.zeros(3, np.float32)}) for name in XLA}
     return answer_natively([(echo, make_calls()), (compiled, xla_calls)], echo)

@@ -53,7 +53,7 @@ def test_sums_of_a_graph_go_in_the_order_of_the_positions(rng, code_length):
         np.testing.assert_array_equal(scores, expected)
 
 
-def largest_temporary(num_items: int, num_queries: int) -> int:
+def largest_temporary(num_items, num_queries):
     """Most elements of any tensor that a search makes, the collection itself left aside."""
     metadata = tf.compat.v1.RunMetadata()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:

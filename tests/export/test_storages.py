@@ -1,7 +1,5 @@
 """However a collection is stored, a search finds what a stable sort of all scores finds."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -27,25 +25,25 @@ NUM_CODEWORDS = 4
 DIM = 6
 
 
-def make_vectors(rng: np.random.Generator, code_length: int, num_values: int) -> np.ndarray:
+def make_vectors(rng, code_length, num_values):
     """What codewords add; few values make equal scores, exact in float32."""
     shape = (code_length, NUM_CODEWORDS, DIM)
     return rng.integers(-num_values, num_values + 1, shape).astype(np.float32)
 
 
-def make_queries(rng: np.random.Generator, vectors: np.ndarray, num_queries: int) -> Queries:
+def make_queries(rng, vectors, num_queries):
     embeddings = rng.integers(-2, 3, (num_queries, DIM)).astype(np.float32)
     tables = np.einsum("qd,pkd->pqk", embeddings, vectors)
     return Queries(tf.constant(embeddings), tf.constant(tables))
 
 
 def make_storage(
-    kind: str,
-    vectors: np.ndarray,
-    codes: np.ndarray,
-    num_lists: int,
-    tag_sets: np.ndarray | None = None,
-) -> Any:
+    kind,
+    vectors,
+    codes,
+    num_lists,
+    tag_sets=None,
+):
     if kind == "flat":
         return FlatCodes(codes)
     if kind.startswith("distinct"):
@@ -58,7 +56,7 @@ def make_storage(
     return PartitionedCodes(codes, partition, num_probes=partition.num_lists)
 
 
-def rank(scores: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
+def rank(scores, top_k):
     """Positions and scores of the best, by a stable sort."""
     positions = np.full((len(scores), top_k), NO_POSITION)
     best = np.full((len(scores), top_k), FLOOR_SCORE, np.float32)
@@ -70,7 +68,7 @@ def rank(scores: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
     return positions, best
 
 
-def score(queries: Queries, codes: np.ndarray) -> np.ndarray:
+def score(queries, codes):
     tables = queries.tables.numpy()
     return sum(tables[p][:, codes[:, p]] for p in range(codes.shape[1]))
 

@@ -112,8 +112,7 @@ class Reference:
         self.variance = np.asarray(centering.moving_variance, np.float64) + centering.epsilon
         codebooks = np.asarray(network.quantizer.codebooks, np.float64)
         codebooks = codebooks[np.newaxis] if codebooks.ndim == 3 else codebooks
-        # Only the first level's codewords are used as directions.
-        self.levels = [reference.unit(codebooks[0]), *codebooks[1:]][:num_levels]
+        self.levels = reference.unit_first(codebooks)[:num_levels]
         self.per_level = len(self.levels[0])
         self.alpha = network.quantizer.alpha
 
@@ -133,26 +132,12 @@ class Reference:
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         codes = codes[:, : len(self.levels) * self.per_level]
-        by_level = np.reshape(codes, (len(codes), len(self.levels), self.per_level))
-        return np.array(
-            [
-                sum(
-                    np.concatenate([codebooks[m][k] for m, k in enumerate(row)])
-                    for codebooks, row in zip(self.levels, rows, strict=True)
-                )
-                for rows in by_level
-            ]
-        )
+        return reference.residual_decode(codes, self.levels)
 
     def score(self, embeddings: np.ndarray, index: CodeIndex) -> np.ndarray:
         """Inner products of unit subvectors with codewords, a position at a time."""
-        queries = reference.unit(reference.split(embeddings, self.per_level))
-        codewords = [codebook for codebooks in self.levels for codebook in codebooks]
-        tables = np.zeros((len(queries), len(codewords), len(codewords[0])))
-        for q, position, k in np.ndindex(tables.shape):
-            subvector = queries[q, position % self.per_level]
-            tables[q, position, k] = reference.inner_product(subvector, codewords[position][k])
-        return reference.adc_scores(tables, index.codes[:, : len(codewords)])
+        tables = reference.residual_lookup_tables(embeddings, self.levels)
+        return reference.adc_scores(tables, index.codes[:, : tables.shape[1]])
 
     def search(self, embeddings: np.ndarray, index: CodeIndex, top_k: int = TOP_K) -> SearchResult:
         return rank(self.score(embeddings, index), index, top_k)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 import tfpqn
+from tests import reference
 from tests.export.tiny import (
     EMBEDDING_DIM,
     IMAGE_SHAPE,
@@ -49,11 +50,6 @@ def encode_clips(clips: Sequence[np.ndarray]) -> list[list[bytes]]:
 def embed_clips(slow: Reference, clips: Sequence[np.ndarray]) -> np.ndarray:
     """Embeddings of clips, one array `[num_frames, height, width, channels]` each."""
     flat = [(clip / 127.5 - 1.0).reshape(len(clip), -1) for clip in clips]
-    return slow.embed_segments([average_halves(frames) for frames in flat])
-
-
-def average_halves(frames: np.ndarray) -> list[np.ndarray]:
-    """Mean of the frames in each half of a clip; a frame in the middle belongs half to both."""
-    halves = [frame for frame in frames for _ in range(NUM_SEGMENTS)]
-    length = len(frames)
-    return [sum(halves[s * length : (s + 1) * length]) / length for s in range(NUM_SEGMENTS)]
+    return slow.embed_segments(
+        [reference.average_segments(frames, NUM_SEGMENTS) for frames in flat]
+    )
