@@ -180,7 +180,7 @@ def _expected_precision_sum(
 def _hypergeometric(size: int, relevant: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
     """Possible numbers of relevant items among `draws` of `size`, and their probabilities."""
     j = np.arange(max(0, draws - (size - relevant)), min(relevant, draws) + 1)
-    log_factorial = _log_factorials(size)
+    log_factorial = np.r_[0.0, np.cumsum(np.log(np.arange(1, size + 1)))]
 
     def log_choose(n: int, k: np.ndarray) -> np.ndarray:
         return log_factorial[n] - log_factorial[k] - log_factorial[n - k]
@@ -199,15 +199,6 @@ def _harmonic(n: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=8)
 def _harmonic_table(largest: int) -> np.ndarray:
     return np.r_[0.0, np.cumsum(1.0 / np.arange(1, largest + 1))]
-
-
-def _log_factorials(largest: int) -> np.ndarray:
-    return _log_factorial_table(_round_up(largest))
-
-
-@functools.lru_cache(maxsize=8)
-def _log_factorial_table(largest: int) -> np.ndarray:
-    return np.r_[0.0, np.cumsum(np.log(np.arange(1, largest + 1)))]
 
 
 def _round_up(n: int) -> int:

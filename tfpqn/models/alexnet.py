@@ -34,14 +34,7 @@ def alexnet(x: Any) -> Any:
 
     Args:
         x: Pixels scaled to -1 .. 1, `[batch, height, width, 3]`.
-
-    Raises:
-        ValueError: The images have another number of channels than 3.
     """
-    if x.shape[-1] != len(MEAN):
-        raise ValueError(
-            f"Backbone 'alexnet' takes images of 3 channels. Received: {x.shape[-1]} channels"
-        )
     if tuple(x.shape[1:3]) != (IMAGE_SIZE, IMAGE_SIZE):
         x = layers.Resizing(IMAGE_SIZE, IMAGE_SIZE)(x)
     x = layers.Rescaling(

@@ -108,7 +108,8 @@ def build_backbone(
         FileNotFoundError: There is no such file of weights.
         ImportError: The backbone is one of KerasHub, which is not installed.
         ValueError: The name is unknown (the message lists the known), `weights` is given to a
-            backbone that has none, or they do not fit.
+            backbone that has none, or they do not fit; or the images have other channels than it
+            takes.
     """
     require_backbone(name)
     if image_size is not None and image_shape[:2] != (image_size, image_size):
@@ -132,6 +133,10 @@ def build_backbone(
         raise ValueError(
             f"Backbone {name!r} has no published weights; expected weights=None. "
             f"Received: weights={weights!r}"
+        )
+    if name in FROM_TORCH and image_shape[2] != 3:
+        raise ValueError(
+            f"Backbone {name!r} takes images of 3 channels. Received: {image_shape[2]} channels"
         )
     inputs = keras.Input(image_shape, name="images")
     with _policy(dtype):
