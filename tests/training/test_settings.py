@@ -123,6 +123,12 @@ def test_sizes_left_open_give_four_positions_or_so_many_that_each_has_from_6_to_
     assert RunConfig.of(**config.flat()) == config
 
 
+@pytest.mark.parametrize(("bits", "beam_size"), [(32, 16), (64, 1)])
+def test_levels_of_large_codebooks_are_coded_without_a_beam(bits, beam_size):
+    config = RunConfig.of(model="rpqn", similarity="l2", num_levels=3, bits=bits)
+    assert config.model.beam_size == beam_size
+
+
 @pytest.mark.parametrize(
     "config",
     [

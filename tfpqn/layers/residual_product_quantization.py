@@ -18,8 +18,7 @@ from tfpqn.ops import (
 )
 from tfpqn.similarities import SIMILARITIES
 
-# Beyond these, products of all codewords with one another take hundreds of megabytes, and so many
-# sums of a beam gigabytes.
+# Beyond these, products of all codewords with one another take hundreds of megabytes.
 MOST_CODEWORDS = 4096
 # How often each level chooses anew after the beam.
 TURNS = 2
@@ -59,11 +58,10 @@ class ResidualProductQuantization(ProductQuantization):
         similarity: As in `ProductQuantization`.
         beam_size: Sums of codewords that encoding follows from level to level. With 1 each level's
             codeword is the nearest to what the levels before it have left. More bring codes nearer
-            to what they stand for, and take `beam_size` times as long; training is the same. With
-            more than 4,096 codewords it counts as 1, for memory. The first levels of a code are
-            then a valid shorter code still, but not the one that `prefix` would give the item. One
-            level has nothing to follow. Codes with norms then choose each level's codeword anew,
-            with the others as they are.
+            to what they stand for, and take `beam_size` times as long; training is the same. The
+            first levels of a code are then a valid shorter code still, but not the one that
+            `prefix` would give the item. One level has nothing to follow. Codes with norms then
+            choose each level's codeword anew, with the others as they are.
         codebooks_initializer: Initializer of the codebooks, random directions by default; the
             values of level t are scaled to codewords of length about `0.5 ** t`.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -164,10 +162,9 @@ class ResidualProductQuantization(ProductQuantization):
         """
         codebooks = [self.decoded_codebooks(level) for level in range(self.num_levels)]
         # The other is for long subvectors, but rounds otherwise than what trained networks went by.
-        is_few = self.num_codewords <= MOST_CODEWORDS
-        is_long = self.similarity != "subspace" and is_few
+        is_long = self.similarity != "subspace" and self.num_codewords <= MOST_CODEWORDS
         assign = assign_beam_by_products if is_long else assign_beam
-        codes = assign(targets, codebooks, self.beam_size if is_few else 1)
+        codes = assign(targets, codebooks, self.beam_size)
         if self.has_norms:
             codes = improve_in_turn(targets, codebooks, codes, TURNS)
         return codes

@@ -211,7 +211,7 @@ class Run:
             )
         if chosen.folder == own.folder and labels is None:
             return dataclasses.replace(chosen, labels=own.labels)
-        if own.labels and not chosen.labels:
+        if own.labels and chosen.folder and not chosen.labels:
             warnings.warn(
                 f"The run's table, {own.labels}, is of other items and not used: labels (--labels) "
                 "names one of these",

@@ -161,7 +161,11 @@ class CodeSettings:
     def _beam(self) -> int:
         if self.beam_size is not None:
             return self.beam_size
-        return FITTED_BEAM if self.is_fitted and self.kind == "rpqn" else 1
+        if not self.is_fitted or self.kind != "rpqn":
+            return 1
+        # Of larger codebooks so many sums would take gigabytes.
+        positions = self._levels * self._subspaces + self._norms
+        return FITTED_BEAM if self._bits <= MOST_BITS_OF_POSITION * positions else 1
 
     @property
     def _subspaces(self) -> int:
