@@ -106,7 +106,7 @@ class ClientOptions:
 
     @property
     def ca_file(self) -> str | None:
-        return None if isinstance(self.tls, bool) else os.fspath(self.tls)
+        return os.fspath(self.tls) if isinstance(self.tls, (str, os.PathLike)) else None
 
     @property
     def url(self) -> str:

@@ -33,6 +33,7 @@ from tfpqn.beam.records import read_columns
 from tfpqn.beam.worker import Worker
 from tfpqn.datasets.plain_images import encode_png
 from tfpqn.index import CodeIndex, build_index
+from tfpqn.items import CLIPS
 
 SMALL = {"batch_size": 8, "rows_per_part": 16}
 
@@ -51,7 +52,8 @@ def build(run, output, **source):
     """The index that one process makes, and what it could not read."""
     data = run.choose_data(**source)
     network = run.load_network()
-    items = data.label(data.open_folder(4, network.image_shape), missing="unlabelled")
+    num_frames = 4 if data.items is CLIPS else None
+    items = data.label(data.open_folder(num_frames, network.image_shape), missing="unlabelled")
     build_index(network, items, output, batch_size=8)
     return CodeIndex.load(output), items.skipped
 
@@ -155,7 +157,8 @@ def test_images_in_parquet_files_are_records_too_and_a_torn_file_is_one_line(run
         ),
         (pa.array([True]), [0], [], "an id of the type int, .* Received: True"),
         (pa.array(["a"]), [False], ["a"], None),
-        (pa.array(["a"]), [0.0], [], "a whole number as label. Received: 0.0"),
+        (pa.array(["a", "b"]), [0.0, 2.0], ["a", "b"], None),
+        (pa.array(["a"]), [0.5], [], "a whole number as label. Received: 0.5"),
     ],
 )
 def test_a_record_that_an_index_cannot_keep_costs_no_other(tmp_path, ids, labels, kept, reason):

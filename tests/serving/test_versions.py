@@ -89,8 +89,24 @@ def cut_variables(folder):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def test_a_version_that_is_not_whole_is_refused_and_the_old_one_stays(watched):
-    folder = copy_version(watched, 2, cut_variables)
+def garble_warmup(folder):
+    (folder / "assets.extra").mkdir()
+    (folder / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no records" * 10)
+
+
+def become_a_link(folder):
+    folder.rename(folder.parent.parent / "elsewhere")
+    folder.symlink_to(folder.parent.parent / "elsewhere")
+
+
+OTHER_CHANGES = [
+    pytest.param(one, marks=pytest.mark.slow) for one in (garble_warmup, become_a_link)
+]
+
+
+@pytest.mark.parametrize("change", [cut_variables, *OTHER_CHANGES])
+def test_a_version_that_is_not_whole_is_refused_and_the_old_one_stays(watched, change):
+    folder = copy_version(watched, 2, change)
     wait_for(lambda: state(watched, 2) == END)
     status = watched.caller.status(watched.name)[2].status
     assert status.error_code != 0
@@ -100,7 +116,7 @@ def test_a_version_that_is_not_whole_is_refused_and_the_old_one_stays(watched):
     shown = call_rest(watched.server.rest_port, path).json()["model_version_status"][0]
     assert (shown["state"], shown["status"]["error_message"]) == ("END", status.error_message)
     # Once it is put right, it is tried again.
-    shutil.rmtree(folder)
+    folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
     folder = copy_version(watched, 2)
     wait_for(is_swapped, watched, 2)
     assert version_that_answers(watched) == 2

@@ -194,7 +194,7 @@ def _list(settings: JobSettings, network: Any, items: ImageSet) -> _Listing:
 
 
 def _list_records(settings: JobSettings, network: Any) -> _Listing:
-    """Files of records; the first good record of the first says which columns there are."""
+    """Files of records; the first records of the first file say which columns there are."""
     if settings.labels or network.items is not IMAGES:
         received = "a table of labels" if settings.labels else f"a network of {network.items.kind}"
         raise ValueError(f"Records hold images, and their labels beside them. Received: {received}")
@@ -217,8 +217,8 @@ def _list_records(settings: JobSettings, network: Any) -> _Listing:
     usable = [record for record in first if not record.fault]
     if not usable:
         raise ValueError(
-            f"The first {RECORDS_TO_PLAN_BY:,} records of the first file must hold an image. "
-            f"Received: {paths[0]!r}, with {first[0].fault if first else 'no records'}"
+            f"One of the first {RECORDS_TO_PLAN_BY} records of the first file must be good. "
+            f"Received: {paths[0]!r}; {first[0].fault if first else 'it has none'}"
         )
     return _Listing(
         pa.table({PLACE_COLUMN: pa.array([path.encode() for path in paths])}),

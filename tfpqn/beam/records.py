@@ -144,6 +144,10 @@ def _to_record(place: str, data: Any) -> Record:
         return Record(place, fault=fault)
     if isinstance(id_, bytes):
         id_ = id_.decode(errors="backslashreplace")
-    if label is not None and not isinstance(label, int):
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)  # A column of whole numbers in which some were missing.
+    if label is None or label != label:
+        return Record(place, image, id_)
+    if not isinstance(label, int):
         return Record(place, fault=f"expected a whole number as label. Received: {label!r}")
-    return Record(place, image, id_, None if label is None else int(label))
+    return Record(place, image, id_, int(label))

@@ -85,17 +85,20 @@ class ShardedSearchClient(BlockingCalls):
             if self._is_closed:
                 return
             self._is_closed = True
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+            try:
+                asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            finally:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
 
     async def _end(self) -> None:
-        await self._client.close()
+        # First, so that no call takes the end of its connection for a fault of a server.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await self._client.close()
 
     def _wait_for(self, call: Coroutine[Any, Any, Result]) -> Result:
         with self._lock:
