@@ -68,9 +68,11 @@ class SearchOptions:
     def _require_what_they_need(self) -> None:
         """No option is ignored because another one is missing."""
         of_lists = ("num_probes", "exact", "tuning_queries", "agreement")
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        given = [name for name in of_lists[:-1] if getattr(self, name) is not defaults[name]]
-        given += ["agreement"] * (self.agreement != defaults["agreement"])
+        given = [
+            name
+            for name in of_lists
+            if not np.array_equal(getattr(self, name), getattr(SearchOptions, name))
+        ]
         if self.partition is None and given:
             raise ValueError(
                 f"{', '.join(of_lists)} need lists: give partition as well. "

@@ -117,8 +117,8 @@ class ModelVersions:
     async def poll(self) -> None:
         """Look at the folder once, and load and unload what that asks for."""
         folders = await self._in_thread(_find_versions, self._base_path)
-        gone = [one for one in sorted(self._statuses) if one not in {*folders, *self._available}]
-        for number in gone[:-KEPT_STATUSES]:
+        gone = self._statuses.keys() - folders.keys() - self._available.keys()
+        for number in sorted(gone)[:-KEPT_STATUSES]:
             del self._statuses[number]
             self._refused.pop(number, None)
         for number in sorted(self._labels.values()):

@@ -121,6 +121,25 @@ def test_exclusions_leave_the_next_best(candidates, queries, kind):
     assert (to_numpy(scores) == FLOOR).all()
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a graph is TensorFlow's")
+def test_a_graph_leaves_out_as_many_ids_as_come(candidates, queries):
+    import tensorflow as tf
+
+    retrieval = make_retrieval(candidates)
+    graph = tf.function(
+        retrieval.query_with_exclusions,
+        input_signature=[tf.TensorSpec([None, 8]), tf.TensorSpec([None, None], tf.int64)],
+    )
+    for width in (0, 1, 3):
+        exclusions = np.tile(np.arange(width), (len(queries), 1))
+        for found, expected in zip(
+            graph(queries, exclusions),
+            retrieval.query_with_exclusions(queries, exclusions),
+            strict=True,
+        ):
+            assert_same(found, to_numpy(expected))
+
+
 @pytest.mark.parametrize("kind", ["positions", STRINGS])
 def test_batches_of_a_data_set_are_indexed_as_one_array(candidates, queries, kind):
     ids = make_ids(kind)

@@ -146,7 +146,7 @@ def _to_record(place: str, data: Any) -> Record:
         id_ = id_.decode(errors="backslashreplace")
     if isinstance(label, float) and label.is_integer():
         label = int(label)  # A column of whole numbers in which some were missing.
-    if label is None or label != label:
+    if label is None or label != label:  # NaN
         return Record(place, image, id_)
     if not isinstance(label, int):
         return Record(place, fault=f"expected a whole number as label. Received: {label!r}")

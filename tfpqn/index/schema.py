@@ -161,12 +161,11 @@ def to_column(values: Any, name: str, kind: pa.DataType | None = None) -> pa.Chu
         return pa.chunked_array([pa.nulls(len(column), kind)])
     try:
         _require_alike(column.type, kind)
-    except TypeError as error:
-        raise TypeError(f"{name!r} must hold values of type {kind}. Received: {error}") from error
-    try:
         return column.cast(kind)
     except _CONVERSION_ERRORS as error:
-        raise ValueError(f"{name!r} must hold values of type {kind}. Received: {error}") from error
+        # A number that is too large is of no wrong type.
+        wrong = TypeError if isinstance(error, TypeError) else ValueError
+        raise wrong(f"{name!r} must hold values of type {kind}. Received: {error}") from error
 
 
 def _infer(values: Any, name: str) -> pa.ChunkedArray:

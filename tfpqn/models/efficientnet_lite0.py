@@ -37,12 +37,13 @@ def efficientnet_lite0(x: Any) -> Any:
     x = layers.Rescaling(127.5 / 128, 0.5 / 128)(x)
     x = _convolve(x, STEM, 3, 2, "_conv_stem")
     x = layers.ReLU(6)(_normalize(x, "_bn0"))
-    number = 0
-    for repeats, size, stride, expansion, filters in STAGES:
-        for repeat in range(repeats):
-            own_stride = 1 if repeat else stride
-            x = _apply_block(x, f"_blocks.{number}.", size, own_stride, expansion, filters)
-            number += 1
+    blocks = [
+        (size, 1 if repeat else stride, expansion, filters)
+        for repeats, size, stride, expansion, filters in STAGES
+        for repeat in range(repeats)
+    ]
+    for number, block in enumerate(blocks):
+        x = _apply_block(x, f"_blocks.{number}.", *block)
     x = layers.ReLU(6)(_normalize(_convolve(x, HEAD, 1, 1, "_conv_head"), "_bn1"))
     return layers.GlobalAveragePooling2D()(x)
 

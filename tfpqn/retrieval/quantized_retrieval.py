@@ -12,12 +12,7 @@ from keras import ops
 from tfpqn.layers import ProductQuantization, Quantizer
 from tfpqn.layers.quantizer import require_at_least
 from tfpqn.retrieval.candidate_arrays import join_batches, read_embeddings
-from tfpqn.retrieval.candidate_ids import (
-    id_dtype,
-    kind_of_ids,
-    read_ids,
-    require_held,
-)
+from tfpqn.retrieval.candidate_ids import id_dtype, kind_of_ids, read_ids, require_held
 from tfpqn.retrieval.coded_candidates import FLOOR_SCORE, NO_POSITION, CodedCandidates
 
 Tensor = Any
