@@ -248,7 +248,7 @@ def _read_lists(searcher: Searcher, index: CodeIndex) -> _Lists:
     if not isinstance(lists, PartitionedCodes) or searcher.code_length != index.layout.code_length:
         raise ValueError(
             "searcher must have lists of whole codes: make it with partition, and without "
-            f"num_levels, first_levels and rerank. Received: {storage.describe()}"
+            f"num_levels and rerank. Received: {storage.describe()}"
         )
     ids = searcher.ids.at(np.arange(searcher.num_items)).numpy().tolist()
     if searcher.id_type == "string":

@@ -31,8 +31,7 @@ from .folders import KEPT_BASES, Base, CollectionFolders
 
 # Arguments of `Searcher` that a delta has not: it is small, and searched whole.
 _OF_BASES = frozenset(
-    ("partition", "num_probes", "exact", "agreement", "tuning_queries", "progress")
-    + ("first_levels", "num_candidates")
+    ("partition", "num_probes", "agreement", "tuning_queries", "progress", "num_candidates")
 )
 # A request has room for as many ids to leave out; half of it is for those of the caller.
 MAX_HIDDEN = MAX_EXCLUSIONS // 2
@@ -184,8 +183,7 @@ class GrowingModel:
             and manifest["tag_columns"] == list(dict.fromkeys(self._options.get("tag_columns", ())))
             and manifest["calibration"] == self._options.get("calibration")
             and has_labels == bool(self._options.get("label_column"))
-            and (manifest.get("storage", {}).get("reranked_by") == "embeddings")
-            == bool(self._options.get("rerank"))
+            and ("reranked_by" in manifest.get("storage", {})) == bool(self._options.get("rerank"))
         )
 
 

@@ -45,11 +45,9 @@ class SearchOptions:
     max_pixels: int = MAX_PIXELS
     partition: int | Literal["auto"] | None = None
     num_probes: int | None = None
-    exact: bool = False
     agreement: float = 0.99
     tuning_queries: np.ndarray | None = None
     progress: Progress = lambda step, done, total: None
-    first_levels: int | None = None
     rerank: bool = False
     num_candidates: int | None = None
     shard: Shard | None = None
@@ -67,7 +65,7 @@ class SearchOptions:
 
     def _require_what_they_need(self) -> None:
         """No option is ignored because another one is missing."""
-        of_lists = ("num_probes", "exact", "tuning_queries", "agreement")
+        of_lists = ("num_probes", "tuning_queries", "agreement")
         given = [
             name
             for name in of_lists
@@ -88,16 +86,10 @@ class SearchOptions:
                 "agreement chooses num_probes: give one of them. "
                 f"Received: num_probes={self.num_probes}, agreement={self.agreement}"
             )
-        if self.num_candidates is not None and self.first_levels is None and not self.rerank:
+        if self.num_candidates is not None and not self.rerank:
             raise ValueError(
-                "num_candidates needs a second stage: give first_levels or rerank. "
-                f"Received: num_candidates={self.num_candidates} alone"
-            )
-        if self.rerank and self.first_levels is not None:
-            raise ValueError(
-                "rerank ranks by embeddings and first_levels by codes: give one of them; with "
-                "num_levels, fewer levels find the candidates. Received: rerank and "
-                f"first_levels={self.first_levels}"
+                "num_candidates are ranked by embeddings: give rerank as well. "
+                f"Received: num_candidates={self.num_candidates}, rerank=False"
             )
         if self.rerank and self.calibration is not None:
             raise ValueError(
@@ -120,7 +112,6 @@ class SearchOptions:
         return Partitioning(
             num_lists,
             self.num_probes,
-            self.exact,
             self.agreement,
             self._choose_queries(quantizer, codes),
             "reconstructions" if self.tuning_queries is None else "queries",
@@ -142,23 +133,6 @@ class SearchOptions:
         if not np.isfinite(chosen).all():
             raise ValueError("tuning_queries must be finite. Received: NaN or infinity")
         return np.asarray(quantizer.normalize(chosen.astype(np.float32)))
-
-    def count_first_positions(self, quantizer: QuantizerLike) -> int | None:
-        """Code positions of the first levels, which find candidates; None to search once."""
-        if self.first_levels is None:
-            return None
-        num_levels = quantizer.num_levels
-        if quantizer.code_length % num_levels:
-            raise ValueError(
-                "first_levels needs codes of levels alone: with similarity cosine or l2 their last "
-                f"position is a length of all levels. Received: first_levels={self.first_levels}"
-            )
-        if not 1 <= self.first_levels < num_levels:
-            raise ValueError(
-                "first_levels needs codes with several levels: it must be at least 1, and fewer "
-                f"than the codes have, {num_levels}. Received: first_levels={self.first_levels}"
-            )
-        return quantizer.code_length // num_levels * self.first_levels
 
     def require_calibration_of(self, index: CodeIndex, num_levels: int) -> None:
         """Scores mean the same only with the codebooks and levels that were calibrated."""

@@ -49,19 +49,16 @@ class Searcher(tf.Module, SearchMethods):
             reach its score threshold.
         max_pixels: Largest width times height of an image; larger ones are refused undecoded.
         partition: Number of lists that the items are parted into, so that a search looks at a few
-            of them; "auto" to measure which number is fastest on this machine, or no lists; None
-            for a search over all items.
+            of them; "auto" for about twice the square root of the items, where that pays; None for
+            a search over all items.
         num_probes: Lists that a query looks at; chosen for `agreement` if None.
-        exact: With lists, go on until no other list can hold one of the best items.
         agreement: Wanted share of a full search's items that a search over lists finds.
         tuning_queries: Embeddings `[queries, embedding_dim]` to measure the agreement with, best
             held-out ones; reconstructions of items if None, which are found more easily.
         progress: Is told the step of parting, and how many of how many items it has done.
-        first_levels: Residual levels that candidates are found with; all levels rank them then.
         rerank: Whether candidates, which codes find, are ranked by the items' embeddings, float16;
             scores are then those of the embeddings. `build_index(keep_embeddings=True)` keeps them.
-        num_candidates: Candidates of each query with `first_levels` or `rerank`; ten times `top_k`
-            if None.
+        num_candidates: Candidates of each query with `rerank`; ten times `top_k` if None.
         shard: Which part of a collection the index is; `save_shards` gives it. None for a whole.
         delta: Which bases the index goes with, if it is what came since; `tfpqn ingest` gives it.
 
@@ -134,7 +131,6 @@ class Searcher(tf.Module, SearchMethods):
             tag_sets,
             top_k=self.top_k,
             partitioning=chosen.choose_partitioning(quantizer, codes),
-            num_first=chosen.count_first_positions(quantizer),
             embeddings=read_embeddings(index.metadata, self.embedding_dim)
             if chosen.rerank
             else None,

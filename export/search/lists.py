@@ -72,7 +72,6 @@ def search_lists(
     lists: Lists,
     top_k: int | tf.Tensor,
     num_probes: int | tf.Tensor,
-    bounds: tf.Tensor | None = None,
     admits: Admits | None = None,
     margin: float | None = None,
 ) -> Neighbours:
@@ -86,11 +85,9 @@ def search_lists(
         lists: The collection.
         top_k: Number of items to find, at least 1.
         num_probes: Lists to look at, for each query; a scalar or `[queries]`.
-        bounds: float32 `[queries, num_lists]`, no item of the list scores more. With it the result
-            is exact: the search goes on to every list whose bound reaches the last item found.
         admits: Says which items may be found; all may if None.
-        margin: Without bounds and where all queries look at as many, lists are passed over whose
-            score misses the query's largest one by more, unless the better lists are short.
+        margin: Where all queries look at as many, lists are passed over whose score misses the
+            query's largest one by more, unless the better lists are short.
 
     Returns:
         The best items, equal scores in ascending position.
@@ -107,12 +104,9 @@ def search_lists(
         top_k,
         num_probes,
         own_probes,
-        bounds,
         admits,
-        margin if bounds is None else None,
+        margin,
     )
-    if bounds is not None:
-        return read_keys(search.find_together())
     # Nearly every request is one query that finds enough at once: its path is a short one.
     best = search.find_alone()
     keys = tf.cond(search.is_all(best), lambda: best, apart(search.find_together))
@@ -157,7 +151,6 @@ class _Search(NamedTuple):
     top_k: int | tf.Tensor
     num_probes: int | tf.Tensor
     own_probes: tf.Tensor | None
-    bounds: tf.Tensor | None
     admits: Admits | None
     margin: float | None
 
@@ -222,8 +215,6 @@ class _Search(NamedTuple):
             )
             return self._look_further(probed, keys)
 
-        if self.bounds is not None:
-            return go_on()
         is_done = (num_queries <= num_best) & self.is_all(best)
         return tf.cond(is_done, lambda: best, apart(go_on))
 
@@ -253,16 +244,14 @@ class _Search(NamedTuple):
         """Keys `[queries, top_k]` after the lists that are left, but for the probed ones."""
         keys.set_shape([None, self.width])
         last = read_keys(keys[:, -1]).scores
-        # Where a query still has to look: nowhere, everywhere, or where the bound says so.
-        reach = tf.where(last > FLOOR_SCORE, np.inf if self.bounds is None else last, -np.inf)
+        is_full = last > FLOOR_SCORE
         wanted, _ = tf.math.top_k(self.list_scores, self.num_probes)
         least = wanted[:, -1:]
         if self.own_probes is not None:
             least = tf.gather(wanted, self.own_probes - 1, batch_dims=1)
         if self.margin is not None:
             least = tf.maximum(least, wanted[:, :1] - self.margin)
-        reached = self.list_scores if self.bounds is None else self.bounds
-        is_left = (self.list_scores >= least) | (reached >= reach[:, tf.newaxis])
+        is_left = (self.list_scores >= least) | ~is_full[:, tf.newaxis]
 
         def search_query(query: tf.Tensor) -> tf.Tensor:
             places = tf.one_hot(probed[query], tf.shape(is_left)[1], True, False, dtype=tf.bool)

@@ -56,17 +56,14 @@ def unpack_planes(planes: tf.Tensor, code_length: int) -> list[tf.Tensor]:
     return [own for pair in zip(lows, highs, strict=True) for own in pair]
 
 
-def score_positions(
-    tables: tf.Tensor, codes: Sequence[tf.Tensor], start: tf.Tensor | None = None
-) -> tf.Tensor:
+def score_positions(tables: tf.Tensor, codes: Sequence[tf.Tensor]) -> tf.Tensor:
     """Sums `[rows, ...]` of the entries of `[code_length, num_codewords, ...]` that codes name.
 
     The codes are int32 `[rows]` of each position, or `[rows, 1]`, which is faster where entries are
-    single numbers. The sums go in the order of the positions, and begin with `start` if given.
+    single numbers. The sums go in the order of the positions.
     """
-    entries = [] if start is None else [start]
-    signed = tf.unstack(negate_rest(tables) if start is None else -tables)
-    for table, own in zip(signed, codes, strict=True):
+    entries = []
+    for table, own in zip(tf.unstack(negate_rest(tables)), codes, strict=True):
         look_up = tf.gather if len(own.shape) == 1 else tf.gather_nd
         entries.append(look_up(table, own))
     return add_in_order(entries)

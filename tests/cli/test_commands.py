@@ -115,7 +115,7 @@ EXPORT = ("export", "--run-dir", "{folder}/run", "--index", "{folder}/index", "-
         (["index", "--run-dir", "{folder}/run", "--output", "{folder}/index"], "--overwrite"),
         ([*EXPORT[:3], "--index", "{new}", "--output", "{new}/1"], "manifest"),
         ([*EXPORT, "{new}/1", "--partition", "many"], "number of lists, or auto. Received: 'many'"),
-        ([*EXPORT, "{new}/1", "--exact"], "need lists: give partition"),
+        ([*EXPORT, "{new}/1", "--num-probes", "3"], "need lists: give partition"),
         ([*EXPORT, "{new}/1", "--rerank"], "rerank needs the embeddings of the items"),
         ([*EXPORT, "{new}/1", "--shards", "0"], "num_shards must be at least 1"),
         ([*EXPORT, "{new}/1", "--num-levels", "2"], "num_levels must lie in 1 .. 1"),

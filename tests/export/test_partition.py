@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tests.export.tiny import (
     NUM_ITEMS,
-    TOP_K,
     Reference,
     assert_found,
     make_codes,
@@ -19,16 +18,13 @@ from tests.export.tiny import (
     make_searcher,
 )
 from tfpqn.export import StatusError, load_searcher, save_searcher
-from tfpqn.export.model.search_options import SearchOptions
 from tfpqn.export.search.storages import partition as partition_module
+from tfpqn.export.search.storages import partition_tuning
 from tfpqn.export.search.storages.choice import make_storage
-from tfpqn.export.search.storages.flat_codes import FlatCodes
 from tfpqn.export.search.storages.partition import (
     MAX_LENGTH_RATIO,
     build_partition,
 )
-from tfpqn.export.search.storages.storage import Queries
-from tfpqn.export.search.storages.timing import choose_fastest
 from tfpqn.index import CodeIndex, network_layout
 
 
@@ -105,41 +101,20 @@ def test_the_wanted_agreement_is_reached_with_the_fewest_probes(network):
     assert report["agreement"] - 0.01 <= np.mean(shares) <= enough[0]["agreement"] + 0.01
 
 
-@pytest.mark.parametrize("fastest", [0, 5])
-def test_auto_chooses_the_fastest_and_reports_what_was_measured(
-    network, searcher, codes, monkeypatch, fastest
+@pytest.mark.parametrize("largest_share", [0.01, 0.9])
+def test_auto_makes_lists_by_the_number_of_items_where_they_leave_out_enough(
+    network, codes, monkeypatch, largest_share
 ):
-    auto = SearchOptions(partition="auto", agreement=1.0, tuning_queries=make_embeddings(40))
-    # Each code stands twice: half as many are too few for lists.
-    assert auto.choose_partitioning(network.quantizer, codes) is None
+    index = make_index(network, num_items=500)
+    options = {"partition": "auto", "agreement": 0.9, "tuning_queries": make_embeddings(40)}
+    assert make_searcher(network, index, **options).num_lists is None, "so few need none"
     for module in ("model.search_options", "search.storages.partition_tuning"):
         monkeypatch.setattr(f"tfpqn.export.{module}.MIN_ROWS", 100)
-    monkeypatch.setattr(
-        "tfpqn.export.search.storages.choice.time_storages",
-        lambda codebooks, storages, *_: (
-            np.where(np.arange(len(storages)) == fastest, [[1], [2]], 3.0).T
-        ),
-    )
-    partitioning = auto.choose_partitioning(network.quantizer, codes)
-    chosen, _ = make_storage(
-        searcher.codebooks, codes, None, top_k=TOP_K, partitioning=partitioning
-    )
-    report = chosen.describe()
-    kinds = ["flat", "distinct", *["partitioned"] * 2, *["partitioned distinct"] * 2]
-    assert [candidate["kind"] for candidate in report["candidates"]] == kinds
-    assert (
-        report["candidates"][fastest].items()
-        >= {
-            "kind": report["kind"],
-            "agreement": 1.0,
-            "milliseconds": {"1": 1.0, "32": 2.0},
-            "bytes_per_item": chosen.num_bytes / 500,
-        }.items()
-    )
-    embeddings = partitioning.queries
-    queries = Queries(embeddings, searcher.codebooks.make_tables(embeddings))
-    found, every = (storage.find(queries, TOP_K) for storage in (chosen, FlatCodes(codes)))
-    np.testing.assert_array_equal(found.positions, every.positions)
+    monkeypatch.setattr(partition_tuning, "MAX_SCORED", largest_share)
+    report = make_searcher(network, index, **options).storage.describe()
+    assert report["kind"] == ("flat" if largest_share < 0.1 else "partitioned")
+    # Twice the square root, as a power of two; long lists are cut in two.
+    assert 32 <= report["curve"][-1]["num_lists"] < 40
 
 
 @pytest.mark.parametrize("items_per_code, kind", [(8, "distinct"), (1, "flat")])
@@ -156,17 +131,11 @@ def test_items_that_share_codes_are_scored_once_a_code(
     assert storage.describe()["kind"] == kind
 
 
-def test_of_storages_that_are_about_as_fast_the_next_figure_chooses():
-    assert choose_fastest(np.array([[1.0, 9, 9], [1.2, 1, 1]])) == 0
-    assert choose_fastest(np.array([[1.05, 9, 1], [1.0, 8.5, 9], [1.2, 1, 1]])) == 0
-    assert choose_fastest(np.array([[1.05, 10, 1], [1.0, 9, 9]])) == 1
-
-
 def test_the_manifest_tells_the_lists_and_a_search_may_look_at_no_more(network, tmp_path):
     searcher = make_searcher(network, partition=8, num_probes=2)
     path = save_searcher(searcher, tmp_path / "1")
     manifest, loaded = json.loads((path / "manifest.json").read_text()), load_searcher(path)
-    lists = {"num_lists": 8, "num_probes": 2, "exact": False}
+    lists = {"num_lists": 8, "num_probes": 2}
     assert manifest["storage"] == {"kind": "partitioned", **lists}
     # Code and position of each place in a block, and the list of each item; of each list its
     # direction, and its begin and end.
@@ -193,7 +162,6 @@ def test_ids_that_count_from_0_take_no_memory(network):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"exact": True}, "need lists: give partition"),
         ({"num_probes": 3}, "need lists: give partition"),
         ({"agreement": 0.9}, "need lists: give partition"),
         ({"partition": 3, "num_probes": 2, "agreement": 0.9}, "agreement chooses num_probes"),
@@ -201,9 +169,7 @@ def test_ids_that_count_from_0_take_no_memory(network):
         ({"partition": 61}, "partition must be at least 1 and at most 60. Received: partition=61"),
         ({"partition": 3, "agreement": 0}, r"agreement must lie in \(0, 1\]"),
         ({"partition": 3, "num_probes": 0}, "num_probes must be at least 1"),
-        ({"num_candidates": 3}, "needs a second stage"),
-        ({"first_levels": 1}, "needs codes with several levels"),
-        ({"first_levels": 1, "rerank": True}, "give one of them"),
+        ({"num_candidates": 3}, "give rerank as well"),
         ({"partition": 3, "tuning_queries": [[0.0] * 3] * 4}, r"\[queries, 16\].*\(4, 3\)"),
         ({"partition": 3, "tuning_queries": np.full((4, 16), np.inf)}, "must be finite"),
         ({"partition": "many"}, "partition must be"),

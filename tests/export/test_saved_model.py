@@ -148,13 +148,12 @@ def test_a_folder_of_the_first_level_holds_that_level_alone(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"first_levels": 1, "num_candidates": NUM_ITEMS}])
-def test_codes_by_beam_are_encoded_and_searched_in_the_folder_as_by_the_network(tmp_path, options):
+def test_codes_by_beam_are_encoded_and_searched_in_the_folder_as_by_the_network(tmp_path):
     quantizer = ResidualProductQuantization(3, 2, NUM_CODEWORDS, unit_codewords=False, beam_size=4)
     network = make_network_with(quantizer)
     codes = network.predict(make_pixels(NUM_ITEMS), verbose=0)["codes"]
     index = CodeIndex(network_layout(network), codes, np.arange(NUM_ITEMS))
-    loaded = load_searcher(save_searcher(make_searcher(network, index, **options), tmp_path / "1"))
+    loaded = load_searcher(save_searcher(make_searcher(network, index), tmp_path / "1"))
     images = {"images": IMAGES.pack(make_images(NUM_ITEMS))}
     np.testing.assert_array_equal(loaded.run("encode", images)["codes"], codes)
     embeddings = quantizer.normalize(make_embeddings(4)).numpy()

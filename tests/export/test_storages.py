@@ -17,7 +17,7 @@ from tfpqn.export.search.storages.distinct_codes import DistinctCodes, group_cod
 from tfpqn.export.search.storages.flat_codes import FlatCodes
 from tfpqn.export.search.storages.partition import build_partition
 from tfpqn.export.search.storages.partitioned_codes import PartitionedCodes
-from tfpqn.export.search.storages.reranking import RerankedCodes, RerankedEmbeddings
+from tfpqn.export.search.storages.reranking import Reranked
 from tfpqn.export.search.storages.storage import Queries
 from tfpqn.export.server.model_version import MAX_ROWS
 
@@ -51,9 +51,8 @@ def make_storage(
         inner = kind.removeprefix("distinct").strip() or "flat"
         return DistinctCodes(groups, make_storage(inner, vectors, groups.codes, num_lists))
     partition = build_partition(vectors, codes, min(num_lists, len(codes)))
-    if kind == "exact":
-        return PartitionedCodes(codes, partition, num_probes=1, exact=True)
-    return PartitionedCodes(codes, partition, num_probes=partition.num_lists)
+    num_probes = 1 if kind == "one list" else partition.num_lists
+    return PartitionedCodes(codes, partition, num_probes)
 
 
 def rank(scores, top_k):
@@ -75,7 +74,7 @@ def score(queries, codes):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    kind=st.sampled_from(["flat", "distinct", "all lists", "exact", "distinct exact"]),
+    kind=st.sampled_from(["flat", "distinct", "all lists", "one list", "distinct all lists"]),
     seed=st.integers(0, 2**32 - 1),
     num_items=st.one_of(st.integers(1, 60), st.just(350)),
     # A flat search scores some queries one by one, and many together.
@@ -103,6 +102,8 @@ def test_every_storage_finds_what_a_stable_sort_finds(
     vectors = make_vectors(rng, code_length, num_values)
     codes = rng.integers(0, NUM_CODEWORDS, (num_items, code_length)).astype(np.uint8)
     queries = make_queries(rng, vectors, num_queries)
+    if kind == "one list":  # what is not there, is looked for in the others
+        top_k = num_items
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(list_search, "ROWS_PER_CHUNK", rows_at_once)
         patch.setattr(list_search, "MANY_LISTS", many_lists)
@@ -118,7 +119,7 @@ def test_every_storage_finds_what_a_stable_sort_finds(
 
 @settings(max_examples=8, deadline=None)
 @given(
-    kind=st.sampled_from(["flat", "flat", "distinct", "all lists", "exact", "two stages"]),
+    kind=st.sampled_from(["flat", "flat", "distinct", "all lists"]),
     seed=st.integers(0, 2**32 - 1),
     # Of more than nine rows TensorFlow adds some first.
     code_length=st.sampled_from([11, 6]),
@@ -146,10 +147,7 @@ def test_the_better_of_near_ties_is_found_however_many_queries_come_together(
         patch.setattr(scan, "MANY_ITEMS", 1)
         patch.setattr(scan, "GROUPS_PER_PROMISING", 1)
         patch.setattr(scan, "SPARE_GROUPS", 4)
-        if kind == "two stages":
-            storage = RerankedCodes(FlatCodes(codes[:, :2]), codes, 2, len(codes))
-        else:
-            storage = make_storage(kind, vectors, codes, 5)
+        storage = make_storage(kind, vectors, codes, 5)
         for size in (1, 2, 33):
             queries = Queries(tf.constant(embeddings[:size]), tf.constant(tables[:, :size]))
             found = storage.find(queries, top_k)
@@ -173,7 +171,7 @@ def test_the_largest_request_finds_what_a_stable_sort_finds(kind):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    kind=st.sampled_from(["flat", "all lists", "exact", "distinct", "distinct exact"]),
+    kind=st.sampled_from(["flat", "all lists", "distinct", "distinct all lists"]),
     seed=st.integers(0, 2**32 - 1),
     num_items=st.integers(1, 60),
     num_queries=st.sampled_from([0, 1, 2, 7]),
@@ -244,13 +242,13 @@ def test_over_lists_a_filter_looks_at_as_many_more_lists_as_it_hides_items(
 
 
 @pytest.mark.parametrize("has_stages", [False, True])
-@pytest.mark.parametrize("kind", ["flat", "distinct", "all lists", "exact"])
+@pytest.mark.parametrize("kind", ["flat", "distinct", "all lists"])
 def test_no_queries_find_nothing(kind, has_stages):
     rng = np.random.default_rng(0)
     codes = rng.integers(0, NUM_CODEWORDS, (50, 2)).astype(np.uint8)
     storage = make_storage(kind, make_vectors(rng, 2, 1), codes, 7)
     if has_stages:
-        storage = RerankedEmbeddings(storage, np.zeros((50, DIM), np.float16), None, 5)
+        storage = Reranked(storage, np.zeros((50, DIM), np.float16), None, 5)
     shapes = tf.TensorSpec([None, DIM]), tf.TensorSpec([2, None, NUM_CODEWORDS])
 
     @tf.function(input_signature=[*shapes, tf.TensorSpec([], tf.int32)])
@@ -305,27 +303,12 @@ def test_probing_few_lists_finds_the_best_items_of_these(monkeypatch, margin):
             np.testing.assert_array_equal(found.positions[row], rank(own[np.newaxis], 5)[0][0])
 
 
-def test_a_second_stage_ranks_the_candidates_of_the_first():
-    rng = np.random.default_rng(0)
-    vectors = make_vectors(rng, 4, 100)
-    codes = rng.integers(0, NUM_CODEWORDS, (200, 4)).astype(np.uint8)
-    queries = make_queries(rng, vectors, 3)
-    storage = RerankedCodes(FlatCodes(codes[:, :2]), codes, 2, num_candidates=20)
-    coarse = score(queries._replace(tables=queries.tables[:2]), codes[:, :2])
-    candidates, _ = rank(coarse, 20)
-    scores = np.full((3, 200), FLOOR_SCORE, np.float32)
-    fine = np.take_along_axis(score(queries, codes), candidates, 1)
-    np.put_along_axis(scores, candidates, fine, 1)
-    found = storage.find(queries, 5)
-    np.testing.assert_array_equal(found.positions, rank(scores, 5)[0])
-    np.testing.assert_array_equal(found.scores, rank(scores, 5)[1])
-    np.testing.assert_array_equal(storage.codes_at(tf.constant([7, 3])), codes[[7, 3]])
-
-
 def test_more_items_than_candidates_may_be_wanted():
     rng = np.random.default_rng(0)
     codes = rng.integers(0, NUM_CODEWORDS, (30, 2)).astype(np.uint8)
-    queries = make_queries(rng, make_vectors(rng, 2, 100), 3)
-    storage = RerankedCodes(FlatCodes(codes[:, :1]), codes, 1, num_candidates=30)
+    vectors = make_vectors(rng, 2, 100)
+    queries = make_queries(rng, vectors, 3)
+    embeddings = vectors[[0, 1], codes].sum(axis=1).astype(np.float16)
+    storage = Reranked(FlatCodes(codes), embeddings, None, num_candidates=30)
     found = storage.find(queries, tf.constant(40))
     np.testing.assert_array_equal(found.positions, rank(score(queries, codes), 40)[0])

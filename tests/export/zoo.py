@@ -41,8 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pqn": {},
     "rpqn": {},
     "tpqn": {},
-    "pqn in lists": {"partition": 8, "exact": True},
-    "rpqn by levels": {"first_levels": 1, "num_candidates": NUM_ITEMS},
+    "pqn in lists": {"partition": 8, "num_probes": 8},
     "tpqn in lists": {"partition": 5, "num_probes": 5, "num_levels": 1},
 }
 LENGTHS = (4, 7, 1)

@@ -40,9 +40,6 @@ Agreement = Annotated[
     float | None,
     typer.Option(help="Wanted share of a full search's items, measured on queries: 0.99."),
 ]
-Exact = Annotated[
-    bool, typer.Option("--exact", help="Look at more lists until nothing can be missed.")
-]
 MaxPixels = Annotated[
     int | None, typer.Option(min=1, help="Largest width x height of an image: 33 million.")
 ]
@@ -65,11 +62,6 @@ def export(
     partition: Partition = None,
     num_probes: NumProbes = None,
     agreement: Agreement = None,
-    exact: Exact = False,
-    first_levels: Annotated[
-        int | None,
-        typer.Option(min=1, help="Levels that find candidates, to be ranked by all levels."),
-    ] = None,
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Rank candidates by the index's kept embeddings.")
     ] = False,
@@ -95,8 +87,7 @@ def export(
     known = describe_index(index).metadata_columns
     options = {
         **choose_answers(run, index, top_k, num_levels, tags, max_pixels),
-        **choose_lists(run, network, data_dir, partition, num_probes, agreement, exact),
-        "first_levels": first_levels,
+        **choose_lists(run, network, data_dir, partition, num_probes, agreement),
         "rerank": rerank,
         "num_candidates": num_candidates,
     }
@@ -118,10 +109,10 @@ def export(
     path = save_searcher(searcher, output, **figures)
     console.print(f"Exported {counted(searcher.num_items, 'items')} to {path}")
     if partition == "auto" and searcher.num_lists is None:
-        is_measured = "candidates" in searcher.storage.describe()
-        reason = "lists were no faster here" if is_measured else "lists of so few were not tried"
+        is_measured = "curve" in searcher.storage.describe()
+        reason = "lists would save too little" if is_measured else "so few need no lists"
         console.print(f"A search looks at all items: {reason}.")
-    _describe_search(searcher, "by the first levels " if first_levels else "by codes " * rerank)
+    _describe_search(searcher, "by codes " * rerank)
 
 
 def require_lists_for(
@@ -184,14 +175,12 @@ def choose_lists(
     partition: str | None,
     num_probes: int | None,
     agreement: float | None,
-    exact: bool,
 ) -> dict[str, Any]:
     """The arguments of `Searcher` about lists."""
     is_tuned = partition is not None and num_probes is None
     return {
         "partition": _read_partition(partition),
         "num_probes": num_probes,
-        "exact": exact,
         "tuning_queries": _embed_queries(run, network, data_dir) if is_tuned else None,
         **({} if agreement is None else {"agreement": agreement}),
     }

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from ..codebooks import Codebooks
 from ..filters import TagSets
 from .distinct_codes import CodeGroups, DistinctCodes, group_codes
 from .flat_codes import FlatCodes
 from .partition_tuning import Partitioning, part_codes
-from .reranking import RerankedCodes, RerankedEmbeddings
-from .storage import Storage
-from .timing import BATCH_SIZES, choose_fastest, make_search, time_storages
+from .partitioned_codes import PartitionedCodes
+from .reranking import Reranked
+from .storage import Queries, Storage
 
-# Each code is scored once where there are so many times more items. With fewer, but so many, a
-# measurement tells.
+# Each code is scored once where there are so many times more items.
 ITEMS_PER_CODE = 4
-ITEMS_PER_CODE_TO_MEASURE = 2
 # Codes that tell whether many items share one.
 SAMPLE_SIZE = 2**16
-# What the manifest tells of each candidate.
-CANDIDATE_FACTS = ("kind", "num_lists", "num_probes", "agreement")
 
 
 class _Rows(NamedTuple):
@@ -49,9 +46,6 @@ class _Rows(NamedTuple):
         return np.where(positions < 0, -1, self.groups.group_of_item[positions])
 
 
-Candidate = tuple[_Rows, Storage]
-
-
 def make_storage(
     codebooks: Codebooks,
     codes: np.ndarray,
@@ -59,48 +53,35 @@ def make_storage(
     *,
     top_k: int,
     partitioning: Partitioning | None = None,
-    num_first: int | None = None,
     embeddings: np.ndarray | None = None,
     num_candidates: int = 0,
 ) -> tuple[Storage, TagSets | None]:
     """The storage of a collection, and the tag sets of its rows.
 
-    With `num_first` so many code positions find candidates, and all positions rank these. With
-    `embeddings` `[num_items, embedding_dim]` these rank the candidates of the codes.
+    With `embeddings` `[num_items, embedding_dim]` these rank the candidates of the codes.
     """
-    has_stages = num_first is not None or embeddings is not None
-    num_wanted = max(top_k, num_candidates) if has_stages else top_k
-    is_auto = partitioning is not None and partitioning.num_lists is None
-    kinds = _list_kinds(_Rows(codes[:, :num_first], tag_sets), is_auto)
-    candidates = [(rows, rows.store(FlatCodes(rows.codes))) for rows in kinds]
+    num_wanted = top_k if embeddings is None else max(top_k, num_candidates)
+    rows = _choose_rows(_Rows(codes, tag_sets))
+    storage = rows.store(FlatCodes(rows.codes))
     if partitioning is not None:
-        parted = _part(codebooks, candidates, partitioning, top_k, num_wanted)
-        candidates = candidates + parted if is_auto else parted
-        if len(candidates) > 1:
-            candidates = [_choose_fastest(codebooks, candidates, partitioning, num_wanted)]
-    ((rows, storage),) = candidates
+        storage = _part(codebooks, rows, storage, partitioning, top_k, num_wanted)
     # Where there are no items, there are none to rank.
-    if num_first is not None and len(codes):
-        storage = RerankedCodes(storage, codes, num_first, num_candidates)
     if embeddings is not None and len(codes):
-        distance = codebooks.distance
-        storage = RerankedEmbeddings(storage, embeddings, distance, num_candidates)
+        storage = Reranked(storage, embeddings, codebooks.distance, num_candidates)
     return storage, rows.tag_sets
 
 
-def _list_kinds(items: _Rows, is_measured: bool) -> list[_Rows]:
-    """Items, distinct codes, or both: what is worth a measurement, or the better by a rule."""
+def _choose_rows(items: _Rows) -> _Rows:
+    """Items, or distinct codes where many items share each."""
     codes, tag_sets = items.codes, items.tag_sets
     if _has_many_codes(codes):
-        return [items]
+        return items
     groups = group_codes(codes, None if tag_sets is None else tag_sets.set_of_item)
+    if len(groups.codes) * ITEMS_PER_CODE > len(codes):
+        return items
     if tag_sets is not None and groups.tag_sets is not None:
         tag_sets = tag_sets._replace(set_of_item=groups.tag_sets)
-    distinct = _Rows(groups.codes, tag_sets, groups)
-    if len(groups.codes) * ITEMS_PER_CODE <= len(codes):
-        return [distinct]
-    is_worth_it = len(groups.codes) * ITEMS_PER_CODE_TO_MEASURE <= len(codes)
-    return [items, distinct] if is_measured and is_worth_it else [items]
+    return _Rows(groups.codes, tag_sets, groups)
 
 
 def _has_many_codes(codes: np.ndarray) -> bool:
@@ -112,61 +93,43 @@ def _has_many_codes(codes: np.ndarray) -> bool:
     if num_items > SAMPLE_SIZE:
         rows = np.random.default_rng(0).integers(num_items, size=SAMPLE_SIZE)
         sample = codes[np.unique(rows)]
-    # So many codes a sample has where as many items share each as make it worth a measurement.
-    share_left = (1 - len(sample) / num_items) ** ITEMS_PER_CODE_TO_MEASURE
-    expected = num_items / ITEMS_PER_CODE_TO_MEASURE * (1 - share_left)
+    # So many codes a sample has where as many items share each.
+    share_left = (1 - len(sample) / num_items) ** ITEMS_PER_CODE
+    expected = num_items / ITEMS_PER_CODE * (1 - share_left)
     return len(np.unique(sample, axis=0)) > expected
 
 
 def _part(
     codebooks: Codebooks,
-    whole: list[Candidate],
+    rows: _Rows,
+    whole: Storage,
     options: Partitioning,
     top_k: int,
     num_wanted: int,
-) -> list[Candidate]:
-    """The same rows in lists; in several numbers of lists if none is given."""
+) -> Storage:
+    """The rows in lists, or whole where lists do not pay."""
     best = None
     if options.num_probes is None:
-        rows, storage = whole[-1]
-        options.progress("Searching all items", 0, storage.num_items)
-        search = make_search(codebooks, storage, rows.codes.shape[1], top_k)
-        best = search(options.queries).positions.numpy()
-        options.progress("Searching all items", storage.num_items, storage.num_items)
-    parted = []
-    for rows, _ in whole:
-        own = None if best is None else rows.find_rows(best)
-        weights = None if rows.groups is None else np.diff(rows.groups.splits)
-        for lists in part_codes(codebooks, rows.codes, weights, options, own, num_wanted):
-            parted.append((rows, rows.store(lists)))
-    return parted
+        options.progress("Searching all items", 0, whole.num_items)
+        best = _search(codebooks, whole, rows.codes.shape[1], options.queries, top_k)
+        best = rows.find_rows(best)
+        options.progress("Searching all items", whole.num_items, whole.num_items)
+    weights = None if rows.groups is None else np.diff(rows.groups.splits)
+    lists = part_codes(codebooks, rows.codes, weights, options, best, num_wanted)
+    if isinstance(lists, PartitionedCodes):
+        return rows.store(lists)
+    whole.report = lists
+    return whole
 
 
-def _choose_fastest(
-    codebooks: Codebooks, candidates: list[Candidate], options: Partitioning, num_wanted: int
-) -> Candidate:
-    """The fastest storage, which also reports what was measured of each."""
-    storages = [storage for _, storage in candidates]
-    options.progress("Measuring searches", 0, len(storages))
-    code_length = candidates[0][0].codes.shape[1]
-    times = time_storages(codebooks, storages, code_length, num_wanted, options.queries)
-    options.progress("Measuring searches", len(storages), len(storages))
-    sizes = [storage.num_bytes / storage.num_items for storage in storages]
-    chosen = choose_fastest(np.column_stack([times, sizes]))
-    reports = [
-        {
-            **_name(storage),
-            "milliseconds": dict(zip(map(str, BATCH_SIZES), own.tolist(), strict=True)),
-            "bytes_per_item": size,
-        }
-        for storage, own, size in zip(storages, times, sizes, strict=True)
-    ]
-    rows, storage = candidates[chosen]
-    storage.report = {**storage.report, "candidates": reports}
-    return rows, storage
+def _search(
+    codebooks: Codebooks, storage: Storage, code_length: int, queries: np.ndarray, top_k: int
+) -> np.ndarray:
+    """Positions `[queries, top_k]` of the items that each query finds."""
 
+    @tf.function(autograph=False)
+    def search(embeddings: tf.Tensor) -> tf.Tensor:
+        tables = codebooks.make_tables(embeddings)[:code_length]
+        return storage.find(Queries(embeddings, tables), top_k).positions
 
-def _name(storage: Storage) -> dict[str, Any]:
-    """What tells a candidate from others, and its agreement."""
-    known = {"agreement": 1.0, **storage.describe()}
-    return {name: known[name] for name in CANDIDATE_FACTS if name in known}
+    return search(tf.constant(queries)).numpy()

@@ -12,11 +12,11 @@ from ..codebooks import Codebooks
 from .partition import Partition, build_partition
 from .partitioned_codes import PartitionedCodes
 
-# So many lists are tried for a collection, in multiples of the square root of its size; the last
-# alone for a collection whose parting takes minutes. Too few are worse than too many: a list that
+# In multiples of the square root of the rows. Too few lists are worse than too many: a list that
 # spans several clusters is ranked by none of them.
-LISTS_PER_ROOT = (1, 2)
-LARGE_COLLECTION = 2**22
+LISTS_PER_ROOT = 2
+# With so large a share of the rows to score, lists take as long as a search of all rows does.
+MAX_SCORED = 1 / 3
 # Lists that miss a query's best list by more than a margin are passed over: of the margins that are
 # enough, the largest that lets hardly more rows be scored, so that other queries find as much.
 SPARE_SCORED = 1.1
@@ -29,8 +29,8 @@ Progress = Callable[[str, int, int], None]
 class Partitioning(NamedTuple):
     """How to part a collection.
 
-    Numbers that are None are chosen: probes for the agreement with a full search, lists, or none,
-    for the time of a search.
+    Numbers that are None are chosen: probes for the agreement with a full search, lists by the
+    number of rows.
 
     Attributes:
         queries: float32 `[queries, embedding_dim]`, like those to come and in the form that search
@@ -41,7 +41,6 @@ class Partitioning(NamedTuple):
 
     num_lists: int | None
     num_probes: int | None
-    exact: bool
     agreement: float
     queries: np.ndarray
     tuned_with: str
@@ -55,8 +54,8 @@ def part_codes(
     options: Partitioning,
     best_rows: np.ndarray | None,
     num_wanted: int,
-) -> list[PartitionedCodes]:
-    """Codes in lists: in the number that is wanted, or in each that is worth a try.
+) -> PartitionedCodes | dict[str, Any]:
+    """Codes in lists, or what was measured where a chosen number of lists does not pay.
 
     Args:
         codebooks: What the codes stand for.
@@ -70,46 +69,36 @@ def part_codes(
     """
     vectors = codebooks.vectors()[: codes.shape[1]]
     by_distance = codebooks.distance is not None
-    counts = [options.num_lists] if options.num_lists else choose_list_counts(len(codes))
-    store = partial(PartitionedCodes, codes)
-    parted = []
-    for count in counts:
-        count = min(count, len(codes))
-        progress = partial(options.progress, f"Parting into {count:,} lists")
-        partition = build_partition(
-            vectors, codes, count, progress, by_distance=by_distance, weights=weights
-        )
-        if best_rows is None:
-            num_probes = min(options.num_probes or count, partition.num_lists)
-            parted.append(store(partition, num_probes, options.exact))
-            continue
-        curve = measure_partition(partition, options.queries, best_rows)
-        least = min(num_wanted, len(codes))
-        enough = next(
-            point
-            for point in curve
-            if point["agreement"] >= options.agreement and point["scored_at_least"] >= least
-        )
-        num_probes, margin, agreement = enough["num_probes"], None, enough["agreement"]
-        if not options.exact:
-            limits = (num_probes, options.agreement)
-            margin, agreement = choose_margin(partition, options.queries, best_rows, *limits)
-        report = {
-            "agreement": agreement,
-            "tuned_with": options.tuned_with,
-            "curve": curve,
-        }
-        parted.append(store(partition, num_probes, options.exact, report, margin))
-    return parted
+    count = min(options.num_lists or choose_list_count(len(codes)), len(codes))
+    if not count:
+        return {}
+    progress = partial(options.progress, f"Parting into {count:,} lists")
+    partition = build_partition(
+        vectors, codes, count, progress, by_distance=by_distance, weights=weights
+    )
+    if best_rows is None:
+        num_probes = min(options.num_probes or count, partition.num_lists)
+        return PartitionedCodes(codes, partition, num_probes)
+    curve = measure_partition(partition, options.queries, best_rows)
+    least = min(num_wanted, len(codes))
+    enough = next(
+        point
+        for point in curve
+        if point["agreement"] >= options.agreement and point["scored_at_least"] >= least
+    )
+    if options.num_lists is None and enough["scored"] > MAX_SCORED * len(codes):
+        return {"curve": curve}
+    num_probes = enough["num_probes"]
+    margin, agreement = choose_margin(
+        partition, options.queries, best_rows, num_probes, options.agreement
+    )
+    report = {"agreement": agreement, "tuned_with": options.tuned_with, "curve": curve}
+    return PartitionedCodes(codes, partition, num_probes, report, margin)
 
 
-def choose_list_counts(num_rows: int) -> list[int]:
-    """Numbers of lists worth a try: powers of two about the square root of the rows."""
-    if num_rows < MIN_ROWS:
-        return []
-    power = round(np.log2(num_rows) / 2)
-    ratios = LISTS_PER_ROOT if num_rows <= LARGE_COLLECTION else LISTS_PER_ROOT[-1:]
-    return [ratio * 2**power for ratio in ratios]
+def choose_list_count(num_rows: int) -> int:
+    """A power of two about twice the square root of the rows; 0 for few rows."""
+    return LISTS_PER_ROOT * 2 ** round(np.log2(num_rows) / 2) if num_rows >= MIN_ROWS else 0
 
 
 def measure_partition(

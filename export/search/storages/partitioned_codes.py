@@ -11,7 +11,7 @@ from ..filters import Admission
 from ..groups import narrow, numbers_of_rows
 from ..lists import ROWS_PER_BLOCK, Lists, fill_blocks, search_lists
 from ..neighbours import Neighbours
-from ..scoring import add_in_order, negate_rest, pack_codes, unpack_codes
+from ..scoring import pack_codes, unpack_codes
 from .coded_rows import CodedRows
 from .partition import Partition
 from .storage import Queries, constant
@@ -24,8 +24,6 @@ class PartitionedCodes(CodedRows):
         codes: Integers `[num_items, code_length]`.
         partition: How they are grouped.
         num_probes: Lists that a query looks at.
-        exact: Whether the search goes on until no list that it has not looked at can hold an item
-            that belongs into the result.
         report: See `Storage`.
         margin: By how much the score of a list may miss that of a query's best list, of those that
             the query looks at; None if by any.
@@ -36,7 +34,6 @@ class PartitionedCodes(CodedRows):
         codes: np.ndarray,
         partition: Partition,
         num_probes: int,
-        exact: bool = False,
         report: dict[str, Any] | None = None,
         margin: float | None = None,
     ) -> None:
@@ -44,7 +41,6 @@ class PartitionedCodes(CodedRows):
         self.margin = margin
         self.num_items = len(codes)
         self.num_probes = num_probes
-        self.exact = exact
         self.report = dict(report or {})
         self.num_lists = partition.num_lists
         positions, bounds = fill_blocks(partition.order, partition.lengths)
@@ -61,23 +57,6 @@ class PartitionedCodes(CodedRows):
         self.by_distance = partition.by_distance
         if self.by_distance:
             self.rank_offsets = constant("rank_offsets", partition.rank_offsets)
-        if exact:
-            self._keep_codewords(codes, partition)
-
-    def _keep_codewords(self, codes: np.ndarray, partition: Partition) -> None:
-        """The codewords that the items of each list have at each position, for `_bound`.
-
-        They are held as places in a table of all positions.
-        """
-        code_length = codes.shape[1]
-        self.table_width = int(codes.max()) + 1
-        places, counts = [], []
-        for rows in np.split(partition.order, partition.splits[1:-1]):
-            own = np.unique(codes[rows] + np.arange(code_length) * self.table_width)
-            places.append(narrow(own, code_length * self.table_width))
-            counts.append(np.bincount(own // self.table_width, minlength=code_length))
-        self.places = constant("places", np.concatenate(places))
-        self.place_counts = constant("place_counts", np.concatenate(counts).astype(np.int32))
 
     def _search(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         list_scores = tf.matmul(queries.embeddings, self.rank_vectors)
@@ -94,7 +73,6 @@ class PartitionedCodes(CodedRows):
             Lists(self.words, self.code_dtype, self.positions, self.bounds, self.longest),
             top_k,
             num_probes,
-            self._bound(queries.tables) if self.exact else None,
             queries.admits,
             margin,
         )
@@ -104,28 +82,6 @@ class PartitionedCodes(CodedRows):
         counts = tf.cast(tf.maximum(admits.count_items(), 1), tf.float64)
         num_probes = tf.math.ceil(self.num_probes * self.num_items / counts)
         return tf.cast(tf.minimum(num_probes, self.num_lists), tf.int32)
-
-    def _bound(self, tables: tf.Tensor) -> tf.Tensor:
-        """What no item of a list scores more than: float32 `[queries, num_lists]`.
-
-        The sums of the best entries at each position, of those that items of the list have. They
-        are summed as scores are, so no score is rounded to more.
-        """
-        code_length = tables.shape[0]
-        places = tf.expand_dims(tf.cast(self.places, tf.int32), 1)
-        owners = numbers_of_rows(self.place_counts)
-
-        def bound(query: tf.Tensor) -> tf.Tensor:
-            entries = tf.reshape(tables[:, query, : self.table_width], [-1])
-            best = tf.math.segment_max(tf.gather_nd(entries, places), owners)
-            best = tf.transpose(tf.reshape(best, [self.num_lists, code_length]))
-            return add_in_order(tf.unstack(negate_rest(best)))
-
-        return tf.map_fn(
-            bound,
-            tf.range(tf.shape(tables)[1]),
-            fn_output_signature=tf.TensorSpec([self.num_lists], tf.float32),
-        )
 
     def _look_up(self, rows: tf.Tensor) -> list[tf.Tensor]:
         # Variables that are reshaped first are copied whole. A block is the low half of a number,
@@ -152,7 +108,6 @@ class PartitionedCodes(CodedRows):
             "kind": "partitioned",
             "num_lists": self.num_lists,
             "num_probes": self.num_probes,
-            "exact": self.exact,
             **({} if self.margin is None else {"margin": self.margin}),
             **self.report,
         }

@@ -10,7 +10,6 @@ import typer
 
 from tfpqn.cli.exporting import (
     Agreement,
-    Exact,
     MaxBatchSize,
     MaxPixels,
     NumLevels,
@@ -58,7 +57,6 @@ def ingest(
     partition: Partition = None,
     num_probes: NumProbes = None,
     agreement: Agreement = None,
-    exact: Exact = False,
     data_dir: DataDir = None,
     max_pixels: MaxPixels = None,
     max_batch_size: MaxBatchSize = None,
@@ -73,7 +71,7 @@ def ingest(
             "--labels and --num-frames are of items that come: give --images, --videos or "
             "--vectors. Received: none of them"
         )
-    lists = (data_dir, partition, num_probes, agreement, exact)
+    lists = (data_dir, partition, num_probes, agreement)
     with exclusive(output, "model"):
         run = Run.open(run_dir)
         network = run.load_network()
