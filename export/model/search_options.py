@@ -16,7 +16,7 @@ from ..interface.bounds import MAX_K, MAX_PIXELS
 from ..interface.delta import Delta
 from ..interface.shard import Shard
 from ..search.filters import columns_to_read
-from ..search.storages.partition_tuning import MIN_ROWS, Partitioning, Progress
+from ..search.storages.partition_tuning import Partitioning, Progress
 
 # With as many items and as large a block at most, no position overflows int32.
 MAX_COUNT = 2**30
@@ -107,7 +107,7 @@ class SearchOptions:
         if num_lists is not None:
             # A number is no less wrong where there are no items yet.
             _check_count("partition", num_lists, len(codes) or MAX_COUNT)
-        if len(codes) < (MIN_ROWS if num_lists is None else 1):
+        if not len(codes):
             return None
         return Partitioning(
             num_lists,

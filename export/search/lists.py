@@ -97,16 +97,8 @@ def search_lists(
     if not isinstance(num_probes, int) and num_probes.shape.rank:
         own_probes = tf.expand_dims(num_probes, 1)
         num_probes = tf.maximum(tf.reduce_max(num_probes), 1)
-    search = _Search(
-        negate_rest(tables),
-        list_scores,
-        lists,
-        top_k,
-        num_probes,
-        own_probes,
-        admits,
-        margin,
-    )
+    tables = negate_rest(tables)
+    search = _Search(tables, list_scores, lists, top_k, num_probes, own_probes, admits, margin)
     # Nearly every request is one query that finds enough at once: its path is a short one.
     best = search.find_alone()
     keys = tf.cond(search.is_all(best), lambda: best, apart(search.find_together))
@@ -243,15 +235,13 @@ class _Search(NamedTuple):
     def _look_further(self, probed: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         """Keys `[queries, top_k]` after the lists that are left, but for the probed ones."""
         keys.set_shape([None, self.width])
-        last = read_keys(keys[:, -1]).scores
-        is_full = last > FLOOR_SCORE
         wanted, _ = tf.math.top_k(self.list_scores, self.num_probes)
         least = wanted[:, -1:]
         if self.own_probes is not None:
             least = tf.gather(wanted, self.own_probes - 1, batch_dims=1)
         if self.margin is not None:
             least = tf.maximum(least, wanted[:, :1] - self.margin)
-        is_left = (self.list_scores >= least) | ~is_full[:, tf.newaxis]
+        is_left = (self.list_scores >= least) | (keys[:, -1:] <= missing_keys([]))
 
         def search_query(query: tf.Tensor) -> tf.Tensor:
             places = tf.one_hot(probed[query], tf.shape(is_left)[1], True, False, dtype=tf.bool)

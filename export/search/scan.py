@@ -12,21 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .neighbours import (
-    FLOOR_SCORE,
-    Admits,
-    Neighbours,
-    make_keys,
-    missing_keys,
-    read_keys,
-)
-from .scoring import (
-    MAX_ORDERED_ROWS,
-    ROWS_PER_GROUP,
-    score_by_rows,
-    score_one,
-    score_pairs,
-)
+from .neighbours import FLOOR_SCORE, Admits, Neighbours, make_keys, missing_keys, read_keys
+from .scoring import MAX_ORDERED_ROWS, ROWS_PER_GROUP, score_by_rows, score_one, score_pairs
 
 # Items scored at once for one query.
 ROWS_PER_BLOCK = 2**20

@@ -59,14 +59,10 @@ def unpack_planes(planes: tf.Tensor, code_length: int) -> list[tf.Tensor]:
 def score_positions(tables: tf.Tensor, codes: Sequence[tf.Tensor]) -> tf.Tensor:
     """Sums `[rows, ...]` of the entries of `[code_length, num_codewords, ...]` that codes name.
 
-    The codes are int32 `[rows]` of each position, or `[rows, 1]`, which is faster where entries are
-    single numbers. The sums go in the order of the positions.
+    The codes are int32 `[rows, 1]` of each position. The sums go in the order of the positions.
     """
-    entries = []
-    for table, own in zip(tf.unstack(negate_rest(tables)), codes, strict=True):
-        look_up = tf.gather if len(own.shape) == 1 else tf.gather_nd
-        entries.append(look_up(table, own))
-    return add_in_order(entries)
+    pairs = zip(tf.unstack(negate_rest(tables)), codes, strict=True)
+    return add_in_order([tf.gather_nd(table, own) for table, own in pairs])
 
 
 def negate_rest(values: tf.Tensor) -> tf.Tensor:

@@ -102,7 +102,7 @@ def test_base_and_delta_find_what_one_export_of_all_finds():
 @pytest.mark.parametrize("kind", ["vectors", "images", "lists"])
 def test_base_and_delta_find_by_every_signature_what_one_export_of_all_finds(kind):
     network = make_network() if kind == "images" else make_vector_network("cosine")
-    lists = {"partition": 4, "num_probes": 4} if kind == "lists" else {}
+    lists = {"partition": 4, "num_probes": NUM_ITEMS} if kind == "lists" else {}
     collection = Collection(network, **lists)
     for name, values in inputs_of(network, collection.whole).items():
         for base in collection.bases:

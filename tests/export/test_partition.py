@@ -103,18 +103,29 @@ def test_the_wanted_agreement_is_reached_with_the_fewest_probes(network):
 
 @pytest.mark.parametrize("largest_share", [0.01, 0.9])
 def test_auto_makes_lists_by_the_number_of_items_where_they_leave_out_enough(
-    network, codes, monkeypatch, largest_share
+    network, monkeypatch, largest_share
 ):
     index = make_index(network, num_items=500)
     options = {"partition": "auto", "agreement": 0.9, "tuning_queries": make_embeddings(40)}
     assert make_searcher(network, index, **options).num_lists is None, "so few need none"
-    for module in ("model.search_options", "search.storages.partition_tuning"):
-        monkeypatch.setattr(f"tfpqn.export.{module}.MIN_ROWS", 100)
+    monkeypatch.setattr(partition_tuning, "MIN_ROWS", 100)
     monkeypatch.setattr(partition_tuning, "MAX_SCORED", largest_share)
     report = make_searcher(network, index, **options).storage.describe()
     assert report["kind"] == ("flat" if largest_share < 0.1 else "partitioned")
     # Twice the square root, as a power of two; long lists are cut in two.
     assert 32 <= report["curve"][-1]["num_lists"] < 40
+    assert make_searcher(network, index, **options).storage.describe() == report
+
+
+def test_lists_of_shared_codes_are_tuned_by_items(network):
+    codes = make_codes(network, 500).repeat(8, axis=0)
+    index = CodeIndex(network_layout(network), codes, np.arange(4000))
+    queries = make_embeddings(40)
+    lists = make_searcher(network, index, partition=20, agreement=1.0, tuning_queries=queries)
+    report = lists.storage.describe()
+    assert (report["kind"], report["agreement"]) == ("partitioned distinct", 1)
+    found, every = (s.search_by_embedding(queries) for s in (lists, make_searcher(network, index)))
+    np.testing.assert_array_equal(found.ids, every.ids)
 
 
 @pytest.mark.parametrize("items_per_code, kind", [(8, "distinct"), (1, "flat")])

@@ -11,7 +11,7 @@ import pytest
 
 from tests.export import zoo
 from tests.export.native_calls import Refusal
-from tests.export.tiny import EMBEDDING_DIM, TOP_K, assert_found
+from tests.export.tiny import EMBEDDING_DIM, assert_found
 from tfpqn.export import SearchResult
 from tfpqn.export.interface.signatures import Signature, TensorInfo
 
@@ -74,12 +74,9 @@ def test_every_reader_sees_the_same_signatures(answers, kind, reader):
     items = {model.network.items.input_name: TensorInfo("string", (None,) * rank)}
     embeddings = {"embeddings": TensorInfo("float32", (None, EMBEDDING_DIM))}
     codes = {"codes": TensorInfo("int32", (None, model.code_length))}
-    by_id = {
-        "ids": TensorInfo(id_type, (None, TOP_K)),
-        "scores": TensorInfo("float32", (None, TOP_K)),
-        "labels": TensorInfo("string", (None, TOP_K)),
-    }
-    found = {**by_id, "matches": TensorInfo("bool", (None, TOP_K))}
+    dtypes = {"ids": id_type, "scores": "float32", "labels": "string"}
+    by_id = {name: TensorInfo(dtype, (None, model.top_k)) for name, dtype in dtypes.items()}
+    found = {**by_id, "matches": TensorInfo("bool", (None, model.top_k))}
     any_number = {name: info._replace(shape=(None, None)) for name, info in found.items()}
     excluded = {"exclude_ids": TensorInfo(id_type, (None, None))}
     tags = {name: TensorInfo("string", (None, None)) for name in ("allow_tags", "deny_tags")}

@@ -62,7 +62,7 @@ def assert_best(found, scores):
         np.testing.assert_allclose(row[ids], values, rtol=1e-4, atol=1e-4)
 
 
-LISTS = {"partition": 12, "num_probes": 12}
+LISTS = {"partition": 12, "num_probes": 300}
 CASES = [
     ("l2", 2, LISTS),
     ("cosine", 2, {}),

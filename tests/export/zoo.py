@@ -10,6 +10,7 @@ from tests.export.tiny import (
     EMBEDDING_DIM,
     NUM_CODEWORDS,
     NUM_ITEMS,
+    TOP_K,
     Reference,
     encode_image,
     make_codes,
@@ -41,8 +42,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pqn": {},
     "rpqn": {},
     "tpqn": {},
-    "pqn in lists": {"partition": 8, "num_probes": 8},
-    "tpqn in lists": {"partition": 5, "num_probes": 5, "num_levels": 1},
+    "pqn in lists": {"partition": 8, "num_probes": NUM_ITEMS},
+    # What one list does not have, is looked for in the others.
+    "tpqn in lists": {"partition": 5, "num_probes": 1, "num_levels": 1, "top_k": NUM_ITEMS},
 }
 LENGTHS = (4, 7, 1)
 NUM_QUERIES = 3
@@ -79,6 +81,10 @@ class Model(NamedTuple):
     @property
     def code_length(self) -> int:
         return len(self.slow.levels) * self.slow.per_level
+
+    @property
+    def top_k(self) -> int:
+        return OPTIONS[self.kind].get("top_k", TOP_K)
 
     @property
     def id_dtype(self) -> Any:
@@ -118,6 +124,7 @@ def make_calls(model: Model) -> dict[Any, Call]:
     ids, no_id, dtype = model.index.ids, model.no_id, model.id_dtype
     excluded = [[no_id if p is None else ids[p] for p in row] for row in EXCLUDED]
     none_excluded = np.zeros((NUM_QUERIES, 0), dtype)
+    ks = [k for k in KS if k >= OPTIONS[model.kind].get("top_k", 1)]
     by_embedding = {"embeddings": model.embeddings.astype(np.float32)}
     calls: dict[Any, Call] = {
         "search": Call("search", model.items),
@@ -126,7 +133,7 @@ def make_calls(model: Model) -> dict[Any, Call]:
         "by id": Call("search_by_id", {"item_ids": np.array(ids[BY_ID])}),
         "excluded": _with(model, "search_with_exclusions", exclude_ids=np.array(excluded, dtype)),
         "none excluded": _with(model, "search_with_exclusions", exclude_ids=none_excluded),
-        **{("k", k): _with(model, "search_k", k=np.array(k, np.int32)) for k in KS},
+        **{("k", k): _with(model, "search_k", k=np.array(k, np.int32)) for k in ks},
     }
     for name, (allow, deny) in FILTERS.items():
         tags = {"allow_tags": _pad(allow), "deny_tags": _pad(deny)}
@@ -159,16 +166,16 @@ def _pad(rows: list[list[str]]) -> np.ndarray:
 
 def expect(model: Model, name: Any) -> SearchResult:
     """What the slow loop answers to a call."""
-    items = range(NUM_ITEMS)
+    items, top_k = range(NUM_ITEMS), model.top_k
     if name == "by id":
         scores = model.slow.score(model.slow.decode(model.index.codes[BY_ID]), model.index)
-        return rank(scores, model.index, admitted=[[i != p for i in items] for p in BY_ID])
+        return rank(scores, model.index, top_k, [[i != p for i in items] for p in BY_ID])
     scores = _score_all(model.kind)
     if name == "excluded":
         admitted = [[item not in row for item in items] for row in EXCLUDED]
-        return rank(scores, model.index, admitted=admitted)
+        return rank(scores, model.index, top_k, admitted)
     if isinstance(name, str):
-        return rank(scores, model.index)
+        return rank(scores, model.index, top_k)
     kind, detail = name
     if kind == "k":
         return rank(scores, model.index, detail)
@@ -180,7 +187,7 @@ def expect(model: Model, name: Any) -> SearchResult:
         ]
         for allowed, denied in zip(*FILTERS[detail], strict=True)
     ]
-    return rank(scores, model.index, admitted=admitted)
+    return rank(scores, model.index, top_k, admitted)
 
 
 @functools.cache

@@ -112,7 +112,7 @@ def export(
         is_measured = "curve" in searcher.storage.describe()
         reason = "lists would save too little" if is_measured else "so few need no lists"
         console.print(f"A search looks at all items: {reason}.")
-    _describe_search(searcher, "by codes " * rerank)
+    _describe_search(searcher)
 
 
 def require_lists_for(
@@ -198,7 +198,7 @@ def choose_figures(run: Run, network: Any, max_batch_size: int | None) -> dict[s
     return {"metrics": run.read_metrics(), "batching": batching}
 
 
-def _describe_search(searcher: Searcher, first_stage: str) -> None:
+def _describe_search(searcher: Searcher) -> None:
     """Print what filters and lists the searches of an export have."""
     if searcher.tag_filter is not None:
         such = ", ".join(searcher.tag_filter.examples)
@@ -207,6 +207,7 @@ def _describe_search(searcher: Searcher, first_stage: str) -> None:
     storage = searcher.storage.describe()
     if "agreement" in storage:
         lists = counted(storage["num_lists"], "lists")
+        first_stage = "by codes " if "reranked_by" in storage else ""
         console.print(
             f"A search looks at {storage['num_probes']} of {lists} and finds "
             f"{storage['agreement']:.1%} of what a full search "

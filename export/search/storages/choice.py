@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 
@@ -11,8 +9,7 @@ from ..codebooks import Codebooks
 from ..filters import TagSets
 from .distinct_codes import CodeGroups, DistinctCodes, group_codes
 from .flat_codes import FlatCodes
-from .partition_tuning import Partitioning, part_codes
-from .partitioned_codes import PartitionedCodes
+from .partition_tuning import Partitioning, choose_list_count, part_codes
 from .reranking import Reranked
 from .storage import Queries, Storage
 
@@ -20,30 +17,6 @@ from .storage import Queries, Storage
 ITEMS_PER_CODE = 4
 # Codes that tell whether many items share one.
 SAMPLE_SIZE = 2**16
-
-
-class _Rows(NamedTuple):
-    """What a search scores: items, or the groups of items that share code and tags.
-
-    Attributes:
-        codes: Integers `[num_rows, code_length]`.
-        tag_sets: The tag set of each row; None if items have none.
-        groups: The groups; None if the rows are items.
-    """
-
-    codes: np.ndarray
-    tag_sets: TagSets | None
-    groups: CodeGroups | None = None
-
-    def store(self, rows: Storage) -> Storage:
-        """The storage of the items, of one whose items are the rows."""
-        return rows if self.groups is None else DistinctCodes(self.groups, rows)
-
-    def find_rows(self, positions: np.ndarray) -> np.ndarray:
-        """The rows of items of any shape; -1 where there is no item."""
-        if self.groups is None:
-            return positions
-        return np.where(positions < 0, -1, self.groups.group_of_item[positions])
 
 
 def make_storage(
@@ -56,32 +29,38 @@ def make_storage(
     embeddings: np.ndarray | None = None,
     num_candidates: int = 0,
 ) -> tuple[Storage, TagSets | None]:
-    """The storage of a collection, and the tag sets of its rows.
+    """The storage of a collection, and the tag sets of its rows: of items, or of distinct codes.
 
     With `embeddings` `[num_items, embedding_dim]` these rank the candidates of the codes.
     """
     num_wanted = top_k if embeddings is None else max(top_k, num_candidates)
-    rows = _choose_rows(_Rows(codes, tag_sets))
-    storage = rows.store(FlatCodes(rows.codes))
-    if partitioning is not None:
-        storage = _part(codebooks, rows, storage, partitioning, top_k, num_wanted)
+    groups = _group_shared(codes, tag_sets)
+    if groups is not None:
+        codes = groups.codes
+        if tag_sets is not None and groups.tag_sets is not None:
+            tag_sets = tag_sets._replace(set_of_item=groups.tag_sets)
+    if partitioning is None:
+        rows: Storage = FlatCodes(codes)
+    else:
+        rows = _part(codebooks, codes, groups, partitioning, top_k, num_wanted)
+    storage = _store(rows, groups)
     # Where there are no items, there are none to rank.
     if embeddings is not None and len(codes):
         storage = Reranked(storage, embeddings, codebooks.distance, num_candidates)
-    return storage, rows.tag_sets
+    return storage, tag_sets
 
 
-def _choose_rows(items: _Rows) -> _Rows:
-    """Items, or distinct codes where many items share each."""
-    codes, tag_sets = items.codes, items.tag_sets
+def _store(rows: Storage, groups: CodeGroups | None) -> Storage:
+    """The storage of the items, of one whose items are the groups."""
+    return rows if groups is None else DistinctCodes(groups, rows)
+
+
+def _group_shared(codes: np.ndarray, tag_sets: TagSets | None) -> CodeGroups | None:
+    """The groups of items with the same code and tags, where many items share each."""
     if _has_many_codes(codes):
-        return items
+        return None
     groups = group_codes(codes, None if tag_sets is None else tag_sets.set_of_item)
-    if len(groups.codes) * ITEMS_PER_CODE > len(codes):
-        return items
-    if tag_sets is not None and groups.tag_sets is not None:
-        tag_sets = tag_sets._replace(set_of_item=groups.tag_sets)
-    return _Rows(groups.codes, tag_sets, groups)
+    return groups if len(groups.codes) * ITEMS_PER_CODE <= len(codes) else None
 
 
 def _has_many_codes(codes: np.ndarray) -> bool:
@@ -93,43 +72,43 @@ def _has_many_codes(codes: np.ndarray) -> bool:
     if num_items > SAMPLE_SIZE:
         rows = np.random.default_rng(0).integers(num_items, size=SAMPLE_SIZE)
         sample = codes[np.unique(rows)]
-    # So many codes a sample has where as many items share each.
-    share_left = (1 - len(sample) / num_items) ** ITEMS_PER_CODE
-    expected = num_items / ITEMS_PER_CODE * (1 - share_left)
+    # So many codes a sample has where half as many items share each: chance must hide none.
+    num_codes = 2 * num_items / ITEMS_PER_CODE
+    expected = num_codes * (1 - (1 - len(sample) / num_items) ** (ITEMS_PER_CODE / 2))
     return len(np.unique(sample, axis=0)) > expected
 
 
 def _part(
     codebooks: Codebooks,
-    rows: _Rows,
-    whole: Storage,
+    codes: np.ndarray,
+    groups: CodeGroups | None,
     options: Partitioning,
     top_k: int,
     num_wanted: int,
 ) -> Storage:
-    """The rows in lists, or whole where lists do not pay."""
+    """As `part_codes`, which it tells what a full search finds."""
+    count = min(options.num_lists or choose_list_count(len(codes)), len(codes))
+    if not count:
+        return FlatCodes(codes)
     best = None
     if options.num_probes is None:
-        options.progress("Searching all items", 0, whole.num_items)
-        best = _search(codebooks, whole, rows.codes.shape[1], options.queries, top_k)
-        best = rows.find_rows(best)
-        options.progress("Searching all items", whole.num_items, whole.num_items)
-    weights = None if rows.groups is None else np.diff(rows.groups.splits)
-    lists = part_codes(codebooks, rows.codes, weights, options, best, num_wanted)
-    if isinstance(lists, PartitionedCodes):
-        return rows.store(lists)
-    whole.report = lists
-    return whole
+        options.progress("Searching all items", 0, len(codes))
+        best = _search(codebooks, _store(FlatCodes(codes), groups), options.queries, top_k)
+        if groups is not None:
+            best = np.where(best < 0, -1, groups.group_of_item[best])
+        options.progress("Searching all items", len(codes), len(codes))
+    weights = None if groups is None else np.diff(groups.splits)
+    return part_codes(codebooks, codes, count, weights, options, best, num_wanted)
 
 
-def _search(
-    codebooks: Codebooks, storage: Storage, code_length: int, queries: np.ndarray, top_k: int
-) -> np.ndarray:
+def _search(codebooks: Codebooks, storage: Storage, queries: np.ndarray, top_k: int) -> np.ndarray:
     """Positions `[queries, top_k]` of the items that each query finds."""
 
     @tf.function(autograph=False)
     def search(embeddings: tf.Tensor) -> tf.Tensor:
-        tables = codebooks.make_tables(embeddings)[:code_length]
-        return storage.find(Queries(embeddings, tables), top_k).positions
+        found = storage.find(Queries(embeddings, codebooks.make_tables(embeddings)), top_k)
+        return found.positions
 
-    return search(tf.constant(queries)).numpy()
+    embeddings = tf.constant(queries)
+    # Traced at once: TensorFlow warns of many functions that are traced when they are called.
+    return search.get_concrete_function(embeddings)(embeddings).numpy()

@@ -1,4 +1,4 @@
-"""How many lists, and how many of them to look at: chosen by measurement on queries."""
+"""How many lists, by the number of rows, and how many to look at, measured on queries."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..codebooks import Codebooks
+from .flat_codes import FlatCodes
 from .partition import Partition, build_partition
 from .partitioned_codes import PartitionedCodes
+from .storage import Storage
 
 # In multiples of the square root of the rows. Too few lists are worse than too many: a list that
 # spans several clusters is ranked by none of them.
@@ -50,16 +52,18 @@ class Partitioning(NamedTuple):
 def part_codes(
     codebooks: Codebooks,
     codes: np.ndarray,
+    count: int,
     weights: np.ndarray | None,
     options: Partitioning,
     best_rows: np.ndarray | None,
     num_wanted: int,
-) -> PartitionedCodes | dict[str, Any]:
-    """Codes in lists, or what was measured where a chosen number of lists does not pay.
+) -> Storage:
+    """Codes in lists; flat ones where a chosen number of lists does not pay.
 
     Args:
         codebooks: What the codes stand for.
         codes: Integers `[num_rows, code_length]`.
+        count: Number of lists.
         weights: Number of items of each row; one if None. Codes that few items have are outliers,
             which must not draw the lists away from where the items are.
         options: How to part them.
@@ -67,14 +71,13 @@ def part_codes(
             where there is none. Not needed with a number of probes.
         num_wanted: Rows that a search is asked for; a query goes on where its lists hold fewer.
     """
-    vectors = codebooks.vectors()[: codes.shape[1]]
-    by_distance = codebooks.distance is not None
-    count = min(options.num_lists or choose_list_count(len(codes)), len(codes))
-    if not count:
-        return {}
-    progress = partial(options.progress, f"Parting into {count:,} lists")
     partition = build_partition(
-        vectors, codes, count, progress, by_distance=by_distance, weights=weights
+        codebooks.vectors(),
+        codes,
+        count,
+        partial(options.progress, f"Parting into {count:,} lists"),
+        by_distance=codebooks.distance is not None,
+        weights=weights,
     )
     if best_rows is None:
         num_probes = min(options.num_probes or count, partition.num_lists)
@@ -87,13 +90,16 @@ def part_codes(
         if point["agreement"] >= options.agreement and point["scored_at_least"] >= least
     )
     if options.num_lists is None and enough["scored"] > MAX_SCORED * len(codes):
-        return {"curve": curve}
+        flat = FlatCodes(codes)
+        flat.report = {"curve": curve}
+        return flat
     num_probes = enough["num_probes"]
     margin, agreement = choose_margin(
         partition, options.queries, best_rows, num_probes, options.agreement
     )
-    report = {"agreement": agreement, "tuned_with": options.tuned_with, "curve": curve}
-    return PartitionedCodes(codes, partition, num_probes, report, margin)
+    lists = PartitionedCodes(codes, partition, num_probes, margin)
+    lists.report = {"agreement": agreement, "tuned_with": options.tuned_with, "curve": curve}
+    return lists
 
 
 def choose_list_count(num_rows: int) -> int:

@@ -24,7 +24,6 @@ class PartitionedCodes(CodedRows):
         codes: Integers `[num_items, code_length]`.
         partition: How they are grouped.
         num_probes: Lists that a query looks at.
-        report: See `Storage`.
         margin: By how much the score of a list may miss that of a query's best list, of those that
             the query looks at; None if by any.
     """
@@ -34,14 +33,12 @@ class PartitionedCodes(CodedRows):
         codes: np.ndarray,
         partition: Partition,
         num_probes: int,
-        report: dict[str, Any] | None = None,
         margin: float | None = None,
     ) -> None:
         super().__init__(name="partitioned_codes")
         self.margin = margin
         self.num_items = len(codes)
         self.num_probes = num_probes
-        self.report = dict(report or {})
         self.num_lists = partition.num_lists
         positions, bounds = fill_blocks(partition.order, partition.lengths)
         self.order = positions.reshape(-1)

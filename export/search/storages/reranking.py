@@ -42,9 +42,11 @@ class Reranked(Storage):
 
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         found = self.coarse.find(queries, tf.maximum(self.num_candidates, top_k))
-        scores = self._score(queries, found._replace(positions=tf.maximum(found.positions, 0)))
-        is_missing = found.positions < 0
-        keys = tf.where(is_missing, missing_keys([]), make_keys(scores, found.positions))
+        # One at a time: candidates of one query may take as much memory as there is room for.
+        own = (queries.embeddings, tf.maximum(found.positions, 0))
+        scores = map_queries(self._score, own, nothing=found.scores)
+        keys = make_keys(scores, found.positions)
+        keys = tf.where(found.positions < 0, missing_keys([]), keys)
         return read_keys(best_keys(keys, top_k))
 
     def describe(self) -> dict[str, Any]:
@@ -57,18 +59,12 @@ class Reranked(Storage):
     def codes_at(self, positions: tf.Tensor) -> tf.Tensor:
         return self.coarse.codes_at(positions)
 
-    def _score(self, queries: Queries, candidates: Neighbours) -> tf.Tensor:
-        """Scores `[queries, num_candidates]` of candidates that have scores by now."""
-
-        def score_query(own: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            query, positions = own
-            rows = self.embeddings_at(positions)
-            if self._distance is None:
-                return tf.reduce_sum(rows * query, axis=1)
-            weight, best, _ = self._distance
-            distances = tf.reduce_sum(tf.math.squared_difference(rows, query), axis=1)
-            return best - weight * distances
-
-        # One at a time: candidates of one query may take as much memory as there is room for.
-        own = (queries.embeddings, candidates.positions)
-        return map_queries(score_query, own, nothing=candidates.scores)
+    def _score(self, own: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Scores `[num_candidates]` of a query and the positions of its candidates."""
+        query, positions = own
+        rows = self.embeddings_at(positions)
+        if self._distance is None:
+            return tf.reduce_sum(rows * query, axis=1)
+        weight, best, _ = self._distance
+        distances = tf.reduce_sum(tf.math.squared_difference(rows, query), axis=1)
+        return best - weight * distances

@@ -57,13 +57,6 @@ class Storage(tf.Module, ABC):
     report: dict[str, Any] = {}
     embeddings: tf.Variable | None = None
 
-    @property
-    def num_bytes(self) -> int:
-        """What the collection takes in memory."""
-        return sum(
-            variable.shape.num_elements() * variable.dtype.size for variable in self.variables
-        )
-
     @abstractmethod
     def find(self, queries: Queries, top_k: int | tf.Tensor) -> Neighbours:
         """The best items of each query, `top_k` of them, at least 1."""
