@@ -7,8 +7,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-# Two processes, each with files of its own: fixtures of a file are made once.
-PYTEST := $(RUN) pytest --numprocesses=2 --dist=loadfile
+# Two processes, each with files of its own: fixtures of a file, or of several, are made once.
+PYTEST := $(RUN) pytest --numprocesses=2 --dist=loadgroup
 
 export PIP_NO_INPUT := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -22,13 +22,18 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	@$(PYTEST)
 
-# Before a release: the long tests, those of research/, and the core on JAX.
+JAX := KERAS_BACKEND=jax $(PYTEST) tests/training/test_loops.py
+JAX_TESTS := conformance asymmetric_triplet_loss classifier backbones retrieval \
+	product_quantization_network clip_network vector_network
+
+# Before a release: the long tests, those of research/, and the whole core on JAX.
 test-all: $(VENV)/installed-dev
 	$(PYTEST) -m "slow or not slow" tests research/tests
-	$(MAKE) test-jax
+	$(JAX) tests/core
 
+# All quantizers, losses and networks, and the loop, on JAX.
 test-jax: $(VENV)/installed-dev
-	KERAS_BACKEND=jax $(PYTEST) tests/core tests/training/test_loops.py
+	$(JAX) $(JAX_TESTS:%=tests/core/test_%.py)
 
 test-torch: $(VENV)/installed-dev
 	$(INSTALL) --editable '.[torch]'

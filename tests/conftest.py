@@ -1,7 +1,5 @@
 """What every test stands on: the environment, the seeds and the hypothesis profile."""
 
-import contextlib
-import fcntl
 import os
 import sys
 
@@ -25,26 +23,26 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
-@pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory):
-    """The same folder for all workers, which each have a temporary folder of their own."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "shared"
-    folder.mkdir(exist_ok=True)
-    return folder
+# What costly fixtures are shared by is run by one worker, as each file is.
+TOGETHER = {
+    "cli": ("tests/cli/",),
+    "servers": (
+        "tests/serving/",
+        "tests/client/test_with_server.py",
+        "tests/client/test_query.py",
+        "tests/page/test_page_in_browser.py",
+    ),
+    "folders": tuple(
+        f"tests/export/test_{name}.py" for name in ("readers", "saved_model", "version_folder")
+    ),
+}
 
 
-@pytest.fixture(scope="session")
-def one_worker(shared_folder):
-    """A context that one worker is in at a time, of those that give the same name."""
-
-    @contextlib.contextmanager
-    def alone(name):
-        with (shared_folder / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    return alone
+def pytest_collection_modifyitems(items):
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        groups = (group for group, places in TOGETHER.items() if file.startswith(places))
+        item.add_marker(pytest.mark.xdist_group(next(groups, file)))
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_every_public_name_is_there_when_it_is_first_used(package):
 @pytest.mark.parametrize(
     "program",
     [
-        "import tfpqn, keras",
+        pytest.param("import tfpqn, keras", marks=pytest.mark.slow),
         pytest.param("import keras, tfpqn", marks=pytest.mark.slow),
         pytest.param("import tfpqn, keras; tfpqn.ops", marks=pytest.mark.slow),
         # A room brings Keras, or somebody only asks whether there is Keras.

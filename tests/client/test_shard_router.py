@@ -9,9 +9,16 @@ import pytest
 from tests.client.fake_servers import GrpcServer
 from tests.client.fake_shards import WIDTH, Items
 from tfpqn.export.client import SearchClient, ServingError
-from tfpqn.export.server import running_router
+from tfpqn.export.client.shards import shard_servers
+from tfpqn.export.server import running_router, shard_router
 
 QUERIES = np.random.default_rng(0).integers(-1, 2, (7, WIDTH)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(shard_router, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(shard_servers, "_DOWN_SECONDS", 0.05)
 
 
 def test_a_router_goes_on_to_the_next_version_and_refuses_what_a_shard_does_not_answer(shards):

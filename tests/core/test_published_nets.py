@@ -157,6 +157,7 @@ def test_features_are_those_of_the_published_lite0(rng, arrays, tmp_path):
     assert_features("efficientnet_lite0", image, arrays, expected, tmp_path)
 
 
+@pytest.mark.slow
 def test_weights_of_other_shapes_are_refused_by_name(arrays, tmp_path):
     name = "_blocks.3._project_conv.weight"
     np.savez(tmp_path / "other.npz", **{**arrays, name: np.zeros((40, 9, 1, 1), "f4")})

@@ -156,7 +156,7 @@ def test_batches_of_a_data_set_are_indexed_as_one_array(candidates, queries, kin
     assert_same(as_text(retrieval(queries)[1]), as_text(whole(queries)[1]))
 
 
-@pytest.mark.parametrize("kind", ["positions", STRINGS])
+@pytest.mark.parametrize("kind", [pytest.param("positions", marks=pytest.mark.slow), STRINGS])
 def test_added_candidates_are_found_by_what_was_compiled_before(candidates, queries, kind):
     retrieval = make_retrieval(candidates[:40], make_ids(kind, count=40))
     retrieval.predict(queries, verbose=0)
@@ -208,7 +208,7 @@ class TwoTowers(keras.Model):
         return result
 
 
-@pytest.mark.parametrize("kind", ["integers", STRINGS])
+@pytest.mark.parametrize("kind", [pytest.param("integers", marks=pytest.mark.slow), STRINGS])
 def test_a_model_that_holds_it_keeps_the_candidates_in_its_file(candidates, tmp_path, kind):
     model, users = TwoTowers(), np.arange(4)
     model.build((None,))

@@ -79,8 +79,7 @@ def weights(network):
     return [*network.quantizer.get_weights(), *rotation]
 
 
-@pytest.mark.parametrize("has_rotation", [False, True])
-@pytest.mark.parametrize("make", [product, residual])
+@pytest.mark.parametrize("make, has_rotation", [(product, False), (residual, True)])
 def test_the_same_seed_gives_the_same(make, has_rotation, vectors):
     networks = [make_network(make(), has_rotation) for _ in range(2)]
     for network in networks:

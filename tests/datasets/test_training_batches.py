@@ -48,7 +48,7 @@ def assert_same(first, second):
 EVERYTHING = {"min_area": 0.3, "color_jitter": 0.4, "cutout": 2, "views": 2, "augment": True}
 
 
-@pytest.mark.parametrize("settings", [{}, {"augment": True}, EVERYTHING], ids=len)
+@pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=len)
 @pytest.mark.parametrize("items", ["images", "clips", "folder"])
 def test_batch_of_a_step_does_not_depend_on_where_the_stream_began(items, settings, request):
     batches = TrainingBatches(request.getfixturevalue(items), 6, seed=3, **settings)

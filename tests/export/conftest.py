@@ -1,9 +1,8 @@
-"""The zoo of exported models, made once for all workers of a test run."""
+"""The zoo of exported models, made once for all tests."""
 
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,17 +13,13 @@ from tfpqn.export.loading.loaders import SavedModelLoader, SessionLoader
 
 
 @pytest.fixture(scope="session")
-def exported(shared_folder: Path, one_worker: Callable[[str], Any]) -> Callable[[str], Path]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The version folder of a kind of model; tests must not change it."""
 
     @functools.cache
     def export(kind: str) -> Path:
-        name = kind.replace(" ", "-")
-        path = shared_folder / "zoo" / name / "3"
-        with one_worker(name):
-            if not path.exists():
-                save_searcher(zoo.make_zoo_searcher(kind), path, metrics=zoo.METRICS)
-        return path
+        path = tmp_path_factory.mktemp("zoo") / kind.replace(" ", "-") / "3"
+        return save_searcher(zoo.make_zoo_searcher(kind), path, metrics=zoo.METRICS)
 
     return export
 

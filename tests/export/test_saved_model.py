@@ -209,6 +209,7 @@ class CallsPython(keras.layers.Layer):
         return tf.ensure_shape(flat, [None, np.prod(IMAGE_SHAPE)])
 
 
+@pytest.mark.slow
 def test_a_backbone_that_the_stock_server_could_not_run_is_refused(tmp_path):
     network = make_network(backbone=keras.Sequential([keras.Input(IMAGE_SHAPE), CallsPython()]))
     with pytest.raises(ValueError, match="stock TensorFlow Serving .*op 'EagerPyFunc'"):

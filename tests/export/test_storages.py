@@ -66,7 +66,7 @@ def score(queries, codes):
     return sum(tables[p][:, codes[:, p]] for p in range(codes.shape[1]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     kind=st.sampled_from(["flat", "distinct", "all lists", "one list", "distinct all lists"]),
     seed=st.integers(0, 2**32 - 1),
@@ -111,7 +111,7 @@ def test_every_storage_finds_what_a_stable_sort_finds(
     np.testing.assert_array_equal(found.scores, scores)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     kind=st.sampled_from(["flat", "flat", "distinct", "all lists"]),
     seed=st.integers(0, 2**32 - 1),
@@ -163,7 +163,7 @@ def test_the_largest_request_finds_what_a_stable_sort_finds(kind):
     np.testing.assert_array_equal(found.scores, scores)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     kind=st.sampled_from(["flat", "all lists", "one list", "distinct", "distinct all lists"]),
     seed=st.integers(0, 2**32 - 1),

@@ -12,7 +12,6 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tests.export.tiny import NUM_ITEMS, make_index, make_network, make_searcher
 from tfpqn.export import load_searcher, save_searcher
 from tfpqn.export.interface.batching_parameters import BatchingParameters
-from tfpqn.export.loading.loaders import SavedModelLoader
 from tfpqn.export.model.verify import verify_version
 from tfpqn.export.model.version_folder import list_files
 from tfpqn.export.model.warmup import read_warmup_requests
@@ -57,13 +56,10 @@ def test_the_folder_holds_what_a_server_and_a_reader_need(version):
 
 def test_each_signature_is_warmed_up_at_the_smallest_and_the_largest_batch(version):
     requests = list(read_warmup_requests(version))
-    with SavedModelLoader(version) as model:
-        assert Counter(name for name, _ in requests) == dict.fromkeys(model.signatures, 2)
-        for name, inputs in requests:
-            sizes = {len(value) for value in inputs.values() if value.ndim}
-            outputs = model.run(name, inputs)
-            assert sizes == {len(values) for values in outputs.values()}
-            assert sizes <= {1, 32}
+    signatures = json.loads((version / "manifest.json").read_text())["signatures"]
+    assert Counter(name for name, _ in requests) == dict.fromkeys(signatures, 2)
+    for _, inputs in requests:
+        assert {len(value) for value in inputs.values() if value.ndim} <= {1, 32}
     for record in tf.data.TFRecordDataset(str(version / WARMUP)).as_numpy_iterator():
         request = PredictionLog.FromString(record).predict_log.request
         assert request.model_spec.name == "pqn"

@@ -224,7 +224,7 @@ def test_forged_part_is_read_or_refused_and_never_ends_the_process(path):
     """Its checksum fits: whoever wrote it wrote the manifest, too."""
     part, rng = path / PART, np.random.default_rng(0)
     whole, num_refused = part.read_bytes(), 0
-    for number in range(300):
+    for number in range(150):
         data = bytearray(whole)
         place = rng.integers(len(data)) if number % 3 else -1 - rng.integers(len(data) // 2)
         data[place] ^= 1 << rng.integers(8)
@@ -234,7 +234,7 @@ def test_forged_part_is_read_or_refused_and_never_ends_the_process(path):
             CodeIndex.load(path)
         except ValueError:
             num_refused += 1
-    assert num_refused > 100
+    assert num_refused > 50
 
 
 @pytest.mark.parametrize("name", [PART, "manifest.json"])

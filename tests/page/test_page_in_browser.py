@@ -96,6 +96,7 @@ def test_a_click_shows_more_like_the_item_and_back_returns_to_the_photo(page, ph
     assert ids_of(page) == NEAR_RED
 
 
+@pytest.mark.slow
 def test_an_address_with_an_item_shows_what_is_like_it(page, photos):
     page.goto(f"{photos.url}#item=blue%2F1.png")
     wait_for_answer(page)
@@ -132,6 +133,7 @@ def test_a_server_without_a_version_is_said_to_have_none(page, photos):
     alert.filter(has_text="The server has no version of the model ready: Latest(a)").wait_for()
 
 
+@pytest.mark.slow
 def test_an_unknown_item_is_refused_in_the_servers_words(page, photos):
     page.goto(photos.url)
     page.get_by_label("Item of the collection").fill("red/99.png")
@@ -216,6 +218,7 @@ def test_every_control_has_a_name_for_those_who_hear_the_page(page, photos):
     assert re.search(r"status: 4 items in \d+ ms", heard)
 
 
+@pytest.mark.slow
 def test_a_phone_scrolls_down_and_never_sideways(page, collection, pictures):
     ids = [*collection.ids[:2], "long" * 60 + ".png", "W" * 90]
     labels = ["red", "red", "label" * 40, "with many words " * 9]

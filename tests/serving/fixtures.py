@@ -35,12 +35,11 @@ def serve(model: Any, **options: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def models(shared_folder, one_worker):
+def models(tmp_path_factory):
     """`images` has int64 ids and tags, `clips` string ids and lists; tests must not change them."""
     from tests.serving.models import export_models
 
-    with one_worker("models"):
-        return export_models(shared_folder / "models")
+    return export_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")

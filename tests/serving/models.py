@@ -41,7 +41,7 @@ class Model(NamedTuple):
 
 
 def export_models(parent: Path) -> dict[str, Model]:
-    """`images` has int64 ids and tags, `clips` string ids and lists; what is there stays."""
+    """`images` has int64 ids and tags, `clips` string ids and lists."""
     models = {}
     for name, id_type, network, options in (
         ("images", "int64", make_network(), {"tag_columns": ["label"]}),
@@ -51,8 +51,7 @@ def export_models(parent: Path) -> dict[str, Model]:
         index = CodeIndex(network_layout(network), codes, ids, {"label": LABELS})
         folder = parent / name
         version = folder / "1"
-        if not version.exists():
-            save_searcher(make_searcher(network, index, **options), version)
+        save_searcher(make_searcher(network, index, **options), version)
         models[name] = Model(folder, version, ids, load_searcher(version))
     return models
 

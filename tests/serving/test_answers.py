@@ -45,7 +45,7 @@ def as_array(values, expected):
     return from_json(values, TensorInfo(dtype, None))
 
 
-@pytest.fixture(params=("plain", "batched"))
+@pytest.fixture(params=(pytest.param("plain", marks=pytest.mark.slow), "batched"))
 def served(request):
     """Images without batching, then clips with it."""
     return request.getfixturevalue(request.param)

@@ -30,8 +30,8 @@ def test_flipped_bit_is_refused_or_changes_nothing(whole, tmp_path):
     codes = np.array(make_network().encode(images))
     rng = random.Random(0)
     # What tells a zip's parts stands at its end.
-    places = [rng.randrange(len(whole)) for _ in range(8)]
-    places += [rng.randrange(len(whole) - 400, len(whole)) for _ in range(16)]
+    places = [rng.randrange(len(whole)) for _ in range(4)]
+    places += [rng.randrange(len(whole) - 400, len(whole)) for _ in range(8)]
     refused = 0
     for place in places:
         flipped = bytearray(whole)
@@ -44,7 +44,7 @@ def test_flipped_bit_is_refused_or_changes_nothing(whole, tmp_path):
             refused += 1
         else:
             np.testing.assert_array_equal(network.encode(images), codes)
-    assert refused > 12
+    assert refused > 5
 
 
 @pytest.mark.parametrize("length", [0, 4, 1000])

@@ -1,5 +1,6 @@
 """Laws of stopping and going on: the end is the same to the last bit, wherever the stop was."""
 
+import functools
 import json
 import random
 import signal
@@ -106,10 +107,14 @@ def read_history(folder):
 @pytest.fixture(scope="module")
 def uninterrupted():
     """By loop, without checkpoints, which must not change anything either."""
-    outcomes = {loop: run(loop, None) for loop in LOOPS}
-    for outcome in outcomes.values():
+
+    @functools.cache
+    def train(loop):
+        outcome = run(loop, None)
         assert sum(epoch["codewords_revived"] for epoch in outcome.history) > 0
-    return outcomes
+        return outcome
+
+    return train
 
 
 @pytest.mark.parametrize(
@@ -135,8 +140,8 @@ def test_stopped_training_goes_on_as_if_it_had_not_been_stopped(
             run(loop, tmp_path, every, StopAt(step=stop) if isinstance(stop, int) else stop)
     # The second time what has ended is loaded, and no step is added.
     for _ in range(2):
-        assert_same_outcome(run(loop, tmp_path, every), uninterrupted[loop])
-    assert read_history(tmp_path) == uninterrupted[loop].history
+        assert_same_outcome(run(loop, tmp_path, every), uninterrupted(loop))
+    assert read_history(tmp_path) == uninterrupted(loop).history
 
 
 def train_one_step(network, folder, loop="tensorflow"):

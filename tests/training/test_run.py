@@ -115,12 +115,18 @@ def test_finished_run_may_be_given_more_epochs_at_the_learning_rates_of_the_long
     assert kept.compiled
     assert_bit_equal(kept.variables, first.network.variables)
 
-    # Equal settings end with equal weights: these are settings of their own.
-    again = train_in(tmp_path / "again", settings)
-    assert_bit_equal(again.network.variables, prolonged.network.variables)
-    assert_bit_equal(again.network.optimizer.variables, prolonged.network.optimizer.variables)
     with pytest.raises(ValueError, match=r"Received: epochs=3 -> 1$"):
         Run.start(tmp_path / "run", short)
+
+
+@pytest.mark.slow
+def test_earlier_epochs_are_settings_which_end_with_equal_weights(tmp_path):
+    short, longer = (CONFIG.replace(epochs=epochs) for epochs in (1, 3))
+    train_in(tmp_path / "run", short)
+    prolonged = train_in(tmp_path / "run", longer).network
+    again = train_in(tmp_path / "again", longer.replace(earlier_epochs=(1,))).network
+    assert_bit_equal(again.variables, prolonged.variables)
+    assert_bit_equal(again.optimizer.variables, prolonged.optimizer.variables)
 
 
 def test_run_that_has_not_ended_or_has_other_settings_is_not_prolonged(trained, tmp_path):
@@ -250,7 +256,7 @@ def test_without_epochs_codewords_of_their_own_length_are_the_centres(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:After epoch .* has collapsed:UserWarning")
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [pytest.param("rpqn", marks=pytest.mark.slow), "tpqn"])
 def test_runs_of_levels_and_of_clips_are_trained_and_measured(model, tmp_path):
     config, make = MODELS[model]
     network = train_in(tmp_path, config, make()).network
