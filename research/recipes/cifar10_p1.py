@@ -20,8 +20,8 @@ loss.
 We first train each net without a quantizer (`embedding`). Each row starts from that network, and
 trains on for an eighth to a fifth of that time: PQN and RPQN with their quantizer,
 `embedding-tuned` without one. "Embedding, then k-means PQ" codes the latter afterwards. "Mirror
-images too" averages the features of an image and of its mirror image, with the network and the
-codebooks of PQN as they are. `pqn-12` and `rpqn-12` started from another `embedding` in float32,
+images too" averages the features of an image and of its mirror image, with a row's network and
+codebooks as they are. `pqn-12` and `rpqn-12` started from another `embedding` in float32,
 which has no record.
 
 `cifar10-full` is the protocol of the paper as far as it is known; the other two are what others

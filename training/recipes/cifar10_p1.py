@@ -56,11 +56,13 @@ EMBEDDING, RESNET9 = _start("conv3"), _start("resnet9", "resnet9-")
 TUNING = SCHEDULES["conv3"][1]
 TITLE = "PQN, 3-conv net"
 PQN_ROWS = tuned_rows(EMBEDDING, TITLE, BITS, TUNING, sizes=PQN_SIZES, published=PQN_PUBLISHED)
+RESNET9_ROWS = _residual_rows(RESNET9, "ResNet-9", BITS[1:])
 CIFAR10_P1 = (
     EMBEDDING,
     *PQN_ROWS,
     _mirrored(PQN_ROWS[BITS.index(24)]),
     *_residual_rows(EMBEDDING, "3-conv net", BITS),
     RESNET9,
-    *_residual_rows(RESNET9, "ResNet-9", BITS[1:]),
+    *RESNET9_ROWS,
+    _mirrored(RESNET9_ROWS[BITS.index(24) - 1]),
 )
