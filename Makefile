@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 # Two processes, each with files of its own: fixtures of a file, or of several, are made once.
-PYTEST := $(RUN) pytest --numprocesses=2 --dist=loadgroup
+PYTEST := $(RUN) pytest --numprocesses=2 --dist=loadfile
 
 export PIP_NO_INPUT := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -23,15 +23,14 @@ test: $(VENV)/installed-dev
 	@$(PYTEST)
 
 JAX := KERAS_BACKEND=jax $(PYTEST) tests/training/test_loops.py
-JAX_TESTS := conformance asymmetric_triplet_loss classifier backbones retrieval \
-	product_quantization_network clip_network vector_network
+JAX_TESTS := conformance asymmetric_triplet_loss product_quantization_network vector_network retrieval
 
 # Before a release: the long tests, those of research/, and the whole core on JAX.
 test-all: $(VENV)/installed-dev
 	$(PYTEST) -m "slow or not slow" tests research/tests
 	$(JAX) tests/core
 
-# All quantizers, losses and networks, and the loop, on JAX.
+# All quantizers, the loss, networks and the loop on JAX.
 test-jax: $(VENV)/installed-dev
 	$(JAX) $(JAX_TESTS:%=tests/core/test_%.py)
 

@@ -38,11 +38,17 @@ TOGETHER = {
 }
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        groups = (group for group, places in TOGETHER.items() if file.startswith(places))
-        item.add_marker(pytest.mark.xdist_group(next(groups, file)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            groups = (group for group, places in TOGETHER.items() if file.startswith(places))
+            return next(groups, file)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture

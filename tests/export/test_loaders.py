@@ -121,7 +121,7 @@ def test_what_is_no_input_of_a_signature_is_refused(echo, loader):
                 model.run(f"{dtype}_1", {"x": np.zeros(2)})
         with pytest.raises(ValueError, match=r"\['x'\]. Received: \['images'\]"):
             model.run("string_1", {"images": ["é"]})
-        with pytest.raises(ValueError, match="signature is unknown. Expected one of .*'bool_0'"):
+        with pytest.raises(ValueError, match="signature is unknown. Expected one of .*'bool_2'"):
             model.run("search", {"x": ["é"]})
     model.close()
     with pytest.raises(RuntimeError, match="The model is closed"):
