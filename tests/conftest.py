@@ -23,7 +23,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
-# What costly fixtures are shared by is run by one worker, as each file is.
+# Files that share costly fixtures: one worker runs them all.
 TOGETHER = {
     "cli": ("tests/cli/",),
     "servers": (

@@ -17,7 +17,8 @@ from .storage import Storage
 # In multiples of the square root of the rows. Too few lists are worse than too many: a list that
 # spans several clusters is ranked by none of them.
 LISTS_PER_ROOT = 2
-# With so large a share of the rows to score, lists take as long as a search of all rows does.
+# With so large a share of the rows to score, lists take as long as a search of all rows does where
+# many queries come together.
 MAX_SCORED = 1 / 3
 # Lists that miss a query's best list by more than a margin are passed over: of the margins that are
 # enough, the largest that lets hardly more rows be scored, so that other queries find as much.
