@@ -94,9 +94,9 @@ def find_changes(table: Table, record: Record, records: Sequence[Record]) -> lis
         for name, value in row.settings().items()
         if before[name] != value and name != "precision"
     ]
-    # Levels of residuals of embeddings are no longer trained.
+    # Levels of residuals of embeddings, a setting once, are no longer trained.
     has_levels = (row.config.model.num_levels or 1) > 1
-    if has_levels and record["settings"].get("residuals", "embeddings") == "embeddings":
+    if has_levels and before.get("residuals") == "embeddings":
         changes.append("residuals embeddings, now reconstructions")
     if record["start"] != row.start:
         return [*changes, f"start {record['start']}, now {row.start}"]

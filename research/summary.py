@@ -23,6 +23,7 @@ LINES = (
     Line("cifar10-p1", "pqn-24", "PQN .782"),
     Line("cifar10-p1", "pqn-24-mirrored", "PQN .782"),
     Line("cifar10-p1", "resnet9-rpqn-24"),
+    Line("cifar10-p1", "resnet9-rpqn-24-mirrored"),
     Line("cifar10-published", "published-24", "PQN .782"),
     Line("cifar10-p2", "lite0-128-pqn-4", "PQN .945"),
     Line("cifar10-p2", "lite0-128-pqn-48", "DPQ .951, PQN .947"),
