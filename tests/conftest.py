@@ -1,5 +1,6 @@
 """What every test stands on: the environment, the seeds and the hypothesis profile."""
 
+import gc
 import os
 import sys
 
@@ -49,6 +50,20 @@ def pytest_xdist_make_scheduler(config, log):
             return next(groups, file)
 
     return Scheduling(config, log)
+
+
+def pytest_collection_finish(session):
+    """What spares the fast tests a tenth of their time.
+
+    Graphs run as they are written: to optimise one takes longer than a test runs it. `make
+    test-all` optimises them, and so does the process that tests TensorFlow's C API. What has been
+    imported is no longer searched for garbage.
+    """
+    gc.freeze()
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and not session.config.option.markexpr.startswith("slow"):
+        options = {"disable_meta_optimizer": True}
+        tensorflow.config.optimizer.set_experimental_options(options)
 
 
 @pytest.fixture

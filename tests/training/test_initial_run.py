@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import (
+    COMPILE_OPTIONS,
     arrays_of,
     assert_bit_equal,
     make_clips,
@@ -158,7 +159,7 @@ def test_quantizer_of_another_kind_is_refused_though_its_codebooks_have_the_same
 def test_plain_keras_leaves_frozen_codebooks_alone():
     network = make_network_with(TemporalProductQuantization(2, 2, 16))
     network.quantizer.trainable = False
-    network.compile("adam", AsymmetricTripletLoss())
+    network.compile("adam", AsymmetricTripletLoss(), **COMPILE_OPTIONS)
     items = make_clips()
     images = next(iter(items.batches(32))).images
     before = codebooks_of(network)
