@@ -52,18 +52,9 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
-def pytest_collection_finish(session):
-    """What spares the fast tests a tenth of their time.
-
-    Graphs run as they are written: to optimise one takes longer than a test runs it. `make
-    test-all` optimises them, and so does the process that tests TensorFlow's C API. What has been
-    imported is no longer searched for garbage.
-    """
+def pytest_collection_finish():
+    """What imports have made is not looked through again at each search for garbage."""
     gc.freeze()
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and not session.config.option.markexpr.startswith("slow"):
-        options = {"disable_meta_optimizer": True}
-        tensorflow.config.optimizer.set_experimental_options(options)
 
 
 @pytest.fixture
