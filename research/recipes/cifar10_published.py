@@ -7,6 +7,7 @@ from typing import Any
 from research.table import Table
 from tfpqn.training.recipes import Recipe
 from tfpqn.training.recipes.cifar10_p1 import BITS, PQN_PUBLISHED, PROTOCOL
+from tfpqn.training.recipes.small_images import mirrored_row
 from tfpqn.training.settings.run_config import RunConfig
 
 Settings = dict[str, Any]
@@ -68,6 +69,18 @@ CLASSIFIER: Settings = {
 }
 FIRST_BITS = 24
 SHORT: Settings = {"epochs": 4, "learning_rate": 0.02}
+# What the paper leaves open, one at a time, from the classifier and for a quarter of the epochs.
+SWEEP: dict[str, tuple[str, Settings]] = {
+    "short": ("4 epochs", {}),
+    # The steps stay as large.
+    "short-scale-2": ("scale 2", {"loss_scale": 2.0, "learning_rate": 0.02}),
+    "short-scale-4": ("scale 4", {"loss_scale": 4.0, "learning_rate": 0.01}),
+    "short-16-of-8": ("16 images of 8 classes a batch", {"samples_per_class": 16}),
+    "short-32-of-4": ("32 images of 4 classes a batch", {"samples_per_class": 32}),
+    "short-decay-1e-3": ("weight decay 1e-3", {"weight_decay": 1e-3}),
+    "short-decay-2e-2": ("weight decay 2e-2", {"weight_decay": 2e-2}),
+}
+SWEEP_SEEDS = (1,)
 FROM_NOTHING: Settings = {"epochs": 2, "learning_rate": 0.1}
 # Name -> title and what it has otherwise.
 CHANGES: dict[str, tuple[str, Settings]] = {
@@ -78,11 +91,17 @@ CHANGES: dict[str, tuple[str, Settings]] = {
 }
 
 
-def _recipe(name: str, group: str | None, start: str | None = None, **settings: Any) -> Recipe:
+def _recipe(
+    name: str,
+    group: str | None,
+    start: str | None = None,
+    seeds: tuple[int, ...] = (0,),
+    **settings: Any,
+) -> Recipe:
     bits = settings.get("bits", FIRST_BITS)
     published = PQN_PUBLISHED[bits] if name == f"published-{bits}" else None
     config = RunConfig.plain(**{**PUBLISHED, **settings})
-    return Recipe(name, group, config, start=start, published=published)
+    return Recipe(name, group, config, seeds, start, published)
 
 
 def _published_rows() -> list[Recipe]:
@@ -94,7 +113,21 @@ def _published_rows() -> list[Recipe]:
         for bits in BITS
         if bits != FIRST_BITS
     ]
-    return [start, first, *others]
+    return [start, first, mirrored_row(first), *others]
+
+
+def _sweep_rows() -> list[Recipe]:
+    return [
+        _recipe(
+            name,
+            f"from the classifier, {title}",
+            "published-classifier",
+            SWEEP_SEEDS,
+            epochs=4,
+            **settings,
+        )
+        for name, (title, settings) in SWEEP.items()
+    ]
 
 
 def _changed_rows() -> list[Recipe]:
@@ -113,5 +146,5 @@ CIFAR10_PUBLISHED = Table(
     "CIFAR-10, the paper's own net and loss",
     TEXT,
     (PROTOCOL,),
-    (*_published_rows(), *_changed_rows()),
+    (*_published_rows(), *_sweep_rows(), *_changed_rows()),
 )

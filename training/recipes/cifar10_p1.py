@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .recipe import Recipe
-from .small_images import embedding_row, tuned_rows
+from .small_images import embedding_row, mirrored_row, tuned_rows
 
 PROTOCOL = "cifar10-full"
 BITS = (12, 24, 36, 48)
@@ -43,15 +43,6 @@ def _residual_rows(start: Recipe, title: str, bits_of_rows: tuple[int, ...]) -> 
     return tuned_rows(start, f"RPQN, {title}", bits_of_rows, settings, sizes=RPQN_SIZES)
 
 
-def _mirrored(row: Recipe) -> Recipe:
-    """The network and the codebooks of a row, given mirror images too."""
-    # Codebooks are kept from a run: `config_of` names the one of the seed.
-    kept = {"initial_run": row.name, "freeze_codebooks": True, "epochs": 0, "warmup_epochs": 0.0}
-    title = f"{row.group}, mirror images too"
-    config = row.config.replace(mirror=True, **kept)
-    return Recipe(f"{row.name}-mirrored", title, config, start=row.name)
-
-
 EMBEDDING, RESNET9 = _start("conv3"), _start("resnet9", "resnet9-")
 TUNING = SCHEDULES["conv3"][1]
 TITLE = "PQN, 3-conv net"
@@ -60,9 +51,9 @@ RESNET9_ROWS = _residual_rows(RESNET9, "ResNet-9", BITS[1:])
 CIFAR10_P1 = (
     EMBEDDING,
     *PQN_ROWS,
-    _mirrored(PQN_ROWS[BITS.index(24)]),
+    mirrored_row(PQN_ROWS[BITS.index(24)]),
     *_residual_rows(EMBEDDING, "3-conv net", BITS),
     RESNET9,
     *RESNET9_ROWS,
-    _mirrored(RESNET9_ROWS[0]),
+    mirrored_row(RESNET9_ROWS[0]),
 )

@@ -69,6 +69,15 @@ def tuned_rows(
     )
 
 
+def mirrored_row(row: Recipe) -> Recipe:
+    """The network and the codebooks of a row, given mirror images too."""
+    # Codebooks are kept from a run: `config_of` names the one of the seed.
+    kept = {"initial_run": row.name, "freeze_codebooks": True, "epochs": 0, "warmup_epochs": 0.0}
+    title = f"{row.group}, mirror images too"
+    config = row.config.replace(mirror=True, **kept)
+    return Recipe(f"{row.name}-mirrored", title, config, start=row.name)
+
+
 def settings_of(row: Recipe) -> Settings:
     """The settings of a row that do not depend on its code."""
     settings = row.config.flat()
