@@ -36,8 +36,10 @@ NETWORKS = {
     "resnet9": ("resnet9", 32, 128),
     PHOTOS: ("efficientnet_lite0", 224, 64),
 }
+# What training was before the package had a batch normalization of its own.
+KERAS_NORMALIZATION = "tensorflow, oneDNN, batch normalization of Keras"
 # Of photos the other cases would take minutes each.
-PHOTO_CASES = ("tensorflow", "tensorflow, oneDNN", "torch")
+PHOTO_CASES = ("tensorflow", "tensorflow, oneDNN", KERAS_NORMALIZATION, "torch")
 # What a case is timed for, and at most so many steps.
 SECONDS = 8.0
 MOST_STEPS = 100
@@ -46,6 +48,7 @@ EAGER: dict[str, Any] = {"jit_compile": False}
 CASES: dict[str, tuple[str, bool, str, dict[str, Any]]] = {
     "tensorflow": ("tensorflow", False, "float32", EAGER),
     "tensorflow, oneDNN": ("tensorflow", True, "float32", EAGER),
+    KERAS_NORMALIZATION: ("tensorflow", True, "float32", EAGER),
     "tensorflow, oneDNN, 10 steps a call": (
         "tensorflow",
         True,
@@ -132,9 +135,12 @@ def measure_apart(network: str, name: str) -> float:
 def measure(network_name: str, name: str) -> float:
     """Images a second in this process."""
     from tfpqn.losses import AsymmetricTripletLoss
+    from tfpqn.models.batch_normalization import BatchNormalization
     from tfpqn.models.trainable_layers import freeze_first_layers
     from tfpqn.training import RunConfig
 
+    if name == KERAS_NORMALIZATION:
+        BatchNormalization.call = keras.layers.BatchNormalization.call
     _, _, precision, options = CASES[name]
     backbone, side, batch_size = NETWORKS[network_name]
     config = RunConfig.of(

@@ -12,6 +12,7 @@ from tfpqn.models.backbones import (
     backbone_of_weights,
     image_size_of,
 )
+from tfpqn.models.batch_normalization import BatchNormalization
 from tfpqn.models.small_nets import LocalResponseNormalization
 from tfpqn.models.trainable_layers import freeze_first_layers
 
@@ -69,6 +70,36 @@ def test_conv3_comes_with_batch_normalisation_or_without():
         assert {layer.use_bias for layer in layers_of(backbone, keras.layers.Conv2D)} == {not count}
     with pytest.raises(ValueError, match=r"one of .*'local_response', 'none'\). Received: 'layer'"):
         build_backbone("conv3", (8, 8, 1), normalization="layer")
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_batch_normalisation_learns_and_answers_as_that_of_keras(rng, tmp_path, is_trained, dtype):
+    images, labels = rng.normal(size=(6, 4, 5, 3)), rng.normal(size=(6, 4, 5, 3))
+    models = [
+        keras.Sequential(
+            [
+                keras.Input((4, 5, 3)),
+                keras.layers.Conv2D(3, 1),
+                kind(momentum=0.9, epsilon=0.01, dtype=dtype, trainable=is_trained),
+            ]
+        )
+        for kind in (keras.layers.BatchNormalization, BatchNormalization)
+    ]
+    models[0].set_weights([rng.uniform(0.5, 2, weight.shape) for weight in models[0].weights])
+    models[0].save_weights(tmp_path / "keras.weights.h5")
+    models[1].load_weights(tmp_path / "keras.weights.h5")
+    for model in models:
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.train_on_batch(images, labels)
+    tolerance = 1e-5 if dtype == "float32" else 1e-2
+    for expected, found in zip(*(model.weights for model in models), strict=True):
+        np.testing.assert_allclose(to_numpy(found), to_numpy(expected), tolerance, tolerance)
+    expected, found = (model(images, training=False) for model in models)
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(
+        *(to_numpy(keras.ops.cast(y, "float32")) for y in (found, expected)), tolerance, tolerance
+    )
 
 
 def test_local_response_normalisation_divides_by_the_mean_square_around(rng):
@@ -162,6 +193,24 @@ def test_an_application_is_built_by_name_with_options_and_its_own_scaling():
     assert backbone.layers[0].name == "images"
     (preprocessing,) = layers_of(backbone, ApplicationPreprocessing)
     assert preprocessing.application == "MobileNet"
+
+
+@pytest.mark.slow
+def test_an_application_has_the_weights_and_the_features_that_keras_gives_it(rng, tmp_path):
+    shape = {"input_shape": (32, 32, 3), "include_top": False, "pooling": "avg"}
+    published = keras.applications.MobileNetV2(weights=None, **shape)
+    varied = [array * rng.uniform(0.8, 1.2, array.shape) for array in published.get_weights()]
+    published.set_weights(varied)
+    published.save_weights(tmp_path / "published.weights.h5")
+    backbone = build_backbone("MobileNetV2", (32, 32, 3), weights=tmp_path / "published.weights.h5")
+    images = pixels(rng, 32, 32, 32, 3)
+    preprocessed = keras.applications.mobilenet_v2.preprocess_input(images.astype("float32"))
+    # By the statistics of the batch: those of a net that learned nothing let nothing through.
+    expected = to_numpy(published(preprocessed, training=True))
+    assert expected.std() > 0.1
+    assert_close(backbone(images, training=True), expected, 1e-3)
+    for found, array in zip(backbone.get_weights(), published.get_weights(), strict=True):
+        assert_close(found, array, 1e-3)
 
 
 def test_a_users_own_model_is_a_backbone_of_images_of_one_size(tmp_path):

@@ -14,6 +14,7 @@ from keras import layers
 from tfpqn.files.foreign import reading, require_file
 from tfpqn.files.npz import read_npz
 from tfpqn.models.alexnet import alexnet
+from tfpqn.models.batch_normalization import with_own_normalization
 from tfpqn.models.efficientnet_lite0 import efficientnet_lite0
 from tfpqn.models.hub_presets import is_preset_folder, load_preset, preset_image_size
 from tfpqn.models.small_nets import conv3, resnet9
@@ -237,7 +238,7 @@ def _application(
     with _downloads(weights):
         features = build(weights=weights, **arguments)
     inputs = keras.Input(image_shape, name="images")
-    outputs = features(ApplicationPreprocessing(name)(inputs))
+    outputs = with_own_normalization(features)(ApplicationPreprocessing(name)(inputs))
     return keras.Model(inputs, outputs, name=name.lower())
 
 

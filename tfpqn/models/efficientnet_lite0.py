@@ -9,6 +9,7 @@ from typing import Any
 
 from keras import layers
 
+from tfpqn.models.batch_normalization import BatchNormalization
 from tfpqn.models.torch_weights import layer_name
 
 EPSILON = 1e-3
@@ -70,4 +71,4 @@ def _convolve(x: Any, filters: int, size: int, stride: int, name: str) -> Any:
 
 
 def _normalize(x: Any, name: str) -> Any:
-    return layers.BatchNormalization(epsilon=EPSILON, name=layer_name(name))(x)
+    return BatchNormalization(epsilon=EPSILON, name=layer_name(name))(x)

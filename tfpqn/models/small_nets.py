@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from tfpqn.models.batch_normalization import BatchNormalization
+
 NORMALIZATIONS = ("batch", "local_response", "none")
 
 # With the Keras default, 0.99, inference lags hundreds of steps behind training.
@@ -30,7 +32,7 @@ def conv3(x: Any, normalization: str = "batch") -> Any:
 
     def rectify(x: Any) -> Any:
         if normalization == "batch":
-            x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
+            x = BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
         return layers.ReLU()(x)
 
     def damp(x: Any) -> Any:
@@ -54,7 +56,7 @@ def resnet9(x: Any, width: int = 32) -> Any:
     for filters, has_residual in ((2 * width, True), (4 * width, False), (8 * width, True)):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
         x = layers.MaxPooling2D(2, padding="same")(x)
-        x = layers.ReLU()(layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
+        x = layers.ReLU()(BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
         if has_residual:
             x = layers.Add()([x, _conv_bn(_conv_bn(x, filters), filters)])
     return layers.GlobalMaxPooling2D()(x)
@@ -62,7 +64,7 @@ def resnet9(x: Any, width: int = 32) -> Any:
 
 def _conv_bn(x: Any, filters: int) -> Any:
     x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-    return layers.ReLU()(layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
+    return layers.ReLU()(BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x))
 
 
 @keras.saving.register_keras_serializable(package="tfpqn")
