@@ -250,7 +250,8 @@ def format_speed(content: Record) -> str:
         "PQN of 24 bits, triplet loss and classifier, SGD, from memory, by `network.fit`, without",
         "reading and augmenting images: batches of 128 images of 32 x 32 pixels, and of 64 of",
         "224 x 224 for EfficientNet-Lite0, the last half of whose layers learns. The ratio is that",
-        "to the first line of the network in the same round.",
+        "to the first line of the network in the same round. A machine without lines for the batch",
+        "normalization of Keras was measured when the package had no other.",
         "",
     ]
     for machine in content["machines"]:

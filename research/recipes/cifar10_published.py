@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from research.table import Table
@@ -117,7 +118,8 @@ def _published_rows() -> list[Recipe]:
         for bits in BITS
         if bits != FIRST_BITS
     ]
-    return [start, first, mirrored_row(first), *others]
+    mirrored = dataclasses.replace(mirrored_row(first), seeds=SWEEP_SEEDS)
+    return [start, first, mirrored, *others]
 
 
 def _sweep_rows() -> list[Recipe]:
