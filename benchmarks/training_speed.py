@@ -134,8 +134,8 @@ def measure_apart(network: str, name: str) -> float:
 
 def measure(network_name: str, name: str) -> float:
     """Images a second in this process."""
+    from tfpqn.layers.batch_normalization import BatchNormalization
     from tfpqn.losses import AsymmetricTripletLoss
-    from tfpqn.models.batch_normalization import BatchNormalization
     from tfpqn.models.trainable_layers import freeze_first_layers
     from tfpqn.training import RunConfig
 

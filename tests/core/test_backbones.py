@@ -6,13 +6,13 @@ import pytest
 
 from tests.core.backend import assert_close, to_numpy
 from tfpqn.layers import ProductQuantization
+from tfpqn.layers.batch_normalization import BatchNormalization
 from tfpqn.models import ProductQuantizationNetwork, build_backbone, mirrored
 from tfpqn.models.backbones import (
     ApplicationPreprocessing,
     backbone_of_weights,
     image_size_of,
 )
-from tfpqn.models.batch_normalization import BatchNormalization
 from tfpqn.models.small_nets import LocalResponseNormalization
 from tfpqn.models.trainable_layers import freeze_first_layers
 

@@ -1,4 +1,4 @@
-"""Keras layers that quantize embeddings to codes."""
+"""Keras layers that quantize embeddings to codes, and one that normalizes batches."""
 
 from tfpqn.layers.product_quantization import ProductQuantization as ProductQuantization
 from tfpqn.layers.quantizer import Quantization as Quantization

@@ -13,8 +13,8 @@ from keras import layers
 
 from tfpqn.files.foreign import reading, require_file
 from tfpqn.files.npz import read_npz
+from tfpqn.layers.batch_normalization import BatchNormalization
 from tfpqn.models.alexnet import alexnet
-from tfpqn.models.batch_normalization import with_own_normalization
 from tfpqn.models.efficientnet_lite0 import efficientnet_lite0
 from tfpqn.models.hub_presets import is_preset_folder, load_preset, preset_image_size
 from tfpqn.models.small_nets import conv3, resnet9
@@ -238,8 +238,23 @@ def _application(
     with _downloads(weights):
         features = build(weights=weights, **arguments)
     inputs = keras.Input(image_shape, name="images")
-    outputs = with_own_normalization(features)(ApplicationPreprocessing(name)(inputs))
+    outputs = _with_own_normalization(features)(ApplicationPreprocessing(name)(inputs))
     return keras.Model(inputs, outputs, name=name.lower())
+
+
+def _with_own_normalization(model: keras.Model) -> keras.Model:
+    """A model of layers of Keras with our `BatchNormalization`, and its weights."""
+    if keras.backend.backend() != "tensorflow":
+        return model
+    own = keras.models.clone_model(model, clone_function=_clone_layer)
+    own.set_weights(model.get_weights())
+    return own
+
+
+def _clone_layer(layer: layers.Layer) -> layers.Layer:
+    is_plain = type(layer) is layers.BatchNormalization
+    kind = BatchNormalization if is_plain else type(layer)
+    return kind.from_config(layer.get_config())
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from keras import layers
 
-from tfpqn.models.batch_normalization import BatchNormalization
+from tfpqn.layers.batch_normalization import BatchNormalization
 from tfpqn.models.torch_weights import layer_name
 
 EPSILON = 1e-3

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from tfpqn.models.batch_normalization import BatchNormalization
+from tfpqn.layers.batch_normalization import BatchNormalization
 
 NORMALIZATIONS = ("batch", "local_response", "none")
 

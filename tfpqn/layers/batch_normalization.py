@@ -55,18 +55,3 @@ class BatchNormalization(layers.BatchNormalization):
             and not (self.synchronized or getattr(self, "renorm", False))
             and keras.backend.result_type(inputs.dtype, "float32") == "float32"
         )
-
-
-def with_own_normalization(model: keras.Model) -> keras.Model:
-    """A model of Keras's layers with `BatchNormalization` in place of Keras's, and its weights."""
-    if keras.backend.backend() != "tensorflow":
-        return model
-    own = keras.models.clone_model(model, clone_function=_clone)
-    own.set_weights(model.get_weights())
-    return own
-
-
-def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-    is_plain = type(layer) is layers.BatchNormalization
-    kind = BatchNormalization if is_plain else type(layer)
-    return kind.from_config(layer.get_config())
