@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.core.backend import assert_close, to_numpy
+from tests.core.backend import assert_close, only_tensorflow, to_numpy
 from tfpqn.layers import ProductQuantization
 from tfpqn.layers.batch_normalization import BatchNormalization
 from tfpqn.models import ProductQuantizationNetwork, build_backbone, mirrored
@@ -73,7 +73,7 @@ def test_conv3_comes_with_batch_normalisation_or_without():
 
 
 @pytest.mark.parametrize("is_trained", [True, False])
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "bfloat16"])
 def test_batch_normalisation_learns_and_answers_as_that_of_keras(rng, tmp_path, is_trained, dtype):
     images, labels = rng.normal(size=(6, 4, 5, 3)), rng.normal(size=(6, 4, 5, 3))
     models = [
@@ -93,13 +93,23 @@ def test_batch_normalisation_learns_and_answers_as_that_of_keras(rng, tmp_path, 
         model.compile(keras.optimizers.SGD(0.1), "mse")
         model.train_on_batch(images, labels)
     tolerance = 1e-5 if dtype == "float32" else 1e-2
-    for expected, found in zip(*(model.weights for model in models), strict=True):
-        np.testing.assert_allclose(to_numpy(found), to_numpy(expected), tolerance, tolerance)
-    expected, found = (model(images, training=False) for model in models)
-    assert found.dtype == expected.dtype
-    np.testing.assert_allclose(
-        *(to_numpy(keras.ops.cast(y, "float32")) for y in (found, expected)), tolerance, tolerance
+    answers = [model(images, training=False) for model in models]
+    assert answers[0].dtype == answers[1].dtype
+    pairs = zip(
+        *([*model.weights, y] for model, y in zip(models, answers, strict=True)), strict=True
     )
+    for pair in pairs:
+        assert_close(*(keras.ops.cast(tensor, "float32") for tensor in pair), tolerance)
+
+
+@only_tensorflow
+def test_backbones_do_not_normalise_by_the_many_steps_of_keras(rng, monkeypatch):
+    backbone = build_backbone("resnet9", (8, 8, 3), width=4)
+    monkeypatch.setattr(keras.layers.BatchNormalization, "call", None)
+    for training in (True, False):
+        backbone(pixels(rng, 4, 8, 8, 3), training=training)
+    with pytest.raises(TypeError, match="not callable"):
+        BatchNormalization(center=False)(rng.normal(size=(2, 3, 3, 1)))
 
 
 def test_local_response_normalisation_divides_by_the_mean_square_around(rng):
@@ -198,19 +208,21 @@ def test_an_application_is_built_by_name_with_options_and_its_own_scaling():
 @pytest.mark.slow
 def test_an_application_has_the_weights_and_the_features_that_keras_gives_it(rng, tmp_path):
     shape = {"input_shape": (32, 32, 3), "include_top": False, "pooling": "avg"}
-    published = keras.applications.MobileNetV2(weights=None, **shape)
+    published = keras.applications.EfficientNetB0(weights=None, **shape)
     varied = [array * rng.uniform(0.8, 1.2, array.shape) for array in published.get_weights()]
     published.set_weights(varied)
+    (scaling,) = layers_of(published, keras.layers.Normalization)
+    scaling.load_own_variables({"0": np.full(3, 0.4), "1": np.full(3, 0.05), "2": 0})
     published.save_weights(tmp_path / "published.weights.h5")
-    backbone = build_backbone("MobileNetV2", (32, 32, 3), weights=tmp_path / "published.weights.h5")
+    backbone = build_backbone(
+        "EfficientNetB0", (32, 32, 3), weights=tmp_path / "published.weights.h5"
+    )
     images = pixels(rng, 32, 32, 32, 3)
-    preprocessed = keras.applications.mobilenet_v2.preprocess_input(images.astype("float32"))
-    # By the statistics of the batch: those of a net that learned nothing let nothing through.
-    expected = to_numpy(published(preprocessed, training=True))
-    assert expected.std() > 0.1
-    assert_close(backbone(images, training=True), expected, 1e-3)
-    for found, array in zip(backbone.get_weights(), published.get_weights(), strict=True):
-        assert_close(found, array, 1e-3)
+    expected = to_numpy(published(images.astype("float32")))
+    assert_close(backbone(images) / expected.std(), expected / expected.std(), 1e-4)
+    (inner,) = layers_of(backbone, keras.Model)
+    kinds = {type(layer) for layer in layers_of(inner, keras.layers.BatchNormalization)}
+    assert kinds == {BatchNormalization}
 
 
 def test_a_users_own_model_is_a_backbone_of_images_of_one_size(tmp_path):

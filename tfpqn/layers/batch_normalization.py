@@ -13,10 +13,11 @@ Tensor = Any
 # Of the name that Keras's has, so that weights have the paths that they had with it.
 @keras.saving.register_keras_serializable(package="tfpqn")
 class BatchNormalization(layers.BatchNormalization):
-    """Keras's layer, faster on TensorFlow for feature maps `[batch, height, width, channels]`.
+    """Keras's layer, faster for `[batch, height, width, channels]` on TensorFlow with CPUs alone.
 
-    The same weights and, but for rounding, the same results. All else is left to Keras: other
-    backends and ranks, masks, and statistics of several replicas.
+    It has the same weights and, but for rounding, the same results; with `jit_compile=True` the
+    variance of a batch is less exact. All else is left to Keras: other backends, devices, ranks and
+    dtypes of variables, masks, and statistics of several replicas.
     """
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:
@@ -47,11 +48,21 @@ class BatchNormalization(layers.BatchNormalization):
 
     def _is_fused(self, inputs: Tensor) -> bool:
         return (
-            keras.backend.backend() == "tensorflow"
-            and len(inputs.shape) == 4
+            len(inputs.shape) == 4
             and self.axis in (-1, 3)
             and self.center
             and self.scale
             and not (self.synchronized or getattr(self, "renorm", False))
+            and self.variable_dtype == "float32"
             and keras.backend.result_type(inputs.dtype, "float32") == "float32"
+            and _is_tensorflow_on_cpus()
         )
+
+
+def _is_tensorflow_on_cpus() -> bool:
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    # Elsewhere Keras compiles by XLA, which has no need of it.
+    return all(device.device_type == "CPU" for device in tf.config.list_physical_devices())

@@ -19,6 +19,7 @@ from tfpqn.models.efficientnet_lite0 import efficientnet_lite0
 from tfpqn.models.hub_presets import is_preset_folder, load_preset, preset_image_size
 from tfpqn.models.small_nets import conv3, resnet9
 from tfpqn.models.torch_weights import load_torch_weights
+from tfpqn.models.trainable_layers import flatten_layers
 
 ImageShape = tuple[int, ...]
 
@@ -171,7 +172,7 @@ def _for_images(model: keras.Model, path: str | None, image_shape: ImageShape) -
             f"{path} must hold a model of images {image_shape}. Received: one of {expected}"
         )
     inputs = keras.Input(image_shape, name="images")
-    return keras.Model(inputs, model(inputs))
+    return keras.Model(inputs, _normalize_in_one_step(model)(inputs))
 
 
 def _load_model(path: str | None) -> keras.Model:
@@ -238,23 +239,17 @@ def _application(
     with _downloads(weights):
         features = build(weights=weights, **arguments)
     inputs = keras.Input(image_shape, name="images")
-    outputs = _with_own_normalization(features)(ApplicationPreprocessing(name)(inputs))
+    outputs = _normalize_in_one_step(features)(ApplicationPreprocessing(name)(inputs))
     return keras.Model(inputs, outputs, name=name.lower())
 
 
-def _with_own_normalization(model: keras.Model) -> keras.Model:
-    """A model of layers of Keras with our `BatchNormalization`, and its weights."""
-    if keras.backend.backend() != "tensorflow":
-        return model
-    own = keras.models.clone_model(model, clone_function=_clone_layer)
-    own.set_weights(model.get_weights())
-    return own
-
-
-def _clone_layer(layer: layers.Layer) -> layers.Layer:
-    is_plain = type(layer) is layers.BatchNormalization
-    kind = BatchNormalization if is_plain else type(layer)
-    return kind.from_config(layer.get_config())
+def _normalize_in_one_step(model: keras.Model) -> keras.Model:
+    """Gives the batch normalization of a model of Keras the class of ours, in place."""
+    for layer in flatten_layers(model):
+        if type(layer) is layers.BatchNormalization:
+            # They differ in `call` alone; a clone would draw all weights twice.
+            layer.__class__ = BatchNormalization
+    return model
 
 
 @contextlib.contextmanager
