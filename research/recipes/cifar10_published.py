@@ -36,8 +36,8 @@ codes lose .023 of that. With mirror images too, the network of seed 1 has .757,
 
 What the paper leaves open was tried in 4 epochs from the classifier of seed 1. A scale of 2, with
 half the learning rate, gives .004 more. A scale of 4 with a quarter of it, batches of fewer classes
-and other weight decays give .002 to .008 less. So much is little: two seeds of the row of 24 bits
-differ by .002, and the gap is .043. Tried and not kept, without records:
+and other weight decays give .002 to .008 less. So much is little: three seeds of the row of 24 bits
+differ by .006, and the gap is .043. Tried and not kept, without records:
 
 - 32 further epochs of the row of 24 bits (48 in all, the learning rate falling to 0 again): .745.
   8 epochs from there have .695 at 12 bits and .740 at 36.
