@@ -103,13 +103,19 @@ def test_batch_normalisation_learns_and_answers_as_that_of_keras(rng, tmp_path, 
 
 
 @only_tensorflow
-def test_backbones_do_not_normalise_by_the_many_steps_of_keras(rng, monkeypatch):
+def test_backbones_normalise_by_the_many_steps_of_keras_only_where_they_must(rng, monkeypatch):
     backbone = build_backbone("resnet9", (8, 8, 3), width=4)
+    images = pixels(rng, 4, 8, 8, 3)
     monkeypatch.setattr(keras.layers.BatchNormalization, "call", None)
+    has_cpus_alone = f"{BatchNormalization.__module__}._is_tensorflow_on_cpus"
+    monkeypatch.setattr(has_cpus_alone, lambda: True)
     for training in (True, False):
-        backbone(pixels(rng, 4, 8, 8, 3), training=training)
+        backbone(images, training=training)
     with pytest.raises(TypeError, match="not callable"):
         BatchNormalization(center=False)(rng.normal(size=(2, 3, 3, 1)))
+    monkeypatch.setattr(has_cpus_alone, lambda: False)
+    with pytest.raises(TypeError, match="not callable"):
+        backbone(images)
 
 
 def test_local_response_normalisation_divides_by_the_mean_square_around(rng):
