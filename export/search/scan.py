@@ -262,6 +262,8 @@ class _Scan(NamedTuple):
         rows = tf.minimum(ROWS_TOGETHER, SCORES_TOGETHER // num_queries)
         rows = tf.maximum(rows // ROWS_PER_GROUP, 1) * ROWS_PER_GROUP
         score = score_by_rows(self.tables, rows)
+        # A small collection has no more than its groups.
+        num_blocks = max(min(BLOCKS_PER_CHOICE, self.num_whole), 1)
 
         def find_maxima(start: tf.Tensor) -> tf.Tensor:
             limit = self.num_whole * ROWS_PER_GROUP
@@ -273,7 +275,7 @@ class _Scan(NamedTuple):
 
         def add_blocks(first: tf.Tensor, best: Neighbours) -> tuple[tf.Tensor, Neighbours]:
             blocks: list[tf.Tensor] = []
-            for number in range(BLOCKS_PER_CHOICE):
+            for number in range(num_blocks):
                 # A block more would leave the processor's cache.
                 with tf.control_dependencies(blocks[-AT_A_TIME:][:1]):
                     start = tf.identity(first + number * rows)
@@ -286,7 +288,7 @@ class _Scan(NamedTuple):
             numbers = tf.concat([best.positions, numbers], axis=1)
             scores, order = tf.math.top_k(maxima, tf.minimum(count, tf.shape(maxima)[1]))
             found = Neighbours(scores, tf.gather(numbers, order, batch_dims=1))
-            return first + BLOCKS_PER_CHOICE * rows, found
+            return first + num_blocks * rows, found
 
         nothing = Neighbours(tf.zeros([num_queries, 0]), tf.zeros([num_queries, 0], tf.int32))
         any_width = tf.TensorShape([None, None])
