@@ -102,10 +102,11 @@ def read_speed(results_dir: str | Path) -> Record | None:
 MADE_BY = "Made by `python -m research --report` from the records"
 INTRODUCTION = f"""\
 {MADE_BY}, one JSON file a run; do not edit.
-The mAP is over the full ranking, raw query against hard codes; equally scored items count with the
+The mAP is over the full ranking, of raw queries against codes; equally scored items count with the
 expected value over their orders. A figure of several seeds is their mean, with the smallest and the
 largest in brackets. All others are of one seed. Differences as small as those between seeds say
-nothing. "Published" figures are those of the papers' authors.
+nothing, and how much seeds differ is known only where there are several. "Published" figures are
+those of the papers' authors, of nets of their own.
 """
 LEGEND = """\
 ## How to read the other tables
@@ -115,10 +116,13 @@ LEGEND = """\
 - "Soft" is the mAP against soft items, "raw" that of the same network's embeddings without coding,
   "coded queries" that of a search from code to code. Recall@1 is the share of queries whose first
   item has their label.
-- The code may have changed since the commit that a run was trained at. A † marks a row that had
-  other settings than the text says: the lines below its table list them.
-- Minutes are without those of the row that a run starts from. Images a second are those of the
-  median epoch, without evaluations.
+- A row without a quantizer (`embedding`) has a mAP of codes too: of 24 bits, by codebooks that no
+  loss has moved.
+- The code may have changed since the commit that a run was trained at. `-dirty` says that changes
+  were not committed then.
+- Minutes are those of training, with the evaluations in it and without the row that a run starts
+  from. Images a second are those of the median epoch, without evaluations. Some runs shared their
+  machine with other work.
 """
 
 
@@ -132,12 +136,21 @@ def format_table(table: Table, records: Sequence[Record], picture: str) -> str:
     lines += [
         f"![mAP, {table.title}]({picture})",
         "",
-        f"{len(names & wanted)} of {len(wanted)} runs that the recipes name have a record.",
+        _count_runs(names, wanted),
         "",
         *format_runs(table, records),
         "",
     ]
     return "\n".join(lines)
+
+
+def _count_runs(recorded: set[tuple[str, int]], wanted: set[tuple[str, int]]) -> str:
+    """How many runs of the recipes, and which others, have a record."""
+    text = f"{len(recorded & wanted)} of {len(wanted)} runs that the recipes name have a record"
+    if further := len(recorded - wanted):
+        text += f", and {further} of other seeds"
+    missing = ", ".join(f"`{row}`, {seed}" for row, seed in sorted(wanted - recorded))
+    return f"{text}. Without one: {missing}." if missing else f"{text}."
 
 
 def format_overview(table: Table, records: Sequence[Record], protocol: str) -> list[str]:
@@ -232,7 +245,9 @@ def _list_changes(table: Table, records: Sequence[Record]) -> list[str]:
         changes = "; ".join(find_changes(table, record, records))
         if changes:
             runs.setdefault(changes, []).append(f"`{record['row']}`, {record['seed']}")
-    return [f"† {' and '.join(names)}: {changes}." for changes, names in runs.items()]
+    return [
+        f"† {' and '.join(names)} had other settings: {changes}." for changes, names in runs.items()
+    ]
 
 
 def _has_former(table: Table, row: Recipe, records: Sequence[Record]) -> bool:
@@ -249,9 +264,10 @@ def format_speed(content: Record) -> str:
         "",
         "PQN of 24 bits, triplet loss and classifier, SGD, from memory, by `network.fit`, without",
         "reading and augmenting images: batches of 128 images of 32 x 32 pixels, and of 64 of",
-        "224 x 224 for EfficientNet-Lite0, the last half of whose layers learns. The ratio is that",
-        "to the first line of the network in the same round. A machine without lines for the batch",
-        "normalization of Keras was measured when the package had no other.",
+        "224 x 224 for EfficientNet-Lite0, of which the last half of the layers is trained. The",
+        "ratio is that to the first line of the network in the same round. On machines without",
+        "lines for Keras's batch normalization all was measured with that, before the package had",
+        "its own.",
         "",
     ]
     for machine in content["machines"]:

@@ -36,7 +36,7 @@ LINES = (
 INTRODUCTION = """\
 ## In short
 
-The sections below say how each network was trained, ours and those of the published figures. Phone
+The sections below say how our networks were trained, and what is known of the published ones. Phone
 photos have a [table of their own](training.md#what-it-gives-on-phone-photos)."""
 
 

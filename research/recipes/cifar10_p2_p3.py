@@ -96,21 +96,22 @@ FEW_IMAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 P2_TEXT = f"""\
-With an AlexNet trained on ImageNet before, the paper reports .947, .947, .946 and .947 at 16, 24,
-36 and 48 bits, and .945 at 4. DPQ (Klein and Wolf, CVPR 2019) has .951 at 48. ResNet-9 starts from
-nothing. EfficientNet-Lite0 starts from ImageNet weights. `lite0-embedding` trains for 3 epochs
-on images of 96 x 96 pixels; the first eighth of its layers stays frozen. `lite0-128-embedding` goes
-on for 4 epochs with all layers, on images of 128 x 128 pixels. The rows with codes train on the
-features of that net. Up to 10 bits they have one codebook, at 16 bits two.
+With an AlexNet pretrained on ImageNet, PQN's paper reports .947, .947, .946 and .947 at 16, 24, 36
+and 48 bits, and .945 at 4. DPQ (Klein and Wolf, CVPR 2019) has .951 at 48. ResNet-9 starts from
+random weights. EfficientNet-Lite0 starts from ImageNet weights. `lite0-embedding` trains for 3
+epochs on images of 96 x 96 pixels; the first eighth of its layers stays frozen.
+`lite0-128-embedding` goes on for 4 epochs with all layers, on images of 128 x 128 pixels. The rows
+of PQN train on the features of that net. Up to 10 bits they have one codebook, at 16 bits two, and
+four from 24 bits on.
 {WEIGHTS_TEXT}"""
 P3_TEXT = f"""\
-Reported with an AlexNet trained on ImageNet before, at 48 bits: DFH .844, GreedyHash .822. The
-small nets start from nothing. Frozen, EfficientNet-Lite0 sees images of 128 x 128 pixels; its
+Reported with an AlexNet pretrained on ImageNet, at 48 bits: DFH .844, GreedyHash .822. The small
+nets start from random weights. Frozen, EfficientNet-Lite0 sees images of 128 x 128 pixels; its
 ImageNet weights stay as they are, and the rest trains on its features. `lite0-embedding` tunes all
 its layers for 10 epochs on images of 96 x 96 pixels, `lite0-128-embedding` for 10 more on images of
 128 x 128 pixels. The rows that start from it train on the features of that net. At 12 bits they
-have two codebooks and an alpha of 3. All rows of EfficientNet-Lite0 code soft items
-(`--soft-codes`).
+have two codebooks and an alpha of 3. With EfficientNet-Lite0 an item's code is the one nearest to
+its soft item, not to its embedding (`--soft-codes`).
 {WEIGHTS_TEXT}"""
 CIFAR10_P2 = Table(
     "cifar10-p2",

@@ -90,24 +90,24 @@ def _large(name: str, title: str) -> Table:
 
 MOTION_TEXT = """\
 A motion image has as channels the mean frame and the mean change of each of 8 stretches of a clip.
-The 3-conv net sees a clip once. These rows are trained as `tfpqn train` does unless told, but
-by batches of 32, larger steps and fewer epochs. Their minutes are those of a machine that was busy
-with other work. In the other rows the frames pass the net one by one, and their features are
-averaged in 4 segments. Those rows have an older recipe, so the difference is not of motion alone.
+The 3-conv net sees a clip once. These rows take the defaults of `tfpqn train`, but batches of 32,
+a larger learning rate and fewer epochs. Their minutes are those of a machine that was busy with
+other work. In the other rows the frames pass the net one by one, and their features are averaged in
+4 segments. Those rows have an older recipe, so the difference is not of motion alone.
 """
 CLIPS = (
     _small(
         "moving-digits",
         "Clips of moving digits",
-        "Twelve motions of digits, 1,440 clips to learn from, searched by clips of other digits.\n"
-        f"{MOTION_TEXT}The older recipe has no classifier.\n",
+        "Twelve motions of digits. 360 clips of other digits search the 1,440 to learn from.\n"
+        f"{MOTION_TEXT}Here the older recipe has no classifier.\n",
         5,
         {"epochs": 8},
     ),
     _small(
         "msr-action3d",
         "MSR-Action3D",
-        "Depth clips of 20 actions, 283 to learn from, searched by other people's.\n"
+        "Depth clips of 20 actions. Clips of other people search the 283 to learn from.\n"
         f"{MOTION_TEXT}"
         "All rows have a classifier beside the triplet loss.\n",
         20,

@@ -48,13 +48,14 @@ def _fitted_rows() -> tuple[Recipe, ...]:
 
 
 TEXT = f"""\
-Two random crops of an image, in other colours, belong together, and no other two. Reported at 16,
-32 and 64 bits: MeCoQ (Wang et al., AAAI 2022) .688, .702, .702, with a VGG trained on ImageNet
-before, and of the best 1,000 items, as its public scripts have it. The rows of views start from
-nothing. EfficientNet-Lite0 with ImageNet weights sees the images at 224 x 224 pixels, and nothing
-is trained. At 128 x 128 pixels the row of 32 bits had .688 among the best 1,000. Codebooks of 256
-codewords are fitted to its features, as they are or whitened by what neighbours differ in. The
-constants of the whitening were chosen on photos and on Fashion-MNIST.
+Reported at 16, 32 and 64 bits: MeCoQ (Wang et al., AAAI 2022) .688, .702, .702, with a VGG
+pretrained on ImageNet. Its mAP is of the best 1,000 items alone, as its public scripts have it. The
+rows of the 3-conv net start from random weights. They learn that two random crops of one image, in
+other colours, belong together, and no other two. EfficientNet-Lite0 with ImageNet weights sees the
+images at 224 x 224 pixels, and nothing is trained. At 128 x 128 pixels the row of 32 bits had .688
+among the best 1,000. Codebooks of 256 codewords are fitted to its features, as they are or
+[whitened](training.md#without-labels). The constants of the whitening were chosen on photos and on
+Fashion-MNIST.
 {WEIGHTS_TEXT}"""
 CIFAR10_UNLABELLED = Table(
     "cifar10-unlabelled",

@@ -152,7 +152,7 @@ def test_runs_of_a_former_recipe_or_start_are_marked_and_what_it_had_is_told(rec
     longer = with_row(0, config=CONFIG.replace(epochs=3))
     lines = format_runs(longer, everything)
     assert [" †" in line for line in lines[2:6]] == [True, True, False, False]
-    assert lines[-1] == "- † `pqn-8`, 0 and `pqn-8`, 1: epochs 2, now 3."
+    assert lines[-1] == "- † `pqn-8`, 0 and `pqn-8`, 1 had other settings: epochs 2, now 3."
     overview = format_overview(longer, everything, "digits")
     assert [line.endswith("† |") for line in overview[2:]] == [True, False, False]
     later = records["later-8-0"]
