@@ -100,9 +100,9 @@ With an AlexNet pretrained on ImageNet, PQN's paper reports .947, .947, .946 and
 and 48 bits, and .945 at 4. DPQ (Klein and Wolf, CVPR 2019) has .951 at 48. ResNet-9 starts from
 random weights. EfficientNet-Lite0 starts from ImageNet weights. `lite0-embedding` trains for 3
 epochs on images of 96 x 96 pixels; the first eighth of its layers stays frozen.
-`lite0-128-embedding` goes on for 4 epochs with all layers, on images of 128 x 128 pixels. The rows
-of PQN train on the features of that net. Up to 10 bits they have one codebook, at 16 bits two, and
-four from 24 bits on.
+`lite0-128-embedding` goes on for 4 epochs with all layers, on images of 128 x 128 pixels. Its rows
+with codes train on the features of that net. Up to 10 bits they have one codebook, at 16 bits two,
+and four from 24 bits on.
 {WEIGHTS_TEXT}"""
 P3_TEXT = f"""\
 Reported with an AlexNet pretrained on ImageNet, at 48 bits: DFH .844, GreedyHash .822. The small
