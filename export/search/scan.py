@@ -262,7 +262,7 @@ class _Scan(NamedTuple):
         rows = tf.minimum(ROWS_TOGETHER, SCORES_TOGETHER // num_queries)
         rows = tf.maximum(rows // ROWS_PER_GROUP, 1) * ROWS_PER_GROUP
         score = score_by_rows(self.tables, rows)
-        # A small collection has no more than its groups.
+        # No block is smaller than a group: a small collection has no more blocks than groups.
         num_blocks = max(min(BLOCKS_PER_CHOICE, self.num_whole), 1)
 
         def find_maxima(start: tf.Tensor) -> tf.Tensor:

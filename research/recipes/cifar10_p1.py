@@ -18,11 +18,11 @@ embeddings and quantized items beside the triplet loss. The next table has the p
 loss.
 
 We first train each net without a quantizer (`embedding`), the 3-conv net for 100 epochs and
-ResNet-9 for 15. Each row starts from such a network and trains on, for 12 epochs or, of ResNet-9,
-3: PQN and RPQN with their quantizer, `embedding-tuned` without one. "Embedding, then k-means PQ"
-codes the latter afterwards. "Mirror images too" averages the features of an image and of its mirror
-image, with a row's network and codebooks as they are. `pqn-12` and `rpqn-12` started from another
-`embedding` in float32, which has no record.
+ResNet-9 for 15. Each row starts from such a network. The 3-conv net trains on for 12 epochs and
+ResNet-9 for 3: PQN and RPQN with their quantizer, `embedding-tuned` without one. "Embedding, then
+k-means PQ" codes the latter afterwards. "Mirror images too" averages the features of an image and
+of its mirror image, with a row's network and codebooks as they are. `pqn-12` and `rpqn-12` started
+from another `embedding` in float32, which has no record.
 
 All three protocols train on the 50,000 training images. `cifar10-full` is that of PQN's paper as
 far as it is known: 1,000 test images are queries, the other 9,000 are searched. The other two are

@@ -37,10 +37,10 @@ With seed 0 the embeddings alone reach .735, and items as training sees them, so
 
 The paper does not say the loss's scale, the classes of a batch and the weight decay. We tried other
 values from the classifier of seed 1, for 4 epochs. A scale of 2, with half the learning rate, gives
-.004 more than a scale of 1. A scale of 4 with a quarter of it, batches of 8 or 4 classes in place
-of 128 images at random, and a weight decay of 1e-3 or 2e-2 in place of 5e-3 give .002 to .008 less.
-The gap is .046, and seeds alone differ by .006: none of these explains it. Tried and not kept, with
-seed 0 and without records:
+.004 more than a scale of 1. A scale of 4 with a quarter of it gives .002 less. Batches of 8 or 4
+classes, in place of 128 images at random, give .003 to .004 less. A weight decay of 1e-3 or 2e-2,
+in place of 5e-3, gives .003 and .008 less. The gap is .046, and seeds alone differ by .006: none of
+these explains it. Tried and not kept, with seed 0 and without records:
 
 - 32 further epochs of the row of 24 bits (48 in all, the learning rate falling to 0 again): .745,
   for three times the time. 8 epochs from there have .695 at 12 bits and .740 at 36.

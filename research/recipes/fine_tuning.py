@@ -40,6 +40,6 @@ HEAD: dict[str, Any] = {
 }
 WEIGHTS_TEXT = """\
 The rows of EfficientNet-Lite0 read `efficientnet_lite0_imagenet.npz` from the folder that the
-command runs in. Where its layers are frozen, features are computed once: in 5 minutes on two cores
-at 128 x 128 pixels, 10 at 224 x 224. The minutes are without these.
+command runs in. Where its layers are frozen, features are computed once: in some 5 minutes on two
+cores at 128 x 128 pixels, 10 at 224 x 224. The minutes are without these.
 """

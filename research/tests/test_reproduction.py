@@ -8,7 +8,14 @@ import pytest
 
 from research import summary
 from research.records import find_changes, read_records
-from research.reports import find_page, format_overview, format_runs, read_speed, write_report
+from research.reports import (
+    find_page,
+    format_overview,
+    format_runs,
+    format_table,
+    read_speed,
+    write_report,
+)
 from research.reproduction import reproduce
 from research.summary import Line, format_summary
 from research.table import Table
@@ -137,6 +144,15 @@ def test_the_page_shows_means_published_figures_and_runs(folder, records):
     assert "What a reader has to know." in page and "`later-8`, 0, from `embedding`" in page
     assert "4 of 4 runs that the recipes name have a record." in page
     assert (folder / "tiny.png").is_file()
+
+
+def test_the_page_names_runs_without_a_record_and_counts_those_of_other_seeds(records):
+    known = [record for name, record in records.items() if name != "later-8-0"]
+    fewer = with_row(0, seeds=(0,))
+    assert (
+        "2 of 3 runs that the recipes name have a record, and 1 of other seeds. "
+        "Without one: `later-8`, 0.\n"
+    ) in format_table(fewer, known, "tiny.png")
 
 
 def with_row(number, **changes):
