@@ -122,16 +122,20 @@ def test_exclusions_leave_the_next_best(candidates, queries, kind):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="a graph is TensorFlow's")
-def test_a_graph_leaves_out_as_many_ids_as_come(candidates, queries):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_leaves_out_as_many_ids_as_come(candidates, queries, kind):
     import tensorflow as tf
 
-    retrieval = make_retrieval(candidates)
+    ids = make_ids(kind)
+    retrieval = make_retrieval(candidates, ids)
+    dtype = tf.string if kind == "strings" else tf.int64
     graph = tf.function(
         retrieval.query_with_exclusions,
-        input_signature=[tf.TensorSpec([None, 8]), tf.TensorSpec([None, None], tf.int64)],
+        input_signature=[tf.TensorSpec([None, 8]), tf.TensorSpec([None, None], dtype)],
     )
+    ids = np.arange(ITEMS) if ids is None else ids
     for width in (0, 1, 3):
-        exclusions = np.tile(np.arange(width), (len(queries), 1))
+        exclusions = np.tile(ids[:width], (len(queries), 1))
         for found, expected in zip(
             graph(queries, exclusions),
             retrieval.query_with_exclusions(queries, exclusions),

@@ -12,7 +12,7 @@ from keras import ops
 from tfpqn.layers import ProductQuantization, Quantizer
 from tfpqn.layers.quantizer import require_at_least
 from tfpqn.retrieval.candidate_arrays import join_batches, read_embeddings
-from tfpqn.retrieval.candidate_ids import id_dtype, kind_of_ids, read_ids, require_held
+from tfpqn.retrieval.candidate_ids import kind_of_ids, read_ids, require_held
 from tfpqn.retrieval.coded_candidates import FLOOR_SCORE, NO_POSITION, CodedCandidates
 
 Tensor = Any
@@ -327,5 +327,5 @@ class QuantizedRetrieval(keras.Model):
             )
 
     def _output_id_dtype(self) -> str:
-        kind = kind_of_ids(self.candidates.held_ids())
-        return {"positions": "int32", "strings": "string"}.get(kind) or id_dtype()
+        ids = self.candidates.ids
+        return "int32" if ids is None else keras.backend.standardize_dtype(ids.dtype)
