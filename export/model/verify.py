@@ -20,7 +20,8 @@ from tfpqn.items import items_of_inputs
 from tfpqn.layers.quantizer import require_usable
 
 from ..interface.batching_parameters import BatchingParameters
-from ..loading.loaders import SavedModelLoader, ServedModel, SessionLoader, StatusError
+from ..interface.signatures import Arrays
+from ..loading.loaders import SavedModelLoader, ServedModel, SessionLoader
 from ..loading.op_check import check_ops, list_ops, read_saved_model
 from .saved_model import sha256_of_values, stored_shapes
 from .version_folder import (
@@ -29,10 +30,8 @@ from .version_folder import (
     describe_signatures,
     find_files,
     read_manifest,
+    replay_warmup,
 )
-from .warmup import read_warmup_requests
-
-Answers = list[dict[str, np.ndarray]]
 
 # Its own process: switching XLA off, as the stock server does, cannot be undone.
 NATIVE_PROGRAM = (
@@ -72,7 +71,7 @@ def verify_version(path: str | os.PathLike[str]) -> VerifyReport:
         path: The version folder, `MODEL/NUMBER`.
 
     Raises:
-        FileNotFoundError: A file is missing.
+        FileNotFoundError: It is no version folder, which has a manifest.
         ValueError: Something is not as the manifest says, an op is unknown to the stock server, or
             a reader refuses the folder or answers differently; the message names it.
     """
@@ -94,16 +93,16 @@ def _verify(folder: Path, manifest: Mapping[str, Any]) -> VerifyReport:
     _require_equal("ops", manifest["ops"], list_ops(read_saved_model(folder)))
     _check_variables(folder, manifest)
     BatchingParameters.read(folder / BATCHING_FILE)
-    requests = list(read_warmup_requests(folder))
     with SavedModelLoader(folder) as model:
         _check_signatures(model, manifest)
-        expected = _replay(model, requests)
+        expected = replay_warmup(model, folder)
     with SessionLoader(folder) as session:
-        _require_same_answers("a TensorFlow 1 session", _replay(session, requests), expected)
+        received = replay_warmup(session, folder)
+    _require_same_answers("a TensorFlow 1 session", received, expected)
     _require_same_answers("the C API", _replay_in_own_process(folder), expected)
     readers = ("tf.saved_model.load", "TensorFlow 1 session", "C API without XLA")
     return VerifyReport(
-        num_files, manifest["num_items"], len(manifest["ops"]), len(requests), readers
+        num_files, manifest["num_items"], len(manifest["ops"]), len(expected), readers
     )
 
 
@@ -112,7 +111,7 @@ def replay_natively(folder: str, output: str) -> None:
     from ..loading.native_loader import NativeLoader
 
     with NativeLoader(folder) as model, tf.io.TFRecordWriter(output) as writer:
-        for answer in _replay(model, list(read_warmup_requests(Path(folder)))):
+        for answer in replay_warmup(model, Path(folder)):
             log = PredictionLog()
             for name, values in answer.items():
                 tensor = tf.make_tensor_proto(values)
@@ -167,20 +166,7 @@ def _check_signatures(model: ServedModel, manifest: Mapping[str, Any]) -> None:
     _require_equal("calibration", has_matches, "matches" in search.outputs)
 
 
-def _replay(model: ServedModel, requests: list[tuple[str, dict[str, np.ndarray]]]) -> Answers:
-    answers = []
-    for number, (name, inputs) in enumerate(requests):
-        try:
-            answers.append(model.run(name, inputs))
-        except (StatusError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"The model must answer its warm-up requests. Received: warm-up request {number} "
-                f"({name}) refused: {' '.join(str(error).split())}"
-            ) from error
-    return answers
-
-
-def _replay_in_own_process(folder: Path) -> Answers:
+def _replay_in_own_process(folder: Path) -> list[Arrays]:
     with tempfile.TemporaryDirectory() as temporary:
         output = str(Path(temporary) / "answers")
         command = own_python(NATIVE_PROGRAM, str(folder), output)
@@ -204,7 +190,7 @@ def _replay_in_own_process(folder: Path) -> Answers:
     return [{name: tf.make_ndarray(value) for name, value in log.items()} for log in logs]
 
 
-def _require_same_answers(reader: str, received: Answers, expected: Answers) -> None:
+def _require_same_answers(reader: str, received: list[Arrays], expected: list[Arrays]) -> None:
     for number, (one, other) in enumerate(zip(received, expected, strict=True)):
         for name, values in other.items():
             if not _is_same(one[name], values):

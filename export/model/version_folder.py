@@ -14,7 +14,9 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tfpqn.files.atomic import sha256_of_file
 from tfpqn.files.foreign import read_json, reading, require_within
 
-from ..interface.signatures import Signature
+from ..interface.signatures import Arrays, Signature
+from ..interface.tensor_protos import from_proto
+from ..loading.loaders import ServedModel, StatusError
 
 MANIFEST_FILE = "manifest.json"
 BATCHING_FILE = "batching_params.pbtxt"
@@ -88,8 +90,8 @@ def _describe_file(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
 
 
-def read_warmup_records(folder: Path) -> Iterator[Any]:
-    """The warm-up requests as `PredictRequest` protos; nothing where there is no file."""
+def read_warmup_requests(folder: Path) -> Iterator[tuple[str, Arrays]]:
+    """Signature name and inputs of each warm-up request; nothing where there is no file."""
     path = folder / WARMUP_FILE
     if not path.is_file():
         return
@@ -98,4 +100,20 @@ def read_warmup_records(folder: Path) -> Iterator[Any]:
             log = PredictionLog.FromString(record)
             if not log.HasField("predict_log"):
                 raise ValueError(f"no predict request as record {number}")
-            yield log.predict_log.request
+            request = log.predict_log.request
+            inputs = {name: from_proto(value) for name, value in request.inputs.items()}
+            yield request.model_spec.signature_name, inputs
+
+
+def replay_warmup(model: ServedModel, folder: Path) -> list[Arrays]:
+    """The model's answers to its warm-up requests; ValueError if it refuses one."""
+    answers = []
+    for number, (name, inputs) in enumerate(read_warmup_requests(folder)):
+        try:
+            answers.append(model.run(name, inputs))
+        except (StatusError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"The model must answer its warm-up requests. Received: warm-up request {number} "
+                f"({name}) refused: {' '.join(str(error).split())}"
+            ) from error
+    return answers

@@ -15,10 +15,9 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from ..interface.delta import DESCRIBE_DELTA
 from ..interface.shard import DESCRIBE_SHARD
-from ..interface.tensor_protos import from_proto
 from .search_graph import FILTERS
 from .searcher import Searcher
-from .version_folder import WARMUP_FILE, read_warmup_records
+from .version_folder import WARMUP_FILE
 
 # What clients ask of a delta. It should be loaded soon: the next one follows within seconds.
 _OF_DELTAS = frozenset(
@@ -43,13 +42,6 @@ def write_warmup_requests(
             log = PredictionLog()
             log.predict_log.request.CopyFrom(request)
             writer.write(log.SerializeToString())
-
-
-def read_warmup_requests(folder: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Signature name and inputs of each record; see `read_warmup_records`."""
-    for request in read_warmup_records(folder):
-        inputs = {name: from_proto(value) for name, value in request.inputs.items()}
-        yield request.model_spec.signature_name, inputs
 
 
 def _make_requests(

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
-from ..interface.errors import ServingError
 from ..interface.signatures import (
     Arrays,
     Signature,
@@ -22,7 +20,7 @@ from ..interface.signatures import (
 from ..interface.tensor_protos import from_proto
 from ..loading.loaders import SessionLoader, StatusError
 from ..loading.op_check import check_ops
-from ..model.version_folder import check_files, read_manifest, read_warmup_records
+from ..model.version_folder import check_files, read_manifest, replay_warmup
 from .refusals import bad_request, refusal
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -46,11 +44,11 @@ class ModelVersion:
     @classmethod
     def load(cls, number: int, folder: Path) -> ModelVersion:
         """Check, load and warm up a version folder; blocks."""
-        check_files(folder, read_manifest(folder).get("files", {}))
+        check_files(folder, read_manifest(folder)["files"])
         check_ops(folder)
-        version = cls(number, SessionLoader(folder))
-        version._warm_up(folder)
-        return version
+        model = SessionLoader(folder)
+        replay_warmup(model, folder)
+        return cls(number, model)
 
     def find_signature(self, name: str) -> tuple[str, Signature]:
         """Name and description of a signature, of the default one for an empty name."""
@@ -73,14 +71,6 @@ class ModelVersion:
             return self.model.run_checked(signature_name, arrays)
         except StatusError as error:
             raise refusal(error.code, error.message) from error
-
-    def _warm_up(self, folder: Path) -> None:
-        try:
-            for request in read_warmup_records(folder):
-                name, signature = self.find_signature(request.model_spec.signature_name)
-                self.run(name, read_protos(request.inputs, name, signature))
-        except (DecodeError, ServingError, ValueError) as error:
-            raise ValueError(f"The warm-up requests must be answered. Received: {error}") from error
 
 
 def read_protos(protos: Mapping[str, Any], name: str, signature: Signature) -> Arrays:

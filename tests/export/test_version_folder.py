@@ -12,8 +12,8 @@ from tests.export.tiny import NUM_ITEMS, make_index, make_network, make_searcher
 from tfpqn.export import load_searcher, save_searcher
 from tfpqn.export.interface.batching_parameters import BatchingParameters
 from tfpqn.export.model.verify import verify_version
-from tfpqn.export.model.version_folder import list_files
-from tfpqn.export.model.warmup import read_warmup_requests
+from tfpqn.export.model.version_folder import list_files, read_warmup_requests
+from tfpqn.export.server.model_version import MAX_ROWS, ModelVersion
 
 FILES = {
     "README.txt",
@@ -67,16 +67,18 @@ def test_each_signature_is_warmed_up_at_the_smallest_and_the_largest_batch(versi
 
 
 @pytest.mark.slow
-def test_allowed_batch_sizes_are_all_warmed_up(tmp_path):
-    batching = BatchingParameters(4, allowed_batch_sizes=(2, 4))
+def test_allowed_batch_sizes_are_all_warmed_up_also_beyond_what_one_request_may_have(tmp_path):
+    most = MAX_ROWS + 1
+    batching = BatchingParameters(most, allowed_batch_sizes=(2, most))
     network = make_network()
     # Where there is no item, there is no id to warm up with.
     searcher = make_searcher(network, make_index(network, num_items=0))
     path = save_searcher(searcher, tmp_path / "1", batching=batching)
     assert BatchingParameters.read(path / "batching_params.pbtxt") == batching
     requests = list(read_warmup_requests(path))
-    assert {len(i["embeddings"]) for _, i in requests if "embeddings" in i} == {2, 4}
+    assert {len(i["embeddings"]) for _, i in requests if "embeddings" in i} == {2, most}
     assert "search_by_id" not in {name for name, _ in requests}
+    ModelVersion.load(1, path)
 
 
 @pytest.mark.slow
