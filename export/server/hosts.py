@@ -52,6 +52,7 @@ class HostCheck:
 
 def is_loopback(host: str) -> bool:
     """Whether only programs on the same machine can reach a host name or address."""
+    host = _normal(host)
     address = _read_address(host)
     return host == "localhost" or (address is not None and address.is_loopback)
 
