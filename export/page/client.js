@@ -1,8 +1,5 @@
 // What the page asks of a server: TensorFlow Serving's REST API, and nothing else.
 
-const INT32 = "DT_INT32";
-// What a signature takes beside the item, in the words of the page.
-const NUMBER_TITLES = { num_probes: "Lists to look at", num_levels: "Levels of the code" };
 const ITEM_INPUTS = { images: "images", frames: "clips", embeddings: "vectors" };
 // Strings, or whole numbers with all that may belong to them.
 const TOKENS = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
@@ -34,9 +31,7 @@ export class Model {
     this.hasNumericIds = this.signatures.search.outputs.ids.dtype === "DT_INT64";
     this.topK = this.resultsOf("search");
     this.canChooseK = "search_k" in this.signatures;
-    // The server tells the signatures in any order.
-    const signatures = Object.entries(this.signatures).sort(([a], [b]) => (a < b ? -1 : 1));
-    this.numbers = signatures.flatMap(([name, signature]) => this.#numberOf(name, signature));
+    this.hasLists = "search_with_probes" in this.signatures;
   }
 
   /** Reads `settings.json` and the metadata of the model that it names. */
@@ -50,15 +45,6 @@ export class Model {
   resultsOf(signature) {
     const size = Number(this.signatures[signature].outputs.ids.tensor_shape?.dim?.[1]?.size);
     return size > 0 ? size : null;
-  }
-
-  /** The number that a signature takes beside the item, if it is one that the page can offer. */
-  #numberOf(signature, { inputs }) {
-    const others = Object.keys(inputs).filter((name) => name !== this.itemInput);
-    const info = inputs[others[0]];
-    const isNumber = others.length === 1 && info.dtype === INT32 && !info.tensor_shape?.dim?.length;
-    if (!isNumber || !(this.itemInput in inputs) || others[0] === "k") return [];
-    return [{ signature, input: others[0], title: NUMBER_TITLES[others[0]] ?? others[0] }];
   }
 
   /** Runs a signature of one row on inputs that are JSON text; resolves to rows of results. */

@@ -124,21 +124,21 @@ export function readTags(text) {
  * The signature that answers a query with the reader's options, its inputs as JSON text, how many
  * results to show, and notes on options that this signature does not take.
  */
-export function planSearch(model, query, { k, allow, deny, number }) {
+export function planSearch(model, query, { k, allow, deny, numProbes }) {
   const isNarrowed = allow.length + deny.length > 0;
   let plan = { signature: "search", inputs: { [model.itemInput]: query.input } };
   const notes = [];
   if (query.id !== undefined) {
     plan = { signature: "search_by_id", inputs: { item_ids: `[${model.writeId(query.id)}]` } };
-    if (isNarrowed || number) notes.push("A search with an item takes no other option than the number of results.");
+    if (isNarrowed || numProbes) notes.push("A search with an item takes no other option than the number of results.");
   } else if (isNarrowed) {
     const write = (tags) => JSON.stringify([tags.length ? tags : [""]]);
     plan.signature = "search_with_filters";
     Object.assign(plan.inputs, { allow_tags: write(allow), deny_tags: write(deny) });
-    if (number) notes.push(`A search with tags does not take "${number.title}".`);
-  } else if (number) {
-    plan.signature = number.signature;
-    plan.inputs[number.input] = String(number.value);
+    if (numProbes) notes.push("A search with tags does not take the number of lists to look at.");
+  } else if (numProbes) {
+    plan.signature = "search_with_probes";
+    plan.inputs.num_probes = String(numProbes);
   } else if (k > model.topK && model.canChooseK) {
     plan = { signature: "search_k", inputs: { ...plan.inputs, k: String(k) } };
   }

@@ -77,16 +77,6 @@ export function addChoices(datalist, texts) {
   }
 }
 
-/** A labelled field for a whole number. */
-export function makeNumberField(name, title) {
-  const field = make("div", "field");
-  const label = Object.assign(make("label", "", title), { htmlFor: name });
-  const input = make("input");
-  Object.assign(input, { id: name, type: "number", min: "1", step: "1", inputMode: "numeric", placeholder: "default" });
-  field.append(label, input);
-  return field;
-}
-
 function make(tag, className = "", text = "") {
   return Object.assign(document.createElement(tag), { className, textContent: text });
 }

@@ -2,7 +2,7 @@
 
 import { Model, PageError } from "./client.js";
 import { FILES_OF, planSearch, readFiles, readTags, readVector } from "./queries.js";
-import { addChoices, itemOfAddress, linkTo, makeNumberField, showItems, showPreview } from "./results.js";
+import { addChoices, itemOfAddress, linkTo, showItems, showPreview } from "./results.js";
 
 const MOST_RESULTS = 500;
 const find = (id) => document.getElementById(id);
@@ -35,7 +35,7 @@ function describeModel() {
   // On a phone the options would push the results out of sight.
   find("options").open = matchMedia("(min-width: 52rem)").matches;
   find("filters").hidden = !model.hasFilters;
-  find("numbers").replaceChildren(...model.numbers.map(({ input, title }) => makeNumberField(input, title)));
+  find("probes").hidden = !model.hasLists;
   find("k").max = model.canChooseK ? MOST_RESULTS : model.topK;
   find("k").value ||= model.topK;
   clear(`Drop ${words} anywhere on this page to see its nearest items.`);
@@ -90,12 +90,11 @@ async function search(read = () => query) {
 
 function readOptions() {
   const number = (id) => Math.floor(Number(find(id).value));
-  const chosen = model.numbers.find(({ input }) => number(input) >= 1);
   return {
     k: Math.min(Math.max(number("k") || model.topK, 1), Number(find("k").max)),
     allow: readTags(find("allow").value),
     deny: readTags(find("deny").value),
-    number: chosen && { ...chosen, value: number(chosen.input) },
+    numProbes: model.hasLists ? Math.max(number("num_probes"), 0) : 0,
   };
 }
 

@@ -56,7 +56,6 @@ class Collection(NamedTuple):
             "search_by_id": {"item_ids": TensorInfo(id_type, (None,))},
             "search_with_filters": {**items, "allow_tags": tags, "deny_tags": tags},
             "search_with_probes": {**items, "num_probes": number},
-            "search_with_levels": {**items, "num_levels": number},
             "search_k": {**items, "k": number},
         }
         return {name: self._describe(name, own, id_type) for name, own in inputs.items()}
