@@ -222,7 +222,7 @@ class TagFilter(tf.Module):
 
 
 class Admission(NamedTuple):
-    """What queries admit; see `Admits`.
+    """Which items queries admit.
 
     Attributes:
         tag_filter: The filter.
@@ -233,6 +233,10 @@ class Admission(NamedTuple):
     sets: tf.Tensor
 
     def __call__(self, positions: tf.Tensor, queries: int | tf.Tensor | None = None) -> tf.Tensor:
+        """For positions `[rows]` bool `[rows, queries]`, or whether the query of each admits it.
+
+        Positions of any shape have bool of that shape, with the numbers of their queries.
+        """
         sets = tf.cast(tf.gather(self.tag_filter.set_of_item, positions), tf.int32)
         if queries is None:
             return tf.gather(self.sets, sets)

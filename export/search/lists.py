@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from .filters import Admission
 from .neighbours import (
     FLOOR_SCORE,
     NO_POSITION,
-    Admits,
     Neighbours,
     make_keys,
     missing_keys,
@@ -72,7 +72,7 @@ def search_lists(
     lists: Lists,
     top_k: int | tf.Tensor,
     num_probes: int | tf.Tensor,
-    admits: Admits | None = None,
+    admits: Admission | None = None,
     margin: float | None = None,
 ) -> Neighbours:
     """Find the best items of the best lists.
@@ -143,7 +143,7 @@ class _Search(NamedTuple):
     top_k: int | tf.Tensor
     num_probes: int | tf.Tensor
     own_probes: tf.Tensor | None
-    admits: Admits | None
+    admits: Admission | None
     margin: float | None
 
     @property

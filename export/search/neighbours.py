@@ -7,7 +7,7 @@ order of the candidates.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -29,16 +29,6 @@ class Neighbours(NamedTuple):
 
     scores: tf.Tensor
     positions: tf.Tensor
-
-
-class Admits(Protocol):
-    """Says which items queries admit."""
-
-    def __call__(self, positions: tf.Tensor, queries: int | tf.Tensor | None = None) -> tf.Tensor:
-        """For positions `[rows]` bool `[rows, queries]`, or whether the query of each admits it.
-
-        Positions of any shape have bool of that shape, with the numbers of their queries.
-        """
 
 
 def make_keys(scores: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:

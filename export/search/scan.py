@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .neighbours import FLOOR_SCORE, Admits, Neighbours, make_keys, missing_keys, read_keys
+from .filters import Admission
+from .neighbours import FLOOR_SCORE, Neighbours, make_keys, missing_keys, read_keys
 from .scoring import MAX_ORDERED_ROWS, ROWS_PER_GROUP, score_by_rows, score_one, score_pairs
 
 # Items scored at once for one query.
@@ -43,7 +44,7 @@ def search_codes(
     planes: Any,
     num_items: int,
     top_k: int | tf.Tensor,
-    admits: Admits | None = None,
+    admits: Admission | None = None,
 ) -> Neighbours:
     """Find the items with the largest sums of table entries.
 
@@ -55,8 +56,7 @@ def search_codes(
         planes: The codes, a tensor or variable: see `pack_planes`.
         num_items: Number of items.
         top_k: Number of items to find, at least 1; a scalar tensor if it is not known yet.
-        admits: Says which items may be found: for positions `[rows]` bool `[rows, queries]`. All
-            may if None.
+        admits: Which items each query may find; all if None.
 
     Returns:
         The best items. Scores are summed in the order of the code positions, like
@@ -114,7 +114,7 @@ class _Scan(NamedTuple):
     planes: Any
     num_items: int
     top_k: int | tf.Tensor
-    admits: Admits | None
+    admits: Admission | None
 
     @property
     def num_whole(self) -> int:
