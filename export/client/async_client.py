@@ -32,8 +32,8 @@ _MADE_BY = {
     "search_with_probes": ", which `tfpqn export --partition` gives it",
     DESCRIBE_SHARD: ", which `tfpqn export --shards` gives it",
     DESCRIBE_DELTA: ", which `tfpqn ingest` gives a delta",
-    "search_by_embedding_with_exclusions": ", which this release gives the bases of a delta",
-    "search_with_filters_and_exclusions": ", which this release gives the bases of a delta",
+    "search_by_embedding_with_exclusions": ", which `tfpqn export --shards` gives it",
+    "search_with_filters_and_exclusions": ", which `tfpqn export --shards --tags` gives it",
 }
 
 
@@ -69,10 +69,11 @@ class AsyncSearchClient:
         allow_tags: Any = None,
         deny_tags: Any = None,
     ) -> SearchResult:
-        """Search with encoded images or, if the model takes clips, lists of encoded frames.
+        """Search with what the model takes: images, clips or vectors.
 
         Args:
-            items: Bytes of an image file each; of clips a sequence of such bytes each.
+            items: Bytes of an image file each; of clips a sequence of such bytes each; of vectors
+                float32 `[batch, dim]`.
             k: How many items to return; the model's own number if None.
             exclude_ids: Ids to leave out: a list for all items, or a list of lists, one each.
             allow_tags: Tags "COLUMN=VALUE" of which a found item has at least one, lists likewise.
@@ -101,11 +102,11 @@ class AsyncSearchClient:
         return SearchResult.from_outputs(outputs)
 
     async def embed(self, items: Sequence[Any]) -> np.ndarray:
-        """Embeddings float32 `[batch, embedding_dim]` of images or clips."""
+        """Embeddings float32 `[batch, embedding_dim]` of images, clips or vectors."""
         return (await self.predict_rows("embed", items=items))["embeddings"]
 
     async def encode(self, items: Sequence[Any]) -> np.ndarray:
-        """Codes int32 `[batch, code_length]` of images or clips."""
+        """Codes int32 `[batch, code_length]` of images, clips or vectors."""
         return (await self.predict_rows("encode", items=items))["codes"]
 
     async def decode(self, codes: Any) -> np.ndarray:

@@ -50,13 +50,16 @@ class SearchResult:
         labels = None if labels is None else decode_texts(labels)
         return cls(ids, outputs["scores"], outputs.get("matches"), labels)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that there are, by their names."""
+        arrays = {name: getattr(self, name) for name in ("ids", "scores", "matches", "labels")}
+        return {name: values for name, values in arrays.items() if values is not None}
+
     def to_outputs(self) -> dict[str, np.ndarray]:
         """What `from_outputs` makes this of."""
-        outputs = {name: getattr(self, name) for name in ("ids", "scores", "matches", "labels")}
         return {
             name: _encode(values) if values.dtype == object else values
-            for name, values in outputs.items()
-            if values is not None
+            for name, values in self.arrays().items()
         }
 
 

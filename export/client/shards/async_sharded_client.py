@@ -117,7 +117,7 @@ class AsyncShardedSearchClient:
         )
 
     async def embed(self, items: Sequence[Any]) -> np.ndarray:
-        """Embeddings float32 `[batch, embedding_dim]` of images or clips."""
+        """Embeddings float32 `[batch, embedding_dim]` of images, clips or vectors."""
         return await self._of_one(lambda client: client.embed(items))
 
     async def items(self) -> ItemSpec:

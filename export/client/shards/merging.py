@@ -47,12 +47,8 @@ def merge_results(
         found = blank(found, _find_doubles(found.ids))
     keys = np.where(found.ids == _no_item(found.ids), np.inf, -found.scores)
     order = np.argsort(keys, axis=1, kind="stable")[:, :top_k]
-    fields = {
-        name: np.take_along_axis(values, order, axis=1)
-        for name, values in _fields_of(found).items()
-    }
     return ShardedSearchResult(
-        **fields,
+        **_take(found, order).arrays(),
         version=versions.shards,
         delta_version=versions.delta,
         missing_shards=tuple(missing_shards),
@@ -65,7 +61,7 @@ def blank(found: SearchResult, is_out: np.ndarray) -> SearchResult:
     return SearchResult(
         **{
             name: np.where(is_out, fills[name], values).astype(values.dtype, copy=False)
-            for name, values in _fields_of(found).items()
+            for name, values in found.arrays().items()
         }
     )
 
@@ -83,14 +79,14 @@ def _take(found: SearchResult, places: np.ndarray) -> SearchResult:
     return SearchResult(
         **{
             name: np.take_along_axis(values, places, axis=1)
-            for name, values in _fields_of(found).items()
+            for name, values in found.arrays().items()
         }
     )
 
 
 def _side_by_side(results: Sequence[SearchResult]) -> SearchResult:
     """All places `[batch, places]` of several results; labels and matches if all have them."""
-    fields = [_fields_of(result) for result in results]
+    fields = [result.arrays() for result in results]
     names = [name for name in fields[0] if all(name in one for one in fields)]
     return SearchResult(
         **{name: np.concatenate([one[name] for one in fields], axis=1) for name in names}
@@ -105,11 +101,6 @@ def _find_doubles(ids: np.ndarray) -> np.ndarray:
         firsts = {id_: place for place, id_ in reversed(list(enumerate(own)))}
         row[list(firsts.values())] = False
     return is_double
-
-
-def _fields_of(found: SearchResult) -> dict[str, np.ndarray]:
-    values = {name: getattr(found, name) for name in ("ids", "scores", "matches", "labels")}
-    return {name: one for name, one in values.items() if one is not None}
 
 
 def _no_item(ids: np.ndarray) -> str | int:
