@@ -108,7 +108,7 @@ def test_what_fails_while_it_codes_leaves_the_index_as_it_was(network, images, p
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "1.png").write_text("not an image")
     empty = ImageFolder(tmp_path / "empty", (8, 8, 1))
-    with pytest.raises(ValueError, match="at least one readable image. Received: 1 images"):
+    with pytest.raises(ValueError, match="at least one readable item. Received: 1 items"):
         build_index(network, empty, path, overwrite=True)
     assert empty.skipped.keys() == {"1.png"}
     assert contents_of(path) == before

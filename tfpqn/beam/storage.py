@@ -8,7 +8,10 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
 
 from tfpqn.files.atomic import write_file_atomically
 
@@ -25,7 +28,7 @@ def is_local(path: str) -> bool:
 
 def exists(path: str) -> bool:
     """Whether there is such a file or folder."""
-    return Path(path).exists() if is_local(path) else _file_systems().exists(path)
+    return Path(path).exists() if is_local(path) else FileSystems.exists(path)
 
 
 def state(path: str) -> str:
@@ -36,7 +39,7 @@ def state(path: str) -> str:
         except OSError:
             return "none"
         return f"{status.st_size} bytes of {status.st_mtime}"
-    (found,) = _file_systems().match([path])
+    (found,) = FileSystems.match([path])
     files = [
         f"{file.size_in_bytes} bytes of {file.last_updated_in_seconds}"
         for file in found.metadata_list
@@ -46,7 +49,7 @@ def state(path: str) -> str:
 
 def match(pattern: str) -> list[str]:
     """The files whose paths match a pattern such as `gs://bucket/items-*.tfrecord`, sorted."""
-    (found,) = _file_systems().match([pattern])
+    (found,) = FileSystems.match([pattern])
     return sorted(file.path for file in found.metadata_list)
 
 
@@ -54,9 +57,7 @@ def open_file(path: str) -> BinaryIO:
     """A file to read and to seek in."""
     if is_local(path):
         return open(path, "rb")
-    from apache_beam.io.filesystem import CompressionTypes
-
-    opened: BinaryIO = _file_systems().open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    opened: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     return opened
 
 
@@ -71,15 +72,13 @@ def write(path: str, data: bytes) -> None:
     if is_local(path):
         write_file_atomically(path, data)
         return
-    from apache_beam.io.filesystem import CompressionTypes
-
     # An object store shows only whole files, but HDFS does not.
     partial = f"{path}.partial-{secrets.token_hex(4)}"
-    with _file_systems().create(partial, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with FileSystems.create(partial, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         file.write(data)
     # HDFS refuses to rename onto a file, such as a part that a crash left without its receipt.
     remove([path])
-    _file_systems().rename([partial], [path])
+    FileSystems.rename([partial], [path])
 
 
 def remove(paths: Iterable[str]) -> None:
@@ -88,7 +87,7 @@ def remove(paths: Iterable[str]) -> None:
         if is_local(path):
             Path(path).unlink(missing_ok=True)
         elif exists(path):
-            _file_systems().delete([path])
+            FileSystems.delete([path])
 
 
 @contextlib.contextmanager
@@ -101,9 +100,3 @@ def local_copy(path: str) -> Iterator[Path]:
         copy = Path(folder, Path(path).name)
         copy.write_bytes(read(path))
         yield copy
-
-
-def _file_systems() -> Any:
-    from apache_beam.io.filesystems import FileSystems
-
-    return FileSystems

@@ -149,8 +149,8 @@ def code_batches(
             progress(num_done)
     if not num_done and not may_be_none:
         raise ValueError(
-            "The collection must hold at least one readable image. "
-            f"Received: {len(images)} images, none readable"
+            "The collection must hold at least one readable item. "
+            f"Received: {len(images)} items, none readable"
         )
 
 
